@@ -1,0 +1,69 @@
+/* Frames: the fixed header before every message and the descriptor of a DATA frame.
+ *
+ * PROTOCOL.md gives the bytes. Functions here work on the caller's memory and check every length
+ * against the limits below before anybody allocates or waits for it.
+ */
+#ifndef PROTO_WIRE_FRAME_H
+#define PROTO_WIRE_FRAME_H
+
+#include <stdint.h>
+
+enum {
+    WIRE_HEADER_BYTES = 24,
+    WIRE_DATA_BYTES = 24,
+    WIRE_VERSION_MIN = 1,
+    WIRE_VERSION_MAX = 1,
+    WIRE_CONTROL_BYTES_MAX = 1 << 16,
+    WIRE_PAYLOAD_BYTES_MAX = 1 << 20,
+    WIRE_REQUESTS_MAX = 32,
+    WIRE_APPEND_RUNS_MAX = 8192,
+    WIRE_SESSION_BYTES_MAX = 255,
+    WIRE_MODEL_BYTES_MAX = 255,
+};
+
+#define WIRE_MAGIC 0x3151564bu /* "KVQ1" */
+
+enum wire_type {
+    WIRE_HELLO = 1,
+    WIRE_PING = 2,
+    WIRE_OPEN = 3,
+    WIRE_APPEND = 4,
+    WIRE_COMMIT = 5,
+    WIRE_FETCH = 6,
+    WIRE_INFO = 7,
+    WIRE_LIST = 8,
+    WIRE_DELETE = 9,
+    WIRE_CANCEL = 10,
+    WIRE_STATS = 11,
+    WIRE_DATA = 32,
+    WIRE_REPLY = 64,
+    WIRE_ERROR = 65,
+};
+
+struct wire_header {
+    uint8_t type;
+    uint32_t request_id;
+    uint32_t control_bytes;
+    uint32_t payload_bytes;
+};
+
+struct wire_data {
+    uint64_t first;
+    uint32_t tokens, layer;
+    uint8_t part; /* 0 K, 1 V */
+};
+
+void wire_header_write(uint8_t bytes[WIRE_HEADER_BYTES], const struct wire_header *header);
+
+/* Returns WIRE_OK; WIRE_PROTOCOL for a wrong magic, flags or a payload where none may be;
+ * WIRE_VERSION; WIRE_TOO_LARGE. All of these end the connection. */
+int wire_header_read(const uint8_t bytes[WIRE_HEADER_BYTES], struct wire_header *header)
+    __attribute__((warn_unused_result));
+
+void wire_data_write(uint8_t bytes[WIRE_DATA_BYTES], const struct wire_data *data);
+
+/* Returns WIRE_OK, or WIRE_PROTOCOL where bytes that must be 0 are not. */
+int wire_data_read(const uint8_t bytes[WIRE_DATA_BYTES], struct wire_data *data)
+    __attribute__((warn_unused_result));
+
+#endif
