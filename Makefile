@@ -1,0 +1,175 @@
+# `make help` lists the targets. Everything is built under build/; sources are found by wildcard.
+CC ?= gcc
+ifeq ($(origin CC),default)
+CC := gcc
+endif
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+OPTIMISE ?= -O2 -g
+
+# SANITIZE=address,undefined builds in a folder of its own; so does BUILD=folder.
+comma := ,
+ifdef SANITIZE
+BUILD ?= build/sanitize-$(subst $(comma),-,$(SANITIZE))
+endif
+BUILD ?= build
+PLAIN := build
+VENV := build/venv
+RUN := build/run
+
+Q := $(if $(V),,@)
+say = @printf '  %-7s %s\n' $(1) $(2)
+
+# What the compiler takes and where the libraries are, found out once for each compiler.
+PROBED := $(BUILD)/probed-$(notdir $(CC)).mk
+NOT_COMPILING := help deps lint test run stop clean
+ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
+include $(PROBED)
+endif
+
+CPPFLAGS_ALL = -I. -I$(BUILD)/gen -D_GNU_SOURCE $(CPPFLAGS)
+CFLAGS_ALL = -std=gnu11 $(OPTIMISE) $(if $(WERROR),-Werror) $(HARDENING) -fPIC -pthread $(CFLAGS)
+LDFLAGS_ALL = $(HARDENING) $(LINK_HARDENING) -pthread $(LDFLAGS)
+# The order of floating-point operations is part of the page format: no contraction, no libm errno.
+$(BUILD)/proto/page/%.o: OPTIMISE := -O3 -g -fno-math-errno -ffp-contract=off
+
+PROTO := $(wildcard proto/wire/*.proto)
+GENERATED := $(PROTO:%.proto=$(BUILD)/gen/%.pb-c.c)
+objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
+WIRE_OBJECTS := $(call objects,$(wildcard proto/wire/*.c)) $(GENERATED:.c=.o)
+PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c))
+CLIENT_OBJECTS := $(call objects,$(wildcard client/c/*.c))
+CLI_OBJECTS := $(call objects,$(wildcard client/cli/*.c))
+DAEMON_MAIN := $(call objects,$(wildcard daemon/main.c))
+DAEMON_OBJECTS := $(call objects,$(wildcard daemon/*/*.c daemon/*/*/*.c))
+EXAMPLES := $(patsubst client/c/examples/%.c,$(BUILD)/examples/%,$(wildcard client/c/examples/*.c))
+# tests/unit/test_*.c are programs of their own; what else lies there is linked into each.
+UNIT_SOURCES := $(wildcard tests/unit/*.c)
+UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)))
+UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter tests/unit/test_%,$(UNIT_SOURCES)))
+
+LIBRARY_OBJECTS := $(if $(CLIENT_OBJECTS),$(CLIENT_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS))
+LIBRARIES := $(if $(CLIENT_OBJECTS),$(BUILD)/libkvq.a $(BUILD)/libkvq.so)
+PROGRAMS := $(if $(DAEMON_MAIN),$(BUILD)/kvquantd) $(if $(CLI_OBJECTS),$(BUILD)/kvq)
+
+## all: build kvquantd, kvq and libkvq under build/
+all: $(PROGRAMS) $(LIBRARIES)
+
+## deps: install what building, testing and running need and this machine lacks
+deps:
+	$(Q)tools/bootstrap.sh build test model
+
+## test: install what is missing, build, run every test
+test:
+	$(Q)tools/bootstrap.sh build test
+	$(Q)$(MAKE) --no-print-directory SANITIZE= BUILD=$(PLAIN) python
+	$(Q)$(MAKE) --no-print-directory all unit-tests examples
+	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) $(TESTS)
+
+## lint: check formatting, clang-tidy, the rooms' "may use" table, a build without warnings
+lint:
+	$(Q)tools/bootstrap.sh build lint
+	$(Q)tools/lint.sh
+
+## run: start a daemon of your own and let a real model leave and resume through it
+run:
+	$(Q)tools/bootstrap.sh build model
+	$(Q)$(MAKE) --no-print-directory all python
+	$(Q)tools/run.sh $(RUN)
+
+## stop: end what `make run` left running
+stop:
+	$(Q)tools/stop.sh $(RUN)
+
+## install: install under DESTDIR and PREFIX (/usr/local), configuration under SYSCONFDIR (/etc)
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system \
+	    $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(SYSCONFDIR)/kvquant
+	install -m 755 $(BUILD)/kvquantd $(BUILD)/kvq $(DESTDIR)$(PREFIX)/bin
+	install -m 644 client/c/kvq.h $(DESTDIR)$(PREFIX)/include
+	install -m 644 $(BUILD)/libkvq.a $(DESTDIR)$(PREFIX)/lib
+	install -m 755 $(BUILD)/libkvq.so $(DESTDIR)$(PREFIX)/lib/libkvq.so.0
+	ln -sf libkvq.so.0 $(DESTDIR)$(PREFIX)/lib/libkvq.so
+	sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/kvquant|$(SYSCONFDIR)/kvquant|' \
+	    deploy/kvquantd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/kvquantd.service
+	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/kvquantd.service
+	test -e $(DESTDIR)$(SYSCONFDIR)/kvquant/kvquantd.conf || \
+	    install -m 644 config/kvquantd.conf $(DESTDIR)$(SYSCONFDIR)/kvquant
+
+## clean: remove build/, after ending what `make run` left running
+clean: stop
+	rm -rf build
+
+## help: list the targets
+help:
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' Makefile | expand -t 10
+	@echo 'Variables: CC=clang, V=1, WERROR=1, SANITIZE=address,undefined (or thread), BUILD=folder'
+
+unit-tests: $(UNIT_TESTS)
+examples: $(EXAMPLES)
+
+# The Python package, built against this checkout's libkvq, in the checkout's own environment.
+PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/python/kvquantd/* \
+    client/python/src/kvquantd/*)
+python: $(if $(PYTHON_SOURCES),$(VENV)/.kvquantd)
+$(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a $(PLAIN)/libkvq.so client/c/kvq.h
+	$(call say,PYTHON,client/python)
+	$(Q)$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall \
+	    ./client/python
+	$(Q)touch $@
+
+$(BUILD)/kvquantd: $(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(DAEMON_LIBS) -lm
+
+$(BUILD)/kvq: $(CLI_OBJECTS) $(BUILD)/libkvq.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(CLIENT_LIBS) -lm
+
+$(BUILD)/libkvq.a: $(LIBRARY_OBJECTS)
+	$(call say,AR,$@)
+	$(Q)rm -f $@ && ar rcs $@ $^
+
+# Only the interface of kvq.h is visible: kvq_*, not the generated kvq__*.
+$(BUILD)/libkvq.so: $(LIBRARY_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)echo '{ global: kvq_[!_]*; local: *; };' >$(BUILD)/libkvq.map
+	$(Q)$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libkvq.so.0 \
+	    -Wl,--version-script=$(BUILD)/libkvq.map -o $@ $^ $(CLIENT_LIBS) -lm
+	$(Q)ln -sf libkvq.so $(BUILD)/libkvq.so.0
+
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_SUPPORT) $(DAEMON_OBJECTS) \
+    $(CLIENT_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(DAEMON_LIBS) -lcheck_pic -lsubunit -lrt -lm
+
+$(BUILD)/examples/%: $(BUILD)/client/c/examples/%.o $(BUILD)/libkvq.a
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(CLIENT_LIBS) -lm
+
+$(BUILD)/%.o: %.c $(PROBED) | $(GENERATED)
+	@mkdir -p $(@D)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(WARNINGS) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(BUILD)/gen/%.o: $(BUILD)/gen/%.c $(PROBED)
+	$(call say,CC,$<)
+	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
+
+$(BUILD)/gen/%.pb-c.c: %.proto
+	@mkdir -p $(@D)
+	$(call say,PROTOC,$<)
+	$(Q)protoc-c --c_out=$(BUILD)/gen $<
+
+$(PROBED): tools/probe.sh Makefile
+	@mkdir -p $(@D)
+	@CC='$(CC)' tools/probe.sh '$(SANITIZE)' >$@.new && mv $@.new $@
+
+-include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
+    $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
+    $(UNIT_TESTS:=.d)
+
+.PHONY: all deps test lint run stop install clean help unit-tests examples python
+.SECONDARY:
+.DELETE_ON_ERROR:

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Finds out once which flags this compiler takes and where the libraries are; prints make variables.
+# usage: CC=... tools/probe.sh [SANITIZER,...]
+set -eu
+sanitize=${1:-}
+CC=${CC:-gcc}
+
+fail() {
+    echo "$1; \`make deps\` installs what the build needs" >&2
+    exit 1
+}
+
+command -v "$CC" >/dev/null || fail "$CC is missing"
+command -v pkg-config >/dev/null || fail "pkg-config is missing"
+command -v protoc-c >/dev/null || fail "protoc-c is missing"
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+echo 'int main(void) { return 0; }' >"$work/probe.c"
+
+# Prints those of the flags that the compiler takes without a word.
+accepted() {
+    for flag; do
+        if "$CC" -Werror -O2 "$flag" "$work/probe.c" -o "$work/probe" 2>/dev/null; then
+            printf ' %s' "$flag"
+        fi
+    done
+}
+
+packages() {
+    for name; do
+        pkg-config --exists "$name" || fail "the development files of $name are missing"
+    done
+    pkg-config --libs "$@"
+}
+
+printf 'WARNINGS :=%s\n' "$(accepted -Wall -Wextra -Wformat=2 -Wconversion -Wimplicit-fallthrough)"
+hardening=$(accepted -fstack-clash-protection -fstack-protector-strong -fcf-protection=full \
+    -ftrivial-auto-var-init=zero -fno-semantic-interposition)
+if [ -n "$sanitize" ]; then # the sanitizers do not see through the checked variants of libc
+    hardening="$hardening -fsanitize=$sanitize -fno-omit-frame-pointer"
+else
+    hardening="$hardening -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"
+fi
+printf 'HARDENING :=%s\n' "$hardening"
+printf 'LINK_HARDENING :=%s\n' \
+    "$(accepted -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now -Wl,--as-needed)"
+client=$(packages libprotobuf-c)
+daemon=$(packages libprotobuf-c libuv inih libxxhash)
+printf 'CLIENT_LIBS := %s\nDAEMON_LIBS := %s\n' "$client" "$daemon"
