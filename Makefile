@@ -114,7 +114,7 @@ PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/pyth
 python: $(if $(PYTHON_SOURCES),$(VENV)/.kvquantd)
 $(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a $(PLAIN)/libkvq.so client/c/kvq.h
 	$(call say,PYTHON,client/python)
-	$(Q)$(VENV)/bin/pip install --quiet --no-deps --no-build-isolation --force-reinstall \
+	$(Q)$(VENV)/bin/pip install -qq --no-deps --no-build-isolation --force-reinstall \
 	    ./client/python
 	$(Q)touch $@
 

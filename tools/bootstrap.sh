@@ -1,0 +1,83 @@
+#!/bin/sh
+# Installs what is missing, and only that: Debian packages, then the virtual environment build/venv.
+# usage: tools/bootstrap.sh SET...   sets: build lint test model
+# The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
+set -eu
+cd "$(dirname "$0")/.."
+
+VENV=build/venv
+PYTHON=${PYTHON:-/usr/bin/python3}
+build_packages='gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev libuv1-dev
+    libinih-dev libxxhash-dev'
+test_packages='check libsubunit-dev python3 python3-dev python3-venv'
+lint_packages='clang clang-format clang-tidy python3'
+model_packages='python3 python3-dev python3-venv'
+
+# Of the packages given, those that are not installed.
+missing() {
+    dpkg-query -W -f='${Package} ${db:Status-Status}\n' "$@" 2>/dev/null |
+        awk -v wanted="$*" '$2 == "installed" { have[$1] = 1 }
+            END { n = split(wanted, names, " ")
+                  for (i = 1; i <= n; i++) if (!have[names[i]]) print names[i] }'
+}
+
+install_packages() {
+    if ! command -v dpkg-query >/dev/null; then
+        echo "not a Debian system; install what stands for: $*" >&2
+        return
+    fi
+    packages=$(missing "$@" | sort -u)
+    [ -n "$packages" ] || return 0
+    packages=$(echo $packages)
+    as_root=
+    if [ "$(id -u)" != 0 ]; then
+        if ! command -v sudo >/dev/null; then
+            echo "missing packages; as root: apt-get install $packages" >&2
+            exit 1
+        fi
+        as_root=sudo
+    fi
+    echo "installing $packages"
+    log=$(mktemp)
+    # $packages is a list: it is meant to be split.
+    if ! { $as_root apt-get update -q &&
+        $as_root env DEBIAN_FRONTEND=noninteractive \
+            apt-get install -q -y --no-install-recommends $packages; } >"$log" 2>&1; then
+        cat "$log" >&2
+        rm -f "$log"
+        exit 1
+    fi
+    rm -f "$log"
+}
+
+# Installs a list of requirements once; a changed list is installed anew.
+install_python() {
+    list=tools/requirements-$1.txt stamp=$VENV/.installed-$1
+    if [ ! -x $VENV/bin/pip ]; then
+        "$PYTHON" -m venv $VENV
+    fi
+    if ! cmp -s "$list" "$stamp"; then
+        echo "installing the Python packages of $list"
+        # Every line names all it needs, so that nobody is made to download more than is used.
+        $VENV/bin/pip install -qq --no-deps -r "$list"
+        cp "$list" "$stamp"
+    fi
+}
+
+[ $# -gt 0 ] || { sed -n '3p' "$0" | cut -c3- >&2; exit 2; }
+all=
+for set; do
+    case $set in
+    build) all="$all $build_packages" ;;
+    lint) all="$all $lint_packages" ;;
+    test) all="$all $test_packages" ;;
+    model) all="$all $model_packages" ;;
+    *) echo "no such set: $set" >&2; exit 2 ;;
+    esac
+done
+install_packages $all
+for set; do
+    case $set in
+    test | model) install_python python && install_python "$set" ;;
+    esac
+done

@@ -1,0 +1,120 @@
+"""Runs every test, shows what failed, and closes with `N passed, N failed`.
+
+usage: run-tests.py --build FOLDER [TEST...]   a test: tests/unit/test_x.c, or anything pytest takes
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import time
+import xml.etree.ElementTree
+
+UNIT_SECONDS_MAX = 600
+PYTEST_SECONDS_MAX = 2400
+PYTEST_FOLDERS = ("tests/integration", "client/python/tests", "client/python/examples")
+CHECK_SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.MULTILINE)
+
+
+class Counts:
+    def __init__(self, passed=0, failed=0, skipped=0):
+        self.passed, self.failed, self.skipped = passed, failed, skipped
+
+    def __add__(self, other):
+        return Counts(*(a + b for a, b in zip(self.numbers(), other.numbers())))
+
+    def numbers(self):
+        return self.passed, self.failed, self.skipped
+
+    def __str__(self):
+        line = f"{self.passed} passed, {self.failed} failed"
+        return line + (f", {self.skipped} skipped" if self.skipped else "")
+
+
+def counts_of_check(output, returncode):
+    """A suite that ends badly without saying so (a crash, a leak, an early exit) is a failure too."""
+    found = [[int(n) for n in numbers] for numbers in CHECK_SUMMARY.findall(output)]
+    failed = sum(failures + errors for _, failures, errors in found)
+    passed = sum(checks for checks, _, _ in found) - failed
+    if not failed and (returncode or not passed):
+        failed = 1
+    return Counts(passed, failed)
+
+
+def run_unit(program, environment):
+    start = time.monotonic()
+    try:
+        done = subprocess.run([program], env=environment, text=True, errors="replace",
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=UNIT_SECONDS_MAX)
+        output, returncode = done.stdout, done.returncode
+    except subprocess.TimeoutExpired as expired:
+        output = (expired.stdout or b"").decode(errors="replace")
+        output, returncode = f"{output}\nnot done after {UNIT_SECONDS_MAX} s", 1
+    counts = counts_of_check(output, returncode)
+    if counts.failed:
+        print(f"{output.rstrip()}\n(exit status {returncode})")
+    verdict = "FAILED" if counts.failed else "ok"
+    print(f"{verdict:6} {program.name:32} {counts}  {time.monotonic() - start:.1f} s", flush=True)
+    return counts
+
+
+def counts_of_pytest(report, returncode):
+    """A run that ends without a report, or badly with a clean one, is a failure too."""
+    suites = []
+    if report.stat().st_size:
+        suites = list(xml.etree.ElementTree.parse(report).getroot().iter("testsuite"))
+    total = {name: sum(int(suite.get(name)) for suite in suites)
+             for name in ("tests", "failures", "errors", "skipped")}
+    failed = total["failures"] + total["errors"]
+    if not failed and returncode not in (0, 5):  # 5: no tests in this folder
+        failed = 1
+    passed = max(0, total["tests"] - failed - total["skipped"])
+    return Counts(passed, failed, total["skipped"])
+
+
+def run_pytest(selection, environment):
+    with tempfile.NamedTemporaryFile(suffix=".xml") as report:
+        command = [sys.executable, "-m", "pytest", "-q", "-ra", "--tb=short", "-p",
+                   "no:cacheprovider", f"--junitxml={report.name}", "-o",
+                   "junit_logging=no", selection]
+        try:
+            returncode = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL,
+                                        timeout=PYTEST_SECONDS_MAX).returncode
+        except subprocess.TimeoutExpired:
+            print(f"{selection}: not done after {PYTEST_SECONDS_MAX} s")
+            returncode = 1
+        return counts_of_pytest(pathlib.Path(report.name), returncode)
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("tests", nargs="*")
+    arguments = parser.parse_args()
+
+    build = arguments.build.resolve()
+    environment = dict(os.environ, KVQUANTD=str(build / "kvquantd"), KVQ=str(build / "kvq"),
+                       KVQ_EXAMPLES=str(build / "examples"), KVQ_BUILD=str(build),
+                       PYTHONDONTWRITEBYTECODE="1")
+    environment.pop("KVQ_SOCKET", None)  # no test talks to a daemon that is not its own
+    unit = [t for t in arguments.tests if t.startswith("tests/unit/")]
+    pytest = [t for t in arguments.tests if not t.startswith("tests/unit/")]
+    if not arguments.tests:
+        unit = sorted(pathlib.Path("tests/unit").glob("test_*.c"))
+        pytest = [folder for folder in PYTEST_FOLDERS if pathlib.Path(folder).is_dir()]
+
+    total = Counts()
+    for source in unit:
+        total += run_unit(build / pathlib.Path(source).with_suffix(""), environment)
+    for selection in pytest:
+        total += run_pytest(selection, environment)
+    print(total, flush=True)
+    return 1 if total.failed or not total.passed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
