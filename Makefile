@@ -157,6 +157,17 @@ $(BUILD)/gen/%.o: $(BUILD)/gen/%.c $(PROBED)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+# An object is the stamp of what a file includes: a changed header is tidied again where it is used.
+TIDIED := $(patsubst %.o,%.tidy,$(filter-out $(BUILD)/gen/%,$(DAEMON_MAIN) $(DAEMON_OBJECTS) \
+    $(WIRE_OBJECTS) $(PAGE_OBJECTS) $(CLIENT_OBJECTS) $(CLI_OBJECTS)))
+tidy: $(TIDIED)
+	$(if $(TIDIED),,$(error clang-tidy matches no file))
+$(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
+	$(call say,TIDY,$<)
+	$(Q)clang-tidy --quiet $< -- $(CPPFLAGS_ALL) $(WARNINGS) -std=gnu11 2>$@.err || \
+	    { cat $@.err; exit 1; }
+	@touch $@
+
 $(BUILD)/gen/%.pb-c.c: %.proto
 	@mkdir -p $(@D)
 	$(call say,PROTOC,$<)
@@ -170,6 +181,6 @@ $(PROBED): tools/probe.sh Makefile
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
     $(UNIT_TESTS:=.d)
 
-.PHONY: all deps test lint run stop install clean help unit-tests examples python
+.PHONY: all deps test lint run stop install clean help unit-tests examples python tidy
 .SECONDARY:
 .DELETE_ON_ERROR:
