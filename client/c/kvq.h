@@ -1,0 +1,370 @@
+/* libkvq: store a model's K and V in kvquantd and have them back.
+ *
+ * A client is one connection. Calls block until done, refused or past their deadline:
+ *
+ *     kvq_connect -> kvq_open -> kvq_append ...                     one process writes,
+ *     kvq_connect -> kvq_find -> kvq_fetch  ...                     another reads.
+ *
+ * Threads: a client is used by one thread at a time (a lock of the caller's is enough); several
+ * clients are independent of each other. The library starts no thread, installs no signal handler,
+ * never raises SIGPIPE and keeps no global state.
+ *
+ * Errors: every call that can fail returns 0 (KVQ_OK) or a number of enum kvq_error.
+ * kvq_client_message() has the sentence that belongs to the last failure of a client. After
+ * KVQ_CONNECTION_LOST, KVQ_DEADLINE, KVQ_DAEMON_PROTOCOL and the daemon's KVQ_PROTOCOL and
+ * KVQ_VERSION the connection is gone (kvq_client_connected() tells): every later call fails with
+ * KVQ_CONNECTION_LOST; close the client and connect anew. After all others it serves on.
+ *
+ * Memory: structures are the caller's; what the library lends out is said at each call. Pointers
+ * must not be NULL unless this page says that they may be. Strings end with a zero byte and are
+ * UTF-8.
+ *
+ * Structures of options begin with their size, so that programs built against an older header keep
+ * working: `struct kvq_append_options options = {.size = sizeof options, .k = ...}`. Fields left 0
+ * have the meaning given here.
+ *
+ * Units: counts of tokens, layers and heads; bytes; milliseconds.
+ */
+#ifndef KVQ_H
+#define KVQ_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum kvq_error {
+    KVQ_OK = 0,
+
+    /* The daemon's answers. */
+    KVQ_PROTOCOL = 1,           /* the daemon did not understand this client; connection gone */
+    KVQ_VERSION = 2,            /* no protocol version in common; connection gone */
+    KVQ_TOO_LARGE = 3,          /* a length or count above the daemon's limits */
+    KVQ_UNKNOWN_OPERATION = 4,  /* the daemon is older than this call */
+    KVQ_BAD_CONTROL = 5,        /* a message did not decode */
+    KVQ_INVALID = 6,            /* a field has a value that cannot be; the message names it */
+    KVQ_MODEL_MISMATCH = 7,     /* the session belongs to another model or geometry */
+    KVQ_WRONG_FIRST = 8,        /* an append must start at the session's length */
+    KVQ_TAIL_MOVED = 9,         /* the session's tail has changed since */
+    KVQ_BUSY = 10,              /* somebody else is appending to the session */
+    KVQ_FULL = 11,              /* the memory limit is reached */
+    KVQ_MISS = 12,              /* no such session or range, or it went away on the way */
+    KVQ_VERSION_CHANGED = 13,   /* the session has changed since */
+    KVQ_EXISTS = 14,            /* a session of this name exists */
+    KVQ_CANCELLED = 15,         /* cancelled by kvq_append_abort or a progress function */
+    KVQ_TOO_MANY_REQUESTS = 16, /* more requests in flight than the daemon allows */
+    KVQ_SHUTTING_DOWN = 17,
+    KVQ_UNSUPPORTED = 18, /* a geometry or size that this daemon cannot hold */
+    KVQ_INCOMPLETE = 19,  /* kvq_append_commit before every part was sent */
+    KVQ_INTERNAL = 20,    /* the daemon failed */
+
+    /* Found on this side. */
+    KVQ_NO_MEMORY = 100,
+    KVQ_ARGUMENT = 101,        /* an argument that cannot be; nothing was sent */
+    KVQ_CANNOT_CONNECT = 102,  /* no daemon at the socket, or not allowed in */
+    KVQ_CONNECTION_LOST = 103, /* the connection broke, now or at an earlier call */
+    KVQ_DEADLINE = 104,        /* the call's time was up; the connection is closed */
+    KVQ_DAEMON_PROTOCOL = 105, /* the daemon broke the protocol; the connection is closed */
+};
+
+/* A short stable name ("wrong_first"), "unknown" for a number that is none. Static. */
+const char *kvq_error_name(int error);
+/* A sentence for a person, static. kvq_client_message() is usually more precise. */
+const char *kvq_error_sentence(int error);
+/* Whether the same call may succeed later, after KVQ_CONNECTION_LOST, KVQ_CANNOT_CONNECT and
+ * KVQ_DEADLINE on a new client. An append sent again is safe: it is accepted, or KVQ_WRONG_FIRST
+ * says that it was there already. */
+bool kvq_error_retryable(int error);
+
+/* The library's version, "0.1.0". Static. */
+const char *kvq_version(void);
+
+struct kvq_client;
+
+struct kvq_connect_options {
+    size_t size;
+    /* The path of the daemon's socket: anything with a '/'. NULL: $KVQ_SOCKET, else
+     * $XDG_RUNTIME_DIR/kvquantd.sock if it is there, else /run/kvquantd/kvquantd.sock. At most 107
+     * bytes. Without a '/' it means host:port, which this version refuses. */
+    const char *socket;
+    int64_t deadline_ms; /* of this call and of those without one; 0: 60,000; negative: none */
+    const char *name;    /* for the daemon's log; NULL: "libkvq" */
+};
+
+/* options may be NULL. *client is set also when this fails, so that kvq_client_message() can tell
+ * why, and must be closed then too; it is NULL only after KVQ_NO_MEMORY. */
+int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **client);
+
+/* Frees the client and all it has lent out. What was not committed is dropped. NULL: does nothing.
+ */
+void kvq_close(struct kvq_client *client);
+
+/* The sentence of the client's last failure, with the daemon's own words where it sent some; ""
+ * before the first. The client's, until its next call. */
+const char *kvq_client_message(const struct kvq_client *client);
+
+/* The address connected to, or tried. The client's, until it is closed. */
+const char *kvq_client_socket(const struct kvq_client *client);
+
+/* False once the connection is gone. */
+bool kvq_client_connected(const struct kvq_client *client);
+
+int kvq_ping(struct kvq_client *client);
+
+/* ---- Sessions ---- */
+
+enum kvq_dtype { KVQ_DTYPE_UNSET = 0, KVQ_F16 = 1, KVQ_BF16 = 2, KVQ_F32 = 3 };
+
+/* 2, 2, 4; 0 for a number that is no dtype. */
+size_t kvq_dtype_bytes(enum kvq_dtype dtype);
+
+enum kvq_pairing { KVQ_PAIRING_NONE = 0, KVQ_PAIRING_INTERLEAVED = 1, KVQ_PAIRING_HALF = 2 };
+
+struct kvq_rope {
+    enum kvq_pairing pairing; /* KVQ_PAIRING_NONE: no rotary embedding, or none that is known */
+    double theta;
+    uint32_t dims;
+    double scaling; /* 0 means 1 */
+};
+
+struct kvq_geometry {
+    uint32_t layers, heads; /* KV heads */
+    uint32_t head_dim_k;
+    uint32_t head_dim_v;  /* 0: the model keeps no V */
+    enum kvq_dtype dtype; /* of the values appended */
+    struct kvq_rope rope;
+};
+
+enum { KVQ_SESSION_BYTES_MAX = 255, KVQ_MODEL_BYTES_MAX = 255 };
+enum { KVQ_LEVEL_EXACT = -2, KVQ_LEVEL_FAST8 = -1, KVQ_LEVEL_FINEST = 0, KVQ_LEVEL_COARSEST = 5 };
+
+/* What a client has to know of a session to append to it and fetch from it. A plain value: copy it,
+ * keep it, use it with any client. Calls that learn something new bring it up to date. */
+struct kvq_session_state {
+    char session[KVQ_SESSION_BYTES_MAX + 1];
+    char model[KVQ_MODEL_BYTES_MAX + 1];
+    struct kvq_geometry geometry;
+    int level;
+    uint64_t version; /* rises with every change, never comes again */
+    uint64_t tokens;
+    uint32_t tail_tokens;       /* the newest tokens, which fill no page */
+    uint32_t page_tokens;       /* tokens in a full page */
+    uint64_t append_tokens_max; /* no append longer than this is refused as too_large */
+    bool created;               /* by this call of kvq_open */
+};
+
+enum kvq_open_mode { KVQ_OPEN_OR_CREATE = 0, KVQ_OPEN_EXISTING = 1, KVQ_OPEN_NEW = 2 };
+
+struct kvq_open_options {
+    size_t size;
+    const char *session; /* 1 to 255 bytes without control characters */
+    const char *model;   /* the fingerprint: 1 to 255 bytes over weights, tokenizer and adapter */
+    const struct kvq_geometry *geometry; /* may be NULL with KVQ_OPEN_EXISTING */
+    bool has_level;
+    int level; /* of a session that is created; read only if has_level, else the daemon's default */
+    enum kvq_open_mode mode;
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+/* Opens a session to write to, by default creating it. state is filled only on success.
+ * KVQ_MODEL_MISMATCH: it belongs to another model or geometry. KVQ_EXISTS: it was there, with
+ * KVQ_OPEN_NEW. KVQ_MISS: it was not, with KVQ_OPEN_EXISTING. KVQ_UNSUPPORTED, KVQ_FULL. */
+int kvq_open(struct kvq_client *client, const struct kvq_open_options *options,
+             struct kvq_session_state *state);
+
+/* Finds an existing session of any model, to fetch from it. state is filled only on success.
+ * KVQ_MISS: there is none. */
+int kvq_find(struct kvq_client *client, const char *session, struct kvq_session_state *state);
+
+/* Deletes a session: once this returns 0, nobody is ever given any of it. freed_bytes may be NULL.
+ * KVQ_MISS: there was none. */
+int kvq_delete(struct kvq_client *client, const char *session, uint64_t *freed_bytes);
+
+/* ---- Append ---- */
+
+/* Where K or V stand in the caller's memory. Value (l, t, h, d) is at
+ *     (layers ? layers[l] : block + l * layer_stride) + t * token_stride + h * head_stride
+ * plus d values; strides in bytes, 0 for those of packed [layers, tokens, heads, head_dim]; any
+ * alignment. [layers, heads, tokens, head_dim] is sent as it stands too; whatever else has rows of
+ * head_dim values is gathered on the way. t and l count from the call's first token and layer. */
+struct kvq_source {
+    const void *const *layers; /* one pointer a layer, or NULL for block */
+    const void *block;
+    ptrdiff_t layer_stride, token_stride, head_stride;
+};
+
+/* The same to write to. Both layers and block NULL: this part is not wanted. */
+struct kvq_target {
+    void *const *layers;
+    void *block;
+    ptrdiff_t layer_stride, token_stride, head_stride;
+};
+
+#define KVQ_AT_END UINT64_MAX
+
+struct kvq_append_options {
+    size_t size;
+    uint64_t first;         /* must be the session's length; KVQ_AT_END: what state says it is */
+    uint64_t tokens;        /* at least 1, at most state->append_tokens_max */
+    struct kvq_source k, v; /* v is not read without V in the geometry */
+    /* Return once everything, the tail too, is coded at the session's level; else that is done
+     * in the daemon's own time. */
+    bool settle;
+    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
+    int64_t deadline_ms; /* of the whole call; 0: the client's; negative: none */
+    /* May be NULL. Called between pages with the tokens sent so far; false ends the append with
+     * KVQ_CANCELLED, and nothing of it is kept. Must not use the client. */
+    bool (*progress)(void *context, uint64_t tokens_sent);
+    void *context;
+};
+
+/* Appends tokens to a session, all or nothing; state's tokens, tail and version move on with it.
+ * The values are read during the call only, and sent from where they stand. Repeats by itself what
+ * fails with KVQ_TAIL_MOVED (always safe), up to twice.
+ * KVQ_WRONG_FIRST: state->tokens now says what the length is. KVQ_BUSY, KVQ_FULL: try again later.
+ * KVQ_MISS: the session is gone. */
+int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
+               const struct kvq_append_options *options);
+
+/* The same in parts, for writers that have one layer at a time. Between begin and commit or abort
+ * the client takes no other call but part (and kvq_close); others fail with KVQ_ARGUMENT. k, v,
+ * progress and context of the options are not read; the deadline is of each call by itself. state
+ * must stay where it is until the append has ended. */
+int kvq_append_begin(struct kvq_client *client, struct kvq_session_state *state,
+                     const struct kvq_append_options *options);
+
+enum kvq_part { KVQ_K = 0, KVQ_V = 1 };
+
+/* Sends all tokens of one layer's K or V, each exactly once, in any order. values are those of the
+ * append's first token in this layer; strides as in struct kvq_source. Any failure but KVQ_ARGUMENT
+ * ends the append: nothing of it is kept, and neither commit nor abort follows. */
+int kvq_append_part(struct kvq_client *client, uint32_t layer, enum kvq_part part,
+                    const void *values, ptrdiff_t token_stride, ptrdiff_t head_stride);
+
+/* Makes the append visible and brings the state that was given to begin up to date. Ends the
+ * append, whatever it returns. KVQ_TAIL_MOVED: begin anew, with the state as it is now. */
+int kvq_append_commit(struct kvq_client *client);
+
+/* Drops the append. 0 also if none was under way. */
+int kvq_append_abort(struct kvq_client *client);
+
+/* ---- Fetch ---- */
+
+struct kvq_fetch_options {
+    size_t size;
+    uint64_t first, end;             /* tokens first .. end - 1; end 0: state->tokens */
+    uint32_t first_layer, end_layer; /* likewise; end_layer 0: all */
+    enum kvq_dtype dtype;            /* of the values to be written; unset: the session's */
+    uint64_t if_version;             /* KVQ_VERSION_CHANGED unless it still is; 0: not checked */
+    struct kvq_target k, v;          /* at least one; room for (end - first) tokens of each layer */
+    int64_t deadline_ms;             /* of the whole call; 0: the client's; negative: none */
+};
+
+enum { KVQ_LEVELS = 8 };
+
+struct kvq_level_tokens {
+    int level;
+    uint64_t tokens;
+};
+
+/* Squared differences to what was appended, and squared values, summed: error / energy is the
+ * relative error. error is 0 for what is exact. */
+struct kvq_loss {
+    double error, energy;
+    bool estimated; /* aged since it was measured */
+};
+
+struct kvq_fetch_result {
+    uint64_t version, tokens, bytes;
+    struct kvq_level_tokens levels[KVQ_LEVELS]; /* of the tokens fetched */
+    uint32_t level_count;
+    struct kvq_loss k, v; /* of the pages that the range touches */
+};
+
+/* Fetches a range of tokens and layers into the caller's memory, which is undefined until this
+ * returns 0. With strides that are packed, in either order, values are received in place. result
+ * may be NULL. An empty range succeeds without asking the daemon. KVQ_MISS: the session or a part
+ * of the range is not there. KVQ_MODEL_MISMATCH: the session is now another model's than state
+ * says. KVQ_VERSION_CHANGED. */
+int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
+              const struct kvq_fetch_options *options, struct kvq_fetch_result *result);
+
+/* ---- What is there ---- */
+
+enum kvq_place { KVQ_PLACE_PAGES = 0, KVQ_PLACE_TAIL = 1, KVQ_PLACE_SINKS = 2 };
+
+struct kvq_level_info {
+    enum kvq_place place;
+    int level; /* of KVQ_PLACE_PAGES */
+    uint64_t tokens, bytes;
+};
+
+struct kvq_session_info {
+    const char *session, *model;
+    struct kvq_geometry geometry;
+    int level;
+    uint64_t id; /* never used again, even for a session of the same name */
+    uint64_t version;
+    uint64_t tokens;
+    uint64_t tokens_available; /* what can be fetched; an append continues there */
+    uint32_t tail_tokens, page_tokens;
+    uint64_t logical_bytes; /* at the width of the values appended */
+    uint64_t stored_bytes;  /* everything the session takes, shared parts in full */
+    uint64_t unique_bytes;  /* what deleting it would free */
+    uint64_t values;        /* numbers of K and V together */
+    struct kvq_loss k, v;
+    /* From the above; NaN where there is nothing to divide by. */
+    double ratio;                        /* bytes of the values at 16 bits / stored_bytes */
+    double ratio_input;                  /* logical_bytes / stored_bytes */
+    double bits_per_value;               /* stored_bytes * 8 / values */
+    double snr_k_db, snr_v_db;           /* 10 log10(energy / error); NaN if exact */
+    const struct kvq_level_info *levels; /* NULL in a list */
+    size_t level_count;
+};
+
+/* Everything about one session. Strings and levels are the client's, until its next call.
+ * KVQ_MISS: there is none. */
+int kvq_info(struct kvq_client *client, const char *session, struct kvq_session_info *info);
+
+struct kvq_session_list {
+    const struct kvq_session_info *sessions; /* ascending id */
+    size_t count;
+    bool more; /* ask again with the last id */
+};
+
+/* One page of the sessions whose id is above after_id, at most limit (0: as many as the daemon
+ * sends at a time). The sessions are the client's, until its next call. */
+int kvq_list(struct kvq_client *client, uint64_t after_id, uint32_t limit,
+             struct kvq_session_list *list);
+
+struct kvq_operation_count {
+    const char *operation;
+    uint64_t requests, errors;
+};
+
+struct kvq_stats {
+    const char *version; /* the daemon's */
+    uint64_t pid;
+    double uptime_seconds;
+    const char *const *sockets;
+    size_t socket_count;
+    uint64_t limit_bytes, used_bytes, rss_bytes;
+    uint64_t sessions, tokens;
+    uint64_t bytes_16bit; /* what the values of all sessions take at 16 bits */
+    uint64_t stored_bytes;
+    uint64_t connections;
+    const struct kvq_operation_count *operations;
+    size_t operation_count;
+};
+
+/* The daemon's state. Strings and arrays are the client's, until its next call. */
+int kvq_stats(struct kvq_client *client, struct kvq_stats *stats);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
