@@ -182,6 +182,12 @@ uint8_t *kvq_bounce(struct kvq_client *client) {
     return client->bounce;
 }
 
+struct kvq_loss kvq_loss_from_wire(const Kvq__Loss *wire) {
+    if (!wire)
+        return (struct kvq_loss){0};
+    return (struct kvq_loss){wire->error, wire->energy, wire->estimated};
+}
+
 int kvq_ping(struct kvq_client *client) {
     Kvq__PingRequest request = KVQ__PING_REQUEST__INIT;
     ProtobufCMessage *reply;

@@ -99,6 +99,7 @@ const char *kvq_lend_string(struct kvq_client *client, const ProtobufCBinaryData
 /* The bounce buffer, allocated at first use. NULL: no memory, recorded. */
 uint8_t *kvq_bounce(struct kvq_client *client);
 
+struct kvq_loss kvq_loss_from_wire(const Kvq__Loss *wire);
 void kvq_geometry_from_wire(struct kvq_geometry *geometry, const Kvq__Geometry *wire);
 
 #pragma GCC visibility pop

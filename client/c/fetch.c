@@ -168,19 +168,13 @@ static bool covered(const struct kvq_client *client, const struct fetch *fetch) 
     return true;
 }
 
-static struct kvq_loss loss_of(const Kvq__Loss *wire) {
-    if (!wire)
-        return (struct kvq_loss){0};
-    return (struct kvq_loss){wire->error, wire->energy, wire->estimated};
-}
-
 static void fill_result(const Kvq__FetchReply *reply, struct kvq_fetch_result *result) {
     *result = (struct kvq_fetch_result){
         .version = reply->version,
         .tokens = reply->tokens,
         .bytes = reply->bytes,
-        .k = loss_of(reply->k),
-        .v = loss_of(reply->v),
+        .k = kvq_loss_from_wire(reply->k),
+        .v = kvq_loss_from_wire(reply->v),
     };
     for (size_t i = 0; i < reply->n_levels && i < KVQ_LEVELS; i++)
         result->levels[result->level_count++] =

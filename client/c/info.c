@@ -4,12 +4,6 @@
 #include <math.h>
 #include <string.h>
 
-static struct kvq_loss loss_of(const Kvq__Loss *wire) {
-    if (!wire)
-        return (struct kvq_loss){0};
-    return (struct kvq_loss){wire->error, wire->energy, wire->estimated};
-}
-
 static double quotient(double over, double under) {
     return under > 0 ? over / under : NAN;
 }
@@ -68,8 +62,8 @@ static int fill_info(struct kvq_client *client, const Kvq__SessionInfo *wire,
         .stored_bytes = wire->stored_bytes,
         .unique_bytes = wire->unique_bytes,
         .values = wire->values,
-        .k = loss_of(wire->k),
-        .v = loss_of(wire->v),
+        .k = kvq_loss_from_wire(wire->k),
+        .v = kvq_loss_from_wire(wire->v),
     };
     kvq_geometry_from_wire(&info->geometry, wire->geometry);
     fill_figures(info);
