@@ -1,0 +1,30 @@
+/* The memory limit: every byte the daemon holds for clients is reserved here before it is taken.
+ *
+ * A budget is safe to use from any thread. Whoever reserves releases; nothing is owned here.
+ */
+#ifndef DAEMON_BASE_BUDGET_H
+#define DAEMON_BASE_BUDGET_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct budget {
+    _Atomic uint64_t limit_bytes, used_bytes;
+    /* Called after a release, from the releasing thread, while somebody waits for memory. */
+    void (*on_release)(void *context);
+    void *context;
+    _Atomic unsigned waiting;
+};
+
+void budget_init(struct budget *budget, uint64_t limit_bytes);
+
+/* False at the limit; then nothing is reserved. */
+bool budget_reserve(struct budget *budget, uint64_t bytes) __attribute__((warn_unused_result));
+void budget_release(struct budget *budget, uint64_t bytes);
+
+/* Between these two calls releases are reported to on_release. */
+void budget_wait_begin(struct budget *budget);
+void budget_wait_end(struct budget *budget);
+
+#endif

@@ -1,0 +1,129 @@
+/* APPEND: take a session's new tokens, part by part, and make them visible at COMMIT.
+ *
+ * The happy path: begin -> data for each run, layer and part -> commit -> step until all is coded
+ * and visible -> reply. Possible failure modes are: the session is not where the client thinks
+ * (refused at begin), a part that is none (refused), the memory limit (waits, then refused), the
+ * session deleted meanwhile (a miss), the client gone or cancelling (end drops everything).
+ */
+#include "daemon/base/clock.h"
+#include "daemon/rpc/messages.h"
+
+static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
+    struct rpc_daemon *daemon = request->context->daemon;
+    struct append_request append = {.runs_max = WIRE_APPEND_RUNS_MAX};
+    struct session_state state;
+    const Kvq__AppendRequest *message =
+        rpc_unpack(request, &kvq__append_request__descriptor, control, control_bytes);
+    if (!message)
+        return request->fault.code;
+    uint32_t code = messages_read_name(request, &message->session, &append.session);
+    if (code)
+        return code;
+    if (message->layout > KVQ__LAYOUT__LAYOUT_HEADS_TOKENS_DIM)
+        return rpc_fail(request, WIRE_INVALID, "layout is none of Layout");
+    append.first = message->first;
+    append.tokens = message->tokens;
+    append.tail_tokens = message->tail_tokens;
+    append.heads_first = message->layout == KVQ__LAYOUT__LAYOUT_HEADS_TOKENS_DIM;
+    append.settle = message->settle;
+    request->append = (struct rpc_append){
+        .settle = message->settle,
+        .wait_ns = (message->wait_ms ? message->wait_ms : daemon->append_wait_ms) * CLOCK_NS_PER_MS,
+    };
+    int status = append_begin(daemon->store, &append, &request->append.append, &state);
+    if (status == STORE_UNSUPPORTED)
+        return rpc_fail(request, WIRE_TOO_LARGE, "an append has at most %d runs",
+                        WIRE_APPEND_RUNS_MAX);
+    return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, &state);
+}
+
+static void stop_waiting(struct rpc_request *request) {
+    if (request->append.waiting)
+        budget_wait_end(&request->context->daemon->store->budget);
+    request->append.waiting = false;
+}
+
+/* At the memory limit: wait until the deadline, which begins with the first refusal. */
+static enum rpc_step wait_for_memory(struct rpc_request *request) {
+    struct rpc_append *append = &request->append;
+    uint64_t now = clock_now_ns();
+    if (!append->waiting) {
+        append->waiting = true;
+        append->deadline_ns = now + append->wait_ns;
+        budget_wait_begin(&request->context->daemon->store->budget);
+    }
+    if (now < append->deadline_ns)
+        return RPC_WAIT;
+    rpc_fail(request, WIRE_FULL, NULL);
+    return RPC_FAILED;
+}
+
+static enum rpc_step data(struct rpc_request *request, const struct wire_data *data,
+                          const void *payload, size_t payload_bytes) {
+    struct append_part part = {.first = data->first,
+                               .tokens = data->tokens,
+                               .layer = data->layer,
+                               .part = data->part ? PAGE_V : PAGE_K,
+                               .values = payload,
+                               .bytes = payload_bytes};
+    int status = append_put(request->append.append, &part, request->context->workspace);
+    if (status == STORE_FULL)
+        return wait_for_memory(request);
+    stop_waiting(request);
+    if (status == STORE_OK)
+        return RPC_MORE;
+    if (status == STORE_INVALID)
+        rpc_fail(request, WIRE_INVALID,
+                 "a DATA frame is not one run of one layer and part of this append");
+    else
+        rpc_fail_store(request, status, NULL);
+    return RPC_FAILED;
+}
+
+static void commit(struct rpc_request *request) {
+    request->append.phase = APPEND_COMMITTING;
+}
+
+static enum rpc_step reply(struct rpc_request *request, struct rpc_frame *frame) {
+    Kvq__AppendReply message = KVQ__APPEND_REPLY__INIT;
+    message.version = request->append.result.version;
+    message.tokens = request->append.result.tokens;
+    message.tail_tokens = request->append.result.tail_tokens;
+    return rpc_reply(request, frame, &message.base);
+}
+
+static enum rpc_step step_commit(struct rpc_request *request) {
+    struct rpc_append *append = &request->append;
+    int status = append_commit(append->append, request->context->workspace, &append->result);
+    if (status == STORE_FULL)
+        return wait_for_memory(request);
+    stop_waiting(request);
+    if (status == STORE_OK)
+        append->phase = APPEND_SETTLING;
+    if (status == STORE_OK || status == STORE_MORE)
+        return RPC_MORE;
+    rpc_fail_store(request, status, NULL);
+    return RPC_FAILED;
+}
+
+static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
+    struct rpc_append *append = &request->append;
+    if (append->phase == APPEND_RECEIVING)
+        return RPC_WAIT;
+    if (append->phase == APPEND_COMMITTING) {
+        enum rpc_step status = step_commit(request);
+        if (status != RPC_MORE || append->phase == APPEND_COMMITTING)
+            return status;
+    }
+    if (append->settle && !append_is_settled(append->append))
+        return RPC_WAIT;
+    return reply(request, frame);
+}
+
+static void end(struct rpc_request *request) {
+    stop_waiting(request);
+    append_free(request->append.append);
+}
+
+const struct rpc_operation rpc_append = {
+    .name = "append", .begin = begin, .step = step, .data = data, .commit = commit, .end = end};

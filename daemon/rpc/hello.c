@@ -1,0 +1,28 @@
+/* HELLO: agree on a protocol version and learn the limits. */
+#include "daemon/base/version.h"
+#include "daemon/rpc/messages.h"
+
+static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
+    const Kvq__HelloRequest *hello =
+        rpc_unpack(request, &kvq__hello_request__descriptor, control, control_bytes);
+    if (!hello)
+        return request->fault.code;
+    if (hello->version_min > WIRE_VERSION_MAX || hello->version_max < WIRE_VERSION_MIN ||
+        hello->version_min > hello->version_max)
+        return rpc_fail(request, WIRE_VERSION, "this daemon speaks protocol versions %d to %d",
+                        WIRE_VERSION_MIN, WIRE_VERSION_MAX);
+    return WIRE_OK;
+}
+
+static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
+    Kvq__HelloReply reply = KVQ__HELLO_REPLY__INIT;
+    reply.version = WIRE_VERSION_MAX;
+    reply.control_bytes_max = WIRE_CONTROL_BYTES_MAX;
+    reply.payload_bytes_max = WIRE_PAYLOAD_BYTES_MAX;
+    reply.requests_max = WIRE_REQUESTS_MAX;
+    reply.append_runs_max = WIRE_APPEND_RUNS_MAX;
+    reply.server = "kvquantd " KVQUANT_VERSION;
+    return rpc_reply(request, frame, &reply.base);
+}
+
+const struct rpc_operation rpc_hello = {.name = "hello", .begin = begin, .step = step};

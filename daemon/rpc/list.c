@@ -1,0 +1,40 @@
+/* LIST: sessions by id, a page of them a request. */
+#include "daemon/rpc/messages.h"
+
+enum { PAGE_SESSIONS = 64 }; /* at most some 700 bytes each: they fit a control message */
+
+static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
+    const Kvq__ListRequest *message =
+        rpc_unpack(request, &kvq__list_request__descriptor, control, control_bytes);
+    if (!message)
+        return request->fault.code;
+    bool all = message->limit == 0 || message->limit > PAGE_SESSIONS;
+    request->list = (struct rpc_list){.after_id = message->after_id,
+                                      .limit = all ? (uint32_t)PAGE_SESSIONS : message->limit};
+    return WIRE_OK;
+}
+
+static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
+    struct store *store = request->context->daemon->store;
+    struct wire_arena *arena = &request->context->arena;
+    Kvq__ListReply reply = KVQ__LIST_REPLY__INIT;
+    Kvq__SessionInfo *entries[PAGE_SESSIONS];
+    wire_arena_reset(arena);
+    struct session *session = store_after(store, request->list.after_id);
+    for (; session && reply.n_sessions < request->list.limit;
+         session = store_next(store, session)) {
+        struct session_info info;
+        if (info_read(session, &info) != STORE_OK)
+            continue;
+        if (!(entries[reply.n_sessions] = messages_write_info(arena, session, &info, false)))
+            break;
+        reply.n_sessions++;
+    }
+    reply.more = session != NULL;
+    if (session)
+        session_unref(session);
+    reply.sessions = entries;
+    return rpc_reply(request, frame, &reply.base);
+}
+
+const struct rpc_operation rpc_list = {.name = "list", .begin = begin, .step = step};

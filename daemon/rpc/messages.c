@@ -1,0 +1,165 @@
+#include "daemon/rpc/messages.h"
+
+#include <assert.h>
+#include <math.h>
+#include <string.h>
+
+static_assert((int)KVQ__DTYPE__DTYPE_F16 == PAGE_F16, "dtypes are the same numbers");
+static_assert((int)KVQ__DTYPE__DTYPE_BF16 == PAGE_BF16, "dtypes are the same numbers");
+static_assert((int)KVQ__DTYPE__DTYPE_F32 == PAGE_F32, "dtypes are the same numbers");
+static_assert((int)KVQ__PAIRING__PAIRING_INTERLEAVED == ROPE_INTERLEAVED, "pairings, too");
+static_assert((int)KVQ__PAIRING__PAIRING_HALF == ROPE_HALF, "pairings, too");
+
+/* Bytes of the UTF-8 character at text, or 0 if it is not one (RFC 3629). */
+static size_t utf8_length(const uint8_t *text, size_t bytes) {
+    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
+    size_t length = text[0] < 0x80 ? 1 : text[0] >> 5 == 6 ? 2 : text[0] >> 4 == 14 ? 3 : 4;
+    if (length == 1)
+        return 1;
+    if (length > bytes || (length == 4 && text[0] >> 3 != 30))
+        return 0;
+    uint32_t code = text[0] & (0x7fu >> length);
+    for (size_t i = 1; i < length; i++) {
+        if (text[i] >> 6 != 2)
+            return 0;
+        code = code << 6 | (text[i] & 0x3f);
+    }
+    bool surrogate = code >= 0xd800 && code < 0xe000;
+    return code < least[length] || code > 0x10ffff || surrogate ? 0 : length;
+}
+
+static bool is_plain_utf8(const uint8_t *text, size_t bytes) {
+    for (size_t at = 0; at < bytes;) {
+        size_t length = utf8_length(text + at, bytes - at);
+        if (length == 0 || text[at] < 0x20 || text[at] == 0x7f)
+            return false;
+        at += length;
+    }
+    return true;
+}
+
+uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryData *bytes,
+                            struct store_name *name) {
+    if (bytes->len == 0 || bytes->len > WIRE_SESSION_BYTES_MAX ||
+        !is_plain_utf8(bytes->data, bytes->len))
+        return rpc_fail(request, WIRE_INVALID,
+                        "a session's name is 1 to 255 bytes of UTF-8 without control characters");
+    *name = (struct store_name){(const char *)bytes->data, bytes->len};
+    return WIRE_OK;
+}
+
+uint32_t messages_read_model(struct rpc_request *request, const ProtobufCBinaryData *bytes,
+                             struct store_name *model) {
+    if (bytes->len > WIRE_MODEL_BYTES_MAX || !is_plain_utf8(bytes->data, bytes->len))
+        return rpc_fail(
+            request, WIRE_INVALID,
+            "a model's fingerprint is 1 to 255 bytes of UTF-8 without control characters");
+    *model = (struct store_name){(const char *)bytes->data, bytes->len};
+    return WIRE_OK;
+}
+
+uint32_t messages_read_geometry(struct rpc_request *request, const Kvq__Geometry *message,
+                                struct geometry *geometry) {
+    *geometry = (struct geometry){.layers = message->layers,
+                                  .heads = message->heads,
+                                  .head_dim_k = message->head_dim_k,
+                                  .head_dim_v = message->head_dim_v,
+                                  .dtype = (enum page_dtype)message->dtype,
+                                  .rope_scaling = 1};
+    if (message->rope) {
+        geometry->rope_pairing = (enum rope_pairing)message->rope->pairing;
+        geometry->rope_dims = message->rope->dims;
+        geometry->rope_theta = message->rope->theta;
+        if (message->rope->scaling != 0)
+            geometry->rope_scaling = message->rope->scaling;
+    }
+    const char *fault = geometry_fault(geometry);
+    return fault ? rpc_fail(request, WIRE_INVALID, "geometry: %s", fault) : (uint32_t)WIRE_OK;
+}
+
+void messages_write_geometry(const struct geometry *geometry, struct messages_geometry *message) {
+    kvq__geometry__init(&message->geometry);
+    kvq__rope__init(&message->rope);
+    message->geometry.layers = geometry->layers;
+    message->geometry.heads = geometry->heads;
+    message->geometry.head_dim_k = geometry->head_dim_k;
+    message->geometry.head_dim_v = geometry->head_dim_v;
+    message->geometry.dtype = (Kvq__Dtype)geometry->dtype;
+    message->geometry.rope = &message->rope;
+    message->rope.pairing = (Kvq__Pairing)geometry->rope_pairing;
+    message->rope.dims = geometry->rope_dims;
+    message->rope.theta = geometry->rope_theta;
+    message->rope.scaling = geometry->rope_scaling;
+}
+
+void messages_write_loss(const struct loss *loss, Kvq__Loss *message) {
+    kvq__loss__init(message);
+    message->error = loss->error;
+    message->energy = loss->energy;
+    message->estimated = loss->estimated;
+}
+
+/* What a SessionInfo points to. */
+struct info_parts {
+    Kvq__SessionInfo info;
+    struct messages_geometry geometry;
+    Kvq__Loss k, v;
+    Kvq__LevelInfo levels[INFO_LEVELS + 2];
+    Kvq__LevelInfo *level_pointers[INFO_LEVELS + 2];
+    char name[WIRE_SESSION_BYTES_MAX], model[WIRE_MODEL_BYTES_MAX];
+};
+
+static void add_level(struct info_parts *parts, Kvq__Place place, int level,
+                      const struct info_count *count) {
+    if (count->tokens == 0)
+        return;
+    Kvq__LevelInfo *message = &parts->levels[parts->info.n_levels];
+    kvq__level_info__init(message);
+    message->place = place;
+    message->level = level;
+    message->tokens = count->tokens;
+    message->bytes = count->bytes;
+    parts->level_pointers[parts->info.n_levels++] = message;
+}
+
+static void write_levels(struct info_parts *parts, const struct session_info *info) {
+    parts->info.levels = parts->level_pointers;
+    add_level(parts, KVQ__PLACE__PLACE_SINKS, PAGE_EXACT, &info->sinks);
+    for (int level = PAGE_LEVEL_MIN; level <= PAGE_LEVEL_MAX; level++)
+        add_level(parts, KVQ__PLACE__PLACE_PAGES, level, &info->levels[level - PAGE_LEVEL_MIN]);
+    add_level(parts, KVQ__PLACE__PLACE_TAIL, PAGE_EXACT, &info->tail);
+}
+
+static ProtobufCBinaryData copy(char *target, const char *text, size_t bytes) {
+    memcpy(target, text, bytes);
+    return (ProtobufCBinaryData){.len = bytes, .data = (uint8_t *)target};
+}
+
+Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct session *session,
+                                      const struct session_info *info, bool with_levels) {
+    struct info_parts *parts = wire_arena_alloc(arena, sizeof *parts);
+    if (!parts)
+        return NULL;
+    Kvq__SessionInfo *message = &parts->info;
+    kvq__session_info__init(message);
+    message->session = copy(parts->name, session->name, session->name_bytes);
+    message->model = copy(parts->model, session->model, session->model_bytes);
+    message->id = info->id;
+    message->version = info->state.version;
+    message->tokens = message->tokens_available = info->state.tokens;
+    message->tail_tokens = info->state.tail_tokens;
+    message->page_tokens = info->state.page_tokens;
+    message->level = info->state.level;
+    message->values = info->values;
+    message->logical_bytes = info->logical_bytes;
+    message->stored_bytes = message->unique_bytes = info->stored_bytes;
+    messages_write_geometry(&info->state.geometry, &parts->geometry);
+    message->geometry = &parts->geometry.geometry;
+    messages_write_loss(&info->loss[PAGE_K], &parts->k);
+    messages_write_loss(&info->loss[PAGE_V], &parts->v);
+    message->k = &parts->k;
+    message->v = &parts->v;
+    if (with_levels)
+        write_levels(parts, info);
+    return message;
+}

@@ -1,0 +1,33 @@
+/* Between the messages of kvq.proto and the store's types: names, geometry, session infos. */
+#ifndef DAEMON_RPC_MESSAGES_H
+#define DAEMON_RPC_MESSAGES_H
+
+#include "daemon/rpc/rpc.h"
+#include "proto/wire/kvq.pb-c.h"
+
+/* 0, or the fault's code if it is not a session's name. The name points into the message. */
+uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryData *bytes,
+                            struct store_name *name) __attribute__((warn_unused_result));
+
+/* A model's fingerprint; may be empty. */
+uint32_t messages_read_model(struct rpc_request *request, const ProtobufCBinaryData *bytes,
+                             struct store_name *model) __attribute__((warn_unused_result));
+
+uint32_t messages_read_geometry(struct rpc_request *request, const Kvq__Geometry *message,
+                                struct geometry *geometry) __attribute__((warn_unused_result));
+
+struct messages_geometry {
+    Kvq__Geometry geometry;
+    Kvq__Rope rope;
+};
+
+/* Fills the message, which points into itself. */
+void messages_write_geometry(const struct geometry *geometry, struct messages_geometry *message);
+
+void messages_write_loss(const struct loss *loss, Kvq__Loss *message);
+
+/* The info of a session with all that it points to, from the arena; NULL at its end. */
+Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct session *session,
+                                      const struct session_info *info, bool with_levels);
+
+#endif

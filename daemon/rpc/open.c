@@ -1,0 +1,75 @@
+/* OPEN: find a session or make one, and learn where it stands. */
+#include "daemon/rpc/messages.h"
+
+static uint32_t read_level(struct rpc_request *request, const Kvq__OpenRequest *message,
+                           int *level) {
+    *level = message->level ? message->level->level : request->context->daemon->default_level;
+    if (*level < PAGE_LEVEL_MIN || *level > PAGE_LEVEL_MAX)
+        return rpc_fail(request, WIRE_INVALID, "a level is -2 (exact), -1 (fast8) or 0 to 5");
+    return WIRE_OK;
+}
+
+static uint32_t read_mode(struct rpc_request *request, const Kvq__OpenRequest *message,
+                          struct store_open *open) {
+    switch (message->mode) {
+    case KVQ__OPEN_MODE__OPEN_OR_CREATE:
+        open->mode = STORE_OPEN_OR_CREATE;
+        break;
+    case KVQ__OPEN_MODE__OPEN_EXISTING:
+        open->mode = STORE_OPEN_EXISTING;
+        return WIRE_OK;
+    case KVQ__OPEN_MODE__OPEN_NEW:
+        open->mode = STORE_OPEN_NEW;
+        break;
+    default:
+        return rpc_fail(request, WIRE_INVALID, "mode is none of OpenMode");
+    }
+    if (open->model.bytes == 0 || !open->geometry)
+        return rpc_fail(request, WIRE_INVALID, "a session is created with a model and a geometry");
+    return WIRE_OK;
+}
+
+static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
+    struct store_open open = {0};
+    struct geometry geometry;
+    uint32_t code;
+    const Kvq__OpenRequest *message =
+        rpc_unpack(request, &kvq__open_request__descriptor, control, control_bytes);
+    if (!message)
+        return request->fault.code;
+    if ((code = messages_read_name(request, &message->session, &open.session)) ||
+        (code = messages_read_model(request, &message->model, &open.model)) ||
+        (code = read_level(request, message, &open.level)))
+        return code;
+    if (message->geometry) {
+        if ((code = messages_read_geometry(request, message->geometry, &geometry)))
+            return code;
+        open.geometry = &geometry;
+    }
+    if ((code = read_mode(request, message, &open)))
+        return code;
+    int status = store_open(request->context->daemon->store, &open, &request->open);
+    if (status == STORE_UNSUPPORTED)
+        return rpc_fail(
+            request, WIRE_UNSUPPORTED,
+            "a page's tokens of all layers are more than an eighth of the memory limit");
+    return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, NULL);
+}
+
+static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
+    const struct session_state *state = &request->open;
+    struct messages_geometry geometry;
+    Kvq__OpenReply reply = KVQ__OPEN_REPLY__INIT;
+    messages_write_geometry(&state->geometry, &geometry);
+    reply.created = state->created;
+    reply.version = state->version;
+    reply.tokens = state->tokens;
+    reply.tail_tokens = state->tail_tokens;
+    reply.page_tokens = state->page_tokens;
+    reply.level = state->level;
+    reply.geometry = &geometry.geometry;
+    reply.model = (ProtobufCBinaryData){state->model_bytes, (uint8_t *)state->model};
+    return rpc_reply(request, frame, &reply.base);
+}
+
+const struct rpc_operation rpc_open = {.name = "open", .begin = begin, .step = step};

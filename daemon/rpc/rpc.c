@@ -1,0 +1,123 @@
+#include "daemon/rpc/rpc.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "proto/wire/kvq.pb-c.h"
+
+static const struct rpc_operation *const operations[RPC_TYPES] = {
+    [WIRE_HELLO] = &rpc_hello,   [WIRE_PING] = &rpc_ping,     [WIRE_OPEN] = &rpc_open,
+    [WIRE_APPEND] = &rpc_append, [WIRE_FETCH] = &rpc_fetch,   [WIRE_INFO] = &rpc_info,
+    [WIRE_LIST] = &rpc_list,     [WIRE_DELETE] = &rpc_delete, [WIRE_STATS] = &rpc_stats,
+};
+
+const struct rpc_operation *rpc_find(uint8_t type) {
+    return type < RPC_TYPES ? operations[type] : NULL;
+}
+
+uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format, ...) {
+    struct rpc_fault *fault = &request->fault;
+    fault->code = code;
+    if (!format) {
+        snprintf(fault->message, sizeof fault->message, "%s", wire_error_info(code)->sentence);
+        return code;
+    }
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(fault->message, sizeof fault->message, format, arguments);
+    va_end(arguments);
+    return code;
+}
+
+static uint32_t wire_code(int store_error) {
+    switch (store_error) {
+    case STORE_FULL:
+        return WIRE_FULL;
+    case STORE_MISS:
+        return WIRE_MISS;
+    case STORE_BUSY:
+        return WIRE_BUSY;
+    case STORE_EXISTS:
+        return WIRE_EXISTS;
+    case STORE_WRONG_FIRST:
+        return WIRE_WRONG_FIRST;
+    case STORE_TAIL_MOVED:
+        return WIRE_TAIL_MOVED;
+    case STORE_MODEL_MISMATCH:
+        return WIRE_MODEL_MISMATCH;
+    case STORE_VERSION_CHANGED:
+        return WIRE_VERSION_CHANGED;
+    case STORE_UNSUPPORTED:
+        return WIRE_UNSUPPORTED;
+    case STORE_INVALID:
+        return WIRE_INVALID;
+    case STORE_INCOMPLETE:
+        return WIRE_INCOMPLETE;
+    default:
+        return WIRE_INTERNAL;
+    }
+}
+
+uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
+                        const struct session_state *state) {
+    if (state) {
+        request->fault.tokens = state->tokens;
+        request->fault.tail_tokens = state->tail_tokens;
+    }
+    if (store_error == STORE_WRONG_FIRST)
+        return rpc_fail(request, WIRE_WRONG_FIRST, "the session has %llu tokens; append from there",
+                        (unsigned long long)state->tokens);
+    return rpc_fail(request, wire_code(store_error), NULL);
+}
+
+void *rpc_unpack(struct rpc_request *request, const ProtobufCMessageDescriptor *descriptor,
+                 const uint8_t *control, size_t control_bytes) {
+    struct wire_arena *arena = &request->context->arena;
+    wire_arena_reset(arena);
+    void *message =
+        protobuf_c_message_unpack(descriptor, &arena->allocator, control_bytes, control);
+    if (!message)
+        rpc_fail(request, WIRE_BAD_CONTROL, NULL);
+    return message;
+}
+
+static void write_control(uint8_t type, uint32_t request_id, const ProtobufCMessage *message,
+                          struct rpc_frame *frame) {
+    uint8_t *start = frame->buffer + RPC_FRAME_START;
+    size_t control_bytes = protobuf_c_message_pack(message, start + WIRE_HEADER_BYTES);
+    wire_header_write(start, &(struct wire_header){.type = type,
+                                                   .request_id = request_id,
+                                                   .control_bytes = (uint32_t)control_bytes});
+    frame->bytes = WIRE_HEADER_BYTES + control_bytes;
+}
+
+enum rpc_step rpc_reply(const struct rpc_request *request, struct rpc_frame *frame,
+                        const ProtobufCMessage *message) {
+    write_control(WIRE_REPLY, request->id, message, frame);
+    return RPC_DONE;
+}
+
+void rpc_write_fault(uint32_t request_id, const struct rpc_fault *fault, struct rpc_frame *frame) {
+    Kvq__ErrorReply reply = KVQ__ERROR_REPLY__INIT;
+    reply.code = fault->code;
+    reply.retryable = wire_error_info(fault->code)->retryable;
+    reply.message = (char *)fault->message;
+    reply.tokens = fault->tokens;
+    reply.tail_tokens = fault->tail_tokens;
+    write_control(WIRE_ERROR, request_id, &reply.base, frame);
+}
+
+void *rpc_payload(const struct rpc_frame *frame) {
+    return frame->buffer + RPC_FRAME_START + WIRE_HEADER_BYTES + WIRE_DATA_BYTES;
+}
+
+void rpc_write_data(const struct rpc_request *request, struct rpc_frame *frame,
+                    const struct wire_data *data, size_t payload_bytes) {
+    uint8_t *start = frame->buffer + RPC_FRAME_START;
+    wire_header_write(start, &(struct wire_header){.type = WIRE_DATA,
+                                                   .request_id = request->id,
+                                                   .control_bytes = WIRE_DATA_BYTES,
+                                                   .payload_bytes = (uint32_t)payload_bytes});
+    wire_data_write(start + WIRE_HEADER_BYTES, data);
+    frame->bytes = WIRE_HEADER_BYTES + WIRE_DATA_BYTES + payload_bytes;
+}

@@ -1,0 +1,139 @@
+/* Operations: what a request asks for, apart from how its bytes come and go.
+ *
+ * A request begins with its control message, takes DATA frames where its operation has `data`, and
+ * is stepped until it is done; each step may leave one frame to be sent. No step takes much longer
+ * than coding a page. An operation sees the request and the store, never a socket. Requests and
+ * contexts are used by one reactor only; the rpc_daemon is shared by all.
+ */
+#ifndef DAEMON_RPC_RPC_H
+#define DAEMON_RPC_RPC_H
+
+#include <stdatomic.h>
+
+#include "daemon/store/append.h"
+#include "daemon/store/fetch.h"
+#include "daemon/store/info.h"
+#include "proto/wire/arena.h"
+#include "proto/wire/errors.h"
+#include "proto/wire/frame.h"
+
+enum { RPC_TYPES = 32, RPC_ARENA_BYTES = 256 << 10 };
+
+/* One for the process; set up before the reactors start. */
+struct rpc_daemon {
+    struct store *store;
+    const char *const *sockets;
+    size_t socket_count;
+    uint64_t started_ns;
+    uint32_t append_wait_ms;
+    int default_level;
+    _Atomic bool draining;
+    _Atomic uint64_t connections, requests[RPC_TYPES], errors[RPC_TYPES];
+};
+
+/* One for each reactor. */
+struct rpc_context {
+    struct rpc_daemon *daemon;
+    struct wire_arena arena;
+    void *workspace; /* PAGE_WORKSPACE_BYTES */
+};
+
+/* A frame to be sent, in memory of the connection's: `start` is where the frame begins. */
+enum { RPC_FRAME_START = 64 - WIRE_HEADER_BYTES - WIRE_DATA_BYTES };
+enum { RPC_BUFFER_BYTES = 64 + WIRE_CONTROL_BYTES_MAX + WIRE_PAYLOAD_BYTES_MAX };
+
+struct rpc_frame {
+    uint8_t *buffer; /* RPC_BUFFER_BYTES, 64-byte aligned */
+    size_t bytes;    /* of the frame at buffer + RPC_FRAME_START; 0: none */
+};
+
+struct rpc_fault {
+    uint32_t code;
+    char message[200];
+    uint64_t tokens;
+    uint32_t tail_tokens;
+};
+
+enum rpc_step {
+    RPC_MORE,   /* step again */
+    RPC_WAIT,   /* step again when memory was freed, the keeper got on, or some time went by */
+    RPC_DONE,   /* the frame is the reply */
+    RPC_FAILED, /* request->fault says why */
+};
+
+enum append_phase { APPEND_RECEIVING, APPEND_COMMITTING, APPEND_SETTLING };
+
+struct rpc_append {
+    struct append *append;
+    enum append_phase phase;
+    bool settle, waiting;
+    uint64_t wait_ns, deadline_ns;
+    struct session_state result;
+};
+
+struct rpc_list {
+    uint64_t after_id;
+    uint32_t limit;
+};
+
+struct rpc_request {
+    const struct rpc_operation *operation;
+    struct rpc_context *context;
+    uint32_t id;
+    struct rpc_fault fault;
+    union {
+        struct session_state open;
+        struct rpc_append append;
+        struct fetch fetch;
+        struct session *session;
+        struct rpc_list list;
+        uint64_t freed_bytes;
+    };
+    /* the connection's */
+    struct rpc_request *next;
+    bool failed, waiting, receiving, discarding;
+};
+
+struct rpc_operation {
+    const char *name;
+    /* 0 or a code, given by rpc_fail(). After a failure only the fault is looked at: no end. */
+    uint32_t (*begin)(struct rpc_request *request, const uint8_t *control, size_t control_bytes);
+    enum rpc_step (*step)(struct rpc_request *request, struct rpc_frame *frame);
+    /* NULL but for operations that take DATA: RPC_MORE, RPC_WAIT (the frame was not taken) or
+     * RPC_FAILED. */
+    enum rpc_step (*data)(struct rpc_request *request, const struct wire_data *data,
+                          const void *payload, size_t payload_bytes);
+    void (*commit)(struct rpc_request *request);
+    void (*end)(struct rpc_request *request); /* frees what begin took; NULL: nothing */
+};
+
+/* The operation of a frame type, or NULL. */
+const struct rpc_operation *rpc_find(uint8_t type);
+
+/* Sets the fault and returns its code; with no format the message is the error's sentence. */
+uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* The same for a fault of the store. */
+uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
+                        const struct session_state *state);
+
+/* Unpacks into the context's arena; NULL if the bytes are not such a message. */
+void *rpc_unpack(struct rpc_request *request, const ProtobufCMessageDescriptor *descriptor,
+                 const uint8_t *control, size_t control_bytes);
+
+/* Each writes one whole frame. */
+enum rpc_step rpc_reply(const struct rpc_request *request, struct rpc_frame *frame,
+                        const ProtobufCMessage *message);
+void rpc_write_fault(uint32_t request_id, const struct rpc_fault *fault, struct rpc_frame *frame);
+void rpc_write_data(const struct rpc_request *request, struct rpc_frame *frame,
+                    const struct wire_data *data, size_t payload_bytes);
+
+/* Where the payload of a DATA frame is to be put before rpc_write_data(). */
+void *rpc_payload(const struct rpc_frame *frame);
+
+/* The operations, one a file. */
+extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
+    rpc_list, rpc_delete, rpc_stats;
+
+#endif

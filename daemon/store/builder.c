@@ -1,0 +1,112 @@
+#include "daemon/store/builder.h"
+
+#include <stdlib.h>
+#include <xxhash.h>
+
+#include "daemon/base/log.h"
+#include "daemon/store/error.h"
+
+enum { PAGE_ALIGNMENT = 8 };
+
+static uint64_t align_page(uint64_t bytes) {
+    return (bytes + PAGE_ALIGNMENT - 1) / PAGE_ALIGNMENT * PAGE_ALIGNMENT;
+}
+
+uint64_t builder_bound_bytes(const struct record_spec *spec) {
+    const struct geometry *geometry = spec->geometry;
+    uint64_t pages = 0;
+    for (int part = PAGE_K; part <= PAGE_V; part++) {
+        struct page_shape shape = geometry_shape(geometry, part, spec->tokens);
+        if (shape.head_dim > 0)
+            pages += align_page(page_bound_bytes(&shape));
+    }
+    return align_page(record_header_bytes(spec)) + geometry->layers * pages;
+}
+
+/* Brings the reservation to what so many bytes of the extent take. */
+static bool charge(struct builder *builder, uint64_t bytes) {
+    uint64_t want = pool_round(bytes) + RECORD_HANDLE_BYTES;
+    if (want > builder->charged_bytes) {
+        if (!budget_reserve(builder->budget, want - builder->charged_bytes))
+            return false;
+    } else {
+        budget_release(builder->budget, builder->charged_bytes - want);
+    }
+    builder->charged_bytes = want;
+    return true;
+}
+
+int builder_init(struct builder *builder, struct pool *pool, struct budget *budget,
+                 const struct record_spec *spec) {
+    *builder = (struct builder){.pool = pool, .budget = budget};
+    builder->record = calloc(1, sizeof *builder->record);
+    if (!builder->record || pool_take(pool, builder_bound_bytes(spec), &builder->extent) < 0 ||
+        !charge(builder, record_header_bytes(spec))) {
+        builder_deinit(builder);
+        return STORE_FULL;
+    }
+    builder->cursor_bytes = align_page(record_header_bytes(spec));
+    record_write_header(pool_memory(pool, &builder->extent), spec);
+    *builder->record = (struct record){.pins = 1,
+                                       .pool = pool,
+                                       .budget = budget,
+                                       .tokens = spec->tokens,
+                                       .level_asked = spec->level,
+                                       .level = PAGE_EXACT};
+    return STORE_OK;
+}
+
+void builder_deinit(struct builder *builder) {
+    if (builder->extent.bytes > 0)
+        pool_trim(builder->pool, &builder->extent, 0);
+    if (builder->budget)
+        budget_release(builder->budget, builder->charged_bytes);
+    free(builder->record);
+    *builder = (struct builder){0};
+}
+
+static void tally(struct record *record, const struct page_info *info, double inherited_error) {
+    loss_add(&record->loss[info->part], &(struct loss){.error = info->loss.error + inherited_error,
+                                                       .energy = info->loss.energy,
+                                                       .estimated = inherited_error > 0});
+    if (info->level > record->level)
+        record->level = info->level;
+    record->sink_tokens = info->sink_tokens;
+    record->sink_bytes += info->sink_bytes;
+}
+
+int builder_put(struct builder *builder, uint32_t layer, const struct page_source *source,
+                double inherited_error, void *workspace) {
+    uint8_t *memory = pool_memory(builder->pool, &builder->extent);
+    size_t bound = page_bound_bytes(&source->shape), written;
+    struct page_info info;
+
+    if (!charge(builder, builder->cursor_bytes + bound))
+        return STORE_FULL;
+    uint8_t *page = memory + builder->cursor_bytes;
+    int status = page_encode(source, workspace, page, bound, &written, &info);
+    if (status != PAGE_OK) {
+        log_error("a page could not be coded: error %d", status);
+        return STORE_INTERNAL;
+    }
+    record_write_page(memory, layer, source->part,
+                      &(struct record_page){.offset = (uint32_t)builder->cursor_bytes,
+                                            .bytes = (uint32_t)written,
+                                            .hash = XXH3_64bits(page, written),
+                                            .inherited_error = (float)inherited_error});
+    tally(builder->record, &info, inherited_error);
+    builder->cursor_bytes += align_page(written);
+    (void)charge(builder, builder->cursor_bytes); /* never more than before */
+    return STORE_OK;
+}
+
+struct record *builder_finish(struct builder *builder) {
+    struct record *record = builder->record;
+    record_seal(pool_memory(builder->pool, &builder->extent), builder->cursor_bytes);
+    pool_trim(builder->pool, &builder->extent, builder->cursor_bytes);
+    record->extent = builder->extent;
+    record->bytes = builder->cursor_bytes;
+    record->charged_bytes = builder->charged_bytes;
+    *builder = (struct builder){0};
+    return record;
+}

@@ -1,0 +1,22 @@
+/* What a call into the store can come to. */
+#ifndef DAEMON_STORE_ERROR_H
+#define DAEMON_STORE_ERROR_H
+
+enum store_error {
+    STORE_OK = 0,
+    STORE_MORE, /* call again: there is more to do */
+    STORE_FULL, /* the memory limit; nothing was done, the call may be repeated */
+    STORE_MISS,
+    STORE_BUSY,
+    STORE_EXISTS,
+    STORE_WRONG_FIRST,
+    STORE_TAIL_MOVED,
+    STORE_MODEL_MISMATCH,
+    STORE_VERSION_CHANGED,
+    STORE_UNSUPPORTED,
+    STORE_INVALID,
+    STORE_INCOMPLETE,
+    STORE_INTERNAL,
+};
+
+#endif

@@ -1,0 +1,189 @@
+#include "daemon/store/fetch.h"
+
+#include <string.h>
+
+/* Where a piece's values are: in a record or in a tail, held for as long as it is decoded. */
+struct source {
+    struct record *record;
+    struct tail *tail;
+    uint32_t row; /* of the piece's first token */
+    uint64_t end; /* of the tokens that this source has */
+};
+
+static void source_release(struct source *source) {
+    if (source->record)
+        record_unpin(source->record);
+    if (source->tail)
+        tail_unref(source->tail);
+}
+
+static int check_range(const struct session *session, struct fetch *fetch) {
+    if (fetch->end == 0)
+        fetch->end = session->tokens;
+    if (fetch->end_layer == 0)
+        fetch->end_layer = session->geometry.layers;
+    if (fetch->first > fetch->end || fetch->first_layer >= fetch->end_layer ||
+        fetch->end_layer > session->geometry.layers || fetch->parts == 0)
+        return STORE_INVALID;
+    return fetch->end > session->tokens ? STORE_MISS : STORE_OK;
+}
+
+static int begin_locked(const struct session *session, const struct fetch_request *request,
+                        struct fetch *fetch) {
+    if (session->deleted)
+        return STORE_MISS;
+    if (request->model.bytes > 0 &&
+        (request->model.bytes != session->model_bytes ||
+         memcmp(request->model.text, session->model, session->model_bytes) != 0))
+        return STORE_MODEL_MISMATCH;
+    if (request->if_version != 0 && request->if_version != session->version)
+        return STORE_VERSION_CHANGED;
+    fetch->session_id = session->id;
+    fetch->version = session->version;
+    fetch->geometry = session->geometry;
+    if (fetch->dtype == 0)
+        fetch->dtype = session->geometry.dtype;
+    if (session->geometry.head_dim_v == 0)
+        fetch->parts &= (uint8_t) ~(1u << PAGE_V);
+    return check_range(session, fetch);
+}
+
+int fetch_begin(struct store *store, const struct fetch_request *request, struct fetch *fetch) {
+    *fetch = (struct fetch){
+        .name_bytes = request->session.bytes,
+        .first = request->first,
+        .token = request->first,
+        .end = request->end,
+        .first_layer = request->first_layer,
+        .end_layer = request->end_layer,
+        .heads_first = request->heads_first,
+        .parts = (uint8_t)(!request->skip_k << PAGE_K | !request->skip_v << PAGE_V),
+        .dtype = request->dtype,
+        .layer = request->first_layer,
+    };
+    memcpy(fetch->name, request->session.text, request->session.bytes);
+    struct session *session = store_find(store, request->session);
+    if (!session)
+        return STORE_MISS;
+    pthread_mutex_lock(session->lock);
+    int status = begin_locked(session, request, fetch);
+    pthread_mutex_unlock(session->lock);
+    session_unref(session);
+    return status;
+}
+
+static int hold_locked(const struct session *session, uint64_t token, struct source *source) {
+    *source = (struct source){0};
+    if (session->deleted || token >= session->tokens)
+        return STORE_MISS;
+    const struct slice *slice = session_find_slice(session, token);
+    if (slice) {
+        source->record = chunk_pin(slice->chunk);
+        source->row = slice->first + (uint32_t)(token - slice->start);
+        source->end = slice->start + slice->tokens;
+    } else {
+        tail_ref(session->tail);
+        source->tail = session->tail;
+        source->row = (uint32_t)(token - (session->tokens - session->tail_tokens));
+        source->end = session->tokens;
+    }
+    return STORE_OK;
+}
+
+static int hold(struct store *store, const struct fetch *fetch, struct source *source) {
+    struct session *session =
+        store_find(store, (struct store_name){fetch->name, fetch->name_bytes});
+    if (!session)
+        return STORE_MISS;
+    pthread_mutex_lock(session->lock);
+    int status =
+        session->id == fetch->session_id ? hold_locked(session, fetch->token, source) : STORE_MISS;
+    pthread_mutex_unlock(session->lock);
+    session_unref(session);
+    return status;
+}
+
+static struct page_strides strides_of(const struct fetch *fetch, enum page_part part,
+                                      uint32_t tokens) {
+    size_t head_dim = geometry_head_dim(&fetch->geometry, part);
+    if (fetch->heads_first)
+        return (struct page_strides){.token = head_dim, .head = tokens * head_dim};
+    return (struct page_strides){.token = fetch->geometry.heads * head_dim, .head = head_dim};
+}
+
+static int read_source(struct fetch *fetch, const struct source *source,
+                       const struct fetch_piece *piece, void *values, void *workspace) {
+    struct page_strides strides = strides_of(fetch, piece->part, piece->tokens);
+    if (source->tail) {
+        tail_read(source->tail, source->row, piece->tokens, piece->layer, piece->part, fetch->dtype,
+                  values, strides);
+        return STORE_OK;
+    }
+    struct page_target target = {.first = source->row,
+                                 .tokens = piece->tokens,
+                                 .dtype = fetch->dtype,
+                                 .values = values,
+                                 .strides = strides};
+    struct loss loss;
+    if (record_decode(source->record, piece->layer, piece->part, &target, workspace) < 0 ||
+        record_page_loss(source->record, piece->layer, piece->part, &loss) < 0)
+        return STORE_MISS;
+    loss_add(&fetch->loss[piece->part], &loss);
+    return STORE_OK;
+}
+
+static void count(struct fetch *fetch, const struct source *source,
+                  const struct fetch_piece *piece) {
+    fetch->sent_bytes += piece->bytes;
+    bool first_of_run =
+        piece->layer == fetch->first_layer && (piece->part == PAGE_K || !(fetch->parts & 1));
+    if (first_of_run) {
+        int level = source->record ? source->record->level : PAGE_EXACT;
+        fetch->level_tokens[level - PAGE_LEVEL_MIN] += piece->tokens;
+    }
+}
+
+/* To the next part, layer or run. */
+static void advance(struct fetch *fetch) {
+    if (fetch->part == PAGE_K && fetch->parts & 1u << PAGE_V) {
+        fetch->part = PAGE_V;
+        return;
+    }
+    fetch->part = fetch->parts & 1u << PAGE_K ? PAGE_K : PAGE_V;
+    if (++fetch->layer < fetch->end_layer)
+        return;
+    fetch->layer = fetch->first_layer;
+    fetch->token = fetch->run_end;
+    fetch->run_end = 0;
+}
+
+int fetch_next(struct store *store, struct fetch *fetch, void *values, void *workspace,
+               struct fetch_piece *piece) {
+    struct source source;
+    if (fetch->token >= fetch->end || fetch->parts == 0)
+        return STORE_OK;
+    if (!(fetch->parts & 1u << fetch->part))
+        fetch->part = PAGE_V;
+    int status = hold(store, fetch, &source);
+    if (status != STORE_OK)
+        return status;
+    /* A run keeps its end while its layers are sent, whatever becomes of the slices meanwhile. */
+    if (fetch->run_end == 0)
+        fetch->run_end = source.end < fetch->end ? source.end : fetch->end;
+    *piece = (struct fetch_piece){.first = fetch->token,
+                                  .tokens = (uint32_t)(fetch->run_end - fetch->token),
+                                  .layer = fetch->layer,
+                                  .part = fetch->part};
+    piece->bytes = (size_t)piece->tokens * fetch->geometry.heads *
+                   geometry_head_dim(&fetch->geometry, piece->part) *
+                   page_value_bytes(fetch->dtype);
+    status = source.end >= fetch->run_end ? read_source(fetch, &source, piece, values, workspace)
+                                          : STORE_MISS;
+    if (status == STORE_OK)
+        count(fetch, &source, piece);
+    source_release(&source);
+    if (status != STORE_OK)
+        return status;
+    advance(fetch);
+    return STORE_MORE;
+}

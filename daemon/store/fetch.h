@@ -1,0 +1,57 @@
+/* Fetching: a pull of one page's tokens of one layer and part at a time.
+ *
+ * Between two pulls nothing is held, neither pin nor reference: each looks the session up anew, so
+ * that a delete on the way is a miss and a slow reader keeps nothing alive.
+ */
+#ifndef DAEMON_STORE_FETCH_H
+#define DAEMON_STORE_FETCH_H
+
+#include "daemon/store/store.h"
+
+struct fetch_request {
+    struct store_name session, model; /* an empty model is not compared */
+    uint64_t first, end;              /* end 0: the session's length */
+    uint32_t first_layer, end_layer;  /* end 0: all */
+    bool skip_k, skip_v, heads_first;
+    enum page_dtype dtype; /* 0: the session's */
+    uint64_t if_version;   /* 0: not compared */
+};
+
+enum { FETCH_LEVELS = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1 };
+
+struct fetch {
+    char name[256];
+    size_t name_bytes;
+    uint64_t session_id, version;
+    struct geometry geometry;
+    uint64_t first, end;
+    uint32_t first_layer, end_layer;
+    bool heads_first;
+    uint8_t parts; /* a bit for K, a bit for V */
+    enum page_dtype dtype;
+    /* the next piece */
+    uint64_t token, run_end; /* run_end 0: a run is to begin */
+    uint32_t layer;
+    uint8_t part;
+    /* what was sent */
+    uint64_t sent_bytes, level_tokens[FETCH_LEVELS];
+    struct loss loss[GEOMETRY_PARTS];
+};
+
+struct fetch_piece {
+    uint64_t first;
+    uint32_t tokens, layer;
+    enum page_part part;
+    size_t bytes;
+};
+
+/* STORE_OK, STORE_MISS, STORE_VERSION_CHANGED, STORE_MODEL_MISMATCH or STORE_INVALID. */
+int fetch_begin(struct store *store, const struct fetch_request *request, struct fetch *fetch)
+    __attribute__((warn_unused_result));
+
+/* Decodes the next piece to values (room for a page in float32, 1 MiB). STORE_MORE with a piece,
+ * STORE_OK at the end, STORE_MISS if it is not there any more. */
+int fetch_next(struct store *store, struct fetch *fetch, void *values, void *workspace,
+               struct fetch_piece *piece) __attribute__((warn_unused_result));
+
+#endif

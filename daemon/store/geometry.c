@@ -1,0 +1,57 @@
+#include "daemon/store/geometry.h"
+
+const char *geometry_fault(const struct geometry *g) {
+    if (g->layers == 0 || g->layers > GEOMETRY_LAYERS_MAX)
+        return "layers must be 1 to 4096";
+    if (g->heads == 0 || g->head_dim_k == 0)
+        return "heads and head_dim must be at least 1";
+    if (g->dtype != PAGE_F16 && g->dtype != PAGE_BF16 && g->dtype != PAGE_F32)
+        return "dtype must be f16, bf16 or f32";
+    if (g->rope_pairing > ROPE_HALF)
+        return "rope pairing must be none, interleaved or half";
+    if (g->rope_dims > g->head_dim_k)
+        return "rope dims must be at most head_dim";
+    if (page_tokens(g->heads, g->head_dim_k, g->head_dim_v) == 0)
+        return "one token of one layer is larger than a page (262144 values)";
+    return NULL;
+}
+
+bool geometry_equal(const struct geometry *a, const struct geometry *b) {
+    return a->layers == b->layers && a->heads == b->heads && a->head_dim_k == b->head_dim_k &&
+           a->head_dim_v == b->head_dim_v && a->dtype == b->dtype &&
+           a->rope_pairing == b->rope_pairing && a->rope_dims == b->rope_dims &&
+           a->rope_theta == b->rope_theta && a->rope_scaling == b->rope_scaling;
+}
+
+uint32_t geometry_page_tokens(const struct geometry *g) {
+    return page_tokens(g->heads, g->head_dim_k, g->head_dim_v);
+}
+
+uint32_t geometry_head_dim(const struct geometry *g, enum page_part part) {
+    return part == PAGE_K ? g->head_dim_k : g->head_dim_v;
+}
+
+size_t geometry_values_per_token(const struct geometry *g) {
+    return (size_t)g->layers * g->heads * ((size_t)g->head_dim_k + g->head_dim_v);
+}
+
+size_t geometry_token_bytes(const struct geometry *g) {
+    return geometry_values_per_token(g) * page_value_bytes(g->dtype);
+}
+
+size_t geometry_row_offset(const struct geometry *g, uint32_t layer, enum page_part part) {
+    size_t layer_values = (size_t)g->heads * ((size_t)g->head_dim_k + g->head_dim_v);
+    size_t before = part == PAGE_K ? 0 : (size_t)g->heads * g->head_dim_k;
+    return (layer * layer_values + before) * page_value_bytes(g->dtype);
+}
+
+size_t geometry_part_bytes(const struct geometry *g, enum page_part part, uint32_t tokens) {
+    return (size_t)tokens * g->heads * geometry_head_dim(g, part) * page_value_bytes(g->dtype);
+}
+
+struct page_shape geometry_shape(const struct geometry *g, enum page_part part, uint32_t tokens) {
+    return (struct page_shape){.tokens = tokens,
+                               .heads = g->heads,
+                               .head_dim = geometry_head_dim(g, part),
+                               .dtype = g->dtype};
+}

@@ -1,0 +1,138 @@
+#include "daemon/store/record.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "daemon/base/bytes.h"
+#include "daemon/base/log.h"
+
+enum {
+    MAGIC_BYTES = 8,
+    FORMAT = 0,
+    FIXED_BYTES = 96,
+    HASH_OFFSET = 88,
+    DIRECTORY_ENTRY_BYTES = 24,
+};
+
+static const char magic[MAGIC_BYTES + 1] = "KVQCHUNK";
+
+void loss_add(struct loss *sum, const struct loss *more) {
+    sum->error += more->error;
+    sum->energy += more->energy;
+    sum->estimated |= more->estimated;
+}
+
+static size_t directory_offset(const struct record_spec *spec) {
+    return (FIXED_BYTES + spec->tenant_bytes + spec->model_bytes + spec->session_bytes + 7) / 8 * 8;
+}
+
+size_t record_header_bytes(const struct record_spec *spec) {
+    return directory_offset(spec) +
+           (size_t)spec->geometry->layers * GEOMETRY_PARTS * DIRECTORY_ENTRY_BYTES;
+}
+
+static void write_geometry(uint8_t *memory, const struct geometry *geometry) {
+    bytes_put(memory + 44, geometry->layers, 4);
+    bytes_put(memory + 48, geometry->heads, 4);
+    bytes_put(memory + 52, geometry->head_dim_k, 4);
+    bytes_put(memory + 56, geometry->head_dim_v, 4);
+    bytes_put(memory + 60, geometry->dtype, 1);
+    bytes_put(memory + 61, geometry->rope_pairing, 1);
+    bytes_put(memory + 62, geometry->rope_dims, 2);
+    bytes_put_double(memory + 64, geometry->rope_theta);
+    bytes_put_double(memory + 72, geometry->rope_scaling);
+}
+
+void record_write_header(uint8_t *memory, const struct record_spec *spec) {
+    memcpy(memory, magic, MAGIC_BYTES);
+    bytes_put(memory + 8, FORMAT, 4);
+    bytes_put(memory + 12, record_header_bytes(spec), 4);
+    bytes_put(memory + 24, spec->session_id, 8);
+    bytes_put(memory + 32, spec->first_token, 8);
+    bytes_put(memory + 40, spec->tokens, 4);
+    write_geometry(memory, spec->geometry);
+    bytes_put(memory + 80, (uint8_t)spec->level, 1);
+    bytes_put(memory + 82, spec->tenant_bytes, 2);
+    bytes_put(memory + 84, spec->model_bytes, 2);
+    bytes_put(memory + 86, spec->session_bytes, 2);
+    uint8_t *strings = memory + FIXED_BYTES;
+    memcpy(strings, spec->tenant, spec->tenant_bytes);
+    memcpy(strings + spec->tenant_bytes, spec->model, spec->model_bytes);
+    memcpy(strings + spec->tenant_bytes + spec->model_bytes, spec->session, spec->session_bytes);
+}
+
+/* The directory stands at the header's end. */
+static size_t entry_offset(const uint8_t *memory, uint32_t layer, enum page_part part) {
+    size_t header_bytes = bytes_get(memory + 12, 4), layers = bytes_get(memory + 44, 4);
+    size_t index = (size_t)layer * GEOMETRY_PARTS + part;
+    return header_bytes - (layers * GEOMETRY_PARTS - index) * DIRECTORY_ENTRY_BYTES;
+}
+
+void record_write_page(uint8_t *memory, uint32_t layer, enum page_part part,
+                       const struct record_page *page) {
+    uint8_t *entry = memory + entry_offset(memory, layer, part);
+    bytes_put(entry, page->offset, 4);
+    bytes_put(entry + 4, page->bytes, 4);
+    bytes_put(entry + 8, page->hash, 8);
+    bytes_put_float(entry + 16, page->inherited_error);
+}
+
+void record_seal(uint8_t *memory, uint64_t record_bytes) {
+    bytes_put(memory + 16, record_bytes, 8);
+    bytes_put(memory + HASH_OFFSET, XXH3_64bits(memory, bytes_get(memory + 12, 4)), 8);
+}
+
+void record_pin(struct record *record) {
+    atomic_fetch_add(&record->pins, 1);
+}
+
+void record_unpin(struct record *record) {
+    if (atomic_fetch_sub(&record->pins, 1) > 1)
+        return;
+    uint64_t bytes = record->charged_bytes;
+    pool_trim(record->pool, &record->extent, 0);
+    budget_release(record->budget, bytes);
+    free(record);
+}
+
+int record_find_page(const struct record *record, uint32_t layer, enum page_part part,
+                     struct record_page *page) {
+    const uint8_t *memory = pool_memory(record->pool, &record->extent);
+    const uint8_t *entry = memory + entry_offset(memory, layer, part);
+    *page = (struct record_page){
+        .offset = (uint32_t)bytes_get(entry, 4),
+        .bytes = (uint32_t)bytes_get(entry + 4, 4),
+        .hash = bytes_get(entry + 8, 8),
+        .inherited_error = bytes_get_float(entry + 16),
+    };
+    return page->offset <= record->bytes && page->bytes <= record->bytes - page->offset ? 0 : -1;
+}
+
+int record_decode(const struct record *record, uint32_t layer, enum page_part part,
+                  const struct page_target *target, void *workspace) {
+    struct record_page page;
+    const uint8_t *memory = pool_memory(record->pool, &record->extent);
+    if (record_find_page(record, layer, part, &page) < 0 ||
+        XXH3_64bits(memory + page.offset, page.bytes) != page.hash ||
+        page_decode(memory + page.offset, page.bytes, target, workspace) != PAGE_OK) {
+        log_error("a page in the pool is damaged: layer %u, part %d of the record at %llu", layer,
+                  part, (unsigned long long)record->extent.offset);
+        return -1;
+    }
+    return 0;
+}
+
+int record_page_loss(const struct record *record, uint32_t layer, enum page_part part,
+                     struct loss *loss) {
+    struct record_page page;
+    struct page_info info;
+    const uint8_t *memory = pool_memory(record->pool, &record->extent);
+    if (record_find_page(record, layer, part, &page) < 0 ||
+        page_peek(memory + page.offset, page.bytes, &info) != PAGE_OK)
+        return -1;
+    *loss = (struct loss){.error = info.loss.error + (double)page.inherited_error,
+                          .energy = info.loss.energy,
+                          .estimated = page.inherited_error > 0};
+    return 0;
+}

@@ -1,0 +1,104 @@
+/* A chunk record: the coded pages of the same tokens over all layers, in one self-describing
+ * stretch of bytes that means the same in the pool, on disk and elsewhere. Immutable once built.
+ *
+ * Bytes, little-endian, offsets from the record's start:
+ *     0  magic "KVQCHUNK"             8  u32 record format (0)
+ *    12  u32 header bytes            16  u64 record bytes
+ *    24  u64 session id              32  u64 first token
+ *    40  u32 tokens                  44  u32 layers
+ *    48  u32 heads                   52  u32 head_dim of K
+ *    56  u32 head_dim of V, or 0     60  u8 dtype  61 u8 RoPE pairing  62 u16 RoPE dims
+ *    64  f64 RoPE theta              72  f64 RoPE scaling
+ *    80  s8 level asked  81 u8 0     82  u16 tenant bytes
+ *    84  u16 model bytes             86  u16 session bytes
+ *    88  u64 xxh3 of the header with this field 0
+ *    96  tenant, model, session      then zeros to a multiple of 8
+ *        directory: for each layer, K then V, 24 bytes:
+ *            u32 offset, u32 bytes, u64 xxh3 of the page, f32 inherited error, u32 0
+ *        the pages, each at a multiple of 8, in the order in which they arrived
+ * Inherited error is what a page coded from an already lossy one takes over from it (sum of
+ * squares, an estimate); the page's header has the error of its own coding.
+ *
+ * struct record is the handle: a pinned record's bytes stay. Pins may be taken and dropped on any
+ * thread; the last one gives the extent and its reservation back.
+ */
+#ifndef DAEMON_STORE_RECORD_H
+#define DAEMON_STORE_RECORD_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+
+#include "daemon/base/budget.h"
+#include "daemon/store/geometry.h"
+#include "daemon/store/pool.h"
+
+struct loss {
+    double error, energy; /* sums of squares */
+    bool estimated;
+};
+
+void loss_add(struct loss *sum, const struct loss *more);
+
+/* What a record says of itself; the strings are the caller's. */
+struct record_spec {
+    const char *tenant, *model, *session;
+    size_t tenant_bytes, model_bytes, session_bytes;
+    uint64_t session_id, first_token;
+    uint32_t tokens;
+    const struct geometry *geometry;
+    int level;
+};
+
+struct record_page {
+    uint32_t offset, bytes;
+    uint64_t hash;
+    float inherited_error;
+};
+
+struct record {
+    _Atomic unsigned pins;
+    struct pool *pool;
+    struct budget *budget;
+    struct pool_extent extent;
+    uint64_t bytes;
+    uint32_t tokens;
+    uint64_t charged_bytes;  /* in the budget */
+    _Atomic int level_asked; /* the keeper's note: at most this level is wanted */
+    int level;               /* the coarsest that a page really has */
+    uint32_t sink_tokens;
+    uint64_t sink_bytes;
+    struct loss loss[GEOMETRY_PARTS];
+};
+
+/* Reserved beside each extent for the handles that lead to it. */
+enum { RECORD_HANDLE_BYTES = 512 };
+
+size_t record_header_bytes(const struct record_spec *spec);
+
+/* Writes the header without record bytes and hash; memory is zeroed and of record_header_bytes. */
+void record_write_header(uint8_t *memory, const struct record_spec *spec);
+
+/* Enters a page into the directory. */
+void record_write_page(uint8_t *memory, uint32_t layer, enum page_part part,
+                       const struct record_page *page);
+
+/* The last step: record bytes and hash. */
+void record_seal(uint8_t *memory, uint64_t record_bytes);
+
+void record_pin(struct record *record);
+void record_unpin(struct record *record);
+
+/* Reads the directory; -1 if the entry is not within the record. */
+int record_find_page(const struct record *record, uint32_t layer, enum page_part part,
+                     struct record_page *page) __attribute__((warn_unused_result));
+
+/* Checks the page's hash and decodes. 0, or -1, logged, if the bytes are damaged. */
+int record_decode(const struct record *record, uint32_t layer, enum page_part part,
+                  const struct page_target *target, void *workspace)
+    __attribute__((warn_unused_result));
+
+/* The loss of one page, own and inherited. */
+int record_page_loss(const struct record *record, uint32_t layer, enum page_part part,
+                     struct loss *loss) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,90 @@
+/* The store: all sessions, by name, in shards that are each guarded by one mutex.
+ *
+ * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard, then
+ * the list of all sessions, then the keeper's queue, then a chunk. All functions are safe from any
+ * thread.
+ */
+#ifndef DAEMON_STORE_STORE_H
+#define DAEMON_STORE_STORE_H
+
+#include "daemon/store/error.h"
+#include "daemon/store/keeper.h"
+#include "daemon/store/session.h"
+
+enum {
+    STORE_SHARDS = 16,
+    STORE_RAW_CHUNK_SHARE = 8, /* a raw chunk may be this part of the limit, no more */
+};
+
+#define STORE_TENANT "default"
+
+struct shard {
+    pthread_mutex_t lock;
+    struct session **buckets;
+    size_t bucket_count, sessions;
+};
+
+struct store_options {
+    uint64_t memory_bytes;
+    uint64_t fixed_bytes; /* what the rest of the daemon holds: reserved first */
+    int landing_level;    /* of pages that the keeper will bring to a coarser level later */
+    void (*on_progress)(void *context); /* memory was freed or the keeper got on; any thread */
+    void *context;
+};
+
+struct store {
+    struct budget budget;
+    struct pool *pool;
+    struct shard shards[STORE_SHARDS];
+    int landing_level;
+    _Atomic uint64_t version_clock; /* of all sessions: no version comes twice */
+
+    pthread_mutex_t list_lock; /* of the list by id and what is counted with it */
+    struct session *first_by_id, *last_by_id;
+    uint64_t id_clock;
+
+    struct keeper keeper;
+};
+
+/* 0, or -1, logged. deinit expects that no call is under way. */
+int store_init(struct store *store, const struct store_options *options)
+    __attribute__((warn_unused_result));
+void store_deinit(struct store *store);
+
+enum store_open_mode { STORE_OPEN_OR_CREATE, STORE_OPEN_EXISTING, STORE_OPEN_NEW };
+
+struct store_name {
+    const char *text;
+    size_t bytes;
+};
+
+struct store_open {
+    struct store_name session, model; /* an empty model is not compared */
+    const struct geometry *geometry;  /* NULL: that of the session, which must exist */
+    int level;
+    enum store_open_mode mode;
+};
+
+/* STORE_OK, STORE_FULL, STORE_MISS, STORE_EXISTS, STORE_MODEL_MISMATCH or STORE_UNSUPPORTED. */
+int store_open(struct store *store, const struct store_open *request, struct session_state *state)
+    __attribute__((warn_unused_result));
+
+/* A reference to the session, the caller's, or NULL. */
+struct session *store_find(struct store *store, struct store_name name)
+    __attribute__((warn_unused_result));
+
+/* STORE_OK or STORE_MISS. When it returns, no fetch finds a byte of the session. */
+int store_delete(struct store *store, struct store_name name) __attribute__((warn_unused_result));
+
+/* The session with the smallest id above after_id, as a reference of the caller's, or NULL. */
+struct session *store_after(struct store *store, uint64_t after_id)
+    __attribute__((warn_unused_result));
+
+/* The session behind this one, as a reference in exchange for the caller's, or NULL. */
+struct session *store_next(struct store *store, struct session *session)
+    __attribute__((warn_unused_result));
+
+/* The next version; called with the session's shard locked. */
+uint64_t store_next_version(struct store *store);
+
+#endif

@@ -1,0 +1,97 @@
+#include "daemon/store/tail.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "daemon/store/error.h"
+#include "daemon/store/pool.h"
+#include "proto/page/convert.h"
+
+int tail_new(struct budget *budget, const struct geometry *geometry, struct tail **tail) {
+    struct tail *new = calloc(1, sizeof *new);
+    if (!new)
+        return STORE_FULL;
+    atomic_init(&new->references, 1);
+    new->budget = budget;
+    new->geometry = *geometry;
+    new->token_bytes = geometry_token_bytes(geometry);
+    new->mapped_bytes = pool_round(geometry_page_tokens(geometry) * new->token_bytes);
+    void *rows = mmap(NULL, new->mapped_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (rows == MAP_FAILED) {
+        free(new);
+        return STORE_FULL;
+    }
+    madvise(rows, new->mapped_bytes, MADV_DONTDUMP);
+    madvise(rows, new->mapped_bytes, MADV_NOHUGEPAGE); /* or more is touched than is reserved */
+    new->rows = rows;
+    *tail = new;
+    return STORE_OK;
+}
+
+void tail_ref(struct tail *tail) {
+    atomic_fetch_add(&tail->references, 1);
+}
+
+void tail_unref(struct tail *tail) {
+    if (atomic_fetch_sub(&tail->references, 1) > 1)
+        return;
+    munmap(tail->rows, tail->mapped_bytes);
+    budget_release(tail->budget, tail->charged_bytes);
+    free(tail);
+}
+
+int tail_extend(struct tail *tail, uint32_t tokens) {
+    uint64_t want = pool_round(tokens * tail->token_bytes) + sizeof *tail;
+    if (want <= tail->charged_bytes)
+        return STORE_OK;
+    if (!budget_reserve(tail->budget, want - tail->charged_bytes))
+        return STORE_FULL;
+    tail->charged_bytes = want;
+    return STORE_OK;
+}
+
+char *tail_at(const struct tail *tail, uint32_t row, uint32_t layer, enum page_part part) {
+    return tail->rows + row * tail->token_bytes + geometry_row_offset(&tail->geometry, layer, part);
+}
+
+struct page_strides tail_strides(const struct tail *tail, enum page_part part) {
+    return (struct page_strides){.token = geometry_values_per_token(&tail->geometry),
+                                 .head = geometry_head_dim(&tail->geometry, part)};
+}
+
+/* One copy a token where the heads lie side by side on the other side too. */
+static uint32_t blocks_per_token(const struct tail *tail, enum page_part part,
+                                 struct page_strides strides) {
+    return strides.head == geometry_head_dim(&tail->geometry, part) ? 1 : tail->geometry.heads;
+}
+
+void tail_write(struct tail *tail, uint32_t first, uint32_t tokens, uint32_t layer,
+                enum page_part part, const void *values, struct page_strides strides) {
+    size_t value_bytes = page_value_bytes(tail->geometry.dtype);
+    uint32_t blocks = blocks_per_token(tail, part, strides);
+    size_t block_bytes = geometry_part_bytes(&tail->geometry, part, 1) / blocks;
+    for (uint32_t token = 0; token < tokens; token++)
+        for (uint32_t block = 0; block < blocks; block++)
+            memcpy(tail_at(tail, first + token, layer, part) + block * block_bytes,
+                   (const char *)values +
+                       (token * strides.token + block * strides.head) * value_bytes,
+                   block_bytes);
+}
+
+void tail_read(const struct tail *tail, uint32_t first, uint32_t tokens, uint32_t layer,
+               enum page_part part, enum page_dtype dtype, void *values,
+               struct page_strides strides) {
+    size_t value_bytes = page_value_bytes(dtype),
+           own_bytes = page_value_bytes(tail->geometry.dtype);
+    uint32_t blocks = blocks_per_token(tail, part, strides);
+    size_t block_values = geometry_part_bytes(&tail->geometry, part, 1) / blocks / own_bytes;
+    for (uint32_t token = 0; token < tokens; token++)
+        for (uint32_t block = 0; block < blocks; block++)
+            page_convert_row(
+                tail->geometry.dtype,
+                tail_at(tail, first + token, layer, part) + block * block_values * own_bytes, dtype,
+                (char *)values + (token * strides.token + block * strides.head) * value_bytes,
+                block_values);
+}
