@@ -18,6 +18,8 @@ VENV := build/venv
 RUN := build/run
 
 Q := $(if $(V),,@)
+# Targets that build on the way do so on all cores, unless told otherwise.
+SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 say = @printf '  %-7s %s\n' $(1) $(2)
 
 # What the compiler takes and where the libraries are, found out once for each compiler.
@@ -61,9 +63,9 @@ deps:
 
 ## test: install what is missing, build, run every test
 test:
-	$(Q)tools/bootstrap.sh build test
-	$(Q)$(MAKE) --no-print-directory SANITIZE= BUILD=$(PLAIN) python
-	$(Q)$(MAKE) --no-print-directory all unit-tests examples
+	$(Q)tools/bootstrap.sh build test model
+	$(Q)$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)$(SUBMAKE) all unit-tests examples
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) $(TESTS)
 
 ## lint: check formatting, clang-tidy, the rooms' "may use" table, a build without warnings
@@ -74,8 +76,9 @@ lint:
 ## run: start a daemon of your own and let a real model leave and resume through it
 run:
 	$(Q)tools/bootstrap.sh build model
-	$(Q)$(MAKE) --no-print-directory all python
-	$(Q)tools/run.sh $(RUN)
+	$(Q)$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)$(SUBMAKE) all
+	$(Q)tools/run.sh $(BUILD) $(RUN)
 
 ## stop: end what `make run` left running
 stop:
