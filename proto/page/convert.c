@@ -1,0 +1,58 @@
+#include "proto/page/convert.h"
+
+static float load_one(enum page_dtype dtype, const uint8_t *at) {
+    switch (dtype) {
+    case PAGE_F16:
+        return half_to_float(*(const unaligned_u16 *)at);
+    case PAGE_BF16:
+        return bfloat_to_float(*(const unaligned_u16 *)at);
+    case PAGE_F32:
+        break;
+    }
+    return *(const unaligned_float *)at;
+}
+
+static uint16_t ieee_float_to_half(float x) {
+    uint32_t magnitude = float_bits(x) & 0x7fffffffu;
+    uint16_t sign = (uint16_t)(float_bits(x) >> 16 & 0x8000u);
+    if (magnitude > 0x7f800000u) /* a quiet NaN with what fits of the payload */
+        return (uint16_t)(sign | 0x7e00u | (magnitude >> 13 & 0x1ffu));
+    if (magnitude >= 0x477ff000u) /* halfway from 65504 to 65536 */
+        return sign | 0x7c00u;
+    return float_to_half(x);
+}
+
+static uint16_t ieee_float_to_bfloat(float x) {
+    uint32_t bits = float_bits(x);
+    if ((bits & 0x7fffffffu) > 0x7f800000u)
+        return (uint16_t)(bits >> 16 | 0x40u);
+    return (uint16_t)(bfloat_bits(x) >> 16);
+}
+
+static void store_one(enum page_dtype dtype, float x, uint8_t *at) {
+    switch (dtype) {
+    case PAGE_F16:
+        *(unaligned_u16 *)at = ieee_float_to_half(x);
+        return;
+    case PAGE_BF16:
+        *(unaligned_u16 *)at = ieee_float_to_bfloat(x);
+        return;
+    case PAGE_F32:
+        break;
+    }
+    uint32_t bits = float_bits(x);
+    *(unaligned_u32 *)at = (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : bits;
+}
+
+void page_convert_row(enum page_dtype from, const void *source, enum page_dtype to, void *target,
+                      size_t count) {
+    size_t from_bytes = page_value_bytes(from), to_bytes = page_value_bytes(to);
+    if (from == to) {
+        memcpy(target, source, count * from_bytes);
+        return;
+    }
+    const uint8_t *in = source;
+    uint8_t *out = target;
+    for (size_t i = 0; i < count; i++)
+        store_one(to, load_one(from, in + i * from_bytes), out + i * to_bytes);
+}

@@ -1,0 +1,98 @@
+/* Numbers of 16 and 32 bits to float and back, element by element.
+ *
+ * Free of branches, so that a loop over them vectorises. The lossy direction (float_to_*) rounds to
+ * nearest even and saturates at the largest finite value; ieee_* keeps infinities and NaNs.
+ */
+#ifndef PROTO_PAGE_CONVERT_H
+#define PROTO_PAGE_CONVERT_H
+
+#include "proto/page/page.h"
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#define PAGE_F16_MAX 65504.0f
+#define PAGE_BF16_MAX 0x1.fep127f
+#define PAGE_F32_MAX 0x1.fffffep127f
+
+/* Payload comes in at any alignment. */
+typedef uint16_t __attribute__((aligned(1), may_alias)) unaligned_u16;
+typedef uint32_t __attribute__((aligned(1), may_alias)) unaligned_u32;
+typedef float __attribute__((aligned(1), may_alias)) unaligned_float;
+
+static inline uint32_t float_bits(float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    return bits;
+}
+
+static inline float bits_float(uint32_t bits) {
+    float x;
+    memcpy(&x, &bits, sizeof x);
+    return x;
+}
+
+static inline float clamp(float x, float limit) {
+    x = x < limit ? x : limit;
+    return x > -limit ? x : -limit;
+}
+
+/* Finite halves only: infinities and NaNs come out as numbers of 65536 and more. */
+static inline float finite_half_to_float(uint16_t half) {
+    uint32_t bits = (uint32_t)((int32_t)((uint32_t)half << 16) >> 3) & 0x8fffe000u;
+    return bits_float(bits) * 0x1p112f;
+}
+
+static inline float half_to_float(uint16_t half) {
+    uint32_t bits = float_bits(finite_half_to_float(half));
+    uint32_t special = (bits & 0x7fffffffu) >= 0x47800000u ? 0x7f800000u : 0;
+    return bits_float(bits | special);
+}
+
+static inline float bfloat_to_float(uint16_t bfloat) {
+    return bits_float((uint32_t)bfloat << 16);
+}
+
+/* A power of two and a half, large enough that adding it leaves no more digits of x than a half
+ * has (or the fixed point of its subnormals). */
+static inline float half_magic(float x) {
+    float exponent = bits_float(float_bits(x) & 0x7f800000u);
+    exponent = exponent > 0x1p-14f ? exponent : 0x1p-14f;
+    return exponent * 0x1.8p13f;
+}
+
+/* x must be of at most 65504. */
+static inline float round_to_half(float x) {
+    float magic = half_magic(x);
+    return (x + magic) - magic;
+}
+
+static inline uint16_t float_to_half(float x) {
+    uint32_t sign = float_bits(x) >> 16 & 0x8000u;
+    x = clamp(bits_float(float_bits(x) & 0x7fffffffu), PAGE_F16_MAX);
+    float magic = half_magic(x);
+    uint32_t mantissa = float_bits(x + magic) - float_bits(magic);
+    uint32_t exponent = (float_bits(magic) >> 13) - (float_bits(0x1.8p-1f) >> 13);
+    return (uint16_t)(sign | (exponent + mantissa));
+}
+
+static inline uint32_t bfloat_bits(float x) {
+    uint32_t bits = float_bits(x);
+    return bits + 0x7fffu + (bits >> 16 & 1);
+}
+
+static inline float round_to_bfloat(float x) {
+    return bits_float(bfloat_bits(x) & 0xffff0000u);
+}
+
+static inline uint16_t float_to_bfloat(float x) {
+    return (uint16_t)(bfloat_bits(clamp(x, PAGE_BF16_MAX)) >> 16);
+}
+
+/* Copies `count` values, converting as IEEE 754 does: infinities stay, overflow becomes infinity,
+ * NaNs stay NaNs (bit for bit where the dtypes are the same). */
+void page_convert_row(enum page_dtype from, const void *source, enum page_dtype to, void *target,
+                      size_t count);
+
+#endif

@@ -1,0 +1,137 @@
+#include "proto/page/header.h"
+#include "proto/page/convert.h"
+#include "proto/page/tables.h"
+
+#include <stdbool.h>
+
+enum {
+    MAGIC = 'K' | 'P' << 8,
+    FORMAT = 0,
+    STEP_MIN = 0x0d80, /* 2^-100 */
+    STEP_MAX = 0x7180, /* 2^100 */
+};
+
+void page_header_write(const struct page_header *header, uint8_t *out) {
+    memset(out, 0, PAGE_HEADER_BYTES);
+    put_u16(out, MAGIC);
+    out[2] = FORMAT;
+    out[3] = (uint8_t)header->coding;
+    out[4] = (uint8_t)header->level;
+    out[5] = (uint8_t)header->dtype;
+    out[6] = (uint8_t)header->part;
+    out[7] = header->flags;
+    out[8] = header->tokens;
+    out[9] = header->sink_tokens;
+    out[10] = (uint8_t)header->phase;
+    out[11] = header->mean_shift;
+    put_u32(out + 12, header->heads);
+    put_u32(out + 16, header->head_dim);
+    put_u32(out + 20, header->page_bytes);
+    put_u16(out + 24, header->step);
+    memcpy(out + 26, header->row_class, 3);
+    memcpy(out + 29, header->centre, 2);
+    put_u32(out + 32, float_bits(header->error));
+    put_u32(out + 36, float_bits(header->energy));
+}
+
+static void read_fields(const uint8_t *page, struct page_header *header) {
+    *header = (struct page_header){
+        .coding = (enum page_coding)page[3],
+        .level = (int8_t)page[4],
+        .dtype = (enum page_dtype)page[5],
+        .part = (enum page_part)page[6],
+        .flags = page[7],
+        .tokens = page[8],
+        .sink_tokens = page[9],
+        .phase = (int8_t)page[10],
+        .mean_shift = page[11],
+        .heads = get_u32(page + 12),
+        .head_dim = get_u32(page + 16),
+        .page_bytes = get_u32(page + 20),
+        .step = get_u16(page + 24),
+        .row_class = {page[26], page[27], page[28]},
+        .centre = {page[29], page[30]},
+        .error = bits_float(get_u32(page + 32)),
+        .energy = bits_float(get_u32(page + 36)),
+    };
+}
+
+static bool is_shape_sane(const struct page_header *header) {
+    if (header->tokens < 1 || header->tokens > PAGE_TOKENS_MAX ||
+        header->sink_tokens > header->tokens)
+        return false;
+    if (header->heads < 1 || header->heads > PAGE_VALUES_MAX || header->head_dim < 1 ||
+        header->head_dim > PAGE_VALUES_MAX)
+        return false;
+    return (uint64_t)header->heads * header->head_dim * header->tokens <= PAGE_VALUES_MAX;
+}
+
+static bool is_sum_sane(float sum) {
+    return float_bits(sum) < 0x7f800000u; /* finite and of positive sign */
+}
+
+static bool are_classes_sane(const struct page_header *header) {
+    const uint8_t *k = header->row_class;
+    return k[0] < PAGE_CLASSES && k[1] < PAGE_CLASSES && k[2] < PAGE_CLASSES;
+}
+
+static bool is_rans_sane(const struct page_header *header) {
+    return header->level >= 0 && header->level <= PAGE_LEVEL_MAX &&
+           header->flags <= (FLAG_WIDE_ESCAPES | FLAG_NO_MEANS) && header->step >= STEP_MIN &&
+           header->step <= STEP_MAX && header->mean_shift <= MEAN_SHIFT_MAX &&
+           header->centre[1] == 0 && are_classes_sane(header);
+}
+
+static bool is_exact_sane(const struct page_header *header) {
+    return header->level == PAGE_EXACT && header->flags <= FLAG_WIDE_ESCAPES && header->step == 0 &&
+           header->phase == 0 && header->mean_shift == 0 && header->row_class[2] == 0 &&
+           header->error == 0 && are_classes_sane(header);
+}
+
+static bool is_plain_sane(const struct page_header *header, int level) {
+    return header->level == level && header->flags == 0 && header->step == 0 &&
+           header->phase == 0 && header->mean_shift == 0 && header->row_class[0] == 0 &&
+           header->row_class[1] == 0 && header->row_class[2] == 0 && header->centre[0] == 0 &&
+           header->centre[1] == 0;
+}
+
+static bool is_coding_sane(const struct page_header *header) {
+    switch (header->coding) {
+    case CODING_RAW:
+        return is_plain_sane(header, PAGE_EXACT) && header->error == 0;
+    case CODING_EXACT:
+        return is_exact_sane(header);
+    case CODING_FAST8:
+        return is_plain_sane(header, PAGE_FAST8);
+    case CODING_RANS:
+        return is_rans_sane(header);
+    }
+    return false;
+}
+
+static bool is_reserved_zero(const uint8_t *page) {
+    static const uint8_t zero[8];
+    return page[31] == 0 && memcmp(page + 40, zero, 8) == 0;
+}
+
+static size_t sink_bytes(const struct page_header *header) {
+    return (size_t)header->sink_tokens * page_header_channels(header) *
+           page_value_bytes(header->dtype);
+}
+
+int page_header_read(const uint8_t *page, size_t available_bytes, struct page_header *header) {
+    if (available_bytes < PAGE_HEADER_BYTES || get_u16(page) != MAGIC)
+        return PAGE_DAMAGED;
+    if (page[2] != FORMAT)
+        return PAGE_VERSION;
+    read_fields(page, header);
+    if (!is_shape_sane(header) || page_value_bytes(header->dtype) == 0 || header->part > PAGE_V ||
+        !is_coding_sane(header) || !is_reserved_zero(page))
+        return PAGE_DAMAGED;
+    if (!is_sum_sane(header->error) || !is_sum_sane(header->energy))
+        return PAGE_DAMAGED;
+    if (header->page_bytes > available_bytes ||
+        header->page_bytes < PAGE_HEADER_BYTES + sink_bytes(header))
+        return PAGE_DAMAGED;
+    return PAGE_OK;
+}

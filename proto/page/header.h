@@ -1,0 +1,70 @@
+/* The 48 bytes that open every page. FORMAT.md lists the fields. */
+#ifndef PROTO_PAGE_HEADER_H
+#define PROTO_PAGE_HEADER_H
+
+#include "proto/page/page.h"
+
+#include <stdint.h>
+
+enum { PAGE_HEADER_BYTES = 48, MEAN_SHIFT_MAX = 63 };
+
+enum page_coding { CODING_RAW = 0, CODING_EXACT = 1, CODING_FAST8 = 2, CODING_RANS = 3 };
+
+enum {
+    FLAG_WIDE_ESCAPES = 1, /* escapes are int16, not int8 */
+    FLAG_NO_MEANS = 2,     /* every channel's mean is 0 and its row left out */
+};
+
+struct page_header {
+    enum page_coding coding;
+    enum page_dtype dtype;
+    enum page_part part;
+    int level;
+    uint8_t flags;
+    uint8_t tokens, sink_tokens;
+    int8_t phase;       /* of 1/128 step, added to every quantised value */
+    uint8_t mean_shift; /* means are integers in units of step / 16 * 2^mean_shift */
+    uint32_t heads, head_dim;
+    uint32_t page_bytes;
+    uint16_t step;        /* the upper half of a float */
+    uint8_t row_class[3]; /* of the side rows */
+    uint8_t centre[2];    /* what the side rows' values are differences to */
+    float error, energy;
+};
+
+static inline uint32_t page_header_channels(const struct page_header *header) {
+    return header->heads * header->head_dim;
+}
+
+/* Tokens that are not sinks. */
+static inline uint32_t page_header_coded(const struct page_header *header) {
+    return (uint32_t)header->tokens - header->sink_tokens;
+}
+
+void page_header_write(const struct page_header *header, uint8_t *out);
+
+/* Checks every field; on PAGE_OK the page's `page_bytes` are within `available_bytes`, and its
+ * shape is within limits. */
+int page_header_read(const uint8_t *page, size_t available_bytes, struct page_header *header)
+    __attribute__((warn_unused_result));
+
+/* Little-endian integers at any alignment. */
+static inline void put_u16(uint8_t *at, uint32_t value) {
+    at[0] = (uint8_t)value;
+    at[1] = (uint8_t)(value >> 8);
+}
+
+static inline void put_u32(uint8_t *at, uint32_t value) {
+    put_u16(at, value & 0xffff);
+    put_u16(at + 2, value >> 16);
+}
+
+static inline uint16_t get_u16(const uint8_t *at) {
+    return (uint16_t)(at[0] | at[1] << 8);
+}
+
+static inline uint32_t get_u32(const uint8_t *at) {
+    return get_u16(at) | (uint32_t)get_u16(at + 2) << 16;
+}
+
+#endif

@@ -1,0 +1,169 @@
+#!/usr/bin/env python3
+"""Writes tables.c: the integers of the page format (see FORMAT.md, "Tables").
+
+  python3 make_tables.py > tables.c
+
+Needs numpy. The generator is seeded, but the checked-in integers are the format, not this script.
+"""
+import math
+
+import numpy as np
+
+SYMBOLS, SCALE, BUCKET_SLOTS, CLASSES = 32, 256, 8, 32
+UNIT_CLASS = 12  # the class whose deviation is one step
+RANGE = 1 << 10  # values beyond +-RANGE never matter to a table
+ESCAPE_BITS = 8
+
+
+def normal_cdf(x, deviation):
+    return 0.5 * math.erfc(-x / deviation / math.sqrt(2))
+
+
+def mixture_cdf(x, deviation):
+    """95 % N(0, a^2) + 5 % N(0, (2a)^2), with a such that the whole has the given deviation."""
+    a = deviation / math.sqrt(1.15)
+    return 0.95 * normal_cdf(x, a) + 0.05 * normal_cdf(x, 2 * a)
+
+
+def mixture_probabilities(deviation):
+    edges = [mixture_cdf(q - 0.5, deviation) for q in range(-RANGE, RANGE + 2)]
+    return np.diff(edges)
+
+
+def cost_bits(probability, frequency):
+    return -sum(p * math.log2(f / SCALE) for p, f in zip(probability, frequency) if p > 0)
+
+
+def normalise(probability):
+    """Frequencies of 1..255 that sum to 256 and cost the fewest bits; 0 where the probability is."""
+    frequency = [min(max(int(p * SCALE + 0.5), 1), 255) if p > 0 else 0 for p in probability]
+    while sum(frequency) != SCALE:
+        by = 1 if sum(frequency) < SCALE else -1
+        _, best = min((p * (math.log2(f) - math.log2(f + by)), i)
+                      for i, (p, f) in enumerate(zip(probability, frequency))
+                      if p > 0 and 1 <= f + by <= 255)
+        frequency[best] += by
+    return frequency
+
+
+def frequencies_within(symbol_probability, limits):
+    """The best table over the intervals of symbols that the thresholds `limits` leave."""
+    best = None
+    for limit in limits:
+        kept = np.where(symbol_probability >= limit)[0]
+        kept = kept[kept > 0]
+        if not len(kept):
+            continue
+        probability = np.zeros(SYMBOLS)
+        probability[kept[0]:kept[-1] + 1] = np.maximum(symbol_probability[kept[0]:kept[-1] + 1], 1e-6)
+        probability[0] = max(1 - probability.sum(), 0) + 1e-4
+        frequency = normalise(probability)
+        cost = cost_bits(probability, frequency) + ESCAPE_BITS * probability[0]
+        if best is None or cost < best[0]:
+            best = cost, frequency
+    return best
+
+
+def level_table(deviation):
+    """(low bits, frequencies) of the cheapest split of a quantised value."""
+    q, p = np.arange(-RANGE, RANGE + 1), mixture_probabilities(deviation)
+    best = None
+    for low_bits in range(6):
+        high = q >> low_bits
+        inside = (high >= -15) & (high <= 15)
+        symbol = np.bincount(high[inside] + 16, p[inside], SYMBOLS)
+        cost, frequency = frequencies_within(symbol, [1.5**i / 3000 for i in range(10)])
+        if best is None or cost + low_bits < best[0] - 0.002:
+            best = cost + low_bits, low_bits, frequency
+    return best[1:]
+
+
+def mean_magnitude(deviation):
+    q, p = np.arange(-RANGE, RANGE + 1), mixture_probabilities(deviation)
+    return float((abs(q) * p).sum())
+
+
+def magnitude_limit(k):
+    """256 times the mean |q| above which class k + 1 serves better than class k."""
+    octaves = max(0, (k - 28) // 4)  # far up, quantising no longer shows
+    return round(256 * mean_magnitude(2 ** ((k + 0.5 - 4 * octaves - UNIT_CLASS) / 4)) * 2**octaves)
+
+
+def drop_limits():
+    """256 times the mean drop at which the classes 1.. of exponents begin."""
+    return [round(16 * 2 ** (i / 4)) for i in range(CLASSES - 1)]
+
+
+def drop_histograms(limits):
+    """How far exponents lie below their channel's largest, over channels of 128 Gaussian values of
+    many ratios of mean to deviation, some with one outlier, by class of the channel's mean drop."""
+    random = np.random.default_rng(20240229)
+    histogram = np.zeros((CLASSES, 64))
+    for offset in (0, 0, 0, 0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 9, 14, 30):
+        for outlier in (0, 0, 0, 0, 0, 1, 2, 3, 4, 6, 8, 10):
+            x = random.standard_normal((4000, 128)) + offset
+            x *= np.exp(0.15 * random.standard_normal((4000, 128)))
+            x *= 2 ** random.uniform(0, 1, (4000, 1))
+            if outlier:
+                x[:, 0] = (abs(x[:, 0]) + 1) * 2.0**outlier
+            exponent = np.frexp(x)[1]
+            drop = exponent.max(1, keepdims=True) - exponent
+            kind = np.searchsorted(limits, drop.mean(1) * 256, side="right")
+            weight = 1 if not outlier else 0.02
+            np.add.at(histogram, (np.repeat(kind, 128), np.minimum(drop, 63).ravel()), weight)
+    return histogram
+
+
+def drop_table(counts, neighbours):
+    counts = counts + 1e-3 * neighbours / max(neighbours.sum(), 1) * max(counts.sum(), 1)
+    probability = np.zeros(SYMBOLS)
+    probability[1:] = counts[:31] / counts.sum()
+    return frequencies_within(probability, [1.5**i / 3000 for i in range(8)])[1]
+
+
+def alias(frequency):
+    """Walker's method: bucket b holds 8 slots, the first own[b] of them symbol b's, the rest other[b]'s."""
+    left, own, other, open_ = list(frequency), [0] * SYMBOLS, list(range(SYMBOLS)), set(range(SYMBOLS))
+    while open_:
+        small = min(open_, key=lambda i: (left[i], i))
+        large = max(open_, key=lambda i: (left[i], -i))
+        open_.remove(small)
+        own[small] = min(left[small], BUCKET_SLOTS)
+        if left[small] < BUCKET_SLOTS:
+            other[small] = large
+            left[large] -= BUCKET_SLOTS - left[small]
+    return own, other
+
+
+def emit(declaration, rows):
+    print(f"\n{declaration} = {{")
+    for row in rows:
+        print("    {" + ", ".join(map(str, row)) + "},")
+    print("};")
+
+
+def emit_flat(declaration, values):
+    print(f"\n{declaration} = {{\n    " + ",\n    ".join(
+        ", ".join(map(str, values[i:i + 12])) for i in range(0, len(values), 12)) + ",\n};")
+
+
+def main():
+    splits = [level_table(2 ** ((k - UNIT_CLASS) / 4)) for k in range(CLASSES)]
+    limits = drop_limits()
+    histogram = drop_histograms(limits)
+    drops = [drop_table(histogram[k], histogram[max(k - 1, 0):k + 2].sum(0)) for k in range(CLASSES)]
+    tables = [frequency for _, frequency in splits] + drops
+    print("/* The integers of the page format, made by make_tables.py. Not to be edited by hand. */")
+    print('#include "proto/page/tables.h"\n\n/* clang-format off */')
+    emit("const struct page_table page_tables[PAGE_TABLES]",
+         [[f"{{{', '.join(map(str, column))}}}" for column in (f, *alias(f))] for f in tables])
+    emit_flat("const uint8_t page_low_bits[PAGE_TABLE_CLASSES]", [low for low, _ in splits])
+    emit_flat("const uint32_t page_magnitude_limits[PAGE_CLASSES - 1]",
+              [magnitude_limit(k) for k in range(2 * CLASSES - 1)])
+    emit_flat("const uint32_t page_drop_limits[PAGE_TABLE_CLASSES - 1]", limits)
+    emit_flat("const uint16_t page_code_length[256]",
+              [65535] + [round(-math.log2(f / 256) * 256) for f in range(1, 256)])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+/* The page codec: K or V of one layer, all heads, up to 128 tokens, to bytes and back.
+ *
+ * Every function works on the caller's memory, allocates nothing, keeps no state and may be called
+ * from any thread. FORMAT.md beside this file describes the bytes. A page is self-describing:
+ * page_peek() and page_decode() need nothing but its bytes, and take any bytes at all; they return
+ * an error or a page, within the bounds given.
+ */
+#ifndef PROTO_PAGE_PAGE_H
+#define PROTO_PAGE_PAGE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum page_dtype { PAGE_F16 = 1, PAGE_BF16 = 2, PAGE_F32 = 3 };
+enum page_part { PAGE_K = 0, PAGE_V = 1 };
+
+/* A level is a number: the larger, the coarser. 0..5 have the step 0.05 * 2^level of the page's RMS
+ * for K and 1.5 times that for V. */
+enum { PAGE_EXACT = -2, PAGE_FAST8 = -1, PAGE_LEVEL_MIN = -2, PAGE_LEVEL_MAX = 5 };
+
+enum page_error {
+    PAGE_OK = 0,
+    PAGE_ARGUMENT = 1, /* shape, level, range or buffer size that cannot be */
+    PAGE_DAMAGED = 2,  /* the bytes are not a page */
+    PAGE_VERSION = 3,  /* a page of a format this build does not read */
+};
+
+enum {
+    PAGE_TOKENS_MAX = 128,
+    PAGE_VALUES_MAX = 1 << 18, /* 1 MiB of float32 */
+    PAGE_SINK_TOKENS = 4,      /* a session's first tokens, kept exact */
+};
+
+struct page_shape {
+    uint32_t tokens, heads, head_dim;
+    enum page_dtype dtype;
+};
+
+/* Value (t, h, d) stands at t * token + h * head + d, counted in values. Two common forms:
+ * [tokens, heads, head_dim] is {heads * head_dim, head_dim}; [heads, tokens, head_dim] is
+ * {head_dim, tokens * head_dim}. */
+struct page_strides {
+    size_t token, head;
+};
+
+/* Sums over all values of the page: squared difference to what decoding gives back (at the page's
+ * own dtype), and squared value. error is 0 for a page stored exactly. */
+struct page_loss {
+    double error, energy;
+};
+
+struct page_info {
+    struct page_shape shape;
+    enum page_part part;
+    int level; /* what the page really holds: exact where a lossy level could not serve */
+    uint32_t sink_tokens; /* exact tokens at the page's start */
+    struct page_loss loss;
+    size_t sink_bytes; /* what the exact prefix takes of the page */
+};
+
+/* Tokens in a page of this geometry: the largest power of two, at most 128, at which K's and V's
+ * page in float32 are at most 1 MiB each; 0 if no such page exists. head_dim_v is 0 without V. */
+uint32_t page_tokens(uint32_t heads, uint32_t head_dim_k, uint32_t head_dim_v);
+
+size_t page_value_bytes(enum page_dtype dtype);
+
+/* No encoded page of this shape is larger, at any level. */
+size_t page_bound_bytes(const struct page_shape *shape);
+
+/* Scratch for encode and decode of any page, 64-byte aligned memory of the caller. */
+enum { PAGE_WORKSPACE_BYTES = 4 << 20 };
+
+struct page_source {
+    struct page_shape shape;
+    enum page_part part;
+    int level;
+    uint32_t sink_tokens; /* the first so many tokens are kept exact; at most shape.tokens */
+    const void *values;   /* of shape.dtype; any alignment */
+    struct page_strides strides;
+};
+
+/* Writes a page of at most page_bound_bytes() to out and its length to *written. A page with a NaN
+ * or an infinity, or one that a lossy level would not make smaller, is stored exact; info.level
+ * says so. info may be NULL. Returns PAGE_OK or PAGE_ARGUMENT. */
+int page_encode(const struct page_source *source, void *workspace, void *out, size_t out_bytes,
+                size_t *written, struct page_info *info) __attribute__((warn_unused_result));
+
+/* Reads the header. Returns PAGE_OK, PAGE_DAMAGED or PAGE_VERSION. */
+int page_peek(const void *page, size_t page_bytes, struct page_info *info)
+    __attribute__((warn_unused_result));
+
+/* Where decoded values go: tokens first .. first + tokens - 1 of the page as dtype; the first of
+ * them stands at values. */
+struct page_target {
+    uint32_t first, tokens;
+    enum page_dtype dtype;
+    void *values;
+    struct page_strides strides;
+};
+
+/* On an error the target's values are undefined. Lossy values beyond the dtype's range become its
+ * largest finite value. */
+int page_decode(const void *page, size_t page_bytes, const struct page_target *target,
+                void *workspace) __attribute__((warn_unused_result));
+
+#endif

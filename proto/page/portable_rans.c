@@ -1,0 +1,185 @@
+/* The rANS kernels in plain C: one symbol after another, without a branch on the data but for
+ * escapes. */
+#include "proto/page/portable.h"
+
+#include <string.h>
+
+#define SPECIALISED static inline __attribute__((always_inline))
+
+typedef int16_t i16x8 __attribute__((vector_size(16)));
+
+/* Reads at most `count` bytes of refill and returns how many. */
+SPECIALISED size_t decode_symbols(uint16_t *restrict state, const uint32_t *restrict slot,
+                                  const uint8_t *restrict refill, uint8_t *restrict symbols,
+                                  size_t count) {
+    const uint8_t *next = refill;
+    for (size_t lane = 0; lane < count; lane++) {
+        uint32_t x = state[lane], entry = slot[x & 255];
+        uint32_t y = (entry >> 8 & 255) * (x >> 8) + (entry & 255);
+        uint32_t low = (y - RANS_STATE_MIN) >> 31; /* 1 if the state needs a byte */
+        state[lane] = (uint16_t)(y << 8 * low | (*next & (0u - low)));
+        next += low;
+        symbols[lane] = (uint8_t)(entry >> 16);
+    }
+    return (size_t)(next - refill);
+}
+
+static bool read_escapes(struct rans_decoder *decoder, const uint8_t *symbols, int16_t *high,
+                         size_t count) {
+    size_t width = decoder->wide_escapes ? 2 : 1;
+    for (size_t i = 0; i < count; i++) {
+        if (symbols[i] != RANS_ESCAPE)
+            continue;
+        const uint8_t *at = decoder->escape;
+        if ((size_t)(decoder->escape_end - at) < width)
+            return false;
+        high[i] = width == 1 ? (int8_t)at[0] : (int16_t)(at[0] | at[1] << 8);
+        decoder->escape += width;
+    }
+    return true;
+}
+
+/* Appends `low_bits` planes' bits to eight values; `planes` points at the first plane's byte. */
+SPECIALISED i16x8 with_planes(i16x8 high, const uint8_t *planes, size_t plane_stride,
+                              unsigned low_bits) {
+    const i16x8 bit = {1, 2, 4, 8, 16, 32, 64, 128};
+    for (unsigned plane = low_bits; plane-- > 0;) {
+        int16_t byte = planes[plane * plane_stride];
+        i16x8 bits = {byte, byte, byte, byte, byte, byte, byte, byte};
+        high = high + high - (i16x8)((bits & bit) == bit);
+    }
+    return high;
+}
+
+static void append_planes(int16_t *values, size_t count, const uint8_t *planes, size_t plane_stride,
+                          unsigned low_bits) {
+    for (size_t i = 0; i < count; i += 8) {
+        i16x8 eight;
+        memcpy(&eight, values + i, sizeof eight);
+        eight = with_planes(eight, planes + i / 8, plane_stride, low_bits);
+        memcpy(values + i, &eight, sizeof eight);
+    }
+}
+
+SPECIALISED bool decode_group(struct rans_decoder *decoder, const struct rans_decode_model *model,
+                              unsigned low_bits, const uint8_t *planes, size_t plane_stride,
+                              int16_t *restrict values, size_t count) {
+    size_t left = (size_t)(decoder->refill_end - decoder->refill);
+    const uint8_t *refill = decoder->refill;
+    uint8_t symbols[RANS_LANES], last[2 * RANS_LANES] = {0};
+    if (__builtin_expect(left < RANS_LANES, 0)) { /* never read past the end */
+        memcpy(last, refill, left);
+        refill = last;
+    }
+    size_t used = decode_symbols(decoder->state, model->slot, refill, symbols, count);
+    if (used > left)
+        return false;
+    decoder->refill += used;
+    int16_t high[RANS_LANES];
+    int escapes = 0;
+    for (size_t i = 0; i < count; i++) {
+        high[i] = (int16_t)(symbols[i] - RANS_SYMBOL_ZERO);
+        escapes |= symbols[i] == RANS_ESCAPE;
+    }
+    if (__builtin_expect(escapes, 0) && !read_escapes(decoder, symbols, high, count))
+        return false;
+    if (low_bits > 0)
+        append_planes(high, count, planes, plane_stride, low_bits);
+    memcpy(values, high, count * sizeof *values);
+    return true;
+}
+
+bool portable_rans_decode(struct rans_decoder *decoder, const struct rans_decode_model *model,
+                          unsigned low_bits, int16_t *values, size_t count) {
+    const uint8_t *planes = decoder->plane;
+    size_t plane_stride = (count + 7) / 8, i = 0;
+    for (; i + RANS_LANES <= count; i += RANS_LANES)
+        if (!decode_group(decoder, model, low_bits, planes + i / 8, plane_stride, values + i,
+                          RANS_LANES))
+            return false;
+    return i == count || decode_group(decoder, model, low_bits, planes + i / 8, plane_stride,
+                                      values + i, count - i);
+}
+
+/* Last symbol first, towards lower addresses; writes at most `count` bytes and one below. */
+SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state,
+                                    const struct rans_encode_model *restrict model,
+                                    const uint8_t *restrict symbols, size_t count,
+                                    uint8_t *restrict refill) {
+    for (size_t lane = count; lane-- > 0;) {
+        uint32_t symbol = symbols[lane], start = model->start[symbol], x = state[lane];
+        uint32_t frequency = start >> 8, full = (x >> 8) >= frequency;
+        refill[-1] = (uint8_t)x;
+        refill -= full;
+        x >>= 8 * full;
+        uint32_t quotient = x * model->reciprocal[symbol] >> 16, rest = x - quotient * frequency;
+        uint32_t over = rest >= frequency;
+        quotient += over;
+        rest -= frequency & (0u - over);
+        state[lane] = (uint16_t)(quotient << 8 | model->slot[(rest + start) & 255]);
+    }
+    return refill;
+}
+
+static void push_escapes(struct rans_encoder *encoder, const uint8_t *symbols,
+                         const int16_t *values, unsigned low_bits, size_t count) {
+    size_t width = encoder->wide_escapes ? 2 : 1;
+    for (size_t i = count; i-- > 0;) {
+        if (symbols[i] != RANS_ESCAPE)
+            continue;
+        int high = values[i] >> low_bits;
+        if (width == 1 && high != (int8_t)high)
+            encoder->escape_too_wide = true;
+        encoder->escape -= width;
+        encoder->escape[0] = (uint8_t)high;
+        if (width == 2)
+            encoder->escape[1] = (uint8_t)(high >> 8);
+    }
+}
+
+/* Bit `plane` of eight values, the first in the lowest place. */
+static uint8_t plane_byte(const int16_t *values, size_t count, unsigned plane) {
+    unsigned byte = 0;
+    for (size_t i = 0; i < count; i++)
+        byte |= (unsigned)(values[i] >> plane & 1) << i;
+    return (uint8_t)byte;
+}
+
+static void write_planes(const int16_t *values, size_t count, uint8_t *planes, size_t plane_stride,
+                         unsigned low_bits) {
+    for (size_t i = 0; i < count; i += 8)
+        for (unsigned plane = 0; plane < low_bits; plane++)
+            planes[plane * plane_stride + i / 8] =
+                plane_byte(values + i, count - i < 8 ? count - i : 8, plane);
+}
+
+SPECIALISED void encode_group(struct rans_encoder *encoder, const struct rans_encode_model *model,
+                              unsigned low_bits, const int16_t *restrict values, size_t count) {
+    uint8_t symbols[RANS_LANES];
+    int escapes = 0;
+    for (size_t i = 0; i < count; i++) {
+        int16_t high = (int16_t)(values[i] >> low_bits);
+        int coded = high >= model->low && high <= model->high;
+        symbols[i] = (uint8_t)(coded ? high + RANS_SYMBOL_ZERO : RANS_ESCAPE);
+        escapes |= !coded;
+    }
+    if (encoder->escape - encoder->plane_end < 2 * RANS_LANES ||
+        encoder->refill - encoder->escape_end <= RANS_LANES) {
+        encoder->full = true;
+        return;
+    }
+    if (__builtin_expect(escapes, 0))
+        push_escapes(encoder, symbols, values, low_bits, count);
+    encoder->refill = encode_symbols(encoder->state, model, symbols, count, encoder->refill);
+}
+
+void portable_rans_encode(struct rans_encoder *encoder, const struct rans_encode_model *model,
+                          unsigned low_bits, const int16_t *values, size_t count) {
+    if (low_bits > 0)
+        write_planes(values, count, encoder->plane, (count + 7) / 8, low_bits);
+    size_t whole = count / RANS_LANES * RANS_LANES;
+    if (whole < count)
+        encode_group(encoder, model, low_bits, values + whole, count - whole);
+    for (size_t i = whole; i > 0 && !encoder->full; i -= RANS_LANES)
+        encode_group(encoder, model, low_bits, values + i - RANS_LANES, RANS_LANES);
+}

@@ -1,0 +1,24 @@
+/* Scratch memory: the caller's workspace, handed out in pieces that live until the call returns. */
+#ifndef PROTO_PAGE_WORKSPACE_H
+#define PROTO_PAGE_WORKSPACE_H
+
+#include <assert.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct workspace {
+    uint8_t *next, *end;
+};
+
+/* 64-byte aligned. What one encode or decode takes stays within PAGE_WORKSPACE_BYTES, because a
+ * page has at most PAGE_VALUES_MAX values and channels: at most 15 bytes for each of them, and
+ * fixed parts of less than 128 KiB. */
+static inline void *workspace_take(struct workspace *workspace, size_t bytes) {
+    uint8_t *piece = workspace->next;
+    size_t rounded = (bytes + 63) & ~(size_t)63;
+    assert(rounded <= (size_t)(workspace->end - piece));
+    workspace->next += rounded;
+    return piece;
+}
+
+#endif
