@@ -1,0 +1,385 @@
+"""A client of the daemon's protocol, written from proto/wire/PROTOCOL.md alone, standard library only.
+
+Connection speaks frames and requests; Session appends and fetches the K and V of one session as bytes.
+encode() and decode() are all of Protocol Buffers that kvq.proto needs.
+"""
+
+import itertools
+import socket
+import struct
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import NamedTuple
+
+MAGIC, VERSION = 0x3151564B, 1
+HEADER, DATA_CONTROL = struct.Struct("<IBBHIIQ"), struct.Struct("<QIIB7x")
+CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
+
+HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS = range(1, 12)
+DATA, REPLY, ERROR = 32, 64, 65
+CLOSING_TYPES = (REPLY, ERROR)
+F16, BF16, F32 = 1, 2, 3
+TOKENS_HEADS_DIM, HEADS_TOKENS_DIM = 0, 1
+OPEN_OR_CREATE, OPEN_EXISTING, OPEN_NEW = 0, 1, 2
+EXACT, FAST8 = -2, -1
+PLACE_PAGES, PLACE_TAIL, PLACE_SINKS = 0, 1, 2
+
+ERROR_NAMES = dict(enumerate(
+    "protocol version too_large unknown_operation bad_control invalid model_mismatch wrong_first "
+    "tail_moved busy full miss version_changed exists cancelled too_many_requests shutting_down "
+    "unsupported incomplete internal".split(), start=1))
+RETRYABLE = {"tail_moved", "busy", "full", "too_many_requests", "shutting_down"}
+
+# kvq.proto: fields as "number name kind"; a kind is uint (enums and bools too), sint, double, bytes,
+# str or a message, with * where it is repeated.
+SCHEMA = {
+    "Rope": "1 pairing uint, 2 theta double, 3 dims uint, 4 scaling double",
+    "Geometry": "1 layers uint, 2 heads uint, 3 head_dim_k uint, 4 head_dim_v uint, 5 dtype uint, 6 rope Rope",
+    "HelloRequest": "1 version_min uint, 2 version_max uint, 3 features uint, 4 client str",
+    "HelloReply": "1 version uint, 2 features uint, 3 control_bytes_max uint, 4 payload_bytes_max uint, "
+    "5 requests_max uint, 6 append_runs_max uint, 7 server str",
+    "PingRequest": "",
+    "PingReply": "",
+    "Level": "1 level sint",
+    "OpenRequest": "1 session bytes, 2 model bytes, 3 geometry Geometry, 4 level Level, 5 mode uint",
+    "OpenReply": "1 created uint, 2 version uint, 3 tokens uint, 4 tail_tokens uint, 5 page_tokens uint, "
+    "6 level sint, 7 geometry Geometry, 8 model bytes",
+    "AppendRequest": "1 session bytes, 2 first uint, 3 tokens uint, 4 tail_tokens uint, 5 layout uint, "
+    "6 settle uint, 7 wait_ms uint",
+    "AppendReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
+    "FetchRequest": "1 session bytes, 2 first uint, 3 end uint, 4 first_layer uint, 5 end_layer uint, "
+    "6 skip_k uint, 7 skip_v uint, 8 dtype uint, 9 layout uint, 10 if_version uint, 11 model bytes",
+    "Loss": "1 error double, 2 energy double, 3 estimated uint",
+    "LevelTokens": "1 level sint, 2 tokens uint",
+    "FetchReply": "1 version uint, 2 tokens uint, 3 bytes uint, 4 levels LevelTokens*, 5 k Loss, 6 v Loss",
+    "InfoRequest": "1 session bytes",
+    "LevelInfo": "1 place uint, 2 level sint, 3 tokens uint, 4 bytes uint",
+    "SessionInfo": "1 session bytes, 2 model bytes, 3 version uint, 4 tokens uint, 5 tokens_available uint, "
+    "6 logical_bytes uint, 7 stored_bytes uint, 8 unique_bytes uint, 9 values uint, 10 k Loss, 11 v Loss, "
+    "12 levels LevelInfo*, 13 geometry Geometry, 14 level sint, 15 tail_tokens uint, 16 page_tokens uint, "
+    "17 id uint",
+    "ListRequest": "1 after_id uint, 2 limit uint",
+    "ListReply": "1 sessions SessionInfo*, 2 more uint",
+    "DeleteRequest": "1 session bytes",
+    "DeleteReply": "1 freed_bytes uint",
+    "StatsRequest": "",
+    "OperationCount": "1 operation str, 2 requests uint, 3 errors uint",
+    "StatsReply": "1 version str, 2 pid uint, 3 uptime_seconds double, 4 sockets str*, 5 limit_bytes uint, "
+    "6 used_bytes uint, 7 rss_bytes uint, 8 sessions uint, 9 tokens uint, 10 bytes_16bit uint, "
+    "11 stored_bytes uint, 12 connections uint, 13 operations OperationCount*",
+    "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
+}
+FIELDS = {message: [(int(number), name, kind.rstrip("*"), kind.endswith("*"))
+                    for number, name, kind in (field.split() for field in fields.split(", ") if field)]
+          for message, fields in SCHEMA.items()}
+VARINT, FIXED64, LENGTH, FIXED32 = 0, 1, 2, 5
+
+
+def varint(value):
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes(out) + bytes([value])
+
+
+def read_varint(data, at):
+    value = shift = 0
+    while True:
+        byte = data[at]
+        value |= (byte & 0x7F) << shift
+        at, shift = at + 1, shift + 7
+        if byte < 0x80:
+            return value, at
+
+
+def encode_field(number, kind, value):
+    """One field with its tag, also where the value is the default: explicit zeros are legal."""
+    if kind in ("uint", "sint"):
+        value = int(value) if kind == "uint" else (value << 1) ^ (value >> 63)
+        return varint(number << 3 | VARINT) + varint(value)
+    if kind == "double":
+        return varint(number << 3 | FIXED64) + struct.pack("<d", value)
+    body = value.encode() if kind == "str" else value if kind == "bytes" else encode(kind, **vars(value))
+    return varint(number << 3 | LENGTH) + varint(len(body)) + body
+
+
+def encode(message, **values):
+    fields = {name: (number, kind, repeated) for number, name, kind, repeated in FIELDS[message]}
+    out = b""
+    for name, value in values.items():
+        number, kind, repeated = fields[name]
+        for one in value if repeated else [] if value is None else [value]:
+            out += encode_field(number, kind, one)
+    return out
+
+
+def decode(message, data):
+    """A namespace of all fields: proto3's defaults where absent, None for an absent message."""
+    known = {number: (name, kind, repeated) for number, name, kind, repeated in FIELDS[message]}
+    defaults = {"uint": 0, "sint": 0, "double": 0.0, "bytes": b"", "str": ""}
+    out = {name: [] if repeated else defaults.get(kind) for name, kind, repeated in known.values()}
+    at = 0
+    while at < len(data):
+        tag, at = read_varint(data, at)
+        if tag & 7 == VARINT:
+            value, at = read_varint(data, at)
+        else:
+            size, at = read_varint(data, at) if tag & 7 == LENGTH else ({FIXED64: 8, FIXED32: 4}[tag & 7], at)
+            value, at = data[at:at + size], at + size
+        if tag >> 3 not in known:
+            continue
+        name, kind, repeated = known[tag >> 3]
+        if kind == "sint":
+            value = (value >> 1) ^ -(value & 1)
+        elif kind == "double":
+            value = struct.unpack("<d", value)[0]
+        elif kind == "str":
+            value = value.decode()
+        elif kind in FIELDS:
+            value = decode(kind, value)
+        if repeated:
+            out[name].append(value)
+        else:
+            out[name] = value
+    return SimpleNamespace(**out)
+
+
+@dataclass
+class Geometry:
+    """head_dim_v 0: no V. rope is not sent where it is None."""
+    layers: int
+    heads: int
+    head_dim_k: int
+    head_dim_v: int
+    dtype: int = F16
+    rope: object = None
+
+    def head_dim(self, part):
+        return (self.head_dim_k, self.head_dim_v)[part]
+
+    def parts(self):
+        return [part for part in (0, 1) if self.head_dim(part)]
+
+    def token_bytes(self, part, dtype=None):
+        """Of one token of one layer."""
+        return self.heads * self.head_dim(part) * (4 if (dtype or self.dtype) == F32 else 2)
+
+
+class Frame(NamedTuple):
+    type: int
+    request_id: int
+    control: bytes
+    payload: bytes
+
+
+class Closed(Exception):
+    """The daemon closed the connection."""
+
+
+class Refused(Exception):
+    """The daemon answered ERROR. name is PROTOCOL.md's."""
+
+    def __init__(self, control):
+        reply = decode("ErrorReply", control)
+        self.code, self.retryable, self.message = reply.code, bool(reply.retryable), reply.message
+        self.tokens, self.tail_tokens = reply.tokens, reply.tail_tokens
+        self.name = ERROR_NAMES.get(reply.code, f"number {reply.code}")
+        super().__init__(f"{self.name}: {reply.message}")
+
+
+def frame(type, request_id, control=b"", payload=b""):
+    return HEADER.pack(MAGIC, VERSION, type, 0, request_id, len(control), len(payload)) + control + payload
+
+
+def data_frame(request_id, first, tokens, layer, part, payload):
+    return frame(DATA, request_id, DATA_CONTROL.pack(first, tokens, layer, part), payload)
+
+
+def runs(tokens, tail_tokens, page_tokens):
+    """An append's (offset, count): the first run fills the tail, the last takes what is left."""
+    offset, count = 0, min(tokens, page_tokens - tail_tokens)
+    while count:
+        yield offset, count
+        offset += count
+        count = min(tokens - offset, page_tokens)
+
+
+def block(layer_bytes, geometry, part, layout, first, count):
+    """Tokens first to first + count of one layer's bytes, packed in the same layout."""
+    row = geometry.token_bytes(part)
+    view = memoryview(layer_bytes)
+    if layout == TOKENS_HEADS_DIM:
+        return view[first * row:(first + count) * row]
+    head, row = len(view) // geometry.heads, row // geometry.heads
+    return b"".join(view[start + first * row:start + (first + count) * row]
+                    for start in range(0, len(view), head))
+
+
+class Connection:
+    """One connection; says hello unless told not to. Every wait ends after timeout seconds."""
+
+    def __init__(self, path, hello=True, timeout=20):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.socket.settimeout(timeout)
+        self.socket.connect(str(path))
+        self.request_ids = itertools.count(1)
+        self.limits = self.hello() if hello else None
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.close()
+
+    def close(self):
+        self.socket.close()
+
+    def send(self, data):
+        """Raw bytes; raises Closed where the daemon is gone."""
+        try:
+            self.socket.sendall(data)
+        except (BrokenPipeError, ConnectionResetError) as error:
+            raise Closed from error
+
+    def receive_bytes(self, count):
+        out = bytearray(count)
+        view = memoryview(out)
+        while view:
+            try:
+                got = self.socket.recv_into(view)
+            except ConnectionResetError:
+                got = 0
+            if not got:
+                raise Closed(f"{count - len(view)} of {count} bytes came")
+            view = view[got:]
+        return bytes(out)
+
+    def receive(self):
+        magic, version, type, flags, request_id, control, payload = HEADER.unpack(
+            self.receive_bytes(HEADER.size))
+        assert (magic, version, flags) == (MAGIC, VERSION, 0)
+        assert control <= CONTROL_BYTES_MAX and payload <= PAYLOAD_BYTES_MAX
+        assert payload == 0 or type == DATA
+        return Frame(type, request_id, self.receive_bytes(control), self.receive_bytes(payload))
+
+    def request(self, type, message, request_id=None, **fields):
+        """Sends one request and returns its id, without waiting."""
+        request_id = next(self.request_ids) if request_id is None else request_id
+        self.send(frame(type, request_id, encode(message, **fields)))
+        return request_id
+
+    def answer(self, request_id, message):
+        """The next frame, which must close request_id: its reply, or Refused."""
+        got = self.receive()
+        assert got.request_id == request_id, got
+        if got.type == ERROR:
+            raise Refused(got.control)
+        assert got.type == REPLY, got
+        return decode(message, got.control)
+
+    def call(self, type, name, **fields):
+        reply = "SessionInfo" if type == INFO else name + "Reply"
+        return self.answer(self.request(type, name + "Request", **fields), reply)
+
+    def hello(self, version_min=VERSION, version_max=VERSION, features=0):
+        return self.call(HELLO, "Hello", version_min=version_min, version_max=version_max,
+                         features=features, client="wire.py")
+
+    def ping(self):
+        return self.call(PING, "Ping")
+
+    def stats(self):
+        return self.call(STATS, "Stats")
+
+    def info(self, session):
+        return self.call(INFO, "Info", session=session)
+
+    def list(self, after_id=0, limit=0):
+        return self.call(LIST, "List", after_id=after_id, limit=limit)
+
+    def delete(self, session):
+        return self.call(DELETE, "Delete", session=session)
+
+    def cancel(self, request_id):
+        self.send(frame(CANCEL, request_id))
+
+    def open(self, session, model=b"model", geometry=None, level=None, mode=OPEN_OR_CREATE):
+        level = None if level is None else SimpleNamespace(level=level)
+        reply = self.call(OPEN, "Open", session=session, model=model, geometry=geometry, level=level,
+                          mode=mode)
+        return Session(self, session, reply)
+
+    def fetch(self, session, **fields):
+        """The request's frames and reply, as they come; Refused where it is closed by an error."""
+        request_id, frames = self.request(FETCH, "FetchRequest", session=session, **fields), []
+        while (got := self.receive()).type == DATA:
+            assert got.request_id == request_id
+            frames.append((*DATA_CONTROL.unpack(got.control), got.payload))
+        assert got.request_id == request_id
+        if got.type == ERROR:
+            raise Refused(got.control)
+        return frames, decode("FetchReply", got.control)
+
+
+class Session:
+    """A session as one connection last saw it: version, tokens, tail_tokens, page_tokens."""
+
+    def __init__(self, connection, name, reply):
+        self.connection, self.name = connection, name
+        self.created, self.version, self.tokens = bool(reply.created), reply.version, reply.tokens
+        self.tail_tokens, self.page_tokens, self.level = reply.tail_tokens, reply.page_tokens, reply.level
+        fields = {name: value for name, value in vars(reply.geometry).items() if name != "rope"}
+        self.geometry, self.model = Geometry(**fields, rope=reply.geometry.rope), reply.model
+
+    def pieces(self, tokens):
+        """Every (offset, count, layer, part) of an append of so many tokens, in coding order."""
+        for offset, count in runs(tokens, self.tail_tokens, self.page_tokens):
+            for layer in range(self.geometry.layers):
+                for part in self.geometry.parts():
+                    yield offset, count, layer, part
+
+    def begin(self, tokens, **fields):
+        fields = {"first": self.tokens, "tail_tokens": self.tail_tokens, **fields}
+        return self.connection.request(APPEND, "AppendRequest", session=self.name, tokens=tokens, **fields)
+
+    def send_piece(self, request_id, kv, piece, layout=TOKENS_HEADS_DIM, first=None):
+        offset, count, layer, part = piece
+        payload = block(kv[part][layer], self.geometry, part, layout, offset, count)
+        first = (self.tokens if first is None else first) + offset
+        self.connection.send(data_frame(request_id, first, count, layer, part, payload))
+
+    def commit(self, request_id):
+        self.connection.send(frame(COMMIT, request_id))
+        reply = self.connection.answer(request_id, "AppendReply")
+        self.version, self.tokens, self.tail_tokens = reply.version, reply.tokens, reply.tail_tokens
+        return reply
+
+    def append(self, tokens, kv, layout=TOKENS_HEADS_DIM, order=list, **fields):
+        """kv: (K, V), each a list of one bytes object a layer in layout. order rearranges the pieces."""
+        request_id = self.begin(tokens, layout=layout, **fields)
+        for piece in order(self.pieces(tokens)):
+            self.send_piece(request_id, kv, piece, layout)
+        return self.commit(request_id)
+
+    def fetch(self, first=0, end=0, first_layer=0, end_layer=0, layout=TOKENS_HEADS_DIM, dtype=0, **fields):
+        """Returns ((K, V), reply): one bytes object a layer fetched, in layout; empty where skipped."""
+        frames, reply = self.connection.fetch(self.name, first=first, end=end, first_layer=first_layer,
+                                              end_layer=end_layer, layout=layout, dtype=dtype, **fields)
+        tokens = sum(count for _, count, layer, part, _ in frames
+                     if (layer, part) == (frames[0][2], frames[0][3]))
+        end_layer = end_layer or self.geometry.layers
+        kv = tuple([bytearray(tokens * self.geometry.token_bytes(part, dtype) * (not fields.get(skip)))
+                    for _ in range(first_layer, end_layer)] for part, skip in enumerate(("skip_k", "skip_v")))
+        for at, count, layer, part, payload in frames:
+            heads = self.geometry.heads if layout == HEADS_TOKENS_DIM else 1
+            row = self.geometry.token_bytes(part, dtype) // heads
+            assert len(payload) == heads * count * row
+            for head in range(heads):
+                start = (head * tokens + at - first) * row
+                kv[part][layer - first_layer][start:start + count * row] = \
+                    payload[head * count * row:(head + 1) * count * row]
+        return tuple([bytes(layer) for layer in part] for part in kv), reply
+
+    def info(self):
+        return self.connection.info(self.name)
