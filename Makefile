@@ -167,7 +167,7 @@ tidy: $(TIDIED)
 	$(if $(TIDIED),,$(error clang-tidy matches no file))
 $(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	$(call say,TIDY,$<)
-	$(Q)clang-tidy --quiet $< -- $(CPPFLAGS_ALL) $(WARNINGS) -std=gnu11 2>$@.err || \
+	$(Q)clang-tidy --quiet $< -- -isystem $(BUILD)/gen $(CPPFLAGS_ALL) $(WARNINGS) -std=gnu11 2>$@.err || \
 	    { cat $@.err; exit 1; }
 	@touch $@
 
