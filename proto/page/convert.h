@@ -54,15 +54,19 @@ static inline float bfloat_to_float(uint16_t bfloat) {
     return bits_float((uint32_t)bfloat << 16);
 }
 
-/* A power of two and a half, large enough that adding it leaves no more digits of x than a half
- * has (or the fixed point of its subnormals). */
-static inline float half_magic(float x) {
-    float exponent = bits_float(float_bits(x) & 0x7f800000u);
-    exponent = exponent > 0x1p-14f ? exponent : 0x1p-14f;
-    return exponent * 0x1.8p13f;
+/* How far x's binary exponent lies above that of the smallest normal half, in place; 0 for less. */
+static inline uint32_t half_exponent(float x) {
+    int32_t above = (int32_t)(float_bits(x) & 0x7f800000u) - 0x38800000;
+    return (uint32_t)(above & ~(above >> 31));
 }
 
-/* x must be of at most 65504. */
+/* One and a half times a power of two, so large that adding it leaves no more digits of x than a
+ * half has (or the fixed point of its subnormals). */
+static inline float half_magic(float x) {
+    return bits_float(half_exponent(x) + 0x3f400000u);
+}
+
+/* To the digits of a half; beyond 65504 too, where there is none. */
 static inline float round_to_half(float x) {
     float magic = half_magic(x);
     return (x + magic) - magic;
@@ -70,11 +74,11 @@ static inline float round_to_half(float x) {
 
 static inline uint16_t float_to_half(float x) {
     uint32_t sign = float_bits(x) >> 16 & 0x8000u;
-    x = clamp(bits_float(float_bits(x) & 0x7fffffffu), PAGE_F16_MAX);
-    float magic = half_magic(x);
-    uint32_t mantissa = float_bits(x + magic) - float_bits(magic);
-    uint32_t exponent = (float_bits(magic) >> 13) - (float_bits(0x1.8p-1f) >> 13);
-    return (uint16_t)(sign | (exponent + mantissa));
+    x = bits_float(float_bits(x) & 0x7fffffffu);
+    uint32_t exponent = half_exponent(x), magic = exponent + 0x3f400000u;
+    uint32_t mantissa = float_bits(x + bits_float(magic)) - magic;
+    int32_t above = (int32_t)((exponent >> 13) + mantissa) - 0x7bff;
+    return (uint16_t)(sign | (uint32_t)(0x7bff + (above & above >> 31)));
 }
 
 static inline uint32_t bfloat_bits(float x) {

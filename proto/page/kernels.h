@@ -35,9 +35,10 @@ struct page_kernels {
     void (*deviation)(const float *row, const float *mean, size_t count, float *lanes);
 
     /* q = round((row - mean) * inverse); adds error (of q * step + mean, in the dtype) and energy
-     * to the lanes. Returns the largest magnitude before rounding. */
-    float (*quantise[PAGE_DTYPES])(const float *row, const float *mean, float inverse, float step,
-                                   size_t count, int16_t *q, struct page_lanes *lanes);
+     * to the lanes. Returns 0 if every q fits. */
+    uint32_t (*quantise[PAGE_DTYPES])(const float *row, const float *mean, float inverse,
+                                      float step, size_t count, int16_t *q,
+                                      struct page_lanes *lanes);
 
     /* (q + phase) * step + mean, rounded to the dtype. */
     void (*dequantise[PAGE_DTYPES])(const int16_t *q, const float *mean, float step, float phase,

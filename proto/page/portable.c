@@ -9,7 +9,6 @@ typedef float f32x4 __attribute__((vector_size(16)));
 typedef int16_t i16x8 __attribute__((vector_size(16)));
 
 static const float ROUND_SIGNED = 0x1.8p23f; /* adding it leaves an integer in the low bits */
-static const float ROUND_POSITIVE = 0x1p23f;
 
 static void load_f16(const void *values, size_t count, float *restrict row) {
     const unaligned_u16 *in = values;
@@ -30,7 +29,7 @@ static void load_f32(const void *values, size_t count, float *restrict row) {
 /* What a float of at most the dtype's maximum becomes in the dtype. */
 SPECIALISED float rounded(enum page_dtype dtype, float x) {
     if (dtype == PAGE_F16)
-        return round_to_half(clamp(x, PAGE_F16_MAX));
+        return clamp(round_to_half(x), PAGE_F16_MAX);
     if (dtype == PAGE_BF16)
         return round_to_bfloat(clamp(x, PAGE_BF16_MAX));
     return clamp(x, PAGE_F32_MAX);
@@ -82,34 +81,35 @@ static void deviation(const float *row, const float *mean, size_t count, float *
     square(difference, count, lanes);
 }
 
-SPECIALISED float quantise(enum page_dtype dtype, const float *restrict row,
-                           const float *restrict mean, float inverse, float step, size_t count,
-                           int16_t *restrict q, struct page_lanes *lanes) {
-    float difference[PAGE_BLOCK], largest = 0;
+SPECIALISED uint32_t quantise(enum page_dtype dtype, const float *restrict row,
+                              const float *restrict mean, float inverse, float step, size_t count,
+                              int16_t *restrict q, struct page_lanes *lanes) {
+    float difference[PAGE_BLOCK];
+    uint32_t outside = 0;
     for (size_t i = 0; i < count; i++) {
-        float exact = (row[i] - mean[i]) * inverse, magic = exact + ROUND_SIGNED;
-        float magnitude = bits_float(float_bits(exact) & 0x7fffffffu);
-        largest = magnitude > largest ? magnitude : largest;
-        q[i] = (int16_t)float_bits(magic);
+        float magic = (row[i] - mean[i]) * inverse + ROUND_SIGNED;
+        uint32_t integer = float_bits(magic) - float_bits(ROUND_SIGNED);
+        outside |= (integer + 0x8000) >> 16;
+        q[i] = (int16_t)integer;
         difference[i] = row[i] - rounded(dtype, (magic - ROUND_SIGNED) * step + mean[i]);
     }
     square(difference, count, lanes->error);
     square(row, count, lanes->energy);
-    return largest;
+    return outside;
 }
 
-static float quantise_f16(const float *row, const float *mean, float inverse, float step,
-                          size_t count, int16_t *q, struct page_lanes *lanes) {
+static uint32_t quantise_f16(const float *row, const float *mean, float inverse, float step,
+                             size_t count, int16_t *q, struct page_lanes *lanes) {
     return quantise(PAGE_F16, row, mean, inverse, step, count, q, lanes);
 }
 
-static float quantise_bf16(const float *row, const float *mean, float inverse, float step,
-                           size_t count, int16_t *q, struct page_lanes *lanes) {
+static uint32_t quantise_bf16(const float *row, const float *mean, float inverse, float step,
+                              size_t count, int16_t *q, struct page_lanes *lanes) {
     return quantise(PAGE_BF16, row, mean, inverse, step, count, q, lanes);
 }
 
-static float quantise_f32(const float *row, const float *mean, float inverse, float step,
-                          size_t count, int16_t *q, struct page_lanes *lanes) {
+static uint32_t quantise_f32(const float *row, const float *mean, float inverse, float step,
+                             size_t count, int16_t *q, struct page_lanes *lanes) {
     return quantise(PAGE_F32, row, mean, inverse, step, count, q, lanes);
 }
 
@@ -193,13 +193,11 @@ SPECIALISED void fast8_encode(enum page_dtype dtype, const float *restrict row,
                               struct page_lanes *lanes) {
     float difference[PAGE_BLOCK];
     for (size_t i = 0; i < count; i++) {
-        float exact = row[i] * inverse[i] - base[i];
-        exact = exact > 0 ? exact : 0;
-        exact = exact < 255 ? exact : 255;
-        float magic = exact + ROUND_POSITIVE;
-        q[i] = (uint8_t)float_bits(magic);
-        float whole = magic - ROUND_POSITIVE;
-        difference[i] = row[i] - rounded(dtype, (whole + base[i]) * scale[i]);
+        float whole = (row[i] * inverse[i] + ROUND_SIGNED) - ROUND_SIGNED, last = base[i] + 255;
+        whole = whole > base[i] ? whole : base[i];
+        whole = whole < last ? whole : last;
+        q[i] = (uint8_t)(int32_t)(whole - base[i]);
+        difference[i] = row[i] - rounded(dtype, whole * scale[i]);
     }
     square(difference, count, lanes->error);
     square(row, count, lanes->energy);

@@ -152,22 +152,21 @@ static bool quantise_means(struct page_header *header, struct quantised *page) {
     return true;
 }
 
-/* Quantises up to eight tokens and turns them to channel-major. Returns the largest |q|. */
-static float quantise_tile(const float *rows, enum page_dtype dtype, size_t first,
-                           struct quantised *page, struct loss_sums *loss) {
+/* Quantises up to eight tokens and turns them to channel-major; false if a q does not fit. */
+static bool quantise_tile(const float *rows, enum page_dtype dtype, size_t first,
+                          struct quantised *page, struct loss_sums *loss) {
     const struct page_kernels *kernels = page_kernels();
     size_t tokens = page->tokens - first < TILE_TOKENS ? page->tokens - first : TILE_TOKENS;
     int16_t tile[TILE_TOKENS * PAGE_BLOCK];
     struct page_lanes lanes[TILE_TOKENS] = {0};
-    float largest = 0;
+    uint32_t outside = 0;
     for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
         size_t count = page->channels - c < PAGE_BLOCK ? page->channels - c : PAGE_BLOCK;
         for (size_t t = 0; t < tokens; t++) {
             float step = page->step[first + t];
-            float magnitude =
+            outside |=
                 kernels->quantise[dtype](rows + (first + t) * page->channels + c, page->mean + c,
                                          1 / step, step, count, tile + t * PAGE_BLOCK, &lanes[t]);
-            largest = magnitude > largest ? magnitude : largest;
         }
         kernels->transpose(tile, PAGE_BLOCK, tokens, count, page->q + c * page->tokens + first,
                            page->tokens);
@@ -176,7 +175,7 @@ static float quantise_tile(const float *rows, enum page_dtype dtype, size_t firs
         loss->error += (double)page_fold(lanes[t].error);
         loss->energy += (double)page_fold(lanes[t].energy);
     }
-    return largest;
+    return outside == 0;
 }
 
 static unsigned channel_class(const int16_t *q, size_t tokens) {
@@ -259,12 +258,10 @@ size_t quantise_encode(const struct page_source *source, struct workspace worksp
         return 0;
     if (!(header->flags & FLAG_NO_MEANS) && !quantise_means(header, &page))
         return 0;
-    float largest = 0;
-    for (size_t t = 0; t < page.tokens; t += TILE_TOKENS) {
-        float magnitude = quantise_tile(rows, header->dtype, t, &page, loss);
-        largest = magnitude > largest ? magnitude : largest;
-    }
-    if (!(largest < 32767))
+    bool fits = true;
+    for (size_t t = 0; t < page.tokens; t += TILE_TOKENS)
+        fits &= quantise_tile(rows, header->dtype, t, &page, loss);
+    if (!fits)
         return 0;
     choose_classes(header, &page);
     /* The rows have served: their memory takes the stream. */
