@@ -22,6 +22,7 @@ enum { RPC_TYPES = 32, RPC_ARENA_BYTES = 256 << 10 };
 /* One for the process; set up before the reactors start. */
 struct rpc_daemon {
     struct store *store;
+    struct budget *budget; /* the store's */
     const char *const *sockets;
     size_t socket_count;
     uint64_t started_ns;
@@ -91,7 +92,10 @@ struct rpc_request {
     };
     /* the connection's */
     struct rpc_request *next;
-    bool failed, waiting, receiving, discarding;
+    uint8_t type;
+    bool failed, waiting;
+    bool receiving;  /* more frames of this id may come */
+    bool discarding; /* its fault was sent: what still comes is dropped */
 };
 
 struct rpc_operation {

@@ -1,0 +1,31 @@
+/* The configuration: one row an option, from its file and the command line.
+ *
+ * Owns its strings. config/kvquantd.conf documents every option.
+ */
+#ifndef DAEMON_BASE_CONFIG_H
+#define DAEMON_BASE_CONFIG_H
+
+#include <stdint.h>
+
+struct config {
+    char *socket; /* NULL until config_finish(), which looks where DESIGN's order says */
+    uint64_t socket_mode, memory_bytes, reactors, connections, level, landing_level, log_level;
+    uint64_t append_wait_ms, stall_ms, shutdown_ms;
+};
+
+/* Every option at its default. */
+int config_init(struct config *config) __attribute__((warn_unused_result));
+void config_deinit(struct config *config);
+
+/* Reads a file. 0, or -1 with the fault - file, line, what is allowed - in message. */
+int config_read(struct config *config, const char *path, char *message, int message_bytes)
+    __attribute__((warn_unused_result));
+
+/* Sets one option as a line of the file would. 0, or -1 with what is allowed in message. */
+int config_set(struct config *config, const char *name, const char *value, char *message,
+               int message_bytes) __attribute__((warn_unused_result));
+
+/* Chooses the socket if none was set. */
+int config_finish(struct config *config) __attribute__((warn_unused_result));
+
+#endif

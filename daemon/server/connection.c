@@ -1,0 +1,506 @@
+/* The happy path: bytes arrive -> consume() takes whole frames from them: a request begins, an
+ * append gets its DATA -> produce() steps the requests in turn, each step leaving at most one frame
+ * -> the frame is sent -> the next. Callbacks only record what happened and call connection_step().
+ *
+ * Possible failure modes are: bytes that are not the protocol (one ERROR frame, then close), a
+ * request that fails (its ERROR frame; the connection goes on), no buffer or memory (the connection
+ * waits, unread), a client that goes away or reads nothing (closed; its requests end), a reactor
+ * that drains (closed once no request is left).
+ */
+#include "daemon/server/connection.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+
+enum {
+    REQUESTS_KEPT = 2 * WIRE_REQUESTS_MAX, /* refused ones, too, until their ERROR is sent */
+    READ_AHEAD_BYTES = 4096,
+};
+
+enum taken { TAKEN, TAKE_LATER };
+
+static void set_waiting(struct connection *connection, bool waiting) {
+    if (waiting == connection->waiting)
+        return;
+    connection->waiting = waiting;
+    connection->reactor->waiting += waiting ? 1 : (size_t)-1;
+    if (waiting)
+        reactor_start_tick(connection->reactor);
+}
+
+static void set_writing(struct connection *connection, bool writing) {
+    connection->writing = writing;
+    connection->reactor->writing += writing ? 1 : (size_t)-1;
+    connection->write_start_ns = clock_now_ns();
+    if (writing)
+        reactor_start_tick(connection->reactor);
+}
+
+/* --- requests --- */
+
+static struct rpc_request *find_request(const struct connection *connection, uint32_t id) {
+    struct rpc_request *request = connection->requests;
+    while (request && request->id != id)
+        request = request->next;
+    return request;
+}
+
+static void append_request(struct connection *connection, struct rpc_request *request) {
+    struct rpc_request **link = &connection->requests;
+    while (*link)
+        link = &(*link)->next;
+    request->next = NULL;
+    *link = request;
+}
+
+static void unlink_request(struct connection *connection, struct rpc_request *request) {
+    struct rpc_request **link = &connection->requests;
+    while (*link != request)
+        link = &(*link)->next;
+    *link = request->next;
+}
+
+static void end_operation(struct rpc_request *request) {
+    if (request->operation && request->operation->end)
+        request->operation->end(request);
+    request->operation = NULL;
+}
+
+static void remove_request(struct connection *connection, struct rpc_request *request) {
+    unlink_request(connection, request);
+    connection->request_count--;
+    end_operation(request);
+    reactor_return_request(connection->reactor, request);
+}
+
+/* The request's fault is set; its ERROR frame is still to be sent. */
+static void request_failed(struct connection *connection, struct rpc_request *request,
+                           uint8_t type) {
+    struct rpc_daemon *daemon = connection->reactor->context.daemon;
+    if (type < RPC_TYPES)
+        atomic_fetch_add(&daemon->errors[type], 1);
+    request->failed = true;
+    log_debug("request %u: %s", request->id, request->fault.message);
+}
+
+static void fail_request(struct connection *connection, struct rpc_request *request) {
+    end_operation(request);
+    request_failed(connection, request, request->type);
+}
+
+/* A fault that ends the connection: one ERROR frame, then close. */
+static void fail_connection(struct connection *connection, uint32_t id, uint32_t code) {
+    while (connection->requests)
+        remove_request(connection, connection->requests);
+    connection->in_bytes = 0;
+    connection->close_when_sent = true;
+    struct rpc_request *request = reactor_take_request(connection->reactor);
+    if (!request) {
+        connection_close(connection);
+        return;
+    }
+    request->id = id;
+    rpc_fail(request, code, NULL);
+    request->failed = true;
+    append_request(connection, request);
+    connection->request_count++;
+}
+
+static unsigned in_flight(const struct connection *connection) {
+    unsigned count = 0;
+    for (const struct rpc_request *request = connection->requests; request; request = request->next)
+        count += !request->failed;
+    return count;
+}
+
+static uint32_t begin(struct connection *connection, struct rpc_request *request,
+                      const struct wire_header *header, const uint8_t *control) {
+    struct rpc_daemon *daemon = connection->reactor->context.daemon;
+    const struct rpc_operation *operation = rpc_find(header->type);
+    if (!operation)
+        return rpc_fail(request, WIRE_UNKNOWN_OPERATION, NULL);
+    atomic_fetch_add(&daemon->requests[header->type], 1);
+    request->receiving = operation->data != NULL;
+    if (in_flight(connection) > WIRE_REQUESTS_MAX)
+        return rpc_fail(request, WIRE_TOO_MANY_REQUESTS, NULL);
+    if (connection->reactor->draining)
+        return rpc_fail(request, WIRE_SHUTTING_DOWN, NULL);
+    uint32_t code = operation->begin(request, control, header->control_bytes);
+    if (code == WIRE_OK)
+        request->operation = operation;
+    return code;
+}
+
+static enum taken take_request(struct connection *connection, const struct wire_header *header,
+                               const uint8_t *control) {
+    struct rpc_request *request = NULL;
+    if (connection->request_count < REQUESTS_KEPT)
+        request = reactor_take_request(connection->reactor);
+    if (!request)
+        return TAKE_LATER;
+    request->id = header->request_id;
+    request->type = header->type;
+    append_request(connection, request);
+    connection->request_count++;
+    if (begin(connection, request, header, control) != WIRE_OK) {
+        request_failed(connection, request, header->type);
+        if (header->type == WIRE_HELLO)
+            connection->close_when_sent = true;
+    }
+    return TAKEN;
+}
+
+/* --- frames --- */
+
+static enum taken take_data(struct connection *connection, struct rpc_request *request,
+                            const struct wire_header *header, const uint8_t *control) {
+    struct wire_data data;
+    if (request->failed || request->discarding)
+        return TAKEN;
+    if (wire_data_read(control, &data) != WIRE_OK) {
+        fail_connection(connection, request->id, WIRE_PROTOCOL);
+        return TAKEN;
+    }
+    enum rpc_step status =
+        request->operation->data(request, &data, control + WIRE_DATA_BYTES, header->payload_bytes);
+    if (status == RPC_WAIT)
+        return TAKE_LATER;
+    if (status == RPC_FAILED)
+        fail_request(connection, request);
+    return TAKEN;
+}
+
+static void take_commit(struct connection *connection, struct rpc_request *request) {
+    request->receiving = false;
+    if (request->discarding)
+        remove_request(connection, request);
+    else if (!request->failed)
+        request->operation->commit(request);
+}
+
+static void take_cancel(struct connection *connection, struct rpc_request *request) {
+    if (request->discarding) {
+        remove_request(connection, request);
+        return;
+    }
+    request->receiving = false;
+    if (!request->failed) {
+        rpc_fail(request, WIRE_CANCELLED, NULL);
+        fail_request(connection, request);
+    }
+}
+
+/* A frame of a request that is under way: what comes behind an APPEND, or CANCEL. */
+static enum taken take_follow_up(struct connection *connection, const struct wire_header *header,
+                                 const uint8_t *control) {
+    struct rpc_request *request = find_request(connection, header->request_id);
+    if (header->type == WIRE_CANCEL) {
+        if (request)
+            take_cancel(connection, request);
+        return TAKEN;
+    }
+    if (!request || !request->receiving) {
+        fail_connection(connection, header->request_id, WIRE_PROTOCOL);
+        return TAKEN;
+    }
+    if (header->type == WIRE_DATA)
+        return take_data(connection, request, header, control);
+    take_commit(connection, request);
+    return TAKEN;
+}
+
+static enum taken take_frame(struct connection *connection, const struct wire_header *header,
+                             const uint8_t *control) {
+    uint8_t type = header->type;
+    bool greeting = type == WIRE_HELLO;
+    if (greeting == connection->greeted || header->request_id == 0) {
+        fail_connection(connection, 0, WIRE_PROTOCOL);
+        return TAKEN;
+    }
+    connection->greeted = true;
+    if (type == WIRE_DATA || type == WIRE_COMMIT || type == WIRE_CANCEL)
+        return take_follow_up(connection, header, control);
+    if (type > WIRE_DATA || find_request(connection, header->request_id)) {
+        fail_connection(connection, 0, WIRE_PROTOCOL);
+        return TAKEN;
+    }
+    return take_request(connection, header, control);
+}
+
+/* Takes the frame at the buffer's start, if all of it is there. False if nothing more can be taken
+ * now. */
+static bool consume_one(struct connection *connection) {
+    uint8_t *start = connection->in + RPC_FRAME_START;
+    struct wire_header header;
+    if (connection->in_bytes < WIRE_HEADER_BYTES)
+        return false;
+    int code = wire_header_read(start, &header);
+    if (code != WIRE_OK) {
+        fail_connection(connection, 0, (uint32_t)code);
+        return false;
+    }
+    size_t frame_bytes = (size_t)WIRE_HEADER_BYTES + header.control_bytes + header.payload_bytes;
+    if (connection->in_bytes < frame_bytes)
+        return false;
+    if (take_frame(connection, &header, start + WIRE_HEADER_BYTES) == TAKE_LATER) {
+        connection->blocked = true;
+        return false;
+    }
+    if (connection->in_bytes == 0)
+        return false; /* the connection failed */
+    connection->in_bytes -= frame_bytes;
+    memmove(start, start + frame_bytes, connection->in_bytes);
+    return true;
+}
+
+static void consume(struct connection *connection) {
+    connection->blocked = false;
+    while (!connection->close_when_sent && connection->in && consume_one(connection))
+        ;
+    if (connection->blocked)
+        set_waiting(connection, true);
+    if (connection->in && connection->in_bytes == 0) {
+        lease_return(connection->reactor->leases, connection->in);
+        connection->in = NULL;
+    }
+}
+
+/* --- sending --- */
+
+static void on_written(uv_write_t *write, int status) {
+    struct connection *connection = write->data;
+    set_writing(connection, false);
+    if (status < 0)
+        connection_close(connection);
+    else if (!connection->closing)
+        connection_step(connection);
+}
+
+static void send_frame(struct connection *connection) {
+    uv_buf_t buffer = uv_buf_init((char *)connection->out.buffer + RPC_FRAME_START,
+                                  (unsigned)connection->out.bytes);
+    connection->write.data = connection;
+    set_writing(connection, true);
+    int status =
+        uv_write(&connection->write, (uv_stream_t *)&connection->pipe, &buffer, 1, on_written);
+    if (status < 0) {
+        set_writing(connection, false);
+        connection_close(connection);
+    }
+}
+
+/* The ERROR frame of a failed request. One that still sends is kept, silent, until it stops. */
+static void send_fault(struct connection *connection, struct rpc_request *request) {
+    rpc_write_fault(request->id, &request->fault, &connection->out);
+    if (request->receiving) {
+        request->failed = false;
+        request->discarding = true;
+    } else {
+        remove_request(connection, request);
+    }
+}
+
+/* Steps one request. True if it left a frame. */
+static bool step_request(struct connection *connection, struct rpc_request *request) {
+    connection->out.bytes = 0;
+    unlink_request(connection, request); /* its next turn comes after the others' */
+    append_request(connection, request);
+    if (request->failed) {
+        send_fault(connection, request);
+        return true;
+    }
+    switch (request->operation->step(request, &connection->out)) {
+    case RPC_MORE:
+        connection->ready |= connection->out.bytes == 0;
+        break;
+    case RPC_WAIT:
+        request->waiting = true;
+        break;
+    case RPC_DONE:
+        remove_request(connection, request);
+        break;
+    case RPC_FAILED:
+        fail_request(connection, request);
+        send_fault(connection, request);
+        break;
+    }
+    return connection->out.bytes > 0;
+}
+
+static bool can_step(const struct rpc_request *request) {
+    return request->failed || (!request->discarding && !request->receiving && !request->waiting);
+}
+
+static struct rpc_request *next_to_step(const struct connection *connection) {
+    struct rpc_request *request = connection->requests;
+    while (request && !can_step(request))
+        request = request->next;
+    return request;
+}
+
+static bool hold_buffer(struct connection *connection) {
+    if (!connection->out.buffer)
+        connection->out.buffer = lease_take(connection->reactor->leases);
+    return connection->out.buffer != NULL;
+}
+
+static void produce(struct connection *connection) {
+    struct rpc_request *request;
+    while (!connection->writing && !connection->ready && (request = next_to_step(connection))) {
+        if (!hold_buffer(connection)) {
+            set_waiting(connection, true);
+            return;
+        }
+        if (step_request(connection, request))
+            send_frame(connection);
+    }
+    if (!connection->writing && connection->out.buffer) {
+        lease_return(connection->reactor->leases, connection->out.buffer);
+        connection->out.buffer = NULL;
+    }
+    if (connection->ready)
+        reactor_step_again(connection->reactor);
+}
+
+/* --- receiving --- */
+
+/* What the frame at the buffer's start still lacks; some bytes more where that is little. */
+static size_t wanted_bytes(const struct connection *connection) {
+    struct wire_header header;
+    if (connection->in_bytes < WIRE_HEADER_BYTES ||
+        wire_header_read(connection->in + RPC_FRAME_START, &header) != WIRE_OK)
+        return READ_AHEAD_BYTES;
+    size_t frame_bytes = (size_t)WIRE_HEADER_BYTES + header.control_bytes + header.payload_bytes;
+    return frame_bytes > connection->in_bytes ? frame_bytes - connection->in_bytes : 1;
+}
+
+static void arm(struct connection *connection);
+
+static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
+    struct connection *connection = handle->data;
+    (void)suggested;
+    if (!connection->in)
+        connection->in = lease_take(connection->reactor->leases);
+    if (!connection->in) {
+        *buffer = uv_buf_init(NULL, 0);
+        return;
+    }
+    size_t used = RPC_FRAME_START + connection->in_bytes, wanted = wanted_bytes(connection);
+    size_t room = RPC_BUFFER_BYTES - used;
+    *buffer = uv_buf_init((char *)connection->in + used, (unsigned)(wanted < room ? wanted : room));
+}
+
+static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer) {
+    struct connection *connection = stream->data;
+    (void)buffer;
+    if (count == UV_ENOBUFS) {
+        connection->starved = true;
+        set_waiting(connection, true);
+        arm(connection);
+    } else if (count < 0) {
+        connection_close(connection);
+    } else if (count > 0) {
+        connection->in_bytes += (size_t)count;
+        connection_step(connection);
+    }
+}
+
+/* Reads while there is something to read for. */
+static void arm(struct connection *connection) {
+    bool want = !connection->blocked && !connection->starved && !connection->close_when_sent;
+    if (want == connection->reading)
+        return;
+    connection->reading = want;
+    if (want)
+        uv_read_start((uv_stream_t *)&connection->pipe, on_alloc, on_read);
+    else
+        uv_read_stop((uv_stream_t *)&connection->pipe);
+}
+
+/* --- life --- */
+
+static bool is_over(const struct connection *connection) {
+    bool idle = connection->request_count == 0 && !connection->writing;
+    return idle && (connection->close_when_sent ||
+                    (connection->reactor->draining && connection->in_bytes == 0));
+}
+
+void connection_step(struct connection *connection) {
+    if (connection->closing)
+        return;
+    set_waiting(connection, false);
+    connection->ready = connection->starved = false;
+    for (struct rpc_request *request = connection->requests; request; request = request->next)
+        request->waiting = false;
+    consume(connection);
+    produce(connection);
+    for (struct rpc_request *request = connection->requests; request; request = request->next)
+        if (request->waiting)
+            set_waiting(connection, true);
+    if (connection->closing)
+        return;
+    if (is_over(connection))
+        connection_close(connection);
+    else
+        arm(connection);
+}
+
+void connection_new(struct reactor *reactor, int socket) {
+    struct budget *budget = reactor->context.daemon->budget;
+    struct connection *connection = NULL;
+    if (budget_reserve(budget, sizeof *connection) && !(connection = calloc(1, sizeof *connection)))
+        budget_release(budget, sizeof *connection);
+    if (!connection) {
+        log_warning("no memory for one more connection");
+        close(socket);
+        return;
+    }
+    connection->reactor = reactor;
+    uv_pipe_init(&reactor->loop, &connection->pipe, 0);
+    connection->pipe.data = connection;
+    connection->next = reactor->connections;
+    if (connection->next)
+        connection->next->previous = connection;
+    reactor->connections = connection;
+    atomic_fetch_add(&reactor->context.daemon->connections, 1);
+    int status = uv_pipe_open(&connection->pipe, socket);
+    if (status < 0) {
+        log_warning("a connection could not be taken: %s", uv_strerror(status));
+        close(socket);
+        connection_close(connection);
+        return;
+    }
+    connection_step(connection);
+}
+
+static void on_closed(uv_handle_t *handle) {
+    struct connection *connection = handle->data;
+    struct reactor *reactor = connection->reactor;
+    if (connection->out.buffer)
+        lease_return(reactor->leases, connection->out.buffer);
+    *(connection->previous ? &connection->previous->next : &reactor->connections) =
+        connection->next;
+    if (connection->next)
+        connection->next->previous = connection->previous;
+    free(connection);
+    budget_release(reactor->context.daemon->budget, sizeof *connection);
+    atomic_fetch_sub(&reactor->context.daemon->connections, 1);
+    reactor_end_if_idle(reactor);
+}
+
+void connection_close(struct connection *connection) {
+    if (connection->closing)
+        return;
+    connection->closing = true;
+    set_waiting(connection, false);
+    while (connection->requests)
+        remove_request(connection, connection->requests);
+    if (connection->in)
+        lease_return(connection->reactor->leases, connection->in);
+    connection->in = NULL;
+    uv_close((uv_handle_t *)&connection->pipe, on_closed);
+}

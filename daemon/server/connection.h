@@ -1,0 +1,40 @@
+/* A connection: reads frames, gives them to operations, sends what those leave.
+ *
+ * Owned by its reactor's list from connection_new() until its handle is closed.
+ */
+#ifndef DAEMON_SERVER_CONNECTION_H
+#define DAEMON_SERVER_CONNECTION_H
+
+#include "daemon/server/reactor.h"
+
+struct connection {
+    uv_pipe_t pipe;
+    uv_write_t write;
+    struct reactor *reactor;
+    struct connection *next, *previous;
+
+    uint8_t *in; /* leased while bytes are there: a frame begins at in + RPC_FRAME_START */
+    size_t in_bytes;
+    struct rpc_frame out; /* its buffer is leased while a frame is made or sent */
+    uint64_t write_start_ns;
+
+    struct rpc_request *requests; /* the next to be stepped comes first */
+    unsigned request_count;
+    bool greeted, reading, writing, closing;
+    bool blocked;         /* the frame in `in` cannot be taken yet */
+    bool waiting;         /* for memory, a buffer or the keeper */
+    bool starved;         /* there was no buffer to read into */
+    bool ready;           /* to be stepped again */
+    bool close_when_sent; /* after a fault that ends the connection */
+};
+
+/* Takes over the socket. Without memory it is closed. */
+void connection_new(struct reactor *reactor, int socket);
+
+/* Does what can be done now. */
+void connection_step(struct connection *connection);
+
+/* Drops its requests and closes; it is freed when the loop says so. */
+void connection_close(struct connection *connection);
+
+#endif

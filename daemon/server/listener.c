@@ -1,0 +1,130 @@
+#include "daemon/server/listener.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "daemon/base/log.h"
+
+static int new_socket(void) {
+    return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+}
+
+/* Whether somebody answers on the socket that stands in the way. */
+static bool is_alive(const struct sockaddr_un *address) {
+    int probe = new_socket();
+    if (probe < 0)
+        return true;
+    int status = connect(probe, (const struct sockaddr *)address, sizeof *address);
+    bool alive = status == 0 || errno == EAGAIN;
+    close(probe);
+    return alive;
+}
+
+static int bind_fresh(int socket, const struct sockaddr_un *address, unsigned mode) {
+    mode_t old = umask(0777 & ~mode);
+    int status = bind(socket, (const struct sockaddr *)address, sizeof *address);
+    umask(old);
+    return status;
+}
+
+static int bind_path(int socket, const struct sockaddr_un *address, unsigned mode) {
+    struct stat entry;
+    if (bind_fresh(socket, address, mode) == 0)
+        return 0;
+    if (errno != EADDRINUSE || stat(address->sun_path, &entry) < 0 || !S_ISSOCK(entry.st_mode))
+        return -1;
+    if (is_alive(address)) {
+        errno = EADDRINUSE;
+        return -1;
+    }
+    log_info("%s was left by a daemon that is gone; it is replaced", address->sun_path);
+    if (unlink(address->sun_path) < 0)
+        return -1;
+    return bind_fresh(socket, address, mode);
+}
+
+static const char *bind_sentence(int error) {
+    return error == EADDRINUSE ? "it is taken; is another daemon running?" : strerror(error);
+}
+
+static int open_socket(struct listener *listener, const char *path, unsigned mode) {
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof address.sun_path) {
+        log_error("the socket path %s is longer than %zu bytes", path, sizeof address.sun_path - 1);
+        return -1;
+    }
+    strcpy(address.sun_path, path);
+    strcpy(listener->path, path);
+    listener->socket = new_socket();
+    if (listener->socket >= 0 && bind_path(listener->socket, &address, mode) == 0) {
+        listener->bound = true;
+        if (listen(listener->socket, SOMAXCONN) == 0)
+            return 0;
+    }
+    log_error("cannot listen on %s: %s", path, bind_sentence(errno));
+    return -1;
+}
+
+static bool is_full(const struct listener *listener) {
+    return atomic_load(&listener->reactors[0].context.daemon->connections) >=
+           listener->connections_max;
+}
+
+static void deal_out(struct listener *listener, int socket) {
+    if (is_full(listener))
+        log_warning("more than %llu connections; one is refused",
+                    (unsigned long long)listener->connections_max);
+    else if (reactor_give(&listener->reactors[listener->next_reactor++ % listener->reactor_count],
+                          socket))
+        return;
+    close(socket);
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events) {
+    struct listener *listener = poll->data;
+    (void)events;
+    if (status < 0)
+        return;
+    int socket = accept4(listener->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    if (socket >= 0)
+        deal_out(listener, socket);
+    else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
+        log_error("a connection could not be accepted: %s", strerror(errno));
+}
+
+int listener_start(struct listener *listener, uv_loop_t *loop, const char *path, unsigned mode,
+                   struct reactor *reactors, size_t reactor_count, uint64_t connections_max) {
+    *listener = (struct listener){.socket = -1,
+                                  .reactors = reactors,
+                                  .reactor_count = reactor_count,
+                                  .connections_max = connections_max};
+    if (open_socket(listener, path, mode) < 0) {
+        if (listener->socket >= 0)
+            close(listener->socket);
+        if (listener->bound)
+            unlink(path);
+        listener->bound = false;
+        return -1;
+    }
+    uv_poll_init(loop, &listener->poll, listener->socket);
+    listener->poll.data = listener;
+    uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+    return 0;
+}
+
+static void on_closed(uv_handle_t *handle) {
+    struct listener *listener = handle->data;
+    close(listener->socket);
+    listener->socket = -1;
+}
+
+void listener_stop(struct listener *listener) {
+    if (!listener->bound || uv_is_closing((uv_handle_t *)&listener->poll))
+        return;
+    unlink(listener->path);
+    uv_close((uv_handle_t *)&listener->poll, on_closed);
+}

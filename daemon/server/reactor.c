@@ -1,0 +1,211 @@
+#include "daemon/server/reactor.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/server/connection.h"
+
+enum { TICK_MS = 20 };
+
+static void accept_inbox(struct reactor *reactor) {
+    int sockets[REACTOR_INBOX];
+    uv_mutex_lock(&reactor->lock);
+    size_t count = reactor->inbox_count;
+    for (size_t i = 0; i < count; i++)
+        sockets[i] = reactor->inbox[i];
+    reactor->inbox_count = 0;
+    uv_mutex_unlock(&reactor->lock);
+    for (size_t i = 0; i < count; i++)
+        connection_new(reactor, sockets[i]);
+}
+
+static void close_handles(struct reactor *reactor) {
+    uv_mutex_lock(&reactor->lock);
+    bool closed = reactor->closed;
+    reactor->closed = true;
+    uv_mutex_unlock(&reactor->lock);
+    if (closed)
+        return;
+    uv_close((uv_handle_t *)&reactor->wake, NULL);
+    uv_close((uv_handle_t *)&reactor->tick, NULL);
+    uv_close((uv_handle_t *)&reactor->again, NULL);
+}
+
+static void step_waiting(struct reactor *reactor) {
+    for (struct connection *connection = reactor->connections, *next; connection;
+         connection = next) {
+        next = connection->next;
+        if (connection->waiting)
+            connection_step(connection);
+    }
+}
+
+void reactor_end_if_idle(struct reactor *reactor) {
+    if (reactor->draining && !reactor->connections)
+        close_handles(reactor);
+}
+
+static void on_wake(uv_async_t *handle) {
+    struct reactor *reactor = handle->data;
+    accept_inbox(reactor);
+    uv_mutex_lock(&reactor->lock);
+    bool abandon = reactor->abandon;
+    reactor->draining = reactor->drain;
+    uv_mutex_unlock(&reactor->lock);
+    if (!reactor->draining) {
+        step_waiting(reactor);
+        return;
+    }
+    for (struct connection *connection = reactor->connections, *next; connection;
+         connection = next) {
+        next = connection->next;
+        if (abandon)
+            connection_close(connection);
+        else
+            connection_step(connection);
+    }
+    reactor_end_if_idle(reactor);
+}
+
+static void close_stalled(struct reactor *reactor) {
+    uint64_t now = clock_now_ns();
+    for (struct connection *connection = reactor->connections, *next; connection;
+         connection = next) {
+        next = connection->next;
+        if (connection->writing && now - connection->write_start_ns > reactor->stall_ns) {
+            log_info("a client read nothing for %llu s; its connection is closed",
+                     (unsigned long long)(reactor->stall_ns / CLOCK_NS_PER_S));
+            connection_close(connection);
+        }
+    }
+}
+
+static void on_tick(uv_timer_t *handle) {
+    struct reactor *reactor = handle->data;
+    close_stalled(reactor);
+    step_waiting(reactor);
+    if (reactor->waiting == 0 && reactor->writing == 0)
+        uv_timer_stop(handle);
+}
+
+static void on_again(uv_idle_t *handle) {
+    struct reactor *reactor = handle->data;
+    uv_idle_stop(handle);
+    for (struct connection *connection = reactor->connections, *next; connection;
+         connection = next) {
+        next = connection->next;
+        if (connection->ready)
+            connection_step(connection);
+    }
+}
+
+static void run(void *argument) {
+    struct reactor *reactor = argument;
+    uv_run(&reactor->loop, UV_RUN_DEFAULT);
+    uv_mutex_lock(&reactor->lock);
+    reactor->ended = true;
+    uv_mutex_unlock(&reactor->lock);
+    uv_async_send(reactor->on_end);
+}
+
+static int init_handles(struct reactor *reactor) {
+    int status = uv_async_init(&reactor->loop, &reactor->wake, on_wake);
+    uv_timer_init(&reactor->loop, &reactor->tick);
+    uv_idle_init(&reactor->loop, &reactor->again);
+    reactor->wake.data = reactor->tick.data = reactor->again.data = reactor;
+    return status;
+}
+
+int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
+                  uint64_t stall_ns, uv_async_t *on_end) {
+    *reactor = (struct reactor){
+        .leases = leases, .on_end = on_end, .stall_ns = stall_ns, .context = {.daemon = daemon}};
+    reactor->memory = aligned_alloc(64, REACTOR_BYTES);
+    uv_mutex_init(&reactor->lock);
+    int status = reactor->memory ? uv_loop_init(&reactor->loop) : UV_ENOMEM;
+    if (status == 0)
+        status = init_handles(reactor);
+    if (status == 0) {
+        reactor->context.workspace = reactor->memory;
+        wire_arena_init(&reactor->context.arena, (char *)reactor->memory + PAGE_WORKSPACE_BYTES,
+                        RPC_ARENA_BYTES);
+        status = uv_thread_create(&reactor->thread, run, reactor);
+    }
+    reactor->started = status == 0;
+    if (status < 0)
+        log_error("a reactor could not be started: %s", uv_strerror(status));
+    return status < 0 ? -1 : 0;
+}
+
+bool reactor_give(struct reactor *reactor, int socket) {
+    uv_mutex_lock(&reactor->lock);
+    bool taken = reactor->inbox_count < REACTOR_INBOX && !reactor->drain;
+    if (taken)
+        reactor->inbox[reactor->inbox_count++] = socket;
+    uv_mutex_unlock(&reactor->lock);
+    if (taken)
+        reactor_wake(reactor);
+    return taken;
+}
+
+void reactor_wake(struct reactor *reactor) {
+    uv_mutex_lock(&reactor->lock);
+    if (!reactor->closed)
+        uv_async_send(&reactor->wake);
+    uv_mutex_unlock(&reactor->lock);
+}
+
+void reactor_drain(struct reactor *reactor, bool abandon) {
+    uv_mutex_lock(&reactor->lock);
+    reactor->drain = true;
+    reactor->abandon = abandon;
+    uv_mutex_unlock(&reactor->lock);
+    reactor_wake(reactor);
+}
+
+bool reactor_has_ended(struct reactor *reactor) {
+    uv_mutex_lock(&reactor->lock);
+    bool ended = reactor->ended;
+    uv_mutex_unlock(&reactor->lock);
+    return ended;
+}
+
+int reactor_join(struct reactor *reactor) {
+    if (!reactor->started)
+        return 0;
+    uv_thread_join(&reactor->thread);
+    for (struct rpc_request *request = reactor->spare_requests, *next; request; request = next) {
+        next = request->next;
+        free(request);
+    }
+    free(reactor->memory);
+    uv_mutex_destroy(&reactor->lock);
+    return uv_loop_close(&reactor->loop);
+}
+
+struct rpc_request *reactor_take_request(struct reactor *reactor) {
+    struct rpc_request *request = reactor->spare_requests;
+    if (request)
+        reactor->spare_requests = request->next;
+    else if (budget_reserve(reactor->context.daemon->budget, sizeof *request))
+        request = malloc(sizeof *request); /* kept for the next, and so is its reservation */
+    if (request)
+        *request = (struct rpc_request){.context = &reactor->context};
+    return request;
+}
+
+void reactor_return_request(struct reactor *reactor, struct rpc_request *request) {
+    request->next = reactor->spare_requests;
+    reactor->spare_requests = request;
+}
+
+void reactor_step_again(struct reactor *reactor) {
+    uv_idle_start(&reactor->again, on_again);
+}
+
+void reactor_start_tick(struct reactor *reactor) {
+    if (!uv_is_active((uv_handle_t *)&reactor->tick))
+        uv_timer_start(&reactor->tick, on_tick, TICK_MS, TICK_MS);
+}

@@ -1,0 +1,78 @@
+/* A reactor: a thread with its own event loop that owns connections.
+ *
+ * Others hand it sockets, wake it and ask it to drain, from any thread; all else happens on its
+ * own.
+ */
+#ifndef DAEMON_SERVER_REACTOR_H
+#define DAEMON_SERVER_REACTOR_H
+
+#include <stdbool.h>
+#include <uv.h>
+
+#include "daemon/rpc/rpc.h"
+#include "daemon/server/lease.h"
+
+struct connection;
+
+enum { REACTOR_INBOX = 64 };
+
+struct reactor {
+    uv_loop_t loop;
+    uv_async_t wake;
+    uv_timer_t tick; /* runs only while somebody waits or a write is under way */
+    uv_idle_t again; /* runs only while a connection is to be stepped again */
+    uv_thread_t thread;
+    bool started;
+    struct rpc_context context;
+    void *memory; /* the context's workspace and arena */
+    struct lease_pool *leases;
+    uint64_t stall_ns;
+
+    struct connection *connections;
+    struct rpc_request *spare_requests;
+    size_t waiting, writing; /* connections that do */
+    bool draining;
+
+    uv_mutex_t lock; /* of the fields below */
+    int inbox[REACTOR_INBOX];
+    size_t inbox_count;
+    bool drain, abandon, closed, ended;
+    uv_async_t *on_end;
+};
+
+/* Bytes that a reactor holds. */
+enum { REACTOR_BYTES = PAGE_WORKSPACE_BYTES + RPC_ARENA_BYTES };
+
+/* Starts the thread, which sends on_end, of another loop, when it ends. 0, or -1, logged. */
+int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
+                  uint64_t stall_ns, uv_async_t *on_end) __attribute__((warn_unused_result));
+
+/* Hands over a connected socket; false if the inbox is full, then it stays the caller's. */
+bool reactor_give(struct reactor *reactor, int socket) __attribute__((warn_unused_result));
+
+/* Memory was freed, or the keeper got on: whoever waits is stepped. */
+void reactor_wake(struct reactor *reactor);
+
+/* No new requests; connections end once they have none. With abandon they end at once. */
+void reactor_drain(struct reactor *reactor, bool abandon);
+
+bool reactor_has_ended(struct reactor *reactor);
+
+/* Waits for the thread to end and frees all. Returns uv_loop_close()'s verdict: 0 if nothing was
+ * left. */
+int reactor_join(struct reactor *reactor);
+
+/* The rest is for connections, on the reactor's thread. */
+
+/* A zeroed request, or NULL without memory. */
+struct rpc_request *reactor_take_request(struct reactor *reactor);
+void reactor_return_request(struct reactor *reactor, struct rpc_request *request);
+
+/* Steps the connections that are `ready` once more, after the sockets have had their turn. */
+void reactor_step_again(struct reactor *reactor);
+void reactor_start_tick(struct reactor *reactor);
+
+/* After a connection is gone: a draining reactor ends with its last one. */
+void reactor_end_if_idle(struct reactor *reactor);
+
+#endif
