@@ -5,7 +5,7 @@ set -eu
 build=$1 run=$2
 . tools/daemon.sh
 
-memory=1GiB
+memory=1G
 socket=$run/kvquantd.sock # relative: a socket's path may have 107 bytes at most
 log=$run/kvquantd.log
 kvq() {
