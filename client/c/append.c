@@ -27,6 +27,11 @@ static size_t dim_bytes(const struct kvq_geometry *geometry, enum kvq_part part)
     return dim * kvq_dtype_bytes(geometry->dtype);
 }
 
+static uint64_t token_bytes(const struct kvq_geometry *geometry) {
+    uint64_t row_bytes = dim_bytes(geometry, KVQ_K) + dim_bytes(geometry, KVQ_V);
+    return geometry->layers * (uint64_t)geometry->heads * row_bytes;
+}
+
 /* Ends the append on this side for an error of the daemon's; its numbers go to the state. */
 static int end_refused(struct kvq_client *client, int error) {
     struct kvq_session_state *state = client->append.state;
@@ -205,7 +210,8 @@ static int send_all(struct kvq_client *client, const struct kvq_append_options *
             if (error)
                 return error;
         }
-        if (options->progress && !options->progress(options->context, run.offset + run.tokens)) {
+        uint64_t sent_bytes = (run.offset + run.tokens) * token_bytes(&append->geometry);
+        if (options->progress && !options->progress(options->context, sent_bytes)) {
             int error = cancel(client);
             return error ? error : kvq_fail(client, KVQ_CANCELLED, "the append was cancelled");
         }

@@ -21,6 +21,10 @@ struct fetch {
     enum kvq_dtype dtype;
     enum kvq_layout layout;
     struct part_target parts[2];
+    bool (*progress)(void *context, uint64_t bytes_received);
+    void *context;
+    uint64_t received_bytes;
+    bool cancelled;
 };
 
 static struct part_target part_target(const struct fetch *fetch, const struct kvq_target *target,
@@ -46,6 +50,8 @@ static int fetch_init(struct kvq_client *client, const struct kvq_session_state 
         .heads = geometry->heads,
         .page_tokens = state->page_tokens,
         .dtype = options->dtype ? options->dtype : geometry->dtype,
+        .progress = options->progress,
+        .context = options->context,
     };
     if (kvq_dtype_bytes(fetch->dtype) == 0 || geometry->heads == 0)
         return kvq_fail(client, KVQ_ARGUMENT, "state was not filled by kvq_open or kvq_find");
@@ -141,7 +147,17 @@ static int read_payload(struct kvq_client *client, const struct fetch *fetch,
     return error;
 }
 
-static int read_data(struct kvq_client *client, const struct fetch *fetch,
+/* After the CANCEL frames go on to arrive, and are taken, until the daemon closes the fetch. */
+static int report_progress(struct kvq_client *client, struct fetch *fetch, uint32_t payload_bytes) {
+    fetch->received_bytes += payload_bytes;
+    if (!fetch->progress || fetch->cancelled ||
+        fetch->progress(fetch->context, fetch->received_bytes))
+        return KVQ_OK;
+    fetch->cancelled = true;
+    return kvq_send_control(client, WIRE_CANCEL, fetch->request_id, NULL);
+}
+
+static int read_data(struct kvq_client *client, struct fetch *fetch,
                      const struct wire_header *header) {
     uint8_t bytes[WIRE_DATA_BYTES];
     struct wire_data data;
@@ -157,6 +173,8 @@ static int read_data(struct kvq_client *client, const struct fetch *fetch,
                          client->address);
     error = read_payload(client, fetch, header, &data);
     *cursor += data.tokens;
+    if (!error)
+        error = report_progress(client, fetch, header->payload_bytes);
     return kvq_check_channel(client, error);
 }
 
@@ -181,7 +199,7 @@ static void fill_result(const Kvq__FetchReply *reply, struct kvq_fetch_result *r
             (struct kvq_level_tokens){reply->levels[i]->level, reply->levels[i]->tokens};
 }
 
-static int receive(struct kvq_client *client, const struct fetch *fetch,
+static int receive(struct kvq_client *client, struct fetch *fetch,
                    struct kvq_fetch_result *result) {
     struct wire_header header;
     int error;
@@ -196,6 +214,8 @@ static int receive(struct kvq_client *client, const struct fetch *fetch,
                                 (ProtobufCMessage **)&reply);
     if (error)
         return error;
+    if (fetch->cancelled) /* the whole answer was on its way already */
+        return kvq_fail(client, KVQ_CANCELLED, "the fetch was cancelled");
     if (!covered(client, fetch))
         return kvq_break(client, KVQ_DAEMON_PROTOCOL,
                          "%s sent less than was asked; the connection is closed", client->address);

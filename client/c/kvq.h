@@ -54,7 +54,7 @@ enum kvq_error {
     KVQ_MISS = 12,              /* no such session or range, or it went away on the way */
     KVQ_VERSION_CHANGED = 13,   /* the session has changed since */
     KVQ_EXISTS = 14,            /* a session of this name exists */
-    KVQ_CANCELLED = 15,         /* cancelled by kvq_append_abort or a progress function */
+    KVQ_CANCELLED = 15,         /* by a progress function */
     KVQ_TOO_MANY_REQUESTS = 16, /* more requests in flight than the daemon allows */
     KVQ_SHUTTING_DOWN = 17,
     KVQ_UNSUPPORTED = 18, /* a geometry or size that this daemon cannot hold */
@@ -215,9 +215,9 @@ struct kvq_append_options {
     bool settle;
     uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
     int64_t deadline_ms; /* of the whole call; 0: the client's; negative: none */
-    /* May be NULL. Called between pages with the tokens sent so far; false ends the append with
-     * KVQ_CANCELLED, and nothing of it is kept. Must not use the client. */
-    bool (*progress)(void *context, uint64_t tokens_sent);
+    /* May be NULL. Called between pages with the bytes of values sent so far; false ends the append
+     * with KVQ_CANCELLED, and nothing of it is kept. Must not use the client. */
+    bool (*progress)(void *context, uint64_t bytes_sent);
     void *context;
 };
 
@@ -261,6 +261,10 @@ struct kvq_fetch_options {
     uint64_t if_version;             /* KVQ_VERSION_CHANGED unless it still is; 0: not checked */
     struct kvq_target k, v;          /* at least one; room for (end - first) tokens of each layer */
     int64_t deadline_ms;             /* of the whole call; 0: the client's; negative: none */
+    /* May be NULL. Called between pages with the bytes of values received so far; false ends the
+     * fetch with KVQ_CANCELLED. Must not use the client. */
+    bool (*progress)(void *context, uint64_t bytes_received);
+    void *context;
 };
 
 enum { KVQ_LEVELS = 8 };

@@ -1,0 +1,152 @@
+/* Writing .npy and .npz: values are received straight into the mapped file. */
+#include "client/cli/cache_file.h"
+#include "client/cli/command.h"
+#include "client/cli/npy.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool fail(const struct cache_output *output, int reason) {
+    complain("%s: cannot be written: %s", output->path, strerror(reason));
+    return false;
+}
+
+/* Reserves the space, so that a full disk is an error here and not a signal later. */
+static bool map_temporary(struct cache_output *output) {
+    if (asprintf(&output->temporary, "%s.XXXXXX", output->path) < 0) {
+        output->temporary = NULL;
+        return fail(output, ENOMEM);
+    }
+    int file = mkostemp(output->temporary, O_CLOEXEC);
+    if (file < 0) {
+        int reason = errno;
+        free(output->temporary);
+        output->temporary = NULL;
+        return fail(output, reason);
+    }
+    mode_t mask = umask(0);
+    umask(mask);
+    int reason = fchmod(file, 0666 & ~mask) ? errno : 0;
+    if (!reason)
+        reason = posix_fallocate(file, 0, (off_t)output->map_bytes);
+    void *map = MAP_FAILED;
+    if (!reason)
+        map = mmap(NULL, output->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
+    if (map == MAP_FAILED && !reason)
+        reason = errno;
+    close(file);
+    if (reason)
+        return fail(output, reason);
+    output->map = map;
+    return true;
+}
+
+/* Bytes of K or V of one layer. */
+static size_t layer_bytes(const struct kvq_geometry *geometry, uint64_t tokens, uint32_t head_dim) {
+    return tokens * geometry->heads * head_dim * kvq_dtype_bytes(geometry->dtype);
+}
+
+static bool open_npy(const struct kvq_geometry *geometry, uint64_t tokens,
+                     struct cache_output *output) {
+    size_t part_bytes = layer_bytes(geometry, tokens, geometry->head_dim_k);
+    output->map_bytes = NPY_HEADER_BYTES + 2 * part_bytes * geometry->layers;
+    if (!map_temporary(output))
+        return false;
+    const uint64_t shape[] = {geometry->layers, 2, tokens, geometry->heads, geometry->head_dim_k};
+    npy_write_header(output->map, geometry->dtype, shape, 5);
+    output->k.block = output->map + NPY_HEADER_BYTES;
+    output->v.block = output->map + NPY_HEADER_BYTES + part_bytes;
+    output->k.layer_stride = output->v.layer_stride = (ptrdiff_t)(2 * part_bytes);
+    return true;
+}
+
+static void add_member(struct cache_output *output, const char *name,
+                       const struct kvq_geometry *geometry, uint64_t tokens, uint32_t head_dim) {
+    uint64_t offset = 0;
+    if (output->member_count > 0) {
+        const struct zip_member *before = &output->members[output->member_count - 1];
+        offset = before->offset + ZIP_LOCAL_BYTES + before->count;
+    }
+    output->members[output->member_count++] = (struct zip_member){
+        .name = name,
+        .offset = offset,
+        .count = NPY_HEADER_BYTES + layer_bytes(geometry, tokens, head_dim) * geometry->layers,
+    };
+}
+
+static size_t directory_offset(const struct cache_output *output) {
+    const struct zip_member *last = &output->members[output->member_count - 1];
+    return last->offset + ZIP_LOCAL_BYTES + last->count;
+}
+
+/* Where the values of a member go, its header before them. */
+static void *member_values(struct cache_output *output, int member,
+                           const struct kvq_geometry *geometry, uint64_t tokens,
+                           uint32_t head_dim) {
+    const uint64_t shape[] = {geometry->layers, tokens, geometry->heads, head_dim};
+    uint8_t *header = output->map + output->members[member].offset + ZIP_LOCAL_BYTES;
+    npy_write_header(header, geometry->dtype, shape, 4);
+    return header + NPY_HEADER_BYTES;
+}
+
+static bool open_npz(const struct kvq_geometry *geometry, uint64_t tokens,
+                     struct cache_output *output) {
+    add_member(output, "k.npy", geometry, tokens, geometry->head_dim_k);
+    if (geometry->head_dim_v > 0)
+        add_member(output, "v.npy", geometry, tokens, geometry->head_dim_v);
+    output->map_bytes = directory_offset(output) + zip_directory_bytes(output->member_count);
+    if (!map_temporary(output))
+        return false;
+    output->k.block = member_values(output, 0, geometry, tokens, geometry->head_dim_k);
+    if (geometry->head_dim_v > 0)
+        output->v.block = member_values(output, 1, geometry, tokens, geometry->head_dim_v);
+    return true;
+}
+
+bool cache_output_open(const char *path, const struct kvq_geometry *geometry, uint64_t tokens,
+                       struct cache_output *output) {
+    *output = (struct cache_output){.path = path};
+    if (is_npz(path))
+        return open_npz(geometry, tokens, output);
+    if (geometry->head_dim_k == geometry->head_dim_v)
+        return open_npy(geometry, tokens, output);
+    complain("%s: K and V of this session differ in shape; export to a name that ends in .npz",
+             path);
+    return false;
+}
+
+static void finish_npz(struct cache_output *output) {
+    for (int i = 0; i < output->member_count; i++) {
+        struct zip_member *member = &output->members[i];
+        uint8_t *header = output->map + member->offset;
+        member->crc = zip_crc(header + ZIP_LOCAL_BYTES, member->count);
+        zip_write_local(header, member);
+    }
+    size_t offset = directory_offset(output);
+    zip_write_directory(output->map + offset, offset, output->members, output->member_count);
+}
+
+bool cache_output_finish(struct cache_output *output) {
+    if (output->member_count > 0)
+        finish_npz(output);
+    if (rename(output->temporary, output->path))
+        return fail(output, errno);
+    free(output->temporary);
+    output->temporary = NULL;
+    return true;
+}
+
+void cache_output_close(struct cache_output *output) {
+    if (output->temporary)
+        unlink(output->temporary);
+    free(output->temporary);
+    if (output->map)
+        munmap(output->map, output->map_bytes);
+    *output = (struct cache_output){0};
+}

@@ -1,0 +1,71 @@
+/* The commands of kvq, their options, and how they end.
+ *
+ * A command is a row of the table in main.c. It gets its options parsed, prints what was asked on
+ * stdout, and at most one line on stderr that says what went wrong and what to do.
+ */
+#ifndef CLIENT_CLI_COMMAND_H
+#define CLIENT_CLI_COMMAND_H
+
+#include "client/c/kvq.h"
+
+enum exit_status { EXIT_DONE = 0, EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_MISS = 3 };
+
+enum option_flag {
+    OPTION_SOCKET = 1 << 0,
+    OPTION_JSON = 1 << 1,
+    OPTION_MODEL = 1 << 2,
+    OPTION_LEVEL = 1 << 3,
+    OPTION_ROPE = 1 << 4,
+    OPTION_DTYPE = 1 << 5,
+    OPTION_APPEND = 1 << 6,
+    OPTION_REPLACE = 1 << 7,
+    OPTION_TOKENS = 1 << 8,
+    OPTION_LAYERS = 1 << 9,
+};
+
+/* A:B as written; end 0: left open. */
+struct range {
+    uint64_t first, end;
+};
+
+struct options {
+    unsigned given; /* of enum option_flag */
+    const char *socket, *model;
+    int level;
+    struct kvq_rope rope;
+    enum kvq_dtype dtype;
+    struct range tokens, layers;
+    char **arguments; /* as many as the command takes */
+};
+
+struct command {
+    const char *name;
+    const char *arguments; /* as usage shows them */
+    int argument_count;
+    unsigned options; /* of enum option_flag */
+    const char *summary;
+    const char *help;
+    enum exit_status (*run)(const struct options *options);
+};
+
+extern const struct command import_command, export_command, info_command, sessions_command,
+    status_command, rm_command, ping_command;
+
+/* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */
+enum exit_status parse_options(const struct command *command, int argc, char **argv,
+                               struct options *options, bool *answered);
+
+/* A line on stderr, "kvq: " before it. */
+void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Connects or complains. *client is NULL or to be closed in either case. */
+enum exit_status connect_client(const struct options *options, struct kvq_client **client);
+
+/* Says why a call failed and what to do: EXIT_MISS for a miss, else EXIT_FAILED. */
+enum exit_status report_failure(const struct kvq_client *client, int error);
+
+/* The client's at the end of its block. */
+void close_client(struct kvq_client **client);
+#define CLIENT_CLEANUP __attribute__((cleanup(close_client)))
+
+#endif

@@ -1,0 +1,57 @@
+/* Connecting, and what is said when something fails. */
+#include "client/cli/command.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+void complain(const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    fputs("kvq: ", stderr);
+    vfprintf(stderr, format, arguments);
+    fputc('\n', stderr);
+    va_end(arguments);
+}
+
+static const char *advice(int error) {
+    switch (error) {
+    case KVQ_MISS:
+        return "; `kvq sessions` lists what is there";
+    case KVQ_EXISTS:
+        return "; add --append or --replace, or choose another name";
+    case KVQ_MODEL_MISMATCH:
+        return "; `kvq info` shows the session's";
+    case KVQ_FULL:
+        return "; delete sessions, or start kvquantd with more --memory";
+    case KVQ_BUSY:
+    case KVQ_TAIL_MOVED:
+    case KVQ_WRONG_FIRST:
+    case KVQ_TOO_MANY_REQUESTS:
+    case KVQ_SHUTTING_DOWN:
+    case KVQ_CONNECTION_LOST:
+    case KVQ_DEADLINE:
+        return "; try again";
+    case KVQ_VERSION:
+    case KVQ_UNKNOWN_OPERATION:
+        return "; kvq and kvquantd are of versions too far apart";
+    default:
+        return "";
+    }
+}
+
+enum exit_status report_failure(const struct kvq_client *client, int error) {
+    complain("%s%s", client ? kvq_client_message(client) : kvq_error_sentence(error),
+             advice(error));
+    return error == KVQ_MISS ? EXIT_MISS : EXIT_FAILED;
+}
+
+enum exit_status connect_client(const struct options *options, struct kvq_client **client) {
+    struct kvq_connect_options connect = {
+        .size = sizeof connect, .socket = options->socket, .name = "kvq"};
+    int error = kvq_connect(&connect, client);
+    return error ? report_failure(*client, error) : EXIT_DONE;
+}
+
+void close_client(struct kvq_client **client) {
+    kvq_close(*client);
+}

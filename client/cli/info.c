@@ -1,0 +1,23 @@
+#include "client/cli/command.h"
+#include "client/cli/show.h"
+
+static enum exit_status run(const struct options *options) {
+    CLIENT_CLEANUP struct kvq_client *client = NULL;
+    enum exit_status status = connect_client(options, &client);
+    if (status != EXIT_DONE)
+        return status;
+    int error = show_session(client, options->arguments[0], options->given & OPTION_JSON);
+    return error ? report_failure(client, error) : EXIT_DONE;
+}
+
+const struct command info_command = {
+    .name = "info",
+    .arguments = "SESSION",
+    .argument_count = 1,
+    .options = OPTION_SOCKET | OPTION_JSON,
+    .summary = "show what a session holds, takes and has lost",
+    .help = "Shows a session: its model, tokens, bytes given and stored, ratio against 16 bits,\n"
+            "bits a value, signal-to-noise of K and V (-: exact), and the tokens and bytes at "
+            "each level.\n",
+    .run = run,
+};

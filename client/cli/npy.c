@@ -1,0 +1,198 @@
+#include "client/cli/npy.h"
+
+#include "client/cli/command.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { DICTIONARY_BYTES_MAX = 10000, DESCRIPTION_BYTES = 16 };
+
+/* What the dictionary of the header says. */
+struct description {
+    char dtype[DESCRIPTION_BYTES];
+    bool has_dtype, has_order, has_shape, fortran_order;
+    uint32_t rank;
+    uint64_t shape[NPY_RANK_MAX];
+};
+
+static bool refuse(const char *name, const char *what) {
+    complain("%s: %s", name, what);
+    return false;
+}
+
+static void skip_spaces(const char **text) {
+    *text += strspn(*text, " \t\n");
+}
+
+static bool take(const char **text, char expected) {
+    skip_spaces(text);
+    if (**text != expected)
+        return false;
+    (*text)++;
+    return true;
+}
+
+static bool take_word(const char **text, const char *word) {
+    skip_spaces(text);
+    size_t length = strlen(word);
+    if (strncmp(*text, word, length) != 0)
+        return false;
+    *text += length;
+    return true;
+}
+
+static bool take_string(const char **text, char *string, size_t size) {
+    skip_spaces(text);
+    char quote = **text;
+    if (quote != '\'' && quote != '"')
+        return false;
+    const char *end = strchr(*text + 1, quote);
+    if (!end || (size_t)(end - *text) > size)
+        return false;
+    size_t length = (size_t)(end - *text) - 1;
+    memcpy(string, *text + 1, length);
+    string[length] = '\0';
+    *text = end + 1;
+    return true;
+}
+
+static bool take_shape(const char **text, struct description *description) {
+    if (!take(text, '('))
+        return false;
+    while (!take(text, ')')) {
+        char *end;
+        if (description->rank == NPY_RANK_MAX || **text < '0' || **text > '9')
+            return false;
+        description->shape[description->rank++] = strtoull(*text, &end, 10);
+        *text = end;
+        take(text, ',');
+    }
+    return true;
+}
+
+static bool take_member(const char **text, struct description *description) {
+    char key[DESCRIPTION_BYTES];
+    if (!take_string(text, key, sizeof key) || !take(text, ':'))
+        return false;
+    if (strcmp(key, "descr") == 0)
+        return description->has_dtype =
+                   take_string(text, description->dtype, sizeof description->dtype);
+    if (strcmp(key, "shape") == 0)
+        return description->has_shape = take_shape(text, description);
+    if (strcmp(key, "fortran_order") != 0)
+        return false;
+    description->fortran_order = take_word(text, "True");
+    return description->has_order = description->fortran_order || take_word(text, "False");
+}
+
+static bool parse_dictionary(const char *text, struct description *description) {
+    *description = (struct description){0};
+    if (!take(&text, '{'))
+        return false;
+    while (!take(&text, '}')) {
+        if (!take_member(&text, description))
+            return false;
+        take(&text, ',');
+    }
+    return description->has_dtype && description->has_order && description->has_shape;
+}
+
+static bool is_dtype(const char *description, const char *type) {
+    return description[0] && strchr("<=|", description[0]) && strcmp(description + 1, type) == 0;
+}
+
+/* NumPy has no bfloat16: such values stand in uint16, or in two bytes of no type (V2). */
+static bool resolve_dtype(const char *name, const char *description, enum kvq_dtype wanted,
+                          enum kvq_dtype *dtype) {
+    *dtype = is_dtype(description, "f2")   ? KVQ_F16
+             : is_dtype(description, "f4") ? KVQ_F32
+             : is_dtype(description, "u2") ? KVQ_BF16
+             : is_dtype(description, "V2") ? KVQ_BF16
+                                           : KVQ_DTYPE_UNSET;
+    if (*dtype == KVQ_DTYPE_UNSET) {
+        complain("%s: values of dtype %s; give float16, float32, or bfloat16 as uint16, all "
+                 "little-endian",
+                 name, description);
+        return false;
+    }
+    if (*dtype == KVQ_BF16 && wanted != KVQ_BF16)
+        return refuse(name, "uint16 values; if they are bfloat16, add --dtype bf16");
+    if (wanted != KVQ_DTYPE_UNSET && wanted != *dtype) {
+        complain("%s: values of dtype %s are not what --dtype says", name, description);
+        return false;
+    }
+    return true;
+}
+
+/* The bytes that the values take; false if the product overflows. */
+static bool value_bytes(const struct npy_array *array, uint64_t *bytes) {
+    *bytes = kvq_dtype_bytes(array->dtype);
+    for (uint32_t i = 0; i < array->rank; i++)
+        if (__builtin_mul_overflow(*bytes, array->shape[i], bytes))
+            return false;
+    return true;
+}
+
+/* Where the dictionary stands; false for what is no .npy. */
+static bool find_dictionary(const char *name, const uint8_t *bytes, size_t count, size_t *start,
+                            size_t *length) {
+    if (count < 10 || memcmp(bytes, "\x93NUMPY", 6) != 0)
+        return refuse(name, "not an .npy file");
+    if (bytes[6] < 1 || bytes[6] > 3)
+        return refuse(name, "an .npy file of an unknown version");
+    *start = bytes[6] == 1 ? 10 : 12;
+    if (count < *start)
+        return refuse(name, "truncated in its header");
+    *length = bytes[8] | (size_t)bytes[9] << 8;
+    if (bytes[6] > 1)
+        *length |= (size_t)bytes[10] << 16 | (size_t)bytes[11] << 24;
+    if (*length > DICTIONARY_BYTES_MAX)
+        return refuse(name, "a header too long to be that of plain values");
+    return count - *start >= *length || refuse(name, "truncated in its header");
+}
+
+bool npy_parse(const char *name, const uint8_t *bytes, size_t count, enum kvq_dtype dtype,
+               struct npy_array *array) {
+    char text[DICTIONARY_BYTES_MAX + 1];
+    struct description description;
+    size_t start, length;
+    if (!find_dictionary(name, bytes, count, &start, &length))
+        return false;
+    memcpy(text, bytes + start, length);
+    text[length] = '\0';
+    if (!parse_dictionary(text, &description))
+        return refuse(name, "a header that does not describe one array of plain values");
+    if (description.fortran_order)
+        return refuse(name, "Fortran order; save numpy.ascontiguousarray(...) of it");
+    *array = (struct npy_array){.rank = description.rank, .values = bytes + start + length};
+    memcpy(array->shape, description.shape, sizeof array->shape);
+    if (!resolve_dtype(name, description.dtype, dtype, &array->dtype))
+        return false;
+    uint64_t needed, there = count - start - length;
+    if (!value_bytes(array, &needed))
+        return refuse(name, "a shape that cannot be");
+    if (needed > there) {
+        complain("%s: truncated: its header promises %llu bytes of values, there are %llu", name,
+                 (unsigned long long)needed, (unsigned long long)there);
+        return false;
+    }
+    return true;
+}
+
+void npy_write_header(uint8_t header[NPY_HEADER_BYTES], enum kvq_dtype dtype, const uint64_t *shape,
+                      uint32_t rank) {
+    static const uint8_t start[] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, NPY_HEADER_BYTES - 10, 0};
+    const char *type = dtype == KVQ_F32 ? "<f4" : dtype == KVQ_BF16 ? "<u2" : "<f2";
+    char text[NPY_HEADER_BYTES - 9];
+    int length =
+        snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (", type);
+    for (uint32_t i = 0; i < rank; i++)
+        length += snprintf(text + length, sizeof text - (size_t)length, "%llu, ",
+                           (unsigned long long)shape[i]);
+    length += snprintf(text + length, sizeof text - (size_t)length, "), }");
+    memcpy(header, start, sizeof start);
+    memset(header + sizeof start, ' ', NPY_HEADER_BYTES - sizeof start);
+    memcpy(header + sizeof start, text, (size_t)length);
+    header[NPY_HEADER_BYTES - 1] = '\n';
+}

@@ -1,0 +1,130 @@
+#include "client/cli/show.h"
+
+#include "client/cli/words.h"
+
+#include <inttypes.h>
+
+static void rope_json(struct json *json, const struct kvq_rope *rope) {
+    json_open_object(json, "rope");
+    json_string(json, "pairing", pairing_name(rope->pairing));
+    if (rope->pairing != KVQ_PAIRING_NONE) {
+        json_real(json, "theta", rope->theta);
+        json_count(json, "dims", rope->dims);
+        json_real(json, "scaling", rope->scaling > 0 ? rope->scaling : 1);
+    }
+    json_close_object(json);
+}
+
+static void geometry_json(struct json *json, const struct kvq_geometry *geometry) {
+    json_open_object(json, "geometry");
+    json_count(json, "layers", geometry->layers);
+    json_count(json, "heads", geometry->heads);
+    json_count(json, "head_dim_k", geometry->head_dim_k);
+    json_count(json, "head_dim_v", geometry->head_dim_v);
+    json_string(json, "dtype", dtype_name(geometry->dtype));
+    rope_json(json, &geometry->rope);
+    json_close_object(json);
+}
+
+/* Numbers stay numbers: 0..5; the rest are words. */
+static void level_json(struct json *json, int level) {
+    if (level >= KVQ_LEVEL_FINEST)
+        json_integer(json, "level", level);
+    else
+        json_string(json, "level", level_name(level));
+}
+
+static void levels_json(struct json *json, const struct kvq_session_info *info) {
+    json_open_array(json, "levels");
+    for (size_t i = 0; i < info->level_count; i++) {
+        const struct kvq_level_info *level = &info->levels[i];
+        json_open_object(json, NULL);
+        if (level->place == KVQ_PLACE_PAGES)
+            level_json(json, level->level);
+        else
+            json_string(json, "level", level->place == KVQ_PLACE_TAIL ? "tail" : "sinks");
+        json_count(json, "tokens", level->tokens);
+        json_count(json, "bytes", level->bytes);
+        json_close_object(json);
+    }
+    json_close_array(json);
+}
+
+void show_session_json(struct json *json, const char *name, const struct kvq_session_info *info) {
+    json_open_object(json, name);
+    json_string(json, "session", info->session);
+    json_string(json, "model", info->model);
+    json_count(json, "id", info->id);
+    json_count(json, "version", info->version);
+    level_json(json, info->level);
+    json_count(json, "tokens", info->tokens);
+    json_count(json, "tokens_available", info->tokens_available);
+    json_count(json, "tail_tokens", info->tail_tokens);
+    json_count(json, "logical_bytes", info->logical_bytes);
+    json_count(json, "stored_bytes", info->stored_bytes);
+    json_count(json, "unique_bytes", info->unique_bytes);
+    json_real(json, "ratio", info->ratio);
+    json_real(json, "ratio_input", info->ratio_input);
+    json_real(json, "bits_per_value", info->bits_per_value);
+    json_real(json, "snr_k_db", info->snr_k_db);
+    json_real(json, "snr_v_db", info->snr_v_db);
+    json_bool(json, "estimated", info->k.estimated || info->v.estimated);
+    geometry_json(json, &info->geometry);
+    if (info->levels)
+        levels_json(json, info);
+    json_close_object(json);
+}
+
+static void print_levels(const struct kvq_session_info *info) {
+    char tokens[WORD_BYTES], bytes[WORD_BYTES];
+    for (size_t i = 0; i < info->level_count; i++) {
+        const struct kvq_level_info *level = &info->levels[i];
+        const char *name = level->place == KVQ_PLACE_TAIL    ? "tail"
+                           : level->place == KVQ_PLACE_SINKS ? "sinks"
+                                                             : level_name(level->level);
+        printf("%s  %-6s %12s tokens %12s\n", i ? "          " : "levels    ", name,
+               count_text(level->tokens, tokens), bytes_text(level->bytes, bytes));
+    }
+}
+
+static void print_session(const struct kvq_session_info *info) {
+    const struct kvq_geometry *geometry = &info->geometry;
+    char a[WORD_BYTES], b[WORD_BYTES];
+    printf("session     %s\n", info->session);
+    printf("model       %s\n", info->model);
+    printf("geometry    %u layers, %u heads, head_dim %u of K and %u of V, %s\n", geometry->layers,
+           geometry->heads, geometry->head_dim_k, geometry->head_dim_v,
+           dtype_name(geometry->dtype));
+    if (geometry->rope.pairing != KVQ_PAIRING_NONE)
+        printf("rope        theta %g, %s, %u dims\n", geometry->rope.theta,
+               pairing_name(geometry->rope.pairing), geometry->rope.dims);
+    printf("tokens      %s", count_text(info->tokens, a));
+    if (info->tokens_available != info->tokens)
+        printf(", of which %s are there", count_text(info->tokens_available, a));
+    printf("\nversion     %" PRIu64 "\n", info->version);
+    printf("level       %s\n", level_name(info->level));
+    printf("given       %s\n", bytes_text(info->logical_bytes, a));
+    printf("stored      %s, %s of it this session's alone\n", bytes_text(info->stored_bytes, a),
+           bytes_text(info->unique_bytes, b));
+    printf("ratio       %s against 16 bits", figure_text(info->ratio, 2, "", a));
+    printf(", %s bits a value\n", figure_text(info->bits_per_value, 2, "", a));
+    printf("SNR         K %s, ", figure_text(info->snr_k_db, 1, " dB", a));
+    printf("V %s%s\n", figure_text(info->snr_v_db, 1, " dB", a),
+           info->k.estimated || info->v.estimated ? " (estimated)" : "");
+    print_levels(info);
+}
+
+int show_session(struct kvq_client *client, const char *session, bool as_json) {
+    struct kvq_session_info info;
+    int error = kvq_info(client, session, &info);
+    if (error)
+        return error;
+    if (as_json) {
+        struct json json = {.out = stdout};
+        show_session_json(&json, NULL, &info);
+        json_end(&json);
+    } else {
+        print_session(&info);
+    }
+    return KVQ_OK;
+}

@@ -1,0 +1,15 @@
+/* How a session is shown: as JSON, and as lines for people. */
+#ifndef CLIENT_CLI_SHOW_H
+#define CLIENT_CLI_SHOW_H
+
+#include "client/c/kvq.h"
+#include "client/cli/json.h"
+
+/* An object; levels only where info has them. name as in json.h. */
+void show_session_json(struct json *json, const char *name, const struct kvq_session_info *info);
+
+/* Fetches and prints a session: what `kvq info` and `kvq import` end with. Returns the call's
+ * error. */
+int show_session(struct kvq_client *client, const char *session, bool as_json);
+
+#endif

@@ -1,0 +1,92 @@
+#include "client/cli/words.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+static const char *const level_names[] = {"exact", "fast8", "0", "1", "2", "3", "4", "5"};
+static const char *const dtype_names[] = {"?", "f16", "bf16", "f32"};
+static const char *const pairing_names[] = {"none", "interleaved", "half"};
+
+/* The name's index from `from` on, or -1. */
+static int index_of(const char *name, const char *const *names, int from, int count) {
+    for (int i = from; i < count; i++)
+        if (strcmp(name, names[i]) == 0)
+            return i;
+    return -1;
+}
+
+bool level_from_name(const char *name, int *level) {
+    int index = index_of(name, level_names, 0, KVQ_LEVELS);
+    *level = index + KVQ_LEVEL_EXACT;
+    return index >= 0;
+}
+
+bool dtype_from_name(const char *name, enum kvq_dtype *dtype) {
+    int index = index_of(name, dtype_names, KVQ_F16, KVQ_F32 + 1);
+    *dtype = (enum kvq_dtype)(index < 0 ? 0 : index);
+    return index >= 0;
+}
+
+bool pairing_from_name(const char *name, enum kvq_pairing *pairing) {
+    int index = index_of(name, pairing_names, KVQ_PAIRING_INTERLEAVED, KVQ_PAIRING_HALF + 1);
+    *pairing = (enum kvq_pairing)(index < 0 ? 0 : index);
+    return index >= 0;
+}
+
+const char *level_name(int level) {
+    bool known = level >= KVQ_LEVEL_EXACT && level <= KVQ_LEVEL_COARSEST;
+    return known ? level_names[level - KVQ_LEVEL_EXACT] : "?";
+}
+
+const char *dtype_name(enum kvq_dtype dtype) {
+    return (unsigned)dtype <= KVQ_F32 ? dtype_names[dtype] : "?";
+}
+
+const char *pairing_name(enum kvq_pairing pairing) {
+    return (unsigned)pairing <= KVQ_PAIRING_HALF ? pairing_names[pairing] : "?";
+}
+
+const char *bytes_text(uint64_t bytes, char *text) {
+    static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
+    double amount = (double)bytes;
+    int unit = 0;
+    for (; amount >= 1024 && unit < 4; unit++)
+        amount /= 1024;
+    snprintf(text, WORD_BYTES, unit ? "%.1f %s" : "%.0f %s", amount, units[unit]);
+    return text;
+}
+
+const char *count_text(uint64_t count, char *text) {
+    char digits[24];
+    int length = snprintf(digits, sizeof digits, "%llu", (unsigned long long)count);
+    char *out = text;
+    for (int i = 0; i < length; i++) {
+        if (i > 0 && (length - i) % 3 == 0)
+            *out++ = ',';
+        *out++ = digits[i];
+    }
+    *out = '\0';
+    return text;
+}
+
+const char *seconds_text(double seconds, char *text) {
+    unsigned long long whole = seconds > 0 && seconds < 1e15 ? (unsigned long long)seconds : 0;
+    if (whole >= 86400)
+        snprintf(text, WORD_BYTES, "%llu d %llu h", whole / 86400, whole % 86400 / 3600);
+    else if (whole >= 3600)
+        snprintf(text, WORD_BYTES, "%llu h %llu min", whole / 3600, whole % 3600 / 60);
+    else if (whole >= 60)
+        snprintf(text, WORD_BYTES, "%llu min %llu s", whole / 60, whole % 60);
+    else
+        snprintf(text, WORD_BYTES, "%llu s", whole);
+    return text;
+}
+
+const char *figure_text(double figure, int decimals, const char *unit, char *text) {
+    if (isfinite(figure))
+        snprintf(text, WORD_BYTES, "%.*f%s", decimals, figure, unit);
+    else
+        strcpy(text, "-");
+    return text;
+}

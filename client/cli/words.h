@@ -1,0 +1,25 @@
+/* Names of levels, dtypes and pairings, and figures as people read them. */
+#ifndef CLIENT_CLI_WORDS_H
+#define CLIENT_CLI_WORDS_H
+
+#include "client/c/kvq.h"
+
+bool level_from_name(const char *name, int *level);
+bool dtype_from_name(const char *name, enum kvq_dtype *dtype);
+bool pairing_from_name(const char *name, enum kvq_pairing *pairing);
+
+/* Static; "?" for a number that is none. */
+const char *level_name(int level);
+const char *dtype_name(enum kvq_dtype dtype);
+const char *pairing_name(enum kvq_pairing pairing);
+
+enum { WORD_BYTES = 32 };
+
+/* These write to text, of WORD_BYTES, and return it. */
+const char *bytes_text(uint64_t bytes, char *text);   /* "3.3 MiB" */
+const char *count_text(uint64_t count, char *text);   /* "12,345" */
+const char *seconds_text(double seconds, char *text); /* "3 d 4 h" */
+const char *figure_text(double figure, int decimals, const char *unit,
+                        char *text); /* "-" for NaN */
+
+#endif
