@@ -224,24 +224,24 @@ static bool given(const struct kvq_source *source) {
 }
 
 int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
-               const struct kvq_append_options *options_given) {
+               const struct kvq_append_options *options) {
     enum { ATTEMPTS = 3 };
-    struct kvq_append_options options;
-    kvq_copy_options(&options, sizeof options, options_given, options_given->size);
-    int error = kvq_begin_call(client, options.deadline_ms);
+    struct kvq_append_options known;
+    kvq_copy_options(&known, sizeof known, options, options->size);
+    int error = kvq_begin_call(client, known.deadline_ms);
     if (error)
         return error;
     const struct kvq_geometry *geometry = &state->geometry;
-    if (!given(&options.k) || (geometry->head_dim_v > 0 && !given(&options.v)))
+    if (!given(&known.k) || (geometry->head_dim_v > 0 && !given(&known.v)))
         return kvq_fail(client, KVQ_ARGUMENT, "the geometry asks for values that are NULL");
-    struct kvq_strides strides_k = strides_of(&options.k, geometry, options.tokens, KVQ_K);
-    struct kvq_strides strides_v = strides_of(&options.v, geometry, options.tokens, KVQ_V);
+    struct kvq_strides strides_k = strides_of(&known.k, geometry, known.tokens, KVQ_K);
+    struct kvq_strides strides_v = strides_of(&known.v, geometry, known.tokens, KVQ_V);
     enum kvq_layout layout =
         kvq_best_layout(strides_k, geometry->heads, dim_bytes(geometry, KVQ_K));
     for (int attempt = 1;; attempt++) {
-        error = begin(client, state, &options, layout);
+        error = begin(client, state, &known, layout);
         if (!error)
-            error = send_all(client, &options, strides_k, strides_v);
+            error = send_all(client, &known, strides_k, strides_v);
         if (!error)
             error = commit(client);
         if (error != KVQ_TAIL_MOVED || attempt == ATTEMPTS)
@@ -250,11 +250,11 @@ int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
 }
 
 int kvq_append_begin(struct kvq_client *client, struct kvq_session_state *state,
-                     const struct kvq_append_options *options_given) {
-    struct kvq_append_options options;
-    kvq_copy_options(&options, sizeof options, options_given, options_given->size);
-    int error = kvq_begin_call(client, options.deadline_ms);
-    return error ? error : begin(client, state, &options, KVQ_TOKENS_HEADS_DIM);
+                     const struct kvq_append_options *options) {
+    struct kvq_append_options known;
+    kvq_copy_options(&known, sizeof known, options, options->size);
+    int error = kvq_begin_call(client, known.deadline_ms);
+    return error ? error : begin(client, state, &known, KVQ_TOKENS_HEADS_DIM);
 }
 
 /* Like kvq_begin_call(), of a call that needs an append under way. */

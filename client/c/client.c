@@ -123,7 +123,7 @@ int kvq_read_answer(struct kvq_client *client, const struct wire_header *header,
 
 int kvq_await_answer(struct kvq_client *client, uint32_t request_id,
                      const ProtobufCMessageDescriptor *type, ProtobufCMessage **reply) {
-    struct wire_header header;
+    struct wire_header header = {0};
     int error = kvq_read_header(client, request_id, &header);
     return error ? error : kvq_read_answer(client, &header, type, reply);
 }
@@ -138,7 +138,7 @@ int kvq_request(struct kvq_client *client, enum wire_type type, const ProtobufCM
 }
 
 int kvq_lost_in_write(struct kvq_client *client, uint32_t request_id, int error) {
-    struct wire_header header;
+    struct wire_header header = {0};
     ProtobufCMessage *reply;
     if (error != KVQ_CONNECTION_LOST)
         return kvq_check_channel(client, error);

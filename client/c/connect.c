@@ -113,20 +113,20 @@ static struct kvq_client *new_client(int64_t deadline_ms) {
     return client;
 }
 
-int kvq_connect(const struct kvq_connect_options *given, struct kvq_client **client_out) {
-    struct kvq_connect_options options = {0};
-    if (given)
-        kvq_copy_options(&options, sizeof options, given, given->size);
-    struct kvq_client *client = *client_out = new_client(options.deadline_ms);
+int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **opened) {
+    struct kvq_connect_options known = {0};
+    if (options)
+        kvq_copy_options(&known, sizeof known, options, options->size);
+    struct kvq_client *client = *opened = new_client(known.deadline_ms);
     if (!client)
         return KVQ_NO_MEMORY;
     kvq_channel_set_deadline(&client->channel, client->deadline_ms);
-    int error = find_address(client, options.socket);
+    int error = find_address(client, known.socket);
     if (!error)
         error = check_address(client);
     if (!error)
         error = connect_socket(client);
-    return error ? error : say_hello(client, options.name ? options.name : "libkvq");
+    return error ? error : say_hello(client, known.name ? known.name : "libkvq");
 }
 
 void kvq_close(struct kvq_client *client) {

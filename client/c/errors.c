@@ -47,7 +47,7 @@ static_assert((int)KVQ_PLACE_TAIL == (int)KVQ__PLACE__PLACE_TAIL, "");
 static_assert((int)KVQ_PLACE_SINKS == (int)KVQ__PLACE__PLACE_SINKS, "");
 
 static const struct wire_error_info local_errors[] = {
-    [KVQ_NO_MEMORY - KVQ_NO_MEMORY] = {"no_memory", false, "no memory"},
+    [0] = {"no_memory", false, "no memory"},
     [KVQ_ARGUMENT - KVQ_NO_MEMORY] = {"argument", false, "an argument has a value that cannot be"},
     [KVQ_CANNOT_CONNECT - KVQ_NO_MEMORY] = {"cannot_connect", true, "cannot connect to the daemon"},
     [KVQ_CONNECTION_LOST - KVQ_NO_MEMORY] = {"connection_lost", true, "the connection is gone"},

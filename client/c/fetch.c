@@ -201,7 +201,7 @@ static void fill_result(const Kvq__FetchReply *reply, struct kvq_fetch_result *r
 
 static int receive(struct kvq_client *client, struct fetch *fetch,
                    struct kvq_fetch_result *result) {
-    struct wire_header header;
+    struct wire_header header = {0};
     int error;
     do {
         error = kvq_read_header(client, fetch->request_id, &header);
@@ -225,13 +225,13 @@ static int receive(struct kvq_client *client, struct fetch *fetch,
 }
 
 int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
-              const struct kvq_fetch_options *given, struct kvq_fetch_result *result) {
-    struct kvq_fetch_options options;
+              const struct kvq_fetch_options *options, struct kvq_fetch_result *result) {
+    struct kvq_fetch_options known;
     struct fetch fetch;
-    kvq_copy_options(&options, sizeof options, given, given->size);
-    int error = kvq_begin_call(client, options.deadline_ms);
+    kvq_copy_options(&known, sizeof known, options, options->size);
+    int error = kvq_begin_call(client, known.deadline_ms);
     if (!error)
-        error = fetch_init(client, state, &options, &fetch);
+        error = fetch_init(client, state, &known, &fetch);
     if (error)
         return error;
     if (fetch.first == fetch.end) {
@@ -241,6 +241,6 @@ int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
     }
     error = start_cursors(client, &fetch);
     if (!error)
-        error = send_request(client, state, &options, &fetch);
+        error = send_request(client, state, &known, &fetch);
     return error ? error : receive(client, &fetch, result);
 }

@@ -94,9 +94,9 @@ struct kvq_connect_options {
     const char *name;    /* for the daemon's log; NULL: "libkvq" */
 };
 
-/* options may be NULL. *client is set also when this fails, so that kvq_client_message() can tell
+/* options may be NULL. *opened is set also when this fails, so that kvq_client_message() can tell
  * why, and must be closed then too; it is NULL only after KVQ_NO_MEMORY. */
-int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **client);
+int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **opened);
 
 /* Frees the client and all it has lent out. What was not committed is dropped. NULL: does nothing.
  */

@@ -82,21 +82,21 @@ static int open_request(struct kvq_client *client, const struct kvq_open_options
                        (ProtobufCMessage **)reply);
 }
 
-int kvq_open(struct kvq_client *client, const struct kvq_open_options *given,
+int kvq_open(struct kvq_client *client, const struct kvq_open_options *options,
              struct kvq_session_state *state) {
-    struct kvq_open_options options;
-    kvq_copy_options(&options, sizeof options, given, given->size);
-    int error = kvq_begin_call(client, options.deadline_ms);
+    struct kvq_open_options known;
+    kvq_copy_options(&known, sizeof known, options, options->size);
+    int error = kvq_begin_call(client, known.deadline_ms);
     if (!error)
-        error = kvq_check_name(client, "session's name", options.session, KVQ_SESSION_BYTES_MAX);
+        error = kvq_check_name(client, "session's name", known.session, KVQ_SESSION_BYTES_MAX);
     if (!error)
-        error = kvq_check_name(client, "model's fingerprint", options.model, KVQ_MODEL_BYTES_MAX);
+        error = kvq_check_name(client, "model's fingerprint", known.model, KVQ_MODEL_BYTES_MAX);
     if (error)
         return error;
-    if (!options.geometry && options.mode != KVQ_OPEN_EXISTING)
+    if (!known.geometry && known.mode != KVQ_OPEN_EXISTING)
         return kvq_fail(client, KVQ_ARGUMENT, "a session that may be created needs a geometry");
     const Kvq__OpenReply *reply;
-    error = open_request(client, &options, &reply);
+    error = open_request(client, &known, &reply);
     if (error)
         return error;
     struct kvq_session_state opened = {
@@ -107,8 +107,8 @@ int kvq_open(struct kvq_client *client, const struct kvq_open_options *given,
         .page_tokens = reply->page_tokens,
         .created = reply->created,
     };
-    snprintf(opened.session, sizeof opened.session, "%s", options.session);
-    snprintf(opened.model, sizeof opened.model, "%s", options.model);
+    snprintf(opened.session, sizeof opened.session, "%s", known.session);
+    snprintf(opened.model, sizeof opened.model, "%s", known.model);
     kvq_geometry_from_wire(&opened.geometry, reply->geometry);
     error = check_state(client, &opened);
     if (error)

@@ -121,7 +121,7 @@ static enum exit_status give_up(struct kvq_client *client, const struct kvq_sess
 
 static enum exit_status import(const struct options *options, const struct cache_input *input) {
     CLIENT_CLEANUP struct kvq_client *client = NULL;
-    struct kvq_session_state state;
+    struct kvq_session_state state = {0};
     struct kvq_geometry geometry = input->geometry;
     geometry.rope = options->rope;
     enum exit_status status = connect_client(options, &client);

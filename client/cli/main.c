@@ -74,5 +74,5 @@ int main(int argc, char **argv) {
         complain("cannot write to standard output");
         return EXIT_FAILED;
     }
-    return status;
+    return (int)status;
 }

@@ -88,9 +88,9 @@ static bool parse_rope_field(const char *name, const char *value, struct kvq_rop
 /* theta=100000,pairing=interleaved,dims=64[,scaling=1] */
 static bool parse_rope(const char *text, struct options *options) {
     char copy[256];
-    if (strlen(text) >= sizeof copy)
+    int length = snprintf(copy, sizeof copy, "%s", text);
+    if (length < 0 || (size_t)length >= sizeof copy)
         return false;
-    strcpy(copy, text);
     char *rest = copy;
     for (char *field; (field = strsep(&rest, ","));) {
         char *value = strchr(field, '=');

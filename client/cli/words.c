@@ -87,6 +87,6 @@ const char *figure_text(double figure, int decimals, const char *unit, char *tex
     if (isfinite(figure))
         snprintf(text, WORD_BYTES, "%.*f%s", decimals, figure, unit);
     else
-        strcpy(text, "-");
+        snprintf(text, WORD_BYTES, "-");
     return text;
 }
