@@ -109,17 +109,20 @@ class SmolLM2:
                         for path in folder.glob("*.npy")}
 
     def forward(self, ids, cache, progress=lambda layers_done: None):
-        """Extends the cache by `ids` [batch, n]; the logits [batch, vocabulary] after the last."""
+        """Extends the cache by `ids` [batch, n]; what the model makes of them, for `logits`."""
         ids = np.asarray(ids)
-        embedding = self.weights["token_embd.weight"]
         rotation = self._rotation(cache.tokens, ids.shape[1])
-        x = embedding[ids]
+        x = self.weights["token_embd.weight"][ids]
         cache.tokens += ids.shape[1]
         for layer in range(self.layers):
             x = x + self._attention(layer, x, rotation, cache)
             x = x + self._feed_forward(layer, x)
             progress(layer + 1)
-        return self._norm(x[:, -1], self.weights["output_norm.weight"]) @ embedding.T
+        return self._norm(x, self.weights["output_norm.weight"])
+
+    def logits(self, hidden):
+        """[..., vocabulary] for the token after each of `hidden`."""
+        return hidden @ self.weights["token_embd.weight"].T
 
     def _attention(self, layer, x, rotation, cache):
         batch, n, _ = x.shape
