@@ -8,18 +8,28 @@
 
 typedef int16_t i16x8 __attribute__((vector_size(16)));
 
-/* Reads at most `count` bytes of refill and returns how many. */
-SPECIALISED size_t decode_symbols(uint16_t *restrict state, const uint32_t *restrict slot,
+/* Reads at most `count` bytes of refill and returns how many. In steps over all lanes, so that only
+ * the table look-ups and the refill stay scalar. */
+SPECIALISED size_t decode_symbols(uint16_t *restrict state,
+                                  const struct rans_decode_model *restrict model,
                                   const uint8_t *restrict refill, uint8_t *restrict symbols,
                                   size_t count) {
+    uint16_t step[RANS_LANES];
+    int8_t low[RANS_LANES];
+    for (size_t lane = 0; lane < count; lane++) {
+        step[lane] = model->step[state[lane] & 255];
+        symbols[lane] = model->symbol[state[lane] & 255];
+    }
+    for (size_t lane = 0; lane < count; lane++) {
+        uint16_t x = (uint16_t)((step[lane] >> 8) * (state[lane] >> 8) + (step[lane] & 255));
+        int16_t needs = (int16_t)-(x < RANS_STATE_MIN);
+        low[lane] = (int8_t)needs;
+        state[lane] = (uint16_t)((x << 8 & needs) | (x & ~needs));
+    }
     const uint8_t *next = refill;
     for (size_t lane = 0; lane < count; lane++) {
-        uint32_t x = state[lane], entry = slot[x & 255];
-        uint32_t y = (entry >> 8 & 255) * (x >> 8) + (entry & 255);
-        uint32_t low = (y - RANS_STATE_MIN) >> 31; /* 1 if the state needs a byte */
-        state[lane] = (uint16_t)(y << 8 * low | (*next & (0u - low)));
-        next += low;
-        symbols[lane] = (uint8_t)(entry >> 16);
+        state[lane] |= (uint16_t)(*next & low[lane]);
+        next -= low[lane];
     }
     return (size_t)(next - refill);
 }
@@ -71,7 +81,7 @@ SPECIALISED bool decode_group(struct rans_decoder *decoder, const struct rans_de
         memcpy(last, refill, left);
         refill = last;
     }
-    size_t used = decode_symbols(decoder->state, model->slot, refill, symbols, count);
+    size_t used = decode_symbols(decoder->state, model, refill, symbols, count);
     if (used > left)
         return false;
     decoder->refill += used;
@@ -101,22 +111,36 @@ bool portable_rans_decode(struct rans_decoder *decoder, const struct rans_decode
                                       values + i, count - i);
 }
 
-/* Last symbol first, towards lower addresses; writes at most `count` bytes and one below. */
+/* Last symbol first, towards lower addresses; writes at most `count` bytes and one below. In steps
+ * over all lanes, so that only table look-ups and the refill stay scalar. */
 SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state,
                                     const struct rans_encode_model *restrict model,
                                     const uint8_t *restrict symbols, size_t count,
                                     uint8_t *restrict refill) {
+    uint16_t start[RANS_LANES], reciprocal[RANS_LANES], rank[RANS_LANES];
+    uint8_t byte[RANS_LANES], full[RANS_LANES];
+    for (size_t lane = 0; lane < count; lane++) {
+        start[lane] = model->start[symbols[lane]];
+        reciprocal[lane] = model->reciprocal[symbols[lane]];
+    }
+    for (size_t lane = 0; lane < count; lane++) {
+        uint16_t x = state[lane], frequency = start[lane] >> 8;
+        uint16_t emit = (uint16_t)-(x >> 8 >= frequency);
+        byte[lane] = (uint8_t)x;
+        full[lane] = (uint8_t)(emit & 1);
+        x = (uint16_t)((x >> 8 & emit) | (x & ~emit));
+        uint16_t quotient = (uint16_t)((uint32_t)x * reciprocal[lane] >> 16);
+        uint16_t rest = (uint16_t)(x - quotient * frequency);
+        uint16_t over = (uint16_t)-(rest >= frequency); /* the reciprocal is rounded down */
+        rest = (uint16_t)(rest - (frequency & over));
+        rank[lane] = (uint16_t)(rest + start[lane]) & 255;
+        state[lane] = (uint16_t)((quotient - over) << 8);
+    }
+    for (size_t lane = 0; lane < count; lane++)
+        state[lane] |= model->slot[rank[lane]];
     for (size_t lane = count; lane-- > 0;) {
-        uint32_t symbol = symbols[lane], start = model->start[symbol], x = state[lane];
-        uint32_t frequency = start >> 8, full = (x >> 8) >= frequency;
-        refill[-1] = (uint8_t)x;
-        refill -= full;
-        x >>= 8 * full;
-        uint32_t quotient = x * model->reciprocal[symbol] >> 16, rest = x - quotient * frequency;
-        uint32_t over = rest >= frequency;
-        quotient += over;
-        rest -= frequency & (0u - over);
-        state[lane] = (uint16_t)(quotient << 8 | model->slot[(rest + start) & 255]);
+        refill[-1] = byte[lane];
+        refill -= full[lane];
     }
     return refill;
 }
@@ -137,38 +161,42 @@ static void push_escapes(struct rans_encoder *encoder, const uint8_t *symbols,
     }
 }
 
-/* Bit `plane` of eight values, the first in the lowest place. */
-static uint8_t plane_byte(const int16_t *values, size_t count, unsigned plane) {
-    unsigned byte = 0;
-    for (size_t i = 0; i < count; i++)
-        byte |= (unsigned)(values[i] >> plane & 1) << i;
-    return (uint8_t)byte;
+/* Bit `plane` of eight bytes, the first in the lowest place. */
+static uint8_t gather_bits(uint64_t bytes, unsigned plane) {
+    uint64_t bits = bytes >> plane & 0x0101010101010101u;
+    return (uint8_t)(bits * 0x0102040810204080u >> 56);
 }
 
 static void write_planes(const int16_t *values, size_t count, uint8_t *planes, size_t plane_stride,
                          unsigned low_bits) {
-    for (size_t i = 0; i < count; i += 8)
+    for (size_t i = 0; i < count; i += 8, planes++) {
+        uint64_t low = 0, high = 0;
+        for (size_t j = 0; j < 8 && i + j < count; j++) {
+            low |= (uint64_t)(values[i + j] & 255) << 8 * j;
+            high |= (uint64_t)(values[i + j] >> 8 & 255) << 8 * j;
+        }
         for (unsigned plane = 0; plane < low_bits; plane++)
-            planes[plane * plane_stride + i / 8] =
-                plane_byte(values + i, count - i < 8 ? count - i : 8, plane);
+            planes[plane * plane_stride] =
+                plane < 8 ? gather_bits(low, plane) : gather_bits(high, plane - 8);
+    }
 }
 
 SPECIALISED void encode_group(struct rans_encoder *encoder, const struct rans_encode_model *model,
                               unsigned low_bits, const int16_t *restrict values, size_t count) {
     uint8_t symbols[RANS_LANES];
-    int escapes = 0;
+    int16_t low = model->low, high = model->high, outside = 0;
     for (size_t i = 0; i < count; i++) {
-        int16_t high = (int16_t)(values[i] >> low_bits);
-        int coded = high >= model->low && high <= model->high;
-        symbols[i] = (uint8_t)(coded ? high + RANS_SYMBOL_ZERO : RANS_ESCAPE);
-        escapes |= !coded;
+        int16_t value = (int16_t)(values[i] >> low_bits);
+        int16_t escapes = (int16_t) - ((value < low) | (value > high));
+        symbols[i] = (uint8_t)((value + RANS_SYMBOL_ZERO) & ~escapes);
+        outside |= escapes;
     }
     if (encoder->escape - encoder->plane_end < 2 * RANS_LANES ||
         encoder->refill - encoder->escape_end <= RANS_LANES) {
         encoder->full = true;
         return;
     }
-    if (__builtin_expect(escapes, 0))
+    if (__builtin_expect(outside, 0))
         push_escapes(encoder, symbols, values, low_bits, count);
     encoder->refill = encode_symbols(encoder->state, model, symbols, count, encoder->refill);
 }

@@ -58,16 +58,20 @@ size_t rans_plane_bytes(struct rans_class class, size_t count) {
 
 /* Ranks are dealt to a symbol's slots in the order of the slots. */
 static void build_decode_model(const struct page_table *table, struct rans_decode_model *model) {
-    uint32_t next[PAGE_SYMBOLS]; /* the entry of the symbol's next slot */
+    uint16_t next[PAGE_SYMBOLS]; /* the step of the symbol's next slot */
     for (unsigned symbol = 0; symbol < PAGE_SYMBOLS; symbol++)
-        next[symbol] = symbol << 16 | (uint32_t)table->frequency[symbol] << 8;
+        next[symbol] = (uint16_t)(table->frequency[symbol] << 8);
     for (unsigned bucket = 0; bucket < PAGE_SYMBOLS; bucket++) {
         unsigned own = table->own[bucket], other = table->other[bucket];
-        uint32_t first = next[bucket], second = next[other] - own;
-        for (unsigned i = 0; i < PAGE_BUCKET_SLOTS; i++)
-            model->slot[bucket * PAGE_BUCKET_SLOTS + i] = (i < own ? first : second) + i;
-        next[bucket] += own;
-        next[other] += PAGE_BUCKET_SLOTS - own;
+        uint16_t *step = model->step + bucket * PAGE_BUCKET_SLOTS;
+        uint8_t *symbol = model->symbol + bucket * PAGE_BUCKET_SLOTS;
+        unsigned first = next[bucket], second = next[other] - own;
+        for (unsigned i = 0; i < PAGE_BUCKET_SLOTS; i++) {
+            step[i] = (uint16_t)((i < own ? first : second) + i);
+            symbol[i] = (uint8_t)(i < own ? bucket : other);
+        }
+        next[bucket] = (uint16_t)(next[bucket] + own);
+        next[other] = (uint16_t)(next[other] + PAGE_BUCKET_SLOTS - own);
     }
 }
 

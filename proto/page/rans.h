@@ -25,12 +25,13 @@ struct rans_class {
     uint8_t table, low_bits;
 };
 
-/* A table laid out for decoding: symbol << 16 | frequency << 8 | rank, by the state's low byte. */
+/* A table laid out for decoding, by the state's low byte; step is frequency << 8 | rank. */
 struct rans_decode_model {
-    uint32_t slot[256];
+    uint16_t step[256];
+    uint8_t symbol[256];
 };
 
-/* A table laid out for encoding. start is frequency << 8 | first rank; slot is by rank. */
+/* A table laid out for encoding. start is frequency << 8 | first rank, slot is by rank. */
 struct rans_encode_model {
     uint16_t start[PAGE_SYMBOLS], reciprocal[PAGE_SYMBOLS];
     uint8_t slot[256];
