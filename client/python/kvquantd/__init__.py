@@ -1,0 +1,61 @@
+"""Client of kvquantd, which keeps the KV caches of language models compressed.
+
+    import kvquantd
+
+    with kvquantd.connect() as client:
+        geometry = kvquantd.Geometry(layers=32, heads=8, head_dim=128)
+        session = client.open("chat-1", model="sha256:...", geometry=geometry, level=3)
+        session.append(k, v)               # [layers, tokens, heads, head_dim] each
+        k, v = session.fetch(tokens=range(0, 512))
+
+Values are numpy arrays, torch tensors or buffers, read and written where they are. A client is one
+connection; threads that share it take turns.
+"""
+
+from ._client import Client, connect
+from ._errors import (
+    Busy,
+    Cancelled,
+    CannotConnect,
+    ConnectionLost,
+    Deadline,
+    Error,
+    Exists,
+    Full,
+    Invalid,
+    Miss,
+    ModelMismatch,
+    ShuttingDown,
+    TailMoved,
+    Unsupported,
+    VersionChanged,
+    WrongFirst,
+)
+from ._geometry import Geometry, Rope
+from ._session import Session
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Busy",
+    "Cancelled",
+    "CannotConnect",
+    "Client",
+    "ConnectionLost",
+    "Deadline",
+    "Error",
+    "Exists",
+    "Full",
+    "Geometry",
+    "Invalid",
+    "Miss",
+    "ModelMismatch",
+    "Rope",
+    "Session",
+    "ShuttingDown",
+    "TailMoved",
+    "Unsupported",
+    "VersionChanged",
+    "WrongFirst",
+    "connect",
+]
