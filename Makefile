@@ -112,11 +112,11 @@ unit-tests: $(UNIT_TESTS)
 examples: $(EXAMPLES)
 
 # The Python package, built against this checkout's libkvq, in the checkout's own environment.
-PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/python/kvquantd/* \
-    client/python/src/kvquantd/*)
+PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/python/kvquantd/*.py)
 python: $(if $(PYTHON_SOURCES),$(VENV)/.kvquantd)
-$(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a $(PLAIN)/libkvq.so client/c/kvq.h
+$(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a client/c/kvq.h
 	$(call say,PYTHON,client/python)
+	$(Q)rm -rf client/python/build # an extension built before libkvq changed would be taken as new
 	$(Q)$(VENV)/bin/pip install -qq --no-deps --no-build-isolation --force-reinstall \
 	    ./client/python
 	$(Q)touch $@

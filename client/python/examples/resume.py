@@ -39,7 +39,7 @@ def open_model(work):
 
 
 def model_name(model):
-    return f"SmolLM2-135M-Instruct {model.fingerprint}"
+    return f"SmolLM2-135M-Instruct@{model.fingerprint[:16]}"
 
 
 def geometry_of(model):
@@ -84,7 +84,7 @@ def store(client, model, level, k, v):
         pass
     session = client.open(name, model=model_name(model), geometry=geometry_of(model), level=level)
     start = time.perf_counter()
-    session.append(k, v)
+    session.append(k, v, settle=True)  # returns when all of it is coded at its level
     return time.perf_counter() - start
 
 

@@ -41,7 +41,7 @@ def convert(folder):
 
     heads = field("llama.attention.head_count")
     config = {
-        "fingerprint": "sha256:" + hashlib.sha256(source.read_bytes()).hexdigest(),
+        "fingerprint": hashlib.sha256(source.read_bytes()).hexdigest(),
         "layers": field("llama.block_count"),
         "heads": heads,
         "kv_heads": field("llama.attention.head_count_kv"),
