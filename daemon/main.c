@@ -14,7 +14,7 @@
 #include "daemon/server/reactor.h"
 #include "daemon/store/store.h"
 
-enum { REACTORS_MAX = 64, LEASES_LEAST = 8, LEASES_MOST = 64, LEASE_SHARE = 32, USAGE = 2 };
+enum { REACTORS_MAX = 64, LEASES_LEAST = 8, LEASES_MOST = 64, LEASE_SHARE = 16, USAGE = 2 };
 
 struct kvquantd {
     struct config config;
@@ -137,7 +137,8 @@ static int set_up_store(struct kvquantd *daemon) {
         .on_progress = on_progress,
         .context = daemon,
     };
-    if (lease_pool_init(&daemon->leases, lease_count(config), on_progress, daemon) < 0) {
+    if (lease_pool_init(&daemon->leases, lease_count(config), &daemon->store.budget, on_progress,
+                        daemon) < 0) {
         log_error("no memory for the connections' buffers");
         return -1;
     }

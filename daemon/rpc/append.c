@@ -80,10 +80,6 @@ static enum rpc_step data(struct rpc_request *request, const struct wire_data *d
     return RPC_FAILED;
 }
 
-static void commit(struct rpc_request *request) {
-    request->append.phase = APPEND_COMMITTING;
-}
-
 static enum rpc_step reply(struct rpc_request *request, struct rpc_frame *frame) {
     Kvq__AppendReply message = KVQ__APPEND_REPLY__INIT;
     message.version = request->append.result.version;
@@ -104,6 +100,12 @@ static enum rpc_step step_commit(struct rpc_request *request) {
         return RPC_MORE;
     rpc_fail_store(request, status, NULL);
     return RPC_FAILED;
+}
+
+/* The first step is taken at once: what the client sends behind COMMIT finds its effect. */
+static enum rpc_step commit(struct rpc_request *request) {
+    request->append.phase = APPEND_COMMITTING;
+    return step_commit(request);
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {

@@ -34,7 +34,13 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     int status = fetch_begin(request->context->daemon->store, &fetch, &request->fetch);
     if (status == STORE_INVALID)
         return rpc_fail(request, WIRE_INVALID, "an empty or reversed range of tokens or layers");
-    return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, NULL);
+    if (status != STORE_OK)
+        return rpc_fail_store(request, status, NULL);
+    size_t frame_bytes =
+        WIRE_HEADER_BYTES + WIRE_DATA_BYTES + fetch_piece_bytes_max(&request->fetch);
+    if (frame_bytes > request->frame_bytes)
+        request->frame_bytes = frame_bytes;
+    return WIRE_OK;
 }
 
 static enum rpc_step reply(const struct rpc_request *request, struct rpc_frame *frame) {

@@ -8,6 +8,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         rpc_unpack(request, &kvq__list_request__descriptor, control, control_bytes);
     if (!message)
         return request->fault.code;
+    request->frame_bytes = WIRE_HEADER_BYTES + WIRE_CONTROL_BYTES_MAX;
     bool all = message->limit == 0 || message->limit > PAGE_SESSIONS;
     request->list = (struct rpc_list){.after_id = message->after_id,
                                       .limit = all ? (uint32_t)PAGE_SESSIONS : message->limit};

@@ -74,7 +74,12 @@ uint32_t messages_read_geometry(struct rpc_request *request, const Kvq__Geometry
             geometry->rope_scaling = message->rope->scaling;
     }
     const char *fault = geometry_fault(geometry);
-    return fault ? rpc_fail(request, WIRE_INVALID, "geometry: %s", fault) : (uint32_t)WIRE_OK;
+    if (fault)
+        return rpc_fail(request, WIRE_INVALID, "geometry: %s", fault);
+    const char *limit = geometry_limit(geometry);
+    if (limit)
+        return rpc_fail(request, WIRE_UNSUPPORTED, "geometry: %s", limit);
+    return WIRE_OK;
 }
 
 void messages_write_geometry(const struct geometry *geometry, struct messages_geometry *message) {

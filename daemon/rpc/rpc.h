@@ -41,10 +41,11 @@ struct rpc_context {
 
 /* A frame to be sent, in memory of the connection's: `start` is where the frame begins. */
 enum { RPC_FRAME_START = 64 - WIRE_HEADER_BYTES - WIRE_DATA_BYTES };
+enum { RPC_SMALL_FRAME_BYTES = 4096 }; /* what most requests need */
 enum { RPC_BUFFER_BYTES = 64 + WIRE_CONTROL_BYTES_MAX + WIRE_PAYLOAD_BYTES_MAX };
 
 struct rpc_frame {
-    uint8_t *buffer; /* RPC_BUFFER_BYTES, 64-byte aligned */
+    uint8_t *buffer; /* room for request->frame_bytes, 64-byte aligned */
     size_t bytes;    /* of the frame at buffer + RPC_FRAME_START; 0: none */
 };
 
@@ -81,6 +82,7 @@ struct rpc_request {
     const struct rpc_operation *operation;
     struct rpc_context *context;
     uint32_t id;
+    size_t frame_bytes; /* no frame of the request is larger; begin may raise it */
     struct rpc_fault fault;
     union {
         struct session_state open;
@@ -107,7 +109,7 @@ struct rpc_operation {
      * RPC_FAILED. */
     enum rpc_step (*data)(struct rpc_request *request, const struct wire_data *data,
                           const void *payload, size_t payload_bytes);
-    void (*commit)(struct rpc_request *request);
+    enum rpc_step (*commit)(struct rpc_request *request);
     void (*end)(struct rpc_request *request); /* frees what begin took; NULL: nothing */
 };
 

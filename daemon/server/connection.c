@@ -113,7 +113,7 @@ static void fail_connection(struct connection *connection, uint32_t id, uint32_t
 static unsigned in_flight(const struct connection *connection) {
     unsigned count = 0;
     for (const struct rpc_request *request = connection->requests; request; request = request->next)
-        count += !request->failed;
+        count += !request->failed && !request->discarding;
     return count;
 }
 
@@ -178,8 +178,8 @@ static void take_commit(struct connection *connection, struct rpc_request *reque
     request->receiving = false;
     if (request->discarding)
         remove_request(connection, request);
-    else if (!request->failed)
-        request->operation->commit(request);
+    else if (!request->failed && request->operation->commit(request) == RPC_FAILED)
+        fail_request(connection, request);
 }
 
 static void take_cancel(struct connection *connection, struct rpc_request *request) {
@@ -217,14 +217,15 @@ static enum taken take_frame(struct connection *connection, const struct wire_he
                              const uint8_t *control) {
     uint8_t type = header->type;
     bool greeting = type == WIRE_HELLO;
-    if (greeting == connection->greeted || header->request_id == 0) {
+    if (greeting == connection->greeted) {
         fail_connection(connection, 0, WIRE_PROTOCOL);
         return TAKEN;
     }
     connection->greeted = true;
     if (type == WIRE_DATA || type == WIRE_COMMIT || type == WIRE_CANCEL)
         return take_follow_up(connection, header, control);
-    if (type > WIRE_DATA || find_request(connection, header->request_id)) {
+    if (type > WIRE_DATA || header->request_id == 0 ||
+        find_request(connection, header->request_id)) {
         fail_connection(connection, 0, WIRE_PROTOCOL);
         return TAKEN;
     }
@@ -234,7 +235,7 @@ static enum taken take_frame(struct connection *connection, const struct wire_he
 /* Takes the frame at the buffer's start, if all of it is there. False if nothing more can be taken
  * now. */
 static bool consume_one(struct connection *connection) {
-    uint8_t *start = connection->in + RPC_FRAME_START;
+    uint8_t *start = connection->in.buffer + RPC_FRAME_START;
     struct wire_header header;
     if (connection->in_bytes < WIRE_HEADER_BYTES)
         return false;
@@ -259,14 +260,12 @@ static bool consume_one(struct connection *connection) {
 
 static void consume(struct connection *connection) {
     connection->blocked = false;
-    while (!connection->close_when_sent && connection->in && consume_one(connection))
+    while (!connection->close_when_sent && connection->in.buffer && consume_one(connection))
         ;
     if (connection->blocked)
         set_waiting(connection, true);
-    if (connection->in && connection->in_bytes == 0) {
-        lease_return(connection->reactor->leases, connection->in);
-        connection->in = NULL;
-    }
+    if (connection->in_bytes == 0)
+        lease_return(connection->reactor->leases, &connection->in);
 }
 
 /* --- sending --- */
@@ -282,7 +281,7 @@ static void on_written(uv_write_t *write, int status) {
 
 static void send_frame(struct connection *connection) {
     uv_buf_t buffer = uv_buf_init((char *)connection->out.buffer + RPC_FRAME_START,
-                                  (unsigned)connection->out.bytes);
+                                  (unsigned)connection->out_bytes);
     connection->write.data = connection;
     set_writing(connection, true);
     int status =
@@ -294,8 +293,9 @@ static void send_frame(struct connection *connection) {
 }
 
 /* The ERROR frame of a failed request. One that still sends is kept, silent, until it stops. */
-static void send_fault(struct connection *connection, struct rpc_request *request) {
-    rpc_write_fault(request->id, &request->fault, &connection->out);
+static void write_fault(struct connection *connection, struct rpc_request *request,
+                        struct rpc_frame *frame) {
+    rpc_write_fault(request->id, &request->fault, frame);
     if (request->receiving) {
         request->failed = false;
         request->discarding = true;
@@ -306,16 +306,17 @@ static void send_fault(struct connection *connection, struct rpc_request *reques
 
 /* Steps one request. True if it left a frame. */
 static bool step_request(struct connection *connection, struct rpc_request *request) {
-    connection->out.bytes = 0;
+    struct rpc_frame frame = {.buffer = connection->out.buffer};
     unlink_request(connection, request); /* its next turn comes after the others' */
     append_request(connection, request);
     if (request->failed) {
-        send_fault(connection, request);
+        write_fault(connection, request, &frame);
+        connection->out_bytes = frame.bytes;
         return true;
     }
-    switch (request->operation->step(request, &connection->out)) {
+    switch (request->operation->step(request, &frame)) {
     case RPC_MORE:
-        connection->ready |= connection->out.bytes == 0;
+        connection->ready |= frame.bytes == 0;
         break;
     case RPC_WAIT:
         request->waiting = true;
@@ -325,10 +326,11 @@ static bool step_request(struct connection *connection, struct rpc_request *requ
         break;
     case RPC_FAILED:
         fail_request(connection, request);
-        send_fault(connection, request);
+        write_fault(connection, request, &frame);
         break;
     }
-    return connection->out.bytes > 0;
+    connection->out_bytes = frame.bytes;
+    return frame.bytes > 0;
 }
 
 static bool can_step(const struct rpc_request *request) {
@@ -342,56 +344,74 @@ static struct rpc_request *next_to_step(const struct connection *connection) {
     return request;
 }
 
-static bool hold_buffer(struct connection *connection) {
-    if (!connection->out.buffer)
-        connection->out.buffer = lease_take(connection->reactor->leases);
-    return connection->out.buffer != NULL;
+/* A buffer in which a frame of so many bytes can be made. */
+static bool hold_buffer(struct connection *connection, size_t frame_bytes) {
+    size_t bytes = RPC_FRAME_START + frame_bytes;
+    if (connection->out.buffer && connection->out.bytes >= bytes)
+        return true;
+    lease_return(connection->reactor->leases, &connection->out);
+    return lease_take(connection->reactor->leases, bytes, &connection->out);
 }
 
 static void produce(struct connection *connection) {
     struct rpc_request *request;
     while (!connection->writing && !connection->ready && (request = next_to_step(connection))) {
-        if (!hold_buffer(connection)) {
+        if (!hold_buffer(connection, request->frame_bytes)) {
             set_waiting(connection, true);
             return;
         }
         if (step_request(connection, request))
             send_frame(connection);
     }
-    if (!connection->writing && connection->out.buffer) {
-        lease_return(connection->reactor->leases, connection->out.buffer);
-        connection->out.buffer = NULL;
-    }
+    if (!connection->writing)
+        lease_return(connection->reactor->leases, &connection->out);
     if (connection->ready)
         reactor_step_again(connection->reactor);
 }
 
 /* --- receiving --- */
 
-/* What the frame at the buffer's start still lacks; some bytes more where that is little. */
-static size_t wanted_bytes(const struct connection *connection) {
-    struct wire_header header;
-    if (connection->in_bytes < WIRE_HEADER_BYTES ||
-        wire_header_read(connection->in + RPC_FRAME_START, &header) != WIRE_OK)
-        return READ_AHEAD_BYTES;
-    size_t frame_bytes = (size_t)WIRE_HEADER_BYTES + header.control_bytes + header.payload_bytes;
-    return frame_bytes > connection->in_bytes ? frame_bytes - connection->in_bytes : 1;
-}
-
 static void arm(struct connection *connection);
 
+/* Bytes of the frame at the buffer's start; those of a header as long as it is not all there. */
+static size_t frame_bytes_in(const struct connection *connection) {
+    struct wire_header header;
+    if (connection->in_bytes < WIRE_HEADER_BYTES ||
+        wire_header_read(connection->in.buffer + RPC_FRAME_START, &header) != WIRE_OK)
+        return WIRE_HEADER_BYTES;
+    return (size_t)WIRE_HEADER_BYTES + header.control_bytes + header.payload_bytes;
+}
+
+/* Room for the frame that is coming in, with what is there of it. */
+static bool hold_room(struct connection *connection) {
+    struct lease_pool *leases = connection->reactor->leases;
+    size_t bytes = RPC_FRAME_START + frame_bytes_in(connection);
+    struct lease old = connection->in, lease;
+    if (old.buffer && old.bytes >= bytes)
+        return true;
+    if (!lease_take(leases, bytes, &lease))
+        return false;
+    if (old.buffer)
+        memcpy(lease.buffer + RPC_FRAME_START, old.buffer + RPC_FRAME_START, connection->in_bytes);
+    connection->in = lease;
+    lease_return(leases, &old);
+    return true;
+}
+
+/* Reads to the end of the frame, or somewhat ahead where that is near. */
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buffer) {
     struct connection *connection = handle->data;
     (void)suggested;
-    if (!connection->in)
-        connection->in = lease_take(connection->reactor->leases);
-    if (!connection->in) {
+    if (!hold_room(connection)) {
         *buffer = uv_buf_init(NULL, 0);
         return;
     }
-    size_t used = RPC_FRAME_START + connection->in_bytes, wanted = wanted_bytes(connection);
-    size_t room = RPC_BUFFER_BYTES - used;
-    *buffer = uv_buf_init((char *)connection->in + used, (unsigned)(wanted < room ? wanted : room));
+    size_t used = RPC_FRAME_START + connection->in_bytes;
+    size_t wanted = frame_bytes_in(connection) - connection->in_bytes;
+    size_t room = connection->in.bytes - used;
+    if (wanted < READ_AHEAD_BYTES)
+        wanted = READ_AHEAD_BYTES < room ? (size_t)READ_AHEAD_BYTES : room;
+    *buffer = uv_buf_init((char *)connection->in.buffer + used, (unsigned)wanted);
 }
 
 static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer) {
@@ -480,8 +500,7 @@ void connection_new(struct reactor *reactor, int socket) {
 static void on_closed(uv_handle_t *handle) {
     struct connection *connection = handle->data;
     struct reactor *reactor = connection->reactor;
-    if (connection->out.buffer)
-        lease_return(reactor->leases, connection->out.buffer);
+    lease_return(reactor->leases, &connection->out);
     *(connection->previous ? &connection->previous->next : &reactor->connections) =
         connection->next;
     if (connection->next)
@@ -499,8 +518,6 @@ void connection_close(struct connection *connection) {
     set_waiting(connection, false);
     while (connection->requests)
         remove_request(connection, connection->requests);
-    if (connection->in)
-        lease_return(connection->reactor->leases, connection->in);
-    connection->in = NULL;
+    lease_return(connection->reactor->leases, &connection->in);
     uv_close((uv_handle_t *)&connection->pipe, on_closed);
 }

@@ -13,9 +13,10 @@ struct connection {
     struct reactor *reactor;
     struct connection *next, *previous;
 
-    uint8_t *in; /* leased while bytes are there: a frame begins at in + RPC_FRAME_START */
+    struct lease in; /* while bytes are there: a frame begins at its RPC_FRAME_START */
     size_t in_bytes;
-    struct rpc_frame out; /* its buffer is leased while a frame is made or sent */
+    struct lease out; /* while a frame is made or sent */
+    size_t out_bytes;
     uint64_t write_start_ns;
 
     struct rpc_request *requests; /* the next to be stepped comes first */

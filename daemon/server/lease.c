@@ -1,20 +1,19 @@
 #include "daemon/server/lease.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 
 #include "daemon/rpc/rpc.h"
 
-enum { BUFFER_BYTES = (RPC_BUFFER_BYTES + 4095) / 4096 * 4096 };
+enum { LARGE_BYTES = (RPC_BUFFER_BYTES + 4095) / 4096 * 4096 };
 
 uint64_t lease_pool_bytes(size_t count) {
-    return (uint64_t)count * BUFFER_BYTES;
+    return (uint64_t)count * LARGE_BYTES;
 }
 
-int lease_pool_init(struct lease_pool *pool, size_t count, void (*on_return)(void *context),
-                    void *context) {
-    *pool = (struct lease_pool){.on_return = on_return, .context = context};
+int lease_pool_init(struct lease_pool *pool, size_t count, struct budget *budget,
+                    void (*on_return)(void *context), void *context) {
+    *pool = (struct lease_pool){.budget = budget, .on_return = on_return, .context = context};
     pthread_mutex_init(&pool->lock, NULL);
     void *memory = mmap(NULL, lease_pool_bytes(count), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -26,8 +25,8 @@ int lease_pool_init(struct lease_pool *pool, size_t count, void (*on_return)(voi
     madvise(memory, lease_pool_bytes(count), MADV_DONTDUMP);
     pool->memory = memory;
     pool->count = pool->free_count = count;
-    for (size_t i = 0; i < count; i++) /* the last is lent first, so that few are touched */
-        pool->free_buffers[count - 1 - i] = (uint8_t *)memory + i * BUFFER_BYTES;
+    for (size_t i = 0; i < count; i++) /* the first is lent first, so that few are touched */
+        pool->free_buffers[count - 1 - i] = (uint8_t *)memory + i * LARGE_BYTES;
     return 0;
 }
 
@@ -38,23 +37,55 @@ void lease_pool_deinit(struct lease_pool *pool) {
     pthread_mutex_destroy(&pool->lock);
 }
 
-uint8_t *lease_take(struct lease_pool *pool) {
+static uint8_t *take_small(struct lease_pool *pool) {
+    if (!budget_reserve(pool->budget, LEASE_SMALL_BYTES))
+        return NULL;
+    uint8_t *buffer = aligned_alloc(64, LEASE_SMALL_BYTES);
+    if (!buffer)
+        budget_release(pool->budget, LEASE_SMALL_BYTES);
+    return buffer;
+}
+
+static uint8_t *take_large(struct lease_pool *pool) {
     uint8_t *buffer = NULL;
     pthread_mutex_lock(&pool->lock);
     if (pool->free_count > 0)
         buffer = pool->free_buffers[--pool->free_count];
     else
-        pool->waiting++;
+        atomic_fetch_add(&pool->waiting, 1);
     pthread_mutex_unlock(&pool->lock);
     return buffer;
 }
 
-void lease_return(struct lease_pool *pool, uint8_t *buffer) {
+/* At the memory limit a small frame takes a large buffer. */
+bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease) {
+    lease->buffer = bytes <= LEASE_SMALL_BYTES ? take_small(pool) : NULL;
+    lease->bytes = LEASE_SMALL_BYTES;
+    if (lease->buffer)
+        return true;
+    lease->buffer = take_large(pool);
+    lease->bytes = LARGE_BYTES;
+    return lease->buffer != NULL;
+}
+
+static void return_large(struct lease_pool *pool, uint8_t *buffer) {
     pthread_mutex_lock(&pool->lock);
     pool->free_buffers[pool->free_count++] = buffer;
-    bool tell = pool->waiting > 0;
-    pool->waiting = 0;
     pthread_mutex_unlock(&pool->lock);
-    if (tell)
+    if (atomic_exchange(&pool->waiting, 0) > 0)
         pool->on_return(pool->context);
+}
+
+void lease_return(struct lease_pool *pool, struct lease *lease) {
+    if (lease->buffer && lease->bytes == LEASE_SMALL_BYTES) {
+        free(lease->buffer);
+        budget_release(pool->budget, LEASE_SMALL_BYTES);
+    } else if (lease->buffer) {
+        return_large(pool, lease->buffer);
+    }
+    lease->buffer = NULL;
+}
+
+bool lease_is_short(struct lease_pool *pool) {
+    return atomic_load(&pool->waiting) > 0;
 }

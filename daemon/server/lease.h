@@ -1,35 +1,54 @@
-/* Buffers for frames, lent to connections that are receiving or sending: a fixed number, reserved
- * ahead.
+/* Buffers for frames, lent to connections that are receiving or sending.
  *
- * One pool serves all reactors. A lender who finds none waits; giving one back wakes those who do.
+ * Large ones hold any frame; there is a fixed number of them, reserved ahead. Small ones are made
+ * as needed, out of the budget, so that small requests are served while slow readers hold all large
+ * ones. One pool serves all reactors. Who finds none waits; giving one back wakes those who do.
  */
 #ifndef DAEMON_SERVER_LEASE_H
 #define DAEMON_SERVER_LEASE_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/base/budget.h"
+
+enum { LEASE_SMALL_BYTES = 8192 };
+
+struct lease {
+    uint8_t *buffer; /* 64-byte aligned; NULL: none */
+    size_t bytes;
+};
+
 struct lease_pool {
     pthread_mutex_t lock;
+    struct budget *budget; /* of small buffers */
     char *memory;
     uint8_t **free_buffers;
     size_t count, free_count;
-    unsigned waiting;
+    _Atomic unsigned waiting;
     void (*on_return)(void *context); /* while somebody waits; from the returning thread */
     void *context;
 };
 
 /* 0, or -1 without memory. */
-int lease_pool_init(struct lease_pool *pool, size_t count, void (*on_return)(void *context),
-                    void *context) __attribute__((warn_unused_result));
+int lease_pool_init(struct lease_pool *pool, size_t count, struct budget *budget,
+                    void (*on_return)(void *context), void *context)
+    __attribute__((warn_unused_result));
 void lease_pool_deinit(struct lease_pool *pool);
 
-/* What so many buffers take. */
+/* What so many large buffers take. */
 uint64_t lease_pool_bytes(size_t count);
 
-/* A buffer of RPC_BUFFER_BYTES, 64-byte aligned, or NULL: then the caller is told by on_return. */
-uint8_t *lease_take(struct lease_pool *pool);
-void lease_return(struct lease_pool *pool, uint8_t *buffer);
+/* A buffer for a frame of so many bytes. Without one, false; the caller is told by on_return. */
+bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease)
+    __attribute__((warn_unused_result));
+
+/* Nothing happens without a lease. */
+void lease_return(struct lease_pool *pool, struct lease *lease);
+
+/* Whether somebody found no large buffer and waits. */
+bool lease_is_short(struct lease_pool *pool);
 
 #endif

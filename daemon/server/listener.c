@@ -47,6 +47,16 @@ static int bind_path(int socket, const struct sockaddr_un *address, unsigned mod
     return bind_fresh(socket, address, mode);
 }
 
+static uint64_t inode_of(const char *path) {
+    struct stat entry;
+    return stat(path, &entry) == 0 ? entry.st_ino : 0;
+}
+
+static void remove_socket(const struct listener *listener) {
+    if (listener->inode == inode_of(listener->path))
+        unlink(listener->path);
+}
+
 static const char *bind_sentence(int error) {
     return error == EADDRINUSE ? "it is taken; is another daemon running?" : strerror(error);
 }
@@ -62,6 +72,7 @@ static int open_socket(struct listener *listener, const char *path, unsigned mod
     listener->socket = new_socket();
     if (listener->socket >= 0 && bind_path(listener->socket, &address, mode) == 0) {
         listener->bound = true;
+        listener->inode = inode_of(path);
         if (listen(listener->socket, SOMAXCONN) == 0)
             return 0;
     }
@@ -106,7 +117,7 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const char *path,
         if (listener->socket >= 0)
             close(listener->socket);
         if (listener->bound)
-            unlink(path);
+            remove_socket(listener);
         listener->bound = false;
         return -1;
     }
@@ -125,6 +136,6 @@ static void on_closed(uv_handle_t *handle) {
 void listener_stop(struct listener *listener) {
     if (!listener->bound || uv_is_closing((uv_handle_t *)&listener->poll))
         return;
-    unlink(listener->path);
+    remove_socket(listener);
     uv_close((uv_handle_t *)&listener->poll, on_closed);
 }

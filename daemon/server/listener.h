@@ -12,6 +12,7 @@ struct listener {
     uv_poll_t poll;
     int socket;
     char path[108];
+    uint64_t inode; /* of the socket file, to remove no other's */
     struct reactor *reactors;
     size_t reactor_count, next_reactor;
     uint64_t connections_max;

@@ -7,7 +7,10 @@
 #include "daemon/base/log.h"
 #include "daemon/server/connection.h"
 
-enum { TICK_MS = 20 };
+enum {
+    TICK_MS = 20,
+    SHORTAGE_HASTE = 10, /* slow readers get so much less time while others lack buffers */
+};
 
 static void accept_inbox(struct reactor *reactor) {
     int sockets[REACTOR_INBOX];
@@ -70,13 +73,15 @@ static void on_wake(uv_async_t *handle) {
 }
 
 static void close_stalled(struct reactor *reactor) {
-    uint64_t now = clock_now_ns();
+    uint64_t now = clock_now_ns(), limit_ns = reactor->stall_ns;
+    if (lease_is_short(reactor->leases))
+        limit_ns /= SHORTAGE_HASTE;
     for (struct connection *connection = reactor->connections, *next; connection;
          connection = next) {
         next = connection->next;
-        if (connection->writing && now - connection->write_start_ns > reactor->stall_ns) {
-            log_info("a client read nothing for %llu s; its connection is closed",
-                     (unsigned long long)(reactor->stall_ns / CLOCK_NS_PER_S));
+        if (connection->writing && now - connection->write_start_ns > limit_ns) {
+            log_info("a client did not read a frame within %llu ms; its connection is closed",
+                     (unsigned long long)(limit_ns / CLOCK_NS_PER_MS));
             connection_close(connection);
         }
     }
@@ -118,6 +123,15 @@ static int init_handles(struct reactor *reactor) {
     return status;
 }
 
+static void divide_memory(struct reactor *reactor) {
+    char *arena = reactor->memory + PAGE_WORKSPACE_BYTES;
+    reactor->context.workspace = reactor->memory;
+    wire_arena_init(&reactor->context.arena, arena, RPC_ARENA_BYTES);
+    reactor->requests = (struct rpc_request *)(void *)(arena + RPC_ARENA_BYTES);
+    for (int i = 0; i < REACTOR_REQUESTS; i++)
+        reactor_return_request(reactor, &reactor->requests[i]);
+}
+
 int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
                   uint64_t stall_ns, uv_async_t *on_end) {
     *reactor = (struct reactor){
@@ -128,9 +142,7 @@ int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lea
     if (status == 0)
         status = init_handles(reactor);
     if (status == 0) {
-        reactor->context.workspace = reactor->memory;
-        wire_arena_init(&reactor->context.arena, (char *)reactor->memory + PAGE_WORKSPACE_BYTES,
-                        RPC_ARENA_BYTES);
+        divide_memory(reactor);
         status = uv_thread_create(&reactor->thread, run, reactor);
     }
     reactor->started = status == 0;
@@ -176,10 +188,6 @@ int reactor_join(struct reactor *reactor) {
     if (!reactor->started)
         return 0;
     uv_thread_join(&reactor->thread);
-    for (struct rpc_request *request = reactor->spare_requests, *next; request; request = next) {
-        next = request->next;
-        free(request);
-    }
     free(reactor->memory);
     uv_mutex_destroy(&reactor->lock);
     return uv_loop_close(&reactor->loop);
@@ -187,18 +195,25 @@ int reactor_join(struct reactor *reactor) {
 
 struct rpc_request *reactor_take_request(struct reactor *reactor) {
     struct rpc_request *request = reactor->spare_requests;
+    struct budget *budget = reactor->context.daemon->budget;
     if (request)
         reactor->spare_requests = request->next;
-    else if (budget_reserve(reactor->context.daemon->budget, sizeof *request))
-        request = malloc(sizeof *request); /* kept for the next, and so is its reservation */
+    else if (budget_reserve(budget, sizeof *request) && !(request = malloc(sizeof *request)))
+        budget_release(budget, sizeof *request);
     if (request)
-        *request = (struct rpc_request){.context = &reactor->context};
+        *request = (struct rpc_request){.context = &reactor->context,
+                                        .frame_bytes = RPC_SMALL_FRAME_BYTES};
     return request;
 }
 
 void reactor_return_request(struct reactor *reactor, struct rpc_request *request) {
-    request->next = reactor->spare_requests;
-    reactor->spare_requests = request;
+    if (request >= reactor->requests && request < reactor->requests + REACTOR_REQUESTS) {
+        request->next = reactor->spare_requests;
+        reactor->spare_requests = request;
+        return;
+    }
+    free(request);
+    budget_release(reactor->context.daemon->budget, sizeof *request);
 }
 
 void reactor_step_again(struct reactor *reactor) {

@@ -14,7 +14,7 @@
 
 struct connection;
 
-enum { REACTOR_INBOX = 64 };
+enum { REACTOR_INBOX = 64, REACTOR_REQUESTS = 64 };
 
 struct reactor {
     uv_loop_t loop;
@@ -24,12 +24,13 @@ struct reactor {
     uv_thread_t thread;
     bool started;
     struct rpc_context context;
-    void *memory; /* the context's workspace and arena */
+    char *memory; /* the context's workspace and arena, the requests */
     struct lease_pool *leases;
     uint64_t stall_ns;
 
     struct connection *connections;
-    struct rpc_request *spare_requests;
+    struct rpc_request *requests,
+        *spare_requests;     /* REACTOR_REQUESTS of them; more are made as needed */
     size_t waiting, writing; /* connections that do */
     bool draining;
 
@@ -41,7 +42,11 @@ struct reactor {
 };
 
 /* Bytes that a reactor holds. */
-enum { REACTOR_BYTES = PAGE_WORKSPACE_BYTES + RPC_ARENA_BYTES };
+enum {
+    REACTOR_REQUESTS_BYTES = REACTOR_REQUESTS * (int)sizeof(struct rpc_request),
+    REACTOR_BYTES =
+        (PAGE_WORKSPACE_BYTES + RPC_ARENA_BYTES + REACTOR_REQUESTS_BYTES + 63) / 64 * 64,
+};
 
 /* Starts the thread, which sends on_end, of another loop, when it ends. 0, or -1, logged. */
 int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,

@@ -77,8 +77,10 @@ static int check(const struct session *session, const struct append_request *req
         return STORE_BUSY;
     if (request->first != session->tokens)
         return STORE_WRONG_FIRST;
-    if (request->tokens == 0 || request->tokens > UINT64_MAX - request->first)
+    if (request->tokens == 0)
         return STORE_INVALID;
+    if (request->tokens > UINT64_MAX - request->first)
+        return STORE_UNSUPPORTED;
     if (request->tail_tokens != session->tail_tokens)
         return STORE_TAIL_MOVED;
     uint64_t pages = (request->tokens - 1) / session->page_tokens + 1;
@@ -427,6 +429,8 @@ static void run_deinit(struct run *run) {
 void append_free(struct append *append) {
     for (uint64_t i = 0; i <= append->run_count; i++)
         run_deinit(&append->runs[i]);
+    if (append->filling && !append->committed)
+        tail_shrink(append->filling, append->tail_tokens);
     if (append->filling)
         tail_unref(append->filling);
     if (append->remainder)

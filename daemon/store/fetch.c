@@ -143,6 +143,14 @@ static void count(struct fetch *fetch, const struct source *source,
     }
 }
 
+size_t fetch_piece_bytes_max(const struct fetch *fetch) {
+    const struct geometry *geometry = &fetch->geometry;
+    uint32_t dim_k = geometry->head_dim_k, dim_v = geometry->head_dim_v;
+    uint64_t page = geometry_page_tokens(geometry), range = fetch->end - fetch->first;
+    return (size_t)(range < page ? range : page) * geometry->heads *
+           (dim_k > dim_v ? dim_k : dim_v) * page_value_bytes(fetch->dtype);
+}
+
 /* To the next part, layer or run. */
 static void advance(struct fetch *fetch) {
     if (fetch->part == PAGE_K && fetch->parts & 1u << PAGE_V) {

@@ -49,7 +49,10 @@ struct fetch_piece {
 int fetch_begin(struct store *store, const struct fetch_request *request, struct fetch *fetch)
     __attribute__((warn_unused_result));
 
-/* Decodes the next piece to values (room for a page in float32, 1 MiB). STORE_MORE with a piece,
+/* No piece is larger. */
+size_t fetch_piece_bytes_max(const struct fetch *fetch);
+
+/* Decodes the next piece to values, room for fetch_piece_bytes_max(). STORE_MORE with a piece,
  * STORE_OK at the end, STORE_MISS if it is not there any more. */
 int fetch_next(struct store *store, struct fetch *fetch, void *values, void *workspace,
                struct fetch_piece *piece) __attribute__((warn_unused_result));

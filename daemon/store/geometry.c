@@ -1,16 +1,20 @@
 #include "daemon/store/geometry.h"
 
 const char *geometry_fault(const struct geometry *g) {
-    if (g->layers == 0 || g->layers > GEOMETRY_LAYERS_MAX)
-        return "layers must be 1 to 4096";
-    if (g->heads == 0 || g->head_dim_k == 0)
-        return "heads and head_dim must be at least 1";
+    if (g->layers == 0 || g->heads == 0 || g->head_dim_k == 0)
+        return "layers, heads and head_dim must be at least 1";
     if (g->dtype != PAGE_F16 && g->dtype != PAGE_BF16 && g->dtype != PAGE_F32)
         return "dtype must be f16, bf16 or f32";
     if (g->rope_pairing > ROPE_HALF)
         return "rope pairing must be none, interleaved or half";
     if (g->rope_dims > g->head_dim_k)
         return "rope dims must be at most head_dim";
+    return NULL;
+}
+
+const char *geometry_limit(const struct geometry *g) {
+    if (g->layers > GEOMETRY_LAYERS_MAX)
+        return "a model has at most 4096 layers";
     if (page_tokens(g->heads, g->head_dim_k, g->head_dim_v) == 0)
         return "one token of one layer is larger than a page (262144 values)";
     return NULL;

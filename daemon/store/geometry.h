@@ -23,8 +23,11 @@ enum {
     GEOMETRY_PARTS = 2, /* K and V */
 };
 
-/* NULL if pages of this geometry can be stored, else a sentence that says what cannot be. */
+/* NULL, or a sentence that says what no model has. */
 const char *geometry_fault(const struct geometry *geometry);
+
+/* NULL, or a sentence that says what cannot be stored here. */
+const char *geometry_limit(const struct geometry *geometry);
 
 bool geometry_equal(const struct geometry *a, const struct geometry *b);
 

@@ -42,14 +42,27 @@ void tail_unref(struct tail *tail) {
     free(tail);
 }
 
+static uint64_t bytes_for(const struct tail *tail, uint32_t tokens) {
+    return pool_round(tokens * tail->token_bytes) + sizeof *tail;
+}
+
 int tail_extend(struct tail *tail, uint32_t tokens) {
-    uint64_t want = pool_round(tokens * tail->token_bytes) + sizeof *tail;
+    uint64_t want = bytes_for(tail, tokens);
     if (want <= tail->charged_bytes)
         return STORE_OK;
     if (!budget_reserve(tail->budget, want - tail->charged_bytes))
         return STORE_FULL;
     tail->charged_bytes = want;
     return STORE_OK;
+}
+
+void tail_shrink(struct tail *tail, uint32_t tokens) {
+    uint64_t keep = bytes_for(tail, tokens), held = tail->charged_bytes;
+    if (keep >= held)
+        return;
+    madvise(tail->rows + pool_round(tokens * tail->token_bytes), held - keep, MADV_DONTNEED);
+    tail->charged_bytes = keep;
+    budget_release(tail->budget, held - keep);
 }
 
 char *tail_at(const struct tail *tail, uint32_t row, uint32_t layer, enum page_part part) {

@@ -31,6 +31,10 @@ void tail_unref(struct tail *tail);
  */
 int tail_extend(struct tail *tail, uint32_t tokens) __attribute__((warn_unused_result));
 
+/* Gives back what lies behind so many rows: those of an append that was dropped. Only the writer.
+ */
+void tail_shrink(struct tail *tail, uint32_t tokens);
+
 /* Where (row, layer, part) stands, and the strides in values from there. */
 char *tail_at(const struct tail *tail, uint32_t row, uint32_t layer, enum page_part part);
 struct page_strides tail_strides(const struct tail *tail, enum page_part part);
