@@ -6,7 +6,7 @@
 
 #define SPECIALISED static inline __attribute__((always_inline))
 
-typedef int16_t i16x8 __attribute__((vector_size(16)));
+typedef uint16_t u16x8 __attribute__((vector_size(16)));
 
 /* Reads at most `count` bytes of refill and returns how many. In steps over all lanes, so that only
  * the table look-ups and the refill stay scalar. */
@@ -22,7 +22,7 @@ SPECIALISED size_t decode_symbols(uint16_t *restrict state,
     }
     for (size_t lane = 0; lane < count; lane++) {
         uint16_t x = (uint16_t)((step[lane] >> 8) * (state[lane] >> 8) + (step[lane] & 255));
-        int16_t needs = (int16_t)-(x < RANS_STATE_MIN);
+        int16_t needs = (int16_t) - (x < RANS_STATE_MIN);
         low[lane] = (int8_t)needs;
         state[lane] = (uint16_t)((x << 8 & needs) | (x & ~needs));
     }
@@ -43,20 +43,20 @@ static bool read_escapes(struct rans_decoder *decoder, const uint8_t *symbols, i
         const uint8_t *at = decoder->escape;
         if ((size_t)(decoder->escape_end - at) < width)
             return false;
-        high[i] = width == 1 ? (int8_t)at[0] : (int16_t)(at[0] | at[1] << 8);
+        high[i] = (int16_t)(width == 1 ? (int8_t)at[0] : (int16_t)(at[0] | at[1] << 8));
         decoder->escape += width;
     }
     return true;
 }
 
 /* Appends `low_bits` planes' bits to eight values; `planes` points at the first plane's byte. */
-SPECIALISED i16x8 with_planes(i16x8 high, const uint8_t *planes, size_t plane_stride,
+SPECIALISED u16x8 with_planes(u16x8 high, const uint8_t *planes, size_t plane_stride,
                               unsigned low_bits) {
-    const i16x8 bit = {1, 2, 4, 8, 16, 32, 64, 128};
+    const u16x8 bit = {1, 2, 4, 8, 16, 32, 64, 128};
     for (unsigned plane = low_bits; plane-- > 0;) {
-        int16_t byte = planes[plane * plane_stride];
-        i16x8 bits = {byte, byte, byte, byte, byte, byte, byte, byte};
-        high = high + high - (i16x8)((bits & bit) == bit);
+        uint16_t byte = planes[plane * plane_stride];
+        u16x8 bits = {byte, byte, byte, byte, byte, byte, byte, byte};
+        high = high + high - (u16x8)((bits & bit) == bit);
     }
     return high;
 }
@@ -64,7 +64,7 @@ SPECIALISED i16x8 with_planes(i16x8 high, const uint8_t *planes, size_t plane_st
 static void append_planes(int16_t *values, size_t count, const uint8_t *planes, size_t plane_stride,
                           unsigned low_bits) {
     for (size_t i = 0; i < count; i += 8) {
-        i16x8 eight;
+        u16x8 eight;
         memcpy(&eight, values + i, sizeof eight);
         eight = with_planes(eight, planes + i / 8, plane_stride, low_bits);
         memcpy(values + i, &eight, sizeof eight);
@@ -125,16 +125,17 @@ SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state,
     }
     for (size_t lane = 0; lane < count; lane++) {
         uint16_t x = state[lane], frequency = start[lane] >> 8;
-        uint16_t emit = (uint16_t)-(x >> 8 >= frequency);
+        uint16_t emit = (uint16_t) - (x >> 8 >= frequency);
         byte[lane] = (uint8_t)x;
         full[lane] = (uint8_t)(emit & 1);
         x = (uint16_t)((x >> 8 & emit) | (x & ~emit));
         uint16_t quotient = (uint16_t)((uint32_t)x * reciprocal[lane] >> 16);
         uint16_t rest = (uint16_t)(x - quotient * frequency);
-        uint16_t over = (uint16_t)-(rest >= frequency); /* the reciprocal is rounded down */
+        uint16_t over = (uint16_t) - (rest >= frequency); /* the reciprocal is rounded down */
         rest = (uint16_t)(rest - (frequency & over));
         rank[lane] = (uint16_t)(rest + start[lane]) & 255;
-        state[lane] = (uint16_t)((quotient - over) << 8);
+        quotient = (uint16_t)(quotient - over);
+        state[lane] = (uint16_t)(quotient << 8);
     }
     for (size_t lane = 0; lane < count; lane++)
         state[lane] |= model->slot[rank[lane]];

@@ -83,7 +83,7 @@ static void build_encode_model(const struct page_table *table, struct rans_encod
         unsigned frequency = table->frequency[symbol];
         next[symbol] = total;
         model->start[symbol] = (uint16_t)(frequency << 8 | (total & 255));
-        model->reciprocal[symbol] = frequency > 1 ? (uint16_t)(65536 / frequency) : 65535;
+        model->reciprocal[symbol] = (uint16_t)(frequency > 1 ? 65536 / frequency : 65535);
         total += frequency;
         if (symbol == RANS_ESCAPE || frequency == 0)
             continue;

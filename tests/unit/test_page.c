@@ -62,7 +62,7 @@ START_TEST(both_layouts_give_the_same_bytes_and_values) {
     ck_assert_uint_eq(page.length, other.length);
     ck_assert_mem_eq(page.bytes, other.bytes, page.length);
     struct tensor plain = decode(&page), spread = tensor_by_heads(&plain), got = spread;
-    got.data = calloc(1, got.bytes);
+    got.data = keep(got.bytes);
     ck_assert_int_eq(decode_range(page.bytes, page.length, 0, &got), PAGE_OK);
     ck_assert_mem_eq(got.data, spread.data, got.bytes);
 }
@@ -87,8 +87,6 @@ START_TEST(every_shape_comes_back) {
         assert_near(page.info.loss.error, loss.error, 1e-4);
         if (page.info.level == PAGE_EXACT)
             ck_assert_mem_eq(in.data, out.data, in.bytes);
-        free(in.data);
-        free(out.data);
     }
 }
 END_TEST
@@ -102,7 +100,6 @@ START_TEST(a_range_of_tokens_decodes_as_in_the_whole) {
         for (uint32_t tokens = 1; first + tokens <= 29; tokens++) {
             struct tensor some = decode_as(&page, in.shape.dtype, first, tokens);
             ck_assert_mem_eq(some.data, (uint8_t *)whole.data + first * row, some.bytes);
-            free(some.data);
         }
 }
 END_TEST
@@ -145,7 +142,7 @@ START_TEST(a_page_decodes_to_every_dtype) {
     struct tensor single = decode_as(&page, PAGE_F32, 0, 40);
     for (int i = 0; i < DTYPE_COUNT; i++) { /* each the float's nearest */
         struct tensor out = decode_as(&page, all_dtypes[i], 0, 40), expected = out;
-        expected.data = calloc(1, out.bytes);
+        expected.data = keep(out.bytes);
         for (size_t v = 0; v < out.values; v++)
             set_value(all_dtypes[i], expected.data, v, tensor_at(&single, v));
         ck_assert_mem_eq(out.data, expected.data, out.bytes);
@@ -227,9 +224,8 @@ END_TEST
 START_TEST(the_bytes_do_not_depend_on_what_lay_in_memory) {
     struct tensor in = tensor_random(dtype_of(_i), 128, 2, 40, 13);
     struct coded page = encode(&in, level_of(_i), 4);
-    uint8_t *clean = aligned_alloc(64, PAGE_WORKSPACE_BYTES), *out = calloc(1, page.bound + 1);
-    memset(clean, 0, PAGE_WORKSPACE_BYTES);
-    uint8_t *shifted = malloc(in.bytes + 1); /* nor on the alignment of values and page */
+    uint8_t *clean = guarded_new(PAGE_WORKSPACE_BYTES, 1).data, *out = keep(page.bound + 1);
+    uint8_t *shifted = keep(in.bytes + 1); /* nor on the alignment of values and page */
     memcpy(shifted + 1, in.data, in.bytes);
     struct page_source source = {.shape = in.shape,
                                  .level = level_of(_i),
