@@ -75,8 +75,8 @@ static void mutate(uint8_t *bytes, size_t length, uint64_t *state) {
         size_t at = random_bits(state) % length;
         if (random_bits(state) % 2)
             at %= 200; /* headers are where it hurts */
-        bytes[at % length] = random_bits(state) % 2 ? (uint8_t)random_bits(state)
-                                                    : bytes[at % length] ^ 1u << at % 8;
+        uint8_t flipped = (uint8_t)(bytes[at % length] ^ 1u << at % 8);
+        bytes[at % length] = random_bits(state) % 2 ? (uint8_t)random_bits(state) : flipped;
     }
 }
 
@@ -123,7 +123,8 @@ START_TEST(random_bytes_are_no_page) {
 }
 END_TEST
 
-/* The entropy coded streams end in a known state: a flipped bit shows, but for some near the end. */
+/* The entropy coded streams end in a known state: a flipped bit shows, but for some near the end.
+ */
 START_TEST(flipped_bits_in_an_entropy_coded_stream_show) {
     struct tensor in = tensor_random(PAGE_F16, 128, 2, 64, 2);
     struct coded page = encode(&in, _i, 0);
@@ -133,7 +134,8 @@ START_TEST(flipped_bits_in_an_entropy_coded_stream_show) {
     int unnoticed = 0;
     for (size_t at = 0; at < 500; at++) {
         memcpy(arena.page.data, page.bytes, page.length);
-        arena.page.data[48 + 136 + at * refill / 500] ^= 1u << at % 8;
+        uint8_t *byte = arena.page.data + 48 + 136 + at * refill / 500;
+        *byte = (uint8_t)(*byte ^ 1u << at % 8);
         unnoticed += decode_in(&arena, page.length) == PAGE_OK;
     }
     ck_assert_int_le(unnoticed, 25);
