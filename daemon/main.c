@@ -234,8 +234,10 @@ static int tear_down(struct kvquantd *daemon) {
     if (daemon->reactor_count == 0)
         on_ended(&daemon->ended);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
+    keeper_stop(&daemon->store.keeper); /* the last other thread that wakes reactors */
     for (size_t i = 0; i < daemon->reactor_count; i++)
         left |= reactor_join(&daemon->reactors[i]);
+    daemon->reactor_count = 0;
     left |= uv_loop_close(&daemon->loop);
     store_deinit(&daemon->store);
     lease_pool_deinit(&daemon->leases);
