@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Levels are kept from 0 up; the page's own numbers begin at -2. */
@@ -194,7 +195,10 @@ static int on_line(void *context, const char *section, const char *name, const c
 
 int config_read(struct config *config, const char *path, char *message, int message_bytes) {
     struct reading reading = {.config = config};
-    int line = ini_parse(path, on_line, &reading);
+    struct stat entry;
+    bool is_folder = stat(path, &entry) == 0 && S_ISDIR(entry.st_mode);
+    errno = EISDIR;
+    int line = is_folder ? -1 : ini_parse(path, on_line, &reading);
     if (line == 0)
         return 0;
     if (line < 0)

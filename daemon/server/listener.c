@@ -9,6 +9,8 @@
 
 #include "daemon/base/log.h"
 
+enum { PAUSE_MS = 100 };
+
 static int new_socket(void) {
     return socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
 }
@@ -85,14 +87,34 @@ static bool is_full(const struct listener *listener) {
            listener->connections_max;
 }
 
-static void deal_out(struct listener *listener, int socket) {
-    if (is_full(listener))
-        log_warning("more than %llu connections; one is refused",
-                    (unsigned long long)listener->connections_max);
-    else if (reactor_give(&listener->reactors[listener->next_reactor++ % listener->reactor_count],
-                          socket))
+/* To the next reactor that has room. */
+static bool deal_out(struct listener *listener, int socket) {
+    for (size_t i = 0; i < listener->reactor_count; i++) {
+        size_t next = listener->next_reactor++ % listener->reactor_count;
+        if (reactor_give(&listener->reactors[next], socket))
+            return true;
+    }
+    return false;
+}
+
+static void on_readable(uv_poll_t *poll, int status, int events);
+
+static void on_pause_over(uv_timer_t *timer) {
+    struct listener *listener = timer->data;
+    uv_poll_start(&listener->poll, UV_READABLE, on_readable);
+}
+
+/* What cannot be taken now stays in the kernel's queue for a moment. */
+static void pause_accepting(struct listener *listener) {
+    uv_poll_stop(&listener->poll);
+    uv_timer_start(&listener->pause, on_pause_over, PAUSE_MS, 0);
+}
+
+static void accept_failed(struct listener *listener, int error) {
+    if (error == EAGAIN || error == ECONNABORTED || error == EINTR)
         return;
-    close(socket);
+    log_error("a connection could not be accepted: %s", strerror(error));
+    pause_accepting(listener);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events) {
@@ -101,10 +123,16 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     if (status < 0)
         return;
     int socket = accept4(listener->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
-    if (socket >= 0)
-        deal_out(listener, socket);
-    else if (errno != EAGAIN && errno != ECONNABORTED && errno != EINTR)
-        log_error("a connection could not be accepted: %s", strerror(errno));
+    if (socket < 0) {
+        accept_failed(listener, errno);
+    } else if (is_full(listener)) {
+        log_warning("more than %llu connections; one is refused",
+                    (unsigned long long)listener->connections_max);
+        close(socket);
+    } else if (!deal_out(listener, socket)) {
+        close(socket); /* every reactor's inbox is full */
+        pause_accepting(listener);
+    }
 }
 
 int listener_start(struct listener *listener, uv_loop_t *loop, const char *path, unsigned mode,
@@ -121,6 +149,8 @@ int listener_start(struct listener *listener, uv_loop_t *loop, const char *path,
         listener->bound = false;
         return -1;
     }
+    uv_timer_init(loop, &listener->pause);
+    listener->pause.data = listener;
     uv_poll_init(loop, &listener->poll, listener->socket);
     listener->poll.data = listener;
     uv_poll_start(&listener->poll, UV_READABLE, on_readable);
@@ -137,5 +167,6 @@ void listener_stop(struct listener *listener) {
     if (!listener->bound || uv_is_closing((uv_handle_t *)&listener->poll))
         return;
     remove_socket(listener);
+    uv_close((uv_handle_t *)&listener->pause, NULL);
     uv_close((uv_handle_t *)&listener->poll, on_closed);
 }

@@ -10,6 +10,7 @@
 
 struct listener {
     uv_poll_t poll;
+    uv_timer_t pause;
     int socket;
     char path[108];
     uint64_t inode; /* of the socket file, to remove no other's */

@@ -111,8 +111,8 @@ static void run(void *argument) {
     uv_run(&reactor->loop, UV_RUN_DEFAULT);
     uv_mutex_lock(&reactor->lock);
     reactor->ended = true;
+    uv_async_send(reactor->on_end); /* locked: who has seen `ended` may close that loop */
     uv_mutex_unlock(&reactor->lock);
-    uv_async_send(reactor->on_end);
 }
 
 static int init_handles(struct reactor *reactor) {

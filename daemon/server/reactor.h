@@ -14,7 +14,7 @@
 
 struct connection;
 
-enum { REACTOR_INBOX = 64, REACTOR_REQUESTS = 64 };
+enum { REACTOR_INBOX = 1024, REACTOR_REQUESTS = 64 };
 
 struct reactor {
     uv_loop_t loop;

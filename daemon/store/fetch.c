@@ -22,6 +22,8 @@ static int check_range(const struct session *session, struct fetch *fetch) {
         fetch->end = session->tokens;
     if (fetch->end_layer == 0)
         fetch->end_layer = session->geometry.layers;
+    if (fetch->first > session->tokens)
+        return STORE_MISS;
     if (fetch->first > fetch->end || fetch->first_layer >= fetch->end_layer ||
         fetch->end_layer > session->geometry.layers || fetch->parts == 0)
         return STORE_INVALID;
