@@ -56,6 +56,7 @@ PROGRAMS := $(if $(DAEMON_MAIN),$(BUILD)/kvquantd) $(if $(CLI_OBJECTS),$(BUILD)/
 
 ## all: build kvquantd, kvq and libkvq under build/
 all: $(PROGRAMS) $(LIBRARIES)
+	@:
 
 ## deps: install what building, testing and running need and this machine lacks
 deps:
@@ -109,11 +110,14 @@ help:
 	@echo 'Variables: CC=clang, V=1, WERROR=1, SANITIZE=address,undefined (or thread), BUILD=folder'
 
 unit-tests: $(UNIT_TESTS)
+	@:
 examples: $(EXAMPLES)
+	@:
 
 # The Python package, built against this checkout's libkvq, in the checkout's own environment.
 PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/python/kvquantd/*.py)
 python: $(if $(PYTHON_SOURCES),$(VENV)/.kvquantd)
+	@:
 $(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a client/c/kvq.h
 	$(call say,PYTHON,client/python)
 	$(Q)rm -rf client/python/build # an extension built before libkvq changed would be taken as new

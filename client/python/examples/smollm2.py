@@ -34,7 +34,9 @@ def convert(folder):
     unfinished.mkdir(parents=True)
     for tensor in reader.tensors:
         weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
-        np.save(unfinished / f"{tensor.name}.npy", weight.astype(np.float32))
+        if tensor.name.startswith("blk."):
+            weight = weight.T  # [in, out]: faster for the few rows of a step
+        np.save(unfinished / f"{tensor.name}.npy", np.ascontiguousarray(weight, np.float32))
 
     def field(name):
         return reader.fields[name].contents()
@@ -130,7 +132,7 @@ class SmolLM2:
         h = self._norm(x, weight("attn_norm"))
 
         def projected(name, heads):  # [batch, heads, n, head_dim]
-            flat = h.reshape(batch * n, -1) @ weight(name).T
+            flat = h.reshape(batch * n, -1) @ weight(name)
             return flat.reshape(batch, n, heads, self.head_dim).swapaxes(1, 2)
 
         first, end = cache.tokens - n, cache.tokens
@@ -143,15 +145,15 @@ class SmolLM2:
             block = slice(start, min(n, start + PREFILL_BLOCK_TOKENS))
             seen = first + block.stop
             out[:, :, block] = attend(q[:, :, block], k[..., :seen], v[:, :, :seen])
-        return out.swapaxes(1, 2).reshape(batch, n, -1) @ weight("attn_output").T
+        return out.swapaxes(1, 2).reshape(batch, n, -1) @ weight("attn_output")
 
     def _feed_forward(self, layer, x):
         weight = self._layer_weights(layer)
         h = self._norm(x, weight("ffn_norm")).reshape(-1, x.shape[-1])
-        gate = h @ weight("ffn_gate").T
+        gate = h @ weight("ffn_gate")
         with np.errstate(over="ignore"):  # exp(-gate) may be infinite: the quotient is then 0
             gate /= 1 + np.exp(-gate)
-        return ((gate * (h @ weight("ffn_up").T)) @ weight("ffn_down").T).reshape(x.shape)
+        return ((gate * (h @ weight("ffn_up"))) @ weight("ffn_down")).reshape(x.shape)
 
     def _layer_weights(self, layer):
         return lambda name: self.weights[f"blk.{layer}.{name}.weight"]
