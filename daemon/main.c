@@ -189,6 +189,15 @@ static void on_signal(uv_signal_t *handle, int signal) {
     drain(daemon, false);
 }
 
+/* Signals come to the main thread, and only while its loop has handlers for them. */
+static void take_signals(int how) {
+    sigset_t signals;
+    sigemptyset(&signals);
+    sigaddset(&signals, SIGTERM);
+    sigaddset(&signals, SIGINT);
+    pthread_sigmask(how, &signals, NULL);
+}
+
 /* A reactor's thread has ended. */
 static void on_ended(uv_async_t *handle) {
     struct kvquantd *daemon = handle->data;
@@ -197,6 +206,7 @@ static void on_ended(uv_async_t *handle) {
             return;
     if (uv_is_closing((uv_handle_t *)&daemon->ended))
         return;
+    take_signals(SIG_BLOCK);
     uv_close((uv_handle_t *)&daemon->ended, NULL);
     uv_close((uv_handle_t *)&daemon->limit, NULL);
     uv_close((uv_handle_t *)&daemon->on_terminate, NULL);
@@ -248,6 +258,7 @@ static int tear_down(struct kvquantd *daemon) {
 
 static int run(struct kvquantd *daemon) {
     signal(SIGPIPE, SIG_IGN);
+    take_signals(SIG_BLOCK); /* the threads that follow inherit it */
     if (set_up_loop(daemon) < 0) {
         log_error("no event loop");
         return EXIT_FAILURE;
@@ -255,6 +266,7 @@ static int run(struct kvquantd *daemon) {
     int status = set_up_store(daemon) == 0 && set_up_server(daemon) == 0 ? 0 : -1;
     if (status == 0) {
         announce(daemon);
+        take_signals(SIG_UNBLOCK);
         uv_run(&daemon->loop, UV_RUN_DEFAULT);
     }
     int left = tear_down(daemon);

@@ -477,6 +477,7 @@ void connection_new(struct reactor *reactor, int socket) {
     if (!connection) {
         log_warning("no memory for one more connection");
         close(socket);
+        atomic_fetch_sub(&reactor->context.daemon->connections, 1);
         return;
     }
     connection->reactor = reactor;
@@ -486,7 +487,6 @@ void connection_new(struct reactor *reactor, int socket) {
     if (connection->next)
         connection->next->previous = connection;
     reactor->connections = connection;
-    atomic_fetch_add(&reactor->context.daemon->connections, 1);
     int status = uv_pipe_open(&connection->pipe, socket);
     if (status < 0) {
         log_warning("a connection could not be taken: %s", uv_strerror(status));

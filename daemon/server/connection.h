@@ -29,7 +29,7 @@ struct connection {
     bool close_when_sent; /* after a fault that ends the connection */
 };
 
-/* Takes over the socket. Without memory it is closed. */
+/* Takes over the socket, counted among the daemon's connections. Without memory it is closed. */
 void connection_new(struct reactor *reactor, int socket);
 
 /* Does what can be done now. */

@@ -82,18 +82,19 @@ static int open_socket(struct listener *listener, const char *path, unsigned mod
     return -1;
 }
 
-static bool is_full(const struct listener *listener) {
-    return atomic_load(&listener->reactors[0].context.daemon->connections) >=
-           listener->connections_max;
+static _Atomic uint64_t *connections_of(const struct listener *listener) {
+    return &listener->reactors[0].context.daemon->connections;
 }
 
-/* To the next reactor that has room. */
+/* To the next reactor that has room. From here on the connection counts. */
 static bool deal_out(struct listener *listener, int socket) {
+    atomic_fetch_add(connections_of(listener), 1);
     for (size_t i = 0; i < listener->reactor_count; i++) {
         size_t next = listener->next_reactor++ % listener->reactor_count;
         if (reactor_give(&listener->reactors[next], socket))
             return true;
     }
+    atomic_fetch_sub(connections_of(listener), 1);
     return false;
 }
 
@@ -125,7 +126,7 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     int socket = accept4(listener->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (socket < 0) {
         accept_failed(listener, errno);
-    } else if (is_full(listener)) {
+    } else if (atomic_load(connections_of(listener)) >= listener->connections_max) {
         log_warning("more than %llu connections; one is refused",
                     (unsigned long long)listener->connections_max);
         close(socket);
