@@ -1,0 +1,116 @@
+"""The keeper: what was accepted at a finer level comes to its session's level by itself, and says so."""
+
+import math
+
+import numpy
+import pytest
+from wire import EXACT, FAST8, PLACE_PAGES, PLACE_TAIL, Geometry
+from wire_support import (append, assert_holds, bits, connection, gaussian, to_dtype, to_float,  # noqa: F401
+                          unpacked, wait_until)
+
+MODEL = Geometry(layers=8, heads=3, head_dim_k=64, head_dim_v=64)
+SETTLING_SECONDS = 10
+
+
+def appended(connection, level, tokens=1000, name=b"chat"):
+    session = connection.open(name, geometry=MODEL, level=level)
+    patterns = tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, tokens))
+    append(session, patterns)
+    return session, patterns
+
+
+def is_settled(session):
+    rows = session.info().levels
+    return {row.level for row in rows if row.place == PLACE_PAGES} == {session.level}
+
+
+def measured_db(given, got):
+    error = numpy.sum((given.astype(numpy.float64) - got) ** 2)
+    return 10 * math.log10(numpy.sum(given.astype(numpy.float64) ** 2) / error)
+
+
+@pytest.mark.parametrize("level", [EXACT, FAST8, 0, 3, 5])
+def test_a_session_comes_to_its_level_by_itself(connection, level):
+    session, _ = appended(connection, level)
+    wait_until(lambda: is_settled(session), SETTLING_SECONDS)
+
+
+def test_a_session_at_level_3_shrinks_to_less_than_a_third(connection):
+    session, _ = appended(connection, 3, tokens=1024)
+    wait_until(lambda: is_settled(session), SETTLING_SECONDS)
+    info = session.info()
+    assert info.stored_bytes < info.logical_bytes / 3
+
+
+def test_a_settled_session_gives_its_memory_to_others(connection):
+    before = connection.stats().used_bytes
+    session, _ = appended(connection, 3, tokens=2048)
+    wait_until(lambda: is_settled(session), SETTLING_SECONDS)
+    logical = session.info().logical_bytes
+    wait_until(lambda: connection.stats().used_bytes - before < logical / 2, SETTLING_SECONDS)
+
+
+def test_the_loss_reported_after_settling_is_the_loss_there_is(connection):
+    session, patterns = appended(connection, 3)
+    wait_until(lambda: is_settled(session), SETTLING_SECONDS)
+    kv, reply = session.fetch()
+    for given, got, loss in zip(patterns, unpacked(kv, MODEL), (reply.k, reply.v)):
+        reported = 10 * math.log10(loss.energy / loss.error)
+        measured = measured_db(to_float(given, MODEL.dtype), to_float(got, MODEL.dtype))
+        assert reported == pytest.approx(measured, abs=0.5 if loss.estimated else 0.1)
+
+
+def test_a_session_brought_to_its_level_loses_hardly_more_than_one_settled_at_once(connection):
+    session, patterns = appended(connection, 3, name=b"later")
+    at_once = connection.open(b"at once", geometry=MODEL, level=3)
+    append(at_once, patterns, settle=True)
+    wait_until(lambda: is_settled(session), SETTLING_SECONDS)
+    for part in (0, 1):
+        given = to_float(patterns[part], MODEL.dtype)
+        later, now = (to_float(unpacked(s.fetch(end=896)[0], MODEL)[part], MODEL.dtype)
+                      for s in (session, at_once))
+        assert measured_db(given[:, :896], later) > measured_db(given[:, :896], now) - 0.5
+
+
+def test_fetches_meanwhile_are_never_worse_than_the_sessions_level(connection):
+    session, patterns = appended(connection, 3, tokens=2048)
+    given = tuple(to_float(part, MODEL.dtype) for part in patterns)
+    for _ in range(10):
+        kv, _ = session.fetch()
+        for values, got in zip(given, unpacked(kv, MODEL)):
+            got = to_float(got, MODEL.dtype)
+            assert numpy.array_equal(values, got) or measured_db(values, got) > 12
+
+
+def test_an_exact_session_stays_exact(connection):
+    session = connection.open(b"chat", geometry=MODEL, level=EXACT)
+    arrays = bits(MODEL, 1000)
+    append(session, arrays)
+    wait_until(lambda: is_settled(session), SETTLING_SECONDS)
+    assert_holds(session, arrays)
+
+
+def test_appends_go_on_while_the_keeper_works(connection):
+    session = connection.open(b"chat", geometry=MODEL, level=3)
+    patterns = tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, 2000))
+    for first in range(0, 2000, 100):
+        append(session, tuple(part[:, first:first + 100] for part in patterns))
+    wait_until(lambda: is_settled(session), SETTLING_SECONDS)
+    kv, reply = session.fetch()
+    assert reply.tokens == 2000
+    for given, got in zip(patterns, unpacked(kv, MODEL)):
+        assert measured_db(to_float(given, MODEL.dtype), to_float(got, MODEL.dtype)) > 12
+
+
+def test_the_newest_tokens_are_told_as_tail(connection):
+    session, _ = appended(connection, 3, tokens=1000)
+    rows = session.info().levels
+    assert sum(row.tokens for row in rows if row.place == PLACE_TAIL) == session.info().tail_tokens
+
+
+def test_a_deleted_session_is_none_of_the_keepers_business(connection):
+    before = connection.stats().used_bytes
+    for number in range(20):
+        session, _ = appended(connection, 3, tokens=512, name=b"%d" % number)
+        connection.delete(b"%d" % number)
+    wait_until(lambda: connection.stats().used_bytes - before < 1 << 20)
