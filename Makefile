@@ -49,6 +49,9 @@ EXAMPLES := $(patsubst client/c/examples/%.c,$(BUILD)/examples/%,$(wildcard clie
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
 UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)))
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter tests/unit/test_%,$(UNIT_SOURCES)))
+BENCH_SOURCES := $(wildcard tests/bench/*.c)
+BENCH_SUPPORT := $(call objects,$(filter-out tests/bench/bench_%,$(BENCH_SOURCES)))
+BENCHES := $(patsubst %.c,$(BUILD)/%,$(filter tests/bench/bench_%,$(BENCH_SOURCES)))
 
 LIBRARY_OBJECTS := $(if $(CLIENT_OBJECTS),$(CLIENT_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS))
 LIBRARIES := $(if $(CLIENT_OBJECTS),$(BUILD)/libkvq.a $(BUILD)/libkvq.so)
@@ -80,6 +83,10 @@ run:
 	$(Q)$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
 	$(Q)$(SUBMAKE) all
 	$(Q)tools/run.sh $(BUILD) $(RUN)
+
+## bench: build the measuring programs of tests/bench under build/tests/bench
+bench: $(BENCHES) $(PROGRAMS)
+	@:
 
 ## stop: end what `make run` left running
 stop:
@@ -150,6 +157,10 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_SUPPORT) $(DAEMON_OBJECTS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(DAEMON_LIBS) -lcheck_pic -lsubunit -lrt -lm
 
+$(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkvq.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(CLIENT_LIBS) -lm
+
 $(BUILD)/examples/%: $(BUILD)/client/c/examples/%.o $(BUILD)/libkvq.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
@@ -186,8 +197,8 @@ $(PROBED): tools/probe.sh Makefile
 
 -include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
-    $(UNIT_TESTS:=.d)
+    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d)
 
-.PHONY: all deps test lint run stop install clean help unit-tests examples python tidy
+.PHONY: all deps test lint run bench stop install clean help unit-tests examples python tidy
 .SECONDARY:
 .DELETE_ON_ERROR:
