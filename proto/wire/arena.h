@@ -1,7 +1,8 @@
-/* A bounded allocator for protobuf-c: memory of the caller's, handed out upwards, given back at once.
+/* A bounded allocator for protobuf-c: memory of the caller's, handed out upwards, given back at
+ * once.
  *
- * protobuf-c allocates many times the bytes of a hostile message. Here it gets NULL at the end of the
- * arena, and unpacking fails as it does for bytes that are not a message.
+ * protobuf-c allocates many times the bytes of a hostile message. Here it gets NULL at the end of
+ * the arena, and unpacking fails as it does for bytes that are not a message.
  */
 #ifndef PROTO_WIRE_ARENA_H
 #define PROTO_WIRE_ARENA_H

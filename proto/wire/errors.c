@@ -24,7 +24,6 @@ static const struct wire_error_info errors[WIRE_ERROR_COUNT] = {
     [WIRE_INTERNAL] = {"internal", false, "the daemon failed"},
 };
 
-const struct wire_error_info *wire_error_info(uint32_t code)
-{
+const struct wire_error_info *wire_error_info(uint32_t code) {
     return &errors[code < WIRE_ERROR_COUNT ? code : WIRE_INTERNAL];
 }

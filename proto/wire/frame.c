@@ -2,22 +2,19 @@
 
 #include "proto/wire/errors.h"
 
-static void put(uint8_t *bytes, uint64_t value, int count)
-{
+static void put(uint8_t *bytes, uint64_t value, int count) {
     for (int i = 0; i < count; i++)
         bytes[i] = (uint8_t)(value >> (8 * i));
 }
 
-static uint64_t get(const uint8_t *bytes, int count)
-{
+static uint64_t get(const uint8_t *bytes, int count) {
     uint64_t value = 0;
     for (int i = 0; i < count; i++)
         value |= (uint64_t)bytes[i] << (8 * i);
     return value;
 }
 
-void wire_header_write(uint8_t bytes[WIRE_HEADER_BYTES], const struct wire_header *header)
-{
+void wire_header_write(uint8_t bytes[WIRE_HEADER_BYTES], const struct wire_header *header) {
     put(bytes, WIRE_MAGIC, 4);
     put(bytes + 4, WIRE_VERSION_MAX, 1);
     put(bytes + 5, header->type, 1);
@@ -27,9 +24,9 @@ void wire_header_write(uint8_t bytes[WIRE_HEADER_BYTES], const struct wire_heade
     put(bytes + 16, header->payload_bytes, 8);
 }
 
-int wire_header_read(const uint8_t bytes[WIRE_HEADER_BYTES], struct wire_header *header)
-{
-    uint64_t version = get(bytes + 4, 1), control = get(bytes + 12, 4), payload = get(bytes + 16, 8);
+int wire_header_read(const uint8_t bytes[WIRE_HEADER_BYTES], struct wire_header *header) {
+    uint64_t version = get(bytes + 4, 1), control = get(bytes + 12, 4),
+             payload = get(bytes + 16, 8);
     if (get(bytes, 4) != WIRE_MAGIC || get(bytes + 6, 2) != 0)
         return WIRE_PROTOCOL;
     if (version < WIRE_VERSION_MIN || version > WIRE_VERSION_MAX)
@@ -45,8 +42,7 @@ int wire_header_read(const uint8_t bytes[WIRE_HEADER_BYTES], struct wire_header 
     return payload == 0 ? WIRE_OK : WIRE_PROTOCOL;
 }
 
-void wire_data_write(uint8_t bytes[WIRE_DATA_BYTES], const struct wire_data *data)
-{
+void wire_data_write(uint8_t bytes[WIRE_DATA_BYTES], const struct wire_data *data) {
     put(bytes, data->first, 8);
     put(bytes + 8, data->tokens, 4);
     put(bytes + 12, data->layer, 4);
@@ -54,8 +50,7 @@ void wire_data_write(uint8_t bytes[WIRE_DATA_BYTES], const struct wire_data *dat
     put(bytes + 17, 0, 7);
 }
 
-int wire_data_read(const uint8_t bytes[WIRE_DATA_BYTES], struct wire_data *data)
-{
+int wire_data_read(const uint8_t bytes[WIRE_DATA_BYTES], struct wire_data *data) {
     if (get(bytes + 17, 7) != 0 || bytes[16] > 1)
         return WIRE_PROTOCOL;
     data->first = get(bytes, 8);
