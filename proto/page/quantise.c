@@ -8,7 +8,8 @@
 enum {
     SCALE_MAX = 32, /* quarter octaves that a token's step lies from the page's, either way */
     TILE_TOKENS = 8,
-    MEAN_BITS = 4, /* binary digits of a step in a channel's mean */
+    MEAN_BITS = 4,  /* binary digits of a step in a channel's mean, at mean_shift 0 */
+    FINE_LEVEL = 2, /* below it a step says more than a mean need */
 };
 
 static const float QUARTER[4] = {1.0f, 0x1.306fep+0f, 0x1.6a09e6p+0f, 0x1.ae89fap+0f};
@@ -139,6 +140,7 @@ static bool quantise_means(struct page_header *header, struct quantised *page) {
         float magnitude = page->mean[c] < 0 ? -page->mean[c] : page->mean[c];
         largest = magnitude > largest ? magnitude : largest;
     }
+    header->mean_shift = header->level < FINE_LEVEL ? (uint8_t)(FINE_LEVEL - header->level) : 0;
     while (largest / mean_unit(header) > 32766 && header->mean_shift < MEAN_SHIFT_MAX)
         header->mean_shift++;
     if (largest / mean_unit(header) > 32766)
