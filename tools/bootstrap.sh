@@ -10,7 +10,7 @@ PYTHON=${PYTHON:-/usr/bin/python3}
 build_packages='gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev libuv1-dev
     libinih-dev libxxhash-dev libsystemd-dev'
 test_packages='check libsubunit-dev python3 python3-dev python3-venv'
-lint_packages='clang clang-format clang-tidy python3'
+lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
 
 # Of the packages given, those that are not installed.
