@@ -173,6 +173,7 @@ static void take_drops(struct exponents *page, size_t c) {
 }
 
 static uint8_t offsets_to_mean(const uint8_t *values, size_t count, int16_t *offsets) {
+    assert(count > 0);
     size_t sum = 0;
     for (size_t i = 0; i < count; i++)
         sum += values[i];

@@ -90,8 +90,8 @@ static void encode_token(const float *row, enum page_dtype dtype, const struct c
     struct page_lanes lanes = {0};
     for (size_t c = 0; c < channels->count; c += PAGE_BLOCK) {
         size_t count = channels->count - c < PAGE_BLOCK ? channels->count - c : PAGE_BLOCK;
-        page_kernels()->fast8_encode[dtype](row + c, channels->inverse + c, channels->base + c,
-                                            channels->scale + c, count, q + c, &lanes);
+        struct page_grid grid = {channels->base + c, channels->scale + c, channels->inverse + c};
+        page_kernels()->fast8_encode[dtype](row + c, &grid, count, q + c, &lanes);
     }
     loss->error += (double)page_fold(lanes.error);
     loss->energy += (double)page_fold(lanes.energy);

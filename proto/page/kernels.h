@@ -19,6 +19,16 @@ enum {
     PAGE_BLOCK = 512, /* channels a call takes at most where it adds to lanes */
 };
 
+/* A token's step. */
+struct page_step {
+    float step, inverse;
+};
+
+/* fast8's numbers of each channel. */
+struct page_grid {
+    const float *base, *scale, *inverse;
+};
+
 /* Partial sums of one token. */
 struct page_lanes {
     float error[PAGE_LANES], energy[PAGE_LANES];
@@ -36,9 +46,8 @@ struct page_kernels {
 
     /* q = round((row - mean) * inverse); adds error (of q * step + mean, in the dtype) and energy
      * to the lanes. Returns 0 if every q fits. */
-    uint32_t (*quantise[PAGE_DTYPES])(const float *row, const float *mean, float inverse,
-                                      float step, size_t count, int16_t *q,
-                                      struct page_lanes *lanes);
+    uint32_t (*quantise[PAGE_DTYPES])(const float *row, const float *mean, struct page_step step,
+                                      size_t count, int16_t *q, struct page_lanes *lanes);
 
     /* (q + phase) * step + mean, rounded to the dtype. */
     void (*dequantise[PAGE_DTYPES])(const int16_t *q, const float *mean, float step, float phase,
@@ -52,9 +61,8 @@ struct page_kernels {
     void (*range16)(const void *values, size_t count, int16_t *low, int16_t *high);
     void (*range32)(const float *row, size_t count, float *low, float *high);
 
-    void (*fast8_encode[PAGE_DTYPES])(const float *row, const float *inverse, const float *base,
-                                      const float *scale, size_t count, uint8_t *q,
-                                      struct page_lanes *lanes);
+    void (*fast8_encode[PAGE_DTYPES])(const float *row, const struct page_grid *grid, size_t count,
+                                      uint8_t *q, struct page_lanes *lanes);
     void (*fast8_decode[PAGE_DTYPES])(const uint8_t *q, const float *base, const float *scale,
                                       size_t count, void *values);
 

@@ -82,35 +82,35 @@ static void deviation(const float *row, const float *mean, size_t count, float *
 }
 
 SPECIALISED uint32_t quantise(enum page_dtype dtype, const float *restrict row,
-                              const float *restrict mean, float inverse, float step, size_t count,
+                              const float *restrict mean, struct page_step step, size_t count,
                               int16_t *restrict q, struct page_lanes *lanes) {
     float difference[PAGE_BLOCK];
     uint32_t outside = 0;
     for (size_t i = 0; i < count; i++) {
-        float magic = (row[i] - mean[i]) * inverse + ROUND_SIGNED;
+        float magic = (row[i] - mean[i]) * step.inverse + ROUND_SIGNED;
         uint32_t integer = float_bits(magic) - float_bits(ROUND_SIGNED);
         outside |= (integer + 0x8000) >> 16;
         q[i] = (int16_t)integer;
-        difference[i] = row[i] - rounded(dtype, (magic - ROUND_SIGNED) * step + mean[i]);
+        difference[i] = row[i] - rounded(dtype, (magic - ROUND_SIGNED) * step.step + mean[i]);
     }
     square(difference, count, lanes->error);
     square(row, count, lanes->energy);
     return outside;
 }
 
-static uint32_t quantise_f16(const float *row, const float *mean, float inverse, float step,
+static uint32_t quantise_f16(const float *row, const float *mean, struct page_step step,
                              size_t count, int16_t *q, struct page_lanes *lanes) {
-    return quantise(PAGE_F16, row, mean, inverse, step, count, q, lanes);
+    return quantise(PAGE_F16, row, mean, step, count, q, lanes);
 }
 
-static uint32_t quantise_bf16(const float *row, const float *mean, float inverse, float step,
+static uint32_t quantise_bf16(const float *row, const float *mean, struct page_step step,
                               size_t count, int16_t *q, struct page_lanes *lanes) {
-    return quantise(PAGE_BF16, row, mean, inverse, step, count, q, lanes);
+    return quantise(PAGE_BF16, row, mean, step, count, q, lanes);
 }
 
-static uint32_t quantise_f32(const float *row, const float *mean, float inverse, float step,
+static uint32_t quantise_f32(const float *row, const float *mean, struct page_step step,
                              size_t count, int16_t *q, struct page_lanes *lanes) {
-    return quantise(PAGE_F32, row, mean, inverse, step, count, q, lanes);
+    return quantise(PAGE_F32, row, mean, step, count, q, lanes);
 }
 
 SPECIALISED void dequantise(enum page_dtype dtype, const int16_t *restrict q,
@@ -188,9 +188,10 @@ static void range32(const float *restrict row, size_t count, float *restrict low
 }
 
 SPECIALISED void fast8_encode(enum page_dtype dtype, const float *restrict row,
-                              const float *restrict inverse, const float *restrict base,
-                              const float *restrict scale, size_t count, uint8_t *restrict q,
+                              const struct page_grid *grid, size_t count, uint8_t *restrict q,
                               struct page_lanes *lanes) {
+    const float *restrict base = grid->base, *restrict scale = grid->scale;
+    const float *restrict inverse = grid->inverse;
     float difference[PAGE_BLOCK];
     for (size_t i = 0; i < count; i++) {
         float whole = (row[i] * inverse[i] + ROUND_SIGNED) - ROUND_SIGNED, last = base[i] + 255;
@@ -203,22 +204,19 @@ SPECIALISED void fast8_encode(enum page_dtype dtype, const float *restrict row,
     square(row, count, lanes->energy);
 }
 
-static void fast8_encode_f16(const float *row, const float *inverse, const float *base,
-                             const float *scale, size_t count, uint8_t *q,
-                             struct page_lanes *lanes) {
-    fast8_encode(PAGE_F16, row, inverse, base, scale, count, q, lanes);
+static void fast8_encode_f16(const float *row, const struct page_grid *grid, size_t count,
+                             uint8_t *q, struct page_lanes *lanes) {
+    fast8_encode(PAGE_F16, row, grid, count, q, lanes);
 }
 
-static void fast8_encode_bf16(const float *row, const float *inverse, const float *base,
-                              const float *scale, size_t count, uint8_t *q,
-                              struct page_lanes *lanes) {
-    fast8_encode(PAGE_BF16, row, inverse, base, scale, count, q, lanes);
+static void fast8_encode_bf16(const float *row, const struct page_grid *grid, size_t count,
+                              uint8_t *q, struct page_lanes *lanes) {
+    fast8_encode(PAGE_BF16, row, grid, count, q, lanes);
 }
 
-static void fast8_encode_f32(const float *row, const float *inverse, const float *base,
-                             const float *scale, size_t count, uint8_t *q,
-                             struct page_lanes *lanes) {
-    fast8_encode(PAGE_F32, row, inverse, base, scale, count, q, lanes);
+static void fast8_encode_f32(const float *row, const struct page_grid *grid, size_t count,
+                             uint8_t *q, struct page_lanes *lanes) {
+    fast8_encode(PAGE_F32, row, grid, count, q, lanes);
 }
 
 SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *restrict q,

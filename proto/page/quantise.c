@@ -165,10 +165,11 @@ static bool quantise_tile(const float *rows, enum page_dtype dtype, size_t first
     for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
         size_t count = page->channels - c < PAGE_BLOCK ? page->channels - c : PAGE_BLOCK;
         for (size_t t = 0; t < tokens; t++) {
-            float step = page->step[first + t];
+            struct page_step step = {.step = page->step[first + t],
+                                     .inverse = 1 / page->step[first + t]};
             outside |=
                 kernels->quantise[dtype](rows + (first + t) * page->channels + c, page->mean + c,
-                                         1 / step, step, count, tile + t * PAGE_BLOCK, &lanes[t]);
+                                         step, count, tile + t * PAGE_BLOCK, &lanes[t]);
         }
         kernels->transpose(tile, PAGE_BLOCK, tokens, count, page->q + c * page->tokens + first,
                            page->tokens);
@@ -194,6 +195,7 @@ static void choose_classes(struct page_header *header, struct quantised *page) {
         page->channel_class[c] = (uint8_t)channel_class(page->q + c * page->tokens, page->tokens);
         sum += page->channel_class[c];
     }
+    assert(page->channels > 0);
     header->centre[0] = (uint8_t)((sum + page->channels / 2) / page->channels);
     for (size_t c = 0; c < page->channels; c++)
         page->class_offset[c] = (int16_t)(page->channel_class[c] - header->centre[0]);

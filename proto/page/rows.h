@@ -5,9 +5,12 @@
 
 #include "proto/page/page.h"
 
+#include <assert.h>
+
 /* How many channels from `channel` on stand side by side, at most `limit`. */
 static inline size_t row_run(uint32_t head_dim, const struct page_strides *strides, size_t channel,
                              size_t limit) {
+    assert(head_dim > 0);
     if (strides->head == head_dim)
         return limit;
     size_t left = head_dim - channel % head_dim;
@@ -17,6 +20,7 @@ static inline size_t row_run(uint32_t head_dim, const struct page_strides *strid
 /* Where a value stands, in values. */
 static inline size_t row_index(uint32_t head_dim, const struct page_strides *strides, size_t token,
                                size_t channel) {
+    assert(head_dim > 0);
     return token * strides->token + channel / head_dim * strides->head + channel % head_dim;
 }
 

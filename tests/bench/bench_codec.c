@@ -5,7 +5,8 @@
  *   bench_codec [MIB [HEADS HEAD_DIM]]
  *
  * Pages of 128 tokens of Gaussian values with channel means and deviations that differ as in real
- * caches; every pass walks MIB (default 48) of them, more than a cache holds. Best of five, in time on the processor.
+ * caches; every pass walks MIB (default 48) of them, more than a cache holds. Best of five, in time
+ * on the processor.
  */
 #include "proto/page/page.h"
 
