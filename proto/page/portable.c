@@ -2,6 +2,7 @@
 #include "proto/page/portable.h"
 #include "proto/page/convert.h"
 #include "proto/page/kernels.h"
+#include "proto/page/workspace.h"
 
 #define SPECIALISED static inline __attribute__((always_inline))
 
@@ -75,7 +76,7 @@ static void square(const float *row, size_t count, float *lanes) {
 }
 
 static void deviation(const float *row, const float *mean, size_t count, float *lanes) {
-    float difference[PAGE_BLOCK];
+    PAGE_SCRATCH float difference[PAGE_BLOCK];
     for (size_t i = 0; i < count; i++)
         difference[i] = row[i] - mean[i];
     square(difference, count, lanes);
@@ -84,7 +85,7 @@ static void deviation(const float *row, const float *mean, size_t count, float *
 SPECIALISED uint32_t quantise(enum page_dtype dtype, const float *restrict row,
                               const float *restrict mean, struct page_step step, size_t count,
                               int16_t *restrict q, struct page_lanes *lanes) {
-    float difference[PAGE_BLOCK];
+    PAGE_SCRATCH float difference[PAGE_BLOCK];
     uint32_t outside = 0;
     for (size_t i = 0; i < count; i++) {
         float magic = (row[i] - mean[i]) * step.inverse + ROUND_SIGNED;
@@ -192,7 +193,7 @@ SPECIALISED void fast8_encode(enum page_dtype dtype, const float *restrict row,
                               struct page_lanes *lanes) {
     const float *restrict base = grid->base, *restrict scale = grid->scale;
     const float *restrict inverse = grid->inverse;
-    float difference[PAGE_BLOCK];
+    PAGE_SCRATCH float difference[PAGE_BLOCK];
     for (size_t i = 0; i < count; i++) {
         float whole = (row[i] * inverse[i] + ROUND_SIGNED) - ROUND_SIGNED, last = base[i] + 255;
         whole = whole > base[i] ? whole : base[i];

@@ -1,6 +1,7 @@
 /* The rANS kernels in plain C: one symbol after another, without a branch on the data but for
  * escapes. */
 #include "proto/page/portable.h"
+#include "proto/page/workspace.h"
 
 #include <string.h>
 
@@ -14,8 +15,8 @@ SPECIALISED size_t decode_symbols(uint16_t *restrict state,
                                   const struct rans_decode_model *restrict model,
                                   const uint8_t *restrict refill, uint8_t *restrict symbols,
                                   size_t count) {
-    uint16_t step[RANS_LANES];
-    int8_t low[RANS_LANES];
+    PAGE_SCRATCH uint16_t step[RANS_LANES];
+    PAGE_SCRATCH int8_t low[RANS_LANES];
     for (size_t lane = 0; lane < count; lane++) {
         step[lane] = model->step[state[lane] & 255];
         symbols[lane] = model->symbol[state[lane] & 255];
@@ -76,8 +77,9 @@ SPECIALISED bool decode_group(struct rans_decoder *decoder, const struct rans_de
                               int16_t *restrict values, size_t count) {
     size_t left = (size_t)(decoder->refill_end - decoder->refill);
     const uint8_t *refill = decoder->refill;
-    uint8_t symbols[RANS_LANES], last[2 * RANS_LANES] = {0};
+    PAGE_SCRATCH uint8_t symbols[RANS_LANES], last[RANS_LANES];
     if (__builtin_expect(left < RANS_LANES, 0)) { /* never read past the end */
+        memset(last, 0, sizeof last);
         memcpy(last, refill, left);
         refill = last;
     }
@@ -85,7 +87,7 @@ SPECIALISED bool decode_group(struct rans_decoder *decoder, const struct rans_de
     if (used > left)
         return false;
     decoder->refill += used;
-    int16_t high[RANS_LANES];
+    int16_t high[RANS_LANES] = {0};
     int escapes = 0;
     for (size_t i = 0; i < count; i++) {
         high[i] = (int16_t)(symbols[i] - RANS_SYMBOL_ZERO);
@@ -117,8 +119,8 @@ SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state,
                                     const struct rans_encode_model *restrict model,
                                     const uint8_t *restrict symbols, size_t count,
                                     uint8_t *restrict refill) {
-    uint16_t start[RANS_LANES], reciprocal[RANS_LANES], rank[RANS_LANES];
-    uint8_t byte[RANS_LANES], full[RANS_LANES];
+    PAGE_SCRATCH uint16_t start[RANS_LANES], reciprocal[RANS_LANES], rank[RANS_LANES];
+    PAGE_SCRATCH uint8_t byte[RANS_LANES], full[RANS_LANES];
     for (size_t lane = 0; lane < count; lane++) {
         start[lane] = model->start[symbols[lane]];
         reciprocal[lane] = model->reciprocal[symbols[lane]];
@@ -184,7 +186,7 @@ static void write_planes(const int16_t *values, size_t count, uint8_t *planes, s
 
 SPECIALISED void encode_group(struct rans_encoder *encoder, const struct rans_encode_model *model,
                               unsigned low_bits, const int16_t *restrict values, size_t count) {
-    uint8_t symbols[RANS_LANES];
+    PAGE_SCRATCH uint8_t symbols[RANS_LANES];
     int16_t low = model->low, high = model->high, outside = 0;
     for (size_t i = 0; i < count; i++) {
         int16_t value = (int16_t)(values[i] >> low_bits);

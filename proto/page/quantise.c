@@ -159,7 +159,7 @@ static bool quantise_tile(const float *rows, enum page_dtype dtype, size_t first
                           struct quantised *page, struct loss_sums *loss) {
     const struct page_kernels *kernels = page_kernels();
     size_t tokens = page->tokens - first < TILE_TOKENS ? page->tokens - first : TILE_TOKENS;
-    int16_t tile[TILE_TOKENS * PAGE_BLOCK];
+    PAGE_SCRATCH int16_t tile[TILE_TOKENS * PAGE_BLOCK];
     struct page_lanes lanes[TILE_TOKENS] = {0};
     uint32_t outside = 0;
     for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
@@ -342,7 +342,7 @@ static void store_token(const struct page_header *header, const struct quantised
 
 static void store_tokens(const struct page_header *header, const struct quantised *page,
                          size_t first, size_t last, const struct page_target *target) {
-    int16_t tile[TILE_TOKENS * PAGE_BLOCK];
+    PAGE_SCRATCH int16_t tile[TILE_TOKENS * PAGE_BLOCK];
     for (size_t t0 = first; t0 < last; t0 += TILE_TOKENS) {
         size_t tokens = last - t0 < TILE_TOKENS ? last - t0 : TILE_TOKENS;
         for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
