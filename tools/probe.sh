@@ -38,7 +38,7 @@ printf 'WARNINGS :=%s\n' "$(accepted -Wall -Wextra -Wformat=2 -Wconversion -Wimp
 hardening=$(accepted -fstack-clash-protection -fstack-protector-strong -fcf-protection=full \
     -ftrivial-auto-var-init=zero -fno-semantic-interposition)
 if [ -n "$sanitize" ]; then # the sanitizers do not see through the checked variants of libc
-    hardening="$hardening -fsanitize=$sanitize -fno-omit-frame-pointer"
+    hardening="$hardening -fsanitize=$sanitize -fno-sanitize-recover=all -fno-omit-frame-pointer"
 else
     hardening="$hardening -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"
 fi
