@@ -81,7 +81,8 @@ struct page_source {
 
 /* Writes a page of at most page_bound_bytes() to out and its length to *written. A page with a NaN
  * or an infinity, or one that a lossy level would not make smaller, is stored exact; info.level
- * says so. info may be NULL. Returns PAGE_OK or PAGE_ARGUMENT. */
+ * says so. out_bytes is at least page_bound_bytes(). info may be NULL. Returns PAGE_OK or
+ * PAGE_ARGUMENT. */
 int page_encode(const struct page_source *source, void *workspace, void *out, size_t out_bytes,
                 size_t *written, struct page_info *info) __attribute__((warn_unused_result));
 
