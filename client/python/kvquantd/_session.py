@@ -73,6 +73,8 @@ class Session:
         options = ffi.new("struct kvq_append_options *")
         options.size = ffi.sizeof("struct kvq_append_options")
         kept = [k_values, k_values.fill(options.k)]
+        if geometry.head_dim_v and v is None:
+            raise ValueError("v is missing")
         if geometry.head_dim_v:
             v_values = values_of(v, geometry, geometry.layers, geometry.head_dim_v, "v")
             if v_values.tokens != k_values.tokens:
