@@ -1,5 +1,4 @@
-/* The rANS kernels in plain C: one symbol after another, without a branch on the data but for
- * escapes. */
+/* The rANS kernels in plain C, without a branch on the data but for escapes. */
 #include "proto/page/portable.h"
 #include "proto/page/workspace.h"
 
@@ -23,7 +22,7 @@ SPECIALISED size_t decode_symbols(uint16_t *restrict state,
     }
     for (size_t lane = 0; lane < count; lane++) {
         uint16_t x = (uint16_t)((step[lane] >> 8) * (state[lane] >> 8) + (step[lane] & 255));
-        int16_t needs = (int16_t) - (x < RANS_STATE_MIN);
+        int16_t needs = x < RANS_STATE_MIN ? -1 : 0;
         low[lane] = (int8_t)needs;
         state[lane] = (uint16_t)((x << 8 & needs) | (x & ~needs));
     }
@@ -127,13 +126,13 @@ SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state,
     }
     for (size_t lane = 0; lane < count; lane++) {
         uint16_t x = state[lane], frequency = start[lane] >> 8;
-        uint16_t emit = (uint16_t) - (x >> 8 >= frequency);
+        uint16_t emit = x >> 8 >= frequency ? 0xffff : 0;
         byte[lane] = (uint8_t)x;
         full[lane] = (uint8_t)(emit & 1);
         x = (uint16_t)((x >> 8 & emit) | (x & ~emit));
         uint16_t quotient = (uint16_t)((uint32_t)x * reciprocal[lane] >> 16);
         uint16_t rest = (uint16_t)(x - quotient * frequency);
-        uint16_t over = (uint16_t) - (rest >= frequency); /* the reciprocal is rounded down */
+        uint16_t over = rest >= frequency ? 0xffff : 0; /* the reciprocal is rounded down */
         rest = (uint16_t)(rest - (frequency & over));
         rank[lane] = (uint16_t)(rest + start[lane]) & 255;
         quotient = (uint16_t)(quotient - over);
@@ -190,7 +189,7 @@ SPECIALISED void encode_group(struct rans_encoder *encoder, const struct rans_en
     int16_t low = model->low, high = model->high, outside = 0;
     for (size_t i = 0; i < count; i++) {
         int16_t value = (int16_t)(values[i] >> low_bits);
-        int16_t escapes = (int16_t) - ((value < low) | (value > high));
+        int16_t escapes = (value < low) | (value > high) ? -1 : 0;
         symbols[i] = (uint8_t)((value + RANS_SYMBOL_ZERO) & ~escapes);
         outside |= escapes;
     }
