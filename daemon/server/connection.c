@@ -15,11 +15,9 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/server/requests.h"
 
-enum {
-    REQUESTS_KEPT = 2 * WIRE_REQUESTS_MAX, /* refused ones, too, until their ERROR is sent */
-    READ_AHEAD_BYTES = 4096,
-};
+enum { READ_AHEAD_BYTES = 4096 };
 
 enum taken { TAKEN, TAKE_LATER };
 
@@ -40,118 +38,13 @@ static void set_writing(struct connection *connection, bool writing) {
         reactor_start_tick(connection->reactor);
 }
 
-/* --- requests --- */
-
-static struct rpc_request *find_request(const struct connection *connection, uint32_t id) {
-    struct rpc_request *request = connection->requests;
-    while (request && request->id != id)
-        request = request->next;
-    return request;
-}
-
-static void append_request(struct connection *connection, struct rpc_request *request) {
-    struct rpc_request **link = &connection->requests;
-    while (*link)
-        link = &(*link)->next;
-    request->next = NULL;
-    *link = request;
-}
-
-static void unlink_request(struct connection *connection, struct rpc_request *request) {
-    struct rpc_request **link = &connection->requests;
-    while (*link != request)
-        link = &(*link)->next;
-    *link = request->next;
-}
-
-static void end_operation(struct rpc_request *request) {
-    if (request->operation && request->operation->end)
-        request->operation->end(request);
-    request->operation = NULL;
-}
-
-static void remove_request(struct connection *connection, struct rpc_request *request) {
-    unlink_request(connection, request);
-    connection->request_count--;
-    end_operation(request);
-    reactor_return_request(connection->reactor, request);
-}
-
-/* The request's fault is set; its ERROR frame is still to be sent. */
-static void request_failed(struct connection *connection, struct rpc_request *request,
-                           uint8_t type) {
-    struct rpc_daemon *daemon = connection->reactor->context.daemon;
-    if (type < RPC_TYPES)
-        atomic_fetch_add(&daemon->errors[type], 1);
-    request->failed = true;
-    log_debug("request %u: %s", request->id, request->fault.message);
-}
-
-static void fail_request(struct connection *connection, struct rpc_request *request) {
-    end_operation(request);
-    request_failed(connection, request, request->type);
-}
-
 /* A fault that ends the connection: one ERROR frame, then close. */
 static void fail_connection(struct connection *connection, uint32_t id, uint32_t code) {
-    while (connection->requests)
-        remove_request(connection, connection->requests);
+    requests_clear(connection);
     connection->in_bytes = 0;
     connection->close_when_sent = true;
-    struct rpc_request *request = reactor_take_request(connection->reactor);
-    if (!request) {
+    if (!requests_add_fault(connection, id, code))
         connection_close(connection);
-        return;
-    }
-    request->id = id;
-    rpc_fail(request, code, NULL);
-    request->failed = true;
-    append_request(connection, request);
-    connection->request_count++;
-}
-
-static unsigned in_flight(const struct connection *connection) {
-    unsigned count = 0;
-    for (const struct rpc_request *request = connection->requests; request; request = request->next)
-        count += !request->failed && !request->discarding;
-    return count;
-}
-
-static uint32_t begin(struct connection *connection, struct rpc_request *request,
-                      const struct wire_header *header, const uint8_t *control) {
-    struct rpc_daemon *daemon = connection->reactor->context.daemon;
-    const struct rpc_operation *operation = rpc_find(header->type);
-    if (!operation)
-        return rpc_fail(request, WIRE_UNKNOWN_OPERATION, NULL);
-    atomic_fetch_add(&daemon->requests[header->type], 1);
-    request->receiving = operation->data != NULL;
-    if (in_flight(connection) > WIRE_REQUESTS_MAX)
-        return rpc_fail(request, WIRE_TOO_MANY_REQUESTS, NULL);
-    if (connection->reactor->draining)
-        return rpc_fail(request, WIRE_SHUTTING_DOWN, NULL);
-    uint32_t code = operation->begin(request, control, header->control_bytes);
-    if (code == WIRE_OK)
-        request->operation = operation;
-    return code;
-}
-
-static enum taken take_request(struct connection *connection, const struct wire_header *header,
-                               const uint8_t *control) {
-    struct rpc_request *request = NULL;
-    if (connection->request_count < REQUESTS_KEPT)
-        request = reactor_take_request(connection->reactor);
-    if (!request)
-        return TAKE_LATER;
-    request->id = header->request_id;
-    request->type = header->type;
-    append_request(connection, request);
-    connection->request_count++;
-    if (begin(connection, request, header, control) != WIRE_OK) {
-        request_failed(connection, request, header->type);
-        if (header->type == WIRE_HELLO)
-            connection->close_when_sent = true;
-    }
-    return TAKEN;
 }
 
 /* --- frames --- */
@@ -170,34 +63,34 @@ static enum taken take_data(struct connection *connection, struct rpc_request *r
     if (status == RPC_WAIT)
         return TAKE_LATER;
     if (status == RPC_FAILED)
-        fail_request(connection, request);
+        requests_fail(connection, request);
     return TAKEN;
 }
 
 static void take_commit(struct connection *connection, struct rpc_request *request) {
     request->receiving = false;
     if (request->discarding)
-        remove_request(connection, request);
+        requests_remove(connection, request);
     else if (!request->failed && request->operation->commit(request) == RPC_FAILED)
-        fail_request(connection, request);
+        requests_fail(connection, request);
 }
 
 static void take_cancel(struct connection *connection, struct rpc_request *request) {
     if (request->discarding) {
-        remove_request(connection, request);
+        requests_remove(connection, request);
         return;
     }
     request->receiving = false;
     if (!request->failed) {
         rpc_fail(request, WIRE_CANCELLED, NULL);
-        fail_request(connection, request);
+        requests_fail(connection, request);
     }
 }
 
 /* A frame of a request that is under way: what comes behind an APPEND, or CANCEL. */
 static enum taken take_follow_up(struct connection *connection, const struct wire_header *header,
                                  const uint8_t *control) {
-    struct rpc_request *request = find_request(connection, header->request_id);
+    struct rpc_request *request = requests_find(connection, header->request_id);
     if (header->type == WIRE_CANCEL) {
         if (request)
             take_cancel(connection, request);
@@ -225,11 +118,14 @@ static enum taken take_frame(struct connection *connection, const struct wire_he
     if (type == WIRE_DATA || type == WIRE_COMMIT || type == WIRE_CANCEL)
         return take_follow_up(connection, header, control);
     if (type > WIRE_DATA || header->request_id == 0 ||
-        find_request(connection, header->request_id)) {
+        requests_find(connection, header->request_id)) {
         fail_connection(connection, 0, WIRE_PROTOCOL);
         return TAKEN;
     }
-    return take_request(connection, header, control);
+    bool taken = requests_begin(connection, header, control);
+    if (greeting && connection->requests && connection->requests->failed)
+        connection->close_when_sent = true;
+    return taken ? TAKEN : TAKE_LATER;
 }
 
 /* Takes the frame at the buffer's start, if all of it is there. False if nothing more can be taken
@@ -300,15 +196,13 @@ static void write_fault(struct connection *connection, struct rpc_request *reque
         request->failed = false;
         request->discarding = true;
     } else {
-        remove_request(connection, request);
+        requests_remove(connection, request);
     }
 }
 
 /* Steps one request. True if it left a frame. */
 static bool step_request(struct connection *connection, struct rpc_request *request) {
     struct rpc_frame frame = {.buffer = connection->out.buffer};
-    unlink_request(connection, request); /* its next turn comes after the others' */
-    append_request(connection, request);
     if (request->failed) {
         write_fault(connection, request, &frame);
         connection->out_bytes = frame.bytes;
@@ -322,26 +216,15 @@ static bool step_request(struct connection *connection, struct rpc_request *requ
         request->waiting = true;
         break;
     case RPC_DONE:
-        remove_request(connection, request);
+        requests_remove(connection, request);
         break;
     case RPC_FAILED:
-        fail_request(connection, request);
+        requests_fail(connection, request);
         write_fault(connection, request, &frame);
         break;
     }
     connection->out_bytes = frame.bytes;
     return frame.bytes > 0;
-}
-
-static bool can_step(const struct rpc_request *request) {
-    return request->failed || (!request->discarding && !request->receiving && !request->waiting);
-}
-
-static struct rpc_request *next_to_step(const struct connection *connection) {
-    struct rpc_request *request = connection->requests;
-    while (request && !can_step(request))
-        request = request->next;
-    return request;
 }
 
 /* A buffer in which a frame of so many bytes can be made. */
@@ -355,7 +238,7 @@ static bool hold_buffer(struct connection *connection, size_t frame_bytes) {
 
 static void produce(struct connection *connection) {
     struct rpc_request *request;
-    while (!connection->writing && !connection->ready && (request = next_to_step(connection))) {
+    while (!connection->writing && !connection->ready && (request = requests_next(connection))) {
         if (!hold_buffer(connection, request->frame_bytes)) {
             set_waiting(connection, true);
             return;
@@ -454,13 +337,11 @@ void connection_step(struct connection *connection) {
         return;
     set_waiting(connection, false);
     connection->ready = connection->starved = false;
-    for (struct rpc_request *request = connection->requests; request; request = request->next)
-        request->waiting = false;
+    requests_wake(connection);
     consume(connection);
     produce(connection);
-    for (struct rpc_request *request = connection->requests; request; request = request->next)
-        if (request->waiting)
-            set_waiting(connection, true);
+    if (requests_any_waits(connection))
+        set_waiting(connection, true);
     if (connection->closing)
         return;
     if (is_over(connection))
@@ -516,8 +397,7 @@ void connection_close(struct connection *connection) {
         return;
     connection->closing = true;
     set_waiting(connection, false);
-    while (connection->requests)
-        remove_request(connection, connection->requests);
+    requests_clear(connection);
     lease_return(connection->reactor->leases, &connection->in);
     uv_close((uv_handle_t *)&connection->pipe, on_closed);
 }

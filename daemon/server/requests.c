@@ -1,0 +1,136 @@
+#include "daemon/server/requests.h"
+
+#include "daemon/base/log.h"
+
+enum { REQUESTS_KEPT = 2 * WIRE_REQUESTS_MAX }; /* refused ones, too, until their ERROR is sent */
+
+struct rpc_request *requests_find(const struct connection *connection, uint32_t id) {
+    struct rpc_request *request = connection->requests;
+    while (request && request->id != id)
+        request = request->next;
+    return request;
+}
+
+static void append(struct connection *connection, struct rpc_request *request) {
+    struct rpc_request **link = &connection->requests;
+    while (*link)
+        link = &(*link)->next;
+    request->next = NULL;
+    *link = request;
+}
+
+static void unlink_from(struct connection *connection, struct rpc_request *request) {
+    struct rpc_request **link = &connection->requests;
+    while (*link != request)
+        link = &(*link)->next;
+    *link = request->next;
+}
+
+static void end_operation(struct rpc_request *request) {
+    if (request->operation && request->operation->end)
+        request->operation->end(request);
+    request->operation = NULL;
+}
+
+void requests_remove(struct connection *connection, struct rpc_request *request) {
+    unlink_from(connection, request);
+    connection->request_count--;
+    end_operation(request);
+    reactor_return_request(connection->reactor, request);
+}
+
+void requests_clear(struct connection *connection) {
+    while (connection->requests)
+        requests_remove(connection, connection->requests);
+}
+
+void requests_fail(struct connection *connection, struct rpc_request *request) {
+    struct rpc_daemon *daemon = connection->reactor->context.daemon;
+    end_operation(request);
+    if (request->type < RPC_TYPES)
+        atomic_fetch_add(&daemon->errors[request->type], 1);
+    request->failed = true;
+    log_debug("request %u: %s", request->id, request->fault.message);
+}
+
+static struct rpc_request *add(struct connection *connection, uint32_t id, uint8_t type) {
+    struct rpc_request *request = reactor_take_request(connection->reactor);
+    if (!request)
+        return NULL;
+    request->id = id;
+    request->type = type;
+    append(connection, request);
+    connection->request_count++;
+    return request;
+}
+
+bool requests_add_fault(struct connection *connection, uint32_t id, uint32_t code) {
+    struct rpc_request *request = add(connection, id, RPC_TYPES);
+    if (!request)
+        return false;
+    rpc_fail(request, code, NULL);
+    request->failed = true;
+    return true;
+}
+
+static unsigned in_flight(const struct connection *connection) {
+    unsigned count = 0;
+    for (const struct rpc_request *request = connection->requests; request; request = request->next)
+        count += !request->failed && !request->discarding;
+    return count;
+}
+
+static uint32_t begin(struct connection *connection, struct rpc_request *request,
+                      const struct wire_header *header, const uint8_t *control) {
+    struct rpc_daemon *daemon = connection->reactor->context.daemon;
+    const struct rpc_operation *operation = rpc_find(header->type);
+    if (!operation)
+        return rpc_fail(request, WIRE_UNKNOWN_OPERATION, NULL);
+    atomic_fetch_add(&daemon->requests[header->type], 1);
+    request->receiving = operation->data != NULL;
+    if (in_flight(connection) > WIRE_REQUESTS_MAX)
+        return rpc_fail(request, WIRE_TOO_MANY_REQUESTS, NULL);
+    if (connection->reactor->draining)
+        return rpc_fail(request, WIRE_SHUTTING_DOWN, NULL);
+    uint32_t code = operation->begin(request, control, header->control_bytes);
+    if (code == WIRE_OK)
+        request->operation = operation;
+    return code;
+}
+
+bool requests_begin(struct connection *connection, const struct wire_header *header,
+                    const uint8_t *control) {
+    struct rpc_request *request = NULL;
+    if (connection->request_count < REQUESTS_KEPT)
+        request = add(connection, header->request_id, header->type);
+    if (request && begin(connection, request, header, control) != WIRE_OK)
+        requests_fail(connection, request);
+    return request != NULL;
+}
+
+static bool can_step(const struct rpc_request *request) {
+    return request->failed || (!request->discarding && !request->receiving && !request->waiting);
+}
+
+struct rpc_request *requests_next(struct connection *connection) {
+    struct rpc_request *request = connection->requests;
+    while (request && !can_step(request))
+        request = request->next;
+    if (request) {
+        unlink_from(connection, request);
+        append(connection, request);
+    }
+    return request;
+}
+
+void requests_wake(struct connection *connection) {
+    for (struct rpc_request *request = connection->requests; request; request = request->next)
+        request->waiting = false;
+}
+
+bool requests_any_waits(const struct connection *connection) {
+    const struct rpc_request *request = connection->requests;
+    while (request && !request->waiting)
+        request = request->next;
+    return request != NULL;
+}
