@@ -189,7 +189,7 @@ SPECIALISED void encode_group(struct rans_encoder *encoder, const struct rans_en
     int16_t low = model->low, high = model->high, outside = 0;
     for (size_t i = 0; i < count; i++) {
         int16_t value = (int16_t)(values[i] >> low_bits);
-        int16_t escapes = (value < low) | (value > high) ? -1 : 0;
+        int16_t escapes = ((value < low) | (value > high)) ? -1 : 0;
         symbols[i] = (uint8_t)((value + RANS_SYMBOL_ZERO) & ~escapes);
         outside |= escapes;
     }
