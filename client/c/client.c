@@ -5,7 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void record(struct kvq_client *client, const char *format, va_list arguments) {
+__attribute__((format(printf, 2, 0))) static void record(struct kvq_client *client,
+                                                         const char *format, va_list arguments) {
     vsnprintf(client->message, sizeof client->message, format, arguments);
 }
 

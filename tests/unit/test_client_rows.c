@@ -71,37 +71,45 @@ START_TEST(few_rows_are_at_most_the_pieces_there_is_room_for) {
 }
 END_TEST
 
-/* Value (token, head) of the packed block, for memory that has tokens backwards and gaps. */
-static char expected(size_t token, size_t head, size_t byte) {
+enum { TOKEN_STRIDE = 50, HEAD_STRIDE = 16, SPREAD_BYTES = TOKENS * TOKEN_STRIDE };
+
+static char value_of(size_t token, size_t head, size_t byte) {
     return (char)(100 + token * 20 + head * 5 + byte % 5);
 }
 
+/* Calls put for each byte of each value. */
+static void for_each(void (*put)(char *memory, size_t t, size_t h, size_t b), char *memory) {
+    for (size_t i = 0; i < (size_t)TOKENS * HEADS * DIM_BYTES; i++)
+        put(memory, i / ROW_BYTES, i / DIM_BYTES % HEADS, i % DIM_BYTES);
+}
+
+/* Memory that runs from the last token to the first, with gaps. */
+static void put_spread(char *memory, size_t t, size_t h, size_t b) {
+    memory[(TOKENS - 1 - t) * TOKEN_STRIDE + h * HEAD_STRIDE + b] = value_of(t, h, b);
+}
+
+static void put_tokens_heads(char *memory, size_t t, size_t h, size_t b) {
+    memory[t * ROW_BYTES + h * DIM_BYTES + b] = value_of(t, h, b);
+}
+
+static void put_heads_tokens(char *memory, size_t t, size_t h, size_t b) {
+    memory[(h * TOKENS + t) * DIM_BYTES + b] = value_of(t, h, b);
+}
+
 START_TEST(gathering_and_scattering_undo_each_other_over_gaps_and_backwards) {
-    enum { TOKEN_STRIDE = 50, HEAD_STRIDE = 16 };
-    char values[TOKENS * TOKEN_STRIDE], back[TOKENS * TOKEN_STRIDE];
+    enum kvq_layout layout = (enum kvq_layout)_i;
+    char spread[SPREAD_BYTES] = {0}, back[SPREAD_BYTES] = {0}, expected[TOKENS * ROW_BYTES];
     uint8_t packed[TOKENS * ROW_BYTES];
+    const size_t first = (size_t)(TOKENS - 1) * TOKEN_STRIDE;
     struct kvq_strides strides = {.token = -TOKEN_STRIDE, .head = HEAD_STRIDE};
-    const size_t last = (TOKENS - 1) * TOKEN_STRIDE;
-    memset(values, 0, sizeof values);
-    memset(back, 0, sizeof back);
-    for (size_t t = 0; t < TOKENS; t++)
-        for (size_t h = 0; h < HEADS; h++)
-            for (size_t b = 0; b < DIM_BYTES; b++)
-                values[last - t * TOKEN_STRIDE + h * HEAD_STRIDE + b] = expected(t, h, b);
-    for (int layout = KVQ_TOKENS_HEADS_DIM; layout <= KVQ_HEADS_TOKENS_DIM; layout++) {
-        struct kvq_rows rows =
-            kvq_rows_of(values + last, (enum kvq_layout)layout, strides, TOKENS, HEADS, DIM_BYTES);
-        kvq_rows_gather(&rows, packed);
-        for (size_t t = 0; t < TOKENS; t++)
-            for (size_t h = 0; h < HEADS; h++) {
-                size_t at = layout == KVQ_TOKENS_HEADS_DIM ? t * HEADS + h : h * TOKENS + t;
-                for (size_t b = 0; b < DIM_BYTES; b++)
-                    ck_assert_int_eq((char)packed[at * DIM_BYTES + b], expected(t, h, b));
-            }
-        rows.base = back + last;
-        kvq_rows_scatter(&rows, packed);
-        ck_assert_mem_eq(back, values, sizeof values);
-    }
+    for_each(put_spread, spread);
+    for_each(layout == KVQ_TOKENS_HEADS_DIM ? put_tokens_heads : put_heads_tokens, expected);
+    struct kvq_rows rows = kvq_rows_of(spread + first, layout, strides, TOKENS, HEADS, DIM_BYTES);
+    kvq_rows_gather(&rows, packed);
+    ck_assert_mem_eq(packed, expected, sizeof packed);
+    rows.base = back + first;
+    kvq_rows_scatter(&rows, packed);
+    ck_assert_mem_eq(back, spread, sizeof back);
 }
 END_TEST
 
@@ -113,7 +121,8 @@ int main(void) {
     tcase_add_test(tests, packed_values_are_one_row_in_their_own_order);
     tcase_add_test(tests, a_part_of_the_tokens_is_one_row_a_head);
     tcase_add_test(tests, few_rows_are_at_most_the_pieces_there_is_room_for);
-    tcase_add_test(tests, gathering_and_scattering_undo_each_other_over_gaps_and_backwards);
+    tcase_add_loop_test(tests, gathering_and_scattering_undo_each_other_over_gaps_and_backwards, 0,
+                        2);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_NORMAL);
