@@ -1,14 +1,13 @@
-/* Append and fetch through libkvq and a daemon, against a raw store of the same bytes on a unix
- * socket.
+/* Append and fetch through libkvq and a daemon, against a raw store of the same bytes.
  *
  *   bench_socket KVQUANTD [--rounds N] [--any-cpu] [--memory SIZE]
  *
  * For each geometry and level the sessions take turns: raw append, append, raw append, append, ...,
  * then fetches likewise, for N rounds (default 3). Told are medians, in GB/s of 16-bit data, and
- * what they are of the raw store's. Of two raw stores, with the system's and with a large send
- * buffer, the faster is the measure. Appends settle: the reply comes when all is coded at the
- * level. Sessions take hundreds of MiB together, so that no cache holds them. The client has a
- * processor of its own, daemon and raw store have the others (--any-cpu: all run anywhere).
+ * what they are of the raw store's, which has the system's send buffer or (1M) a larger one, each
+ * sample against its neighbour. Appends settle: the reply comes when all is coded at the level.
+ * Sessions take hundreds of MiB together, so that no cache holds them. The client has a processor
+ * of its own, daemon and raw store have the others (--any-cpu: all run anywhere).
  */
 #include "client/c/kvq.h"
 #include "tests/bench/kv_values.h"
@@ -101,9 +100,20 @@ static int compare(const void *a, const void *b) {
     return (x > y) - (x < y);
 }
 
-static double median(struct samples *samples) {
-    qsort(samples->seconds, samples->count, sizeof *samples->seconds, compare);
-    return samples->seconds[samples->count / 2];
+static double median(const double *values, size_t count) {
+    static double sorted[SAMPLES_MAX];
+    memcpy(sorted, values, count * sizeof *values);
+    qsort(sorted, count, sizeof *sorted, compare);
+    return sorted[count / 2];
+}
+
+/* What kvq is of the raw store: each sample against its neighbour in time, so that a machine that
+ * is slower for a while is so for both. */
+static double median_fraction(const struct samples *raw, const struct samples *kvq) {
+    static double fractions[SAMPLES_MAX];
+    for (size_t i = 0; i < kvq->count; i++)
+        fractions[i] = raw->seconds[i] / kvq->seconds[i];
+    return median(fractions, kvq->count);
 }
 
 /* Memory whose pages are there already. */
@@ -205,11 +215,13 @@ static void one_round(struct bench *bench) {
 }
 
 static void print_row(const struct bench *bench, const char *level, const char *what,
-                      struct samples ways[WAYS]) {
+                      const struct samples ways[WAYS]) {
     double gb = 2e-9 * (double)bench->part_bytes;
-    double raw = fmin(median(&ways[RAW]), median(&ways[RAW_LARGE])), kvq = median(&ways[KVQ]);
-    printf("%-8s %-7s %8.2f %8.2f %8.2f %9.3f\n", level, what, gb / median(&ways[RAW]),
-           gb / median(&ways[RAW_LARGE]), gb / kvq, raw / kvq);
+    printf("%-8s %-7s", level, what);
+    for (int way = 0; way < WAYS; way++)
+        printf(" %8.2f", gb / median(ways[way].seconds, ways[way].count));
+    printf(" %8.3f %10.3f\n", median_fraction(&ways[RAW], &ways[KVQ]),
+           median_fraction(&ways[RAW_LARGE], &ways[KVQ]));
     fflush(stdout);
 }
 
@@ -224,7 +236,8 @@ static void run_shape(struct kvq_client *client, const struct shape *shape,
                         raw ? LARGE_SEND_BUFFER_BYTES : 0, options->cpu);
     printf("\n%s: %u sessions of %.1f MiB, pages of %zu KiB\n", shape->name, shape->sessions,
            (double)bench.part_bytes / (1 << 19), piece_bytes >> 10);
-    printf("%-8s %-7s %8s %8s %8s %9s\n", "", "", "raw", "raw 1M", "kvq", "kvq/raw");
+    printf("%-8s %-7s %8s %8s %8s %8s %10s\n", "", "", "raw", "raw 1M", "kvq", "kvq/raw",
+           "kvq/raw 1M");
     for (size_t l = 0; l < sizeof levels / sizeof *levels; l++) {
         bench.level = levels[l].level;
         memset(bench.append, 0, sizeof bench.append);

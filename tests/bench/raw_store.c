@@ -113,6 +113,7 @@ void raw_store_start(struct raw_store *store, size_t slots, size_t slot_bytes, s
 }
 
 void raw_store_stop(struct raw_store *store) {
+    shutdown(store->socket, SHUT_RDWR); /* close() is not enough: a later child holds it too */
     close(store->socket);
     waitpid(store->child, NULL, 0);
 }

@@ -114,3 +114,20 @@ def test_a_deleted_session_is_none_of_the_keepers_business(connection):
         session, _ = appended(connection, 3, tokens=512, name=b"%d" % number)
         connection.delete(b"%d" % number)
     wait_until(lambda: connection.stats().used_bytes - before < 1 << 20)
+
+
+@pytest.mark.memory("64M")
+def test_appends_wait_for_the_keeper_until_three_times_the_limit_is_held_at_level_3(daemon, connection):
+    pages = tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, 384))
+    count = 3 * (64 << 20) // sum(part.nbytes for part in pages) + 1
+    for number in range(count):
+        session = connection.open(b"%d" % number, geometry=MODEL, level=3)
+        append(session, tuple(numpy.roll(part, number, axis=3) for part in pages), wait_ms=20000)
+        stats = connection.stats()
+        assert stats.used_bytes <= stats.limit_bytes
+        assert daemon.rss_bytes() <= 1.1 * stats.limit_bytes + (64 << 20)
+    for number in range(count):
+        kv, reply = connection.open(b"%d" % number, geometry=MODEL).fetch()
+        for part, got in zip(pages, unpacked(kv, MODEL)):
+            given = to_float(numpy.roll(part, number, axis=3), MODEL.dtype)
+            assert measured_db(given, to_float(got, MODEL.dtype)) > 12
