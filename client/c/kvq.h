@@ -152,7 +152,7 @@ struct kvq_session_state {
     uint64_t tokens;
     uint32_t tail_tokens;       /* the newest tokens, which fill no page */
     uint32_t page_tokens;       /* tokens in a full page */
-    uint64_t append_tokens_max; /* no append longer than this is refused as too_large */
+    uint64_t append_tokens_max; /* in one append; a tail may leave room for a few more */
     bool created;               /* by this call of kvq_open */
 };
 

@@ -8,6 +8,7 @@ import subprocess
 import numpy as np
 import pytest
 from conftest import program
+from wire import Connection, Geometry
 
 LAYERS, TOKENS, HEADS, DIM = 2, 200, 2, 40
 INFO_KEYS = {
@@ -67,8 +68,6 @@ def test_sessions_are_listed_oldest_first_without_levels(kvq, cache):
 
 
 def test_a_list_of_many_pages_is_whole(kvq, daemon, cache):
-    from wire import Connection, Geometry
-
     names = [f"session-{i:04}-" + "x" * 200 for i in range(500)]
     with Connection(daemon.socket) as connection:
         for name in names:
