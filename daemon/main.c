@@ -14,7 +14,7 @@
 #include "daemon/server/reactor.h"
 #include "daemon/store/store.h"
 
-enum { REACTORS_MAX = 64, LEASES_LEAST = 8, LEASES_MOST = 64, LEASE_SHARE = 16, USAGE = 2 };
+enum { REACTORS_MAX = 64, LEASES_LEAST = 8, LEASES_MOST = 64, LEASE_SHARE = 32, USAGE = 2 };
 
 struct kvquantd {
     struct config config;

@@ -21,6 +21,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.payload_bytes_max = WIRE_PAYLOAD_BYTES_MAX;
     reply.requests_max = WIRE_REQUESTS_MAX;
     reply.append_runs_max = WIRE_APPEND_RUNS_MAX;
+    reply.append_wait_ms = request->context->daemon->append_wait_ms;
     reply.server = "kvquantd " KVQUANT_VERSION;
     return rpc_reply(request, frame, &reply.base);
 }

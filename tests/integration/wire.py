@@ -37,7 +37,7 @@ SCHEMA = {
     "Geometry": "1 layers uint, 2 heads uint, 3 head_dim_k uint, 4 head_dim_v uint, 5 dtype uint, 6 rope Rope",
     "HelloRequest": "1 version_min uint, 2 version_max uint, 3 features uint, 4 client str",
     "HelloReply": "1 version uint, 2 features uint, 3 control_bytes_max uint, 4 payload_bytes_max uint, "
-    "5 requests_max uint, 6 append_runs_max uint, 7 server str",
+    "5 requests_max uint, 6 append_runs_max uint, 7 server str, 8 append_wait_ms uint",
     "PingRequest": "",
     "PingReply": "",
     "Level": "1 level sint",
