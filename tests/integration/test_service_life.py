@@ -11,10 +11,9 @@ import numpy
 import pytest
 from conftest import program
 from test_wire_clients import WIDE
-from test_wire_fetch import begun_fetch, large  # noqa: F401
 from wire import FETCH, INFO, REPLY, Closed, Connection, Refused, decode
-from wire_support import (SMALL, append, assert_serves, bits, connection, drain, packed,  # noqa: F401
-                          wait_until)
+from wire_support import (SMALL, append, assert_serves, begun_fetch, bits, connection,  # noqa: F401
+                          drain, large, packed, wait_until)
 
 STOP_LIMIT_SECONDS = 15
 
@@ -95,8 +94,8 @@ def test_idle_connections_do_not_hold_a_stopping_daemon_up(daemon):
     start = time.monotonic()
     assert daemon.stop() == 0
     assert time.monotonic() - start < 3
-    for connection in idle:
-        connection.close()
+    for client in idle:
+        client.close()
 
 
 def test_a_running_fetch_is_finished_on_sigterm(daemon, connection, large):  # noqa: F811
@@ -219,8 +218,8 @@ def test_a_daemon_out_of_file_descriptors_serves_whom_it_has_and_later_others(da
     time.sleep(0.5)
     client.ping()
     assert len(daemon.log.read_text().splitlines()) < 100
-    for connection in more:
-        connection.close()
+    for one in more:
+        one.close()
     wait_until(lambda: client.stats().connections == 1)
     assert_serves(daemon)
 

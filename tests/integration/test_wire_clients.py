@@ -4,10 +4,9 @@ import socket
 import time
 
 import pytest
-from test_wire_fetch import begun_fetch, large  # noqa: F401
 from wire import F32, FETCH, HELLO, INFO, STATS, Connection, Geometry, Refused, encode, frame
-from wire_support import (SMALL, TINY, append, assert_holds, assert_serves, bits,  # noqa: F401
-                          connection, packed, refused, stored, wait_until)
+from wire_support import (SMALL, TINY, append, assert_holds, assert_serves, begun_fetch,  # noqa: F401
+                          bits, connection, large, packed, refused, stored, wait_until)
 
 WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 
@@ -131,7 +130,7 @@ def test_clients_that_never_read_a_fetch_do_not_hold_up_others(daemon, connectio
         reader.close()
 
 
-def test_a_client_that_begins_many_fetches_and_never_reads_takes_bounded_memory(daemon, connection, large):  # noqa: F811
+def test_a_client_that_begins_fetches_and_never_reads_takes_bounded_memory(daemon, connection, large):  # noqa: F811
     before = used_bytes(connection)
     with Connection(daemon.socket) as reader:
         for _ in range(reader.limits.requests_max):

@@ -3,8 +3,8 @@
 import random
 
 import pytest
-from wire import (APPEND, CONTROL_BYTES_MAX, DELETE, F16, F32, FETCH, HELLO, INFO, LIST, OPEN, PING, REPLY, STATS,
-                  Connection, Geometry, SimpleNamespace, encode, encode_field, frame, varint)
+from wire import (APPEND, CONTROL_BYTES_MAX, DELETE, F16, F32, FETCH, HELLO, INFO, LIST, OPEN, PING,
+                  REPLY, STATS, Connection, Geometry, SimpleNamespace, encode_field, frame, varint)
 from wire_support import TINY, assert_ends, assert_serves, connection, refused, stored  # noqa: F401
 
 OPERATIONS = {PING: "Ping", OPEN: "Open", APPEND: "Append", FETCH: "Fetch", INFO: "Info", LIST: "List",

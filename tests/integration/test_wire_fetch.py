@@ -1,11 +1,11 @@
-"""Fetches: conversion to another dtype, ranges that are not there, versions, and what goes away on the way."""
+"""Fetches: conversion to another dtype, ranges that are not there, versions, what goes away."""
 
 import numpy
 import pytest
 from wire import (BF16, DATA, DATA_CONTROL, ERROR, F16, F32, FETCH, REPLY, Connection, Geometry, Refused,
                   decode)
-from wire_support import (SMALL, append, assert_holds, bits, connection, drain, gaussian,  # noqa: F401
-                          refused, stored, to_dtype, to_float, unpacked)
+from wire_support import (LARGE, SMALL, append, begun_fetch, bits, connection, drain,  # noqa: F401
+                          gaussian, large, refused, stored, to_dtype, to_float, unpacked)
 
 DTYPES = {F16: "f16", BF16: "bf16", F32: "f32"}
 ALL16 = numpy.arange(1 << 16, dtype=numpy.uint16)
@@ -165,25 +165,7 @@ def test_a_fetch_needs_no_open(daemon, connection):
         assert len(frames) == 4
 
 
-LARGE = Geometry(layers=16, heads=8, head_dim_k=128, head_dim_v=128)  # 64 KiB a token
-
-
-def begun_fetch(connection, name=b"large"):
-    """A fetch of 1,024 tokens as float32, 128 MiB, of which one frame is taken."""
-    request_id = connection.request(FETCH, "FetchRequest", session=name, dtype=F32)
-    assert connection.receive().type == DATA
-    return request_id
-
-
-@pytest.fixture
-def large(connection):
-    session = connection.open(b"large", geometry=LARGE, level=-1)
-    values = numpy.random.default_rng(1).normal(size=(16, 1024, 8, 128)).astype(numpy.float16)
-    append(session, (values.view(numpy.uint16),) * 2, settle=True)
-    return session
-
-
-def test_a_delete_during_a_fetch_gives_a_miss(daemon, connection, large):
+def test_a_delete_during_a_fetch_gives_a_miss(daemon, connection, large):  # noqa: F811
     request_id = begun_fetch(connection)
     with Connection(daemon.socket) as other:
         other.delete(b"large")
@@ -192,7 +174,7 @@ def test_a_delete_during_a_fetch_gives_a_miss(daemon, connection, large):
     connection.ping()
 
 
-def test_a_session_created_anew_during_a_fetch_is_not_mixed_in(daemon, connection, large):
+def test_a_session_created_anew_during_a_fetch_is_not_mixed_in(daemon, connection, large):  # noqa: F811
     request_id = begun_fetch(connection)
     with Connection(daemon.socket) as other:
         other.delete(b"large")
@@ -201,7 +183,7 @@ def test_a_session_created_anew_during_a_fetch_is_not_mixed_in(daemon, connectio
     assert closing.type == ERROR and Refused(closing.control).name == "miss"
 
 
-def test_an_append_during_a_fetch_does_not_show_in_it(daemon, connection, large):
+def test_an_append_during_a_fetch_does_not_show_in_it(daemon, connection, large):  # noqa: F811
     request_id = begun_fetch(connection)
     with Connection(daemon.socket) as other:
         append(other.open(b"large", geometry=LARGE), bits(LARGE, 3))
@@ -211,7 +193,7 @@ def test_an_append_during_a_fetch_does_not_show_in_it(daemon, connection, large)
     assert max(ends) == 1024
 
 
-def test_if_version_is_compared_when_the_fetch_begins(daemon, connection, large):
+def test_if_version_is_compared_when_the_fetch_begins(daemon, connection, large):  # noqa: F811
     request_id = connection.request(FETCH, "FetchRequest", session=b"large", dtype=F32,
                                     if_version=large.version)
     assert connection.receive().type == DATA

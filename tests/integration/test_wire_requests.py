@@ -1,11 +1,10 @@
 """Many requests at a time on one connection: ids, the most in flight, interleaving, cancel."""
 
 import pytest
-from test_wire_fetch import begun_fetch, large  # noqa: F401
 from wire import (APPEND, CANCEL, COMMIT, DATA, ERROR, FETCH, INFO, PING, REPLY, Connection, Refused, decode,
                   encode, frame)
-from wire_support import (SMALL, TINY, append, assert_ends, assert_holds, bits, connection,  # noqa: F401
-                          drain, packed, refused, stored)
+from wire_support import (SMALL, TINY, append, assert_ends, assert_holds, begun_fetch, bits,  # noqa: F401
+                          connection, drain, large, packed, refused, stored)
 
 
 def test_replies_carry_the_ids_of_their_requests(connection):

@@ -5,10 +5,11 @@ import time
 
 import numpy
 import pytest
-from wire import (BF16, CLOSING_TYPES, ERROR, F16, F32, HEADS_TOKENS_DIM, RETRYABLE, TOKENS_HEADS_DIM,
-                  Closed, Connection, Geometry, Refused)
+from wire import (BF16, CLOSING_TYPES, DATA, ERROR, F16, F32, FETCH, HEADS_TOKENS_DIM, RETRYABLE,
+                  TOKENS_HEADS_DIM, Closed, Connection, Geometry, Refused)
 
 SMALL = Geometry(layers=2, heads=3, head_dim_k=16, head_dim_v=16, dtype=F16)
+LARGE = Geometry(layers=16, heads=8, head_dim_k=128, head_dim_v=128)  # 64 KiB a token
 TINY = Geometry(layers=1, heads=1, head_dim_k=8, head_dim_v=8, dtype=F16)
 
 
@@ -16,6 +17,22 @@ TINY = Geometry(layers=1, heads=1, head_dim_k=8, head_dim_v=8, dtype=F16)
 def connection(daemon):
     with Connection(daemon.socket) as connection:
         yield connection
+
+
+@pytest.fixture
+def large(connection):
+    """A session "large" of 1,024 tokens at fast8: 128 MiB when fetched as float32."""
+    session = connection.open(b"large", geometry=LARGE, level=-1)
+    values = numpy.random.default_rng(1).normal(size=(16, 1024, 8, 128)).astype(numpy.float16)
+    append(session, (values.view(numpy.uint16),) * 2, settle=True)
+    return session
+
+
+def begun_fetch(connection):
+    """A fetch of the session "large" as float32, of which one frame is taken; its id."""
+    request_id = connection.request(FETCH, "FetchRequest", session=b"large", dtype=F32)
+    assert connection.receive().type == DATA
+    return request_id
 
 
 def bits(geometry, tokens, seed=0):
