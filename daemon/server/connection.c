@@ -17,7 +17,10 @@
 #include "daemon/base/log.h"
 #include "daemon/server/requests.h"
 
-enum { READ_AHEAD_BYTES = 4096 };
+enum {
+    READ_AHEAD_BYTES = 4096,
+    SEND_BUFFER_BYTES = 256 << 10, /* the kernel doubles it: a page of 1,024 channels fits */
+};
 
 enum taken { TAKEN, TAKE_LATER };
 
@@ -375,6 +378,8 @@ void connection_new(struct reactor *reactor, int socket) {
         connection_close(connection);
         return;
     }
+    int send_bytes = SEND_BUFFER_BYTES; /* a page is coded while the one before is read */
+    uv_send_buffer_size((uv_handle_t *)&connection->pipe, &send_bytes);
     connection_step(connection);
 }
 
