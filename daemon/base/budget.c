@@ -4,7 +4,7 @@ void budget_init(struct budget *budget, uint64_t limit_bytes) {
     *budget = (struct budget){.limit_bytes = limit_bytes};
 }
 
-bool budget_reserve(struct budget *budget, uint64_t bytes) {
+bool budget_reserve_spare(struct budget *budget, uint64_t bytes) {
     uint64_t limit = atomic_load(&budget->limit_bytes), used = atomic_load(&budget->used_bytes);
     do {
         if (used > limit || bytes > limit - used)
@@ -13,12 +13,25 @@ bool budget_reserve(struct budget *budget, uint64_t bytes) {
     return true;
 }
 
+bool budget_reserve(struct budget *budget, uint64_t bytes) {
+    if (budget_reserve_spare(budget, bytes))
+        return true;
+    if (!budget->reclaim)
+        return false;
+    budget->reclaim(budget->reclaim_context, bytes);
+    return budget_reserve_spare(budget, bytes);
+}
+
+void budget_tell_waiting(struct budget *budget) {
+    if (atomic_load(&budget->waiting) > 0 && budget->on_release)
+        budget->on_release(budget->context);
+}
+
 void budget_release(struct budget *budget, uint64_t bytes) {
     if (bytes == 0)
         return;
     atomic_fetch_sub(&budget->used_bytes, bytes);
-    if (atomic_load(&budget->waiting) > 0 && budget->on_release)
-        budget->on_release(budget->context);
+    budget_tell_waiting(budget);
 }
 
 void budget_wait_begin(struct budget *budget) {

@@ -14,6 +14,9 @@ struct budget {
     /* Called after a release, from the releasing thread, while somebody waits for memory. */
     void (*on_release)(void *context);
     void *context;
+    /* Asked at the limit to release so many bytes that are held for convenience only. */
+    void (*reclaim)(void *context, uint64_t bytes);
+    void *reclaim_context;
     _Atomic unsigned waiting;
 };
 
@@ -21,7 +24,14 @@ void budget_init(struct budget *budget, uint64_t limit_bytes);
 
 /* False at the limit; then nothing is reserved. */
 bool budget_reserve(struct budget *budget, uint64_t bytes) __attribute__((warn_unused_result));
+/* The same, of what nobody needs: nothing is reclaimed for it. */
+bool budget_reserve_spare(struct budget *budget, uint64_t bytes)
+    __attribute__((warn_unused_result));
+
 void budget_release(struct budget *budget, uint64_t bytes);
+
+/* Something became reclaimable: to who waits that is as good as a release. */
+void budget_tell_waiting(struct budget *budget);
 
 /* Between these two calls releases are reported to on_release. */
 void budget_wait_begin(struct budget *budget);

@@ -50,7 +50,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.n_sockets = daemon->socket_count;
     reply.sockets = (char **)daemon->sockets;
     reply.limit_bytes = atomic_load(&daemon->store->budget.limit_bytes);
-    reply.used_bytes = atomic_load(&daemon->store->budget.used_bytes);
+    reply.used_bytes = store_used_bytes(daemon->store);
     reply.rss_bytes = rss_bytes();
     reply.sessions = totals.sessions;
     reply.tokens = totals.tokens;

@@ -338,7 +338,7 @@ static int make_chunks(struct append *append) {
         struct run *run = &append->runs[i];
         if (run->builder.record)
             run->record = builder_finish(&run->builder);
-        if (run->record && !(run->chunk = chunk_new(run->record)))
+        if (run->record && !(run->chunk = chunk_new(&append->store->budget, run->record)))
             return STORE_FULL;
         run->record = NULL; /* its pin is the chunk's now */
     }
@@ -408,9 +408,13 @@ int append_commit(struct append *append, void *workspace, struct session_state *
         status = make_chunks(append);
     if (status == STORE_OK)
         status = publish(append, state);
-    if (status == STORE_OK && landing_level(append) < append->session->level)
+    if (status != STORE_OK)
+        return status;
+    if (landing_level(append) < append->session->level)
         keeper_add(&append->store->keeper, append->session);
-    return status;
+    else
+        keeper_poke(&append->store->keeper);
+    return STORE_OK;
 }
 
 bool append_is_settled(const struct append *append) {

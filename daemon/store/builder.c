@@ -1,6 +1,7 @@
 #include "daemon/store/builder.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <xxhash.h>
 
 #include "daemon/base/log.h"
@@ -23,30 +24,36 @@ uint64_t builder_bound_bytes(const struct record_spec *spec) {
     return align_page(record_header_bytes(spec)) + geometry->layers * pages;
 }
 
-/* Brings the reservation to what so many bytes of the extent take. */
-static bool charge(struct builder *builder, uint64_t bytes) {
-    uint64_t want = pool_round(bytes) + RECORD_HANDLE_BYTES;
-    if (want > builder->charged_bytes) {
-        if (!budget_reserve(builder->budget, want - builder->charged_bytes))
-            return false;
-    } else {
-        budget_release(builder->budget, builder->charged_bytes - want);
-    }
-    builder->charged_bytes = want;
+/* Reserves so many bytes of the extent. */
+static bool reserve(struct builder *builder, uint64_t bytes) {
+    uint64_t want = pool_round(bytes);
+    if (want <= builder->reserved_bytes)
+        return true;
+    if (!budget_reserve(builder->budget, want - builder->reserved_bytes))
+        return false;
+    builder->reserved_bytes = want;
     return true;
+}
+
+static bool take_extent(struct builder *builder, const struct record_spec *spec) {
+    if (pool_take(builder->pool, builder_bound_bytes(spec), builder->budget, &builder->extent) < 0)
+        return false;
+    builder->reserved_bytes = builder->extent.warm_bytes;
+    return reserve(builder, record_header_bytes(spec));
 }
 
 int builder_init(struct builder *builder, struct pool *pool, struct budget *budget,
                  const struct record_spec *spec) {
     *builder = (struct builder){.pool = pool, .budget = budget};
     builder->record = calloc(1, sizeof *builder->record);
-    if (!builder->record || pool_take(pool, builder_bound_bytes(spec), &builder->extent) < 0 ||
-        !charge(builder, record_header_bytes(spec))) {
+    if (!builder->record || !take_extent(builder, spec)) {
         builder_deinit(builder);
         return STORE_FULL;
     }
+    uint8_t *memory = pool_memory(pool, &builder->extent);
     builder->cursor_bytes = align_page(record_header_bytes(spec));
-    record_write_header(pool_memory(pool, &builder->extent), spec);
+    memset(memory, 0, builder->cursor_bytes);
+    record_write_header(memory, spec);
     *builder->record = (struct record){.pins = 1,
                                        .pool = pool,
                                        .budget = budget,
@@ -58,9 +65,7 @@ int builder_init(struct builder *builder, struct pool *pool, struct budget *budg
 
 void builder_deinit(struct builder *builder) {
     if (builder->extent.bytes > 0)
-        pool_trim(builder->pool, &builder->extent, 0);
-    if (builder->budget)
-        budget_release(builder->budget, builder->charged_bytes);
+        pool_give(builder->pool, &builder->extent, 0, builder->budget, builder->reserved_bytes);
     free(builder->record);
     *builder = (struct builder){0};
 }
@@ -81,7 +86,7 @@ int builder_put(struct builder *builder, uint32_t layer, const struct page_sourc
     size_t bound = page_bound_bytes(&source->shape), written;
     struct page_info info;
 
-    if (!charge(builder, builder->cursor_bytes + bound))
+    if (!reserve(builder, builder->cursor_bytes + bound))
         return STORE_FULL;
     uint8_t *page = memory + builder->cursor_bytes;
     int status = page_encode(source, workspace, page, bound, &written, &info);
@@ -95,18 +100,20 @@ int builder_put(struct builder *builder, uint32_t layer, const struct page_sourc
                                             .hash = XXH3_64bits(page, written),
                                             .inherited_error = (float)inherited_error});
     tally(builder->record, &info, inherited_error);
+    memset(page + written, 0, align_page(written) - written);
     builder->cursor_bytes += align_page(written);
-    (void)charge(builder, builder->cursor_bytes); /* never more than before */
     return STORE_OK;
 }
 
 struct record *builder_finish(struct builder *builder) {
     struct record *record = builder->record;
     record_seal(pool_memory(builder->pool, &builder->extent), builder->cursor_bytes);
-    pool_trim(builder->pool, &builder->extent, builder->cursor_bytes);
+    uint64_t kept = pool_round(builder->cursor_bytes);
+    pool_give(builder->pool, &builder->extent, kept, builder->budget,
+              builder->reserved_bytes - kept);
     record->extent = builder->extent;
     record->bytes = builder->cursor_bytes;
-    record->charged_bytes = builder->charged_bytes;
+    record->reserved_bytes = kept;
     *builder = (struct builder){0};
     return record;
 }

@@ -11,7 +11,7 @@ struct builder {
     struct pool *pool;
     struct budget *budget;
     struct pool_extent extent;
-    uint64_t cursor_bytes, charged_bytes;
+    uint64_t cursor_bytes, reserved_bytes;
     struct record *record; /* what finish hands out, made first so that finish cannot fail */
 };
 

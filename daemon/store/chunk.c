@@ -2,10 +2,15 @@
 
 #include <stdlib.h>
 
-struct chunk *chunk_new(struct record *record) {
-    struct chunk *chunk = calloc(1, sizeof *chunk);
-    if (!chunk)
+struct chunk *chunk_new(struct budget *budget, struct record *record) {
+    if (!budget_reserve(budget, CHUNK_HANDLE_BYTES))
         return NULL;
+    struct chunk *chunk = calloc(1, sizeof *chunk);
+    if (!chunk) {
+        budget_release(budget, CHUNK_HANDLE_BYTES);
+        return NULL;
+    }
+    chunk->budget = budget;
     pthread_mutex_init(&chunk->lock, NULL);
     atomic_init(&chunk->references, 1);
     chunk->record = record;
@@ -22,6 +27,7 @@ void chunk_unref(struct chunk *chunk) {
         return;
     record_unpin(chunk->record);
     pthread_mutex_destroy(&chunk->lock);
+    budget_release(chunk->budget, CHUNK_HANDLE_BYTES);
     free(chunk);
 }
 

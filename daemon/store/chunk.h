@@ -16,11 +16,16 @@ struct chunk {
     pthread_mutex_t lock; /* of record */
     struct record *record;
     uint32_t tokens;
+    struct budget *budget; /* of the handles, CHUNK_HANDLE_BYTES */
 };
 
-/* Takes over the caller's pin of the record. NULL without memory; then the pin stays the caller's.
+/* What a chunk takes beside its record's extent. */
+enum { CHUNK_HANDLE_BYTES = 512 };
+
+/* Takes over the caller's pin of the record. NULL at the memory limit; then the pin stays the
+ * caller's.
  */
-struct chunk *chunk_new(struct record *record);
+struct chunk *chunk_new(struct budget *budget, struct record *record);
 void chunk_ref(struct chunk *chunk);
 void chunk_unref(struct chunk *chunk);
 

@@ -4,7 +4,7 @@
 
 static void add_slice(struct session_info *info, const struct slice *slice) {
     struct record *record = chunk_pin(slice->chunk);
-    uint64_t bytes = record->charged_bytes;
+    uint64_t bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES;
     uint32_t sinks = record->sink_tokens < slice->tokens ? record->sink_tokens : slice->tokens;
     struct info_count *level = &info->levels[record->level - PAGE_LEVEL_MIN];
     level->tokens += slice->tokens - sinks;

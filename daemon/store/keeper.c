@@ -16,7 +16,7 @@ enum { NICE = 10, UNPIN_WAIT_NS = 100000 };
 static struct chunk *find_work(struct session *session, uint64_t from, uint64_t *start) {
     struct chunk *found = NULL;
     pthread_mutex_lock(session->lock);
-    for (size_t i = 0; i < session->slice_count && !session->deleted && !found; i++) {
+    for (size_t i = 0; !session->deleted && !found && i < session->slice_count; i++) {
         const struct slice *slice = &session->slices[i];
         if (slice->start < from)
             continue;
@@ -100,12 +100,12 @@ static struct record *recode(struct keeper *keeper, const struct session *sessio
 /* Swaps the records. The old one's bytes are held until its readers are done; then the new one
  * moves from the keeper's working space to the place in the store's budget that the old one had. */
 static void replace(struct keeper *keeper, struct chunk *chunk, struct record *record) {
-    uint64_t bytes = record->charged_bytes;
+    uint64_t bytes = record->reserved_bytes;
     record->budget = &keeper->store->budget;
     struct record *old = chunk_replace(chunk, record);
     while (atomic_load(&old->pins) > 2) /* ours and the one that was the chunk's */
         nanosleep(&(struct timespec){.tv_nsec = UNPIN_WAIT_NS}, NULL);
-    old->charged_bytes -= bytes;
+    old->reserved_bytes -= bytes;
     record_unpin(old);
     record_unpin(old);
     budget_release(&keeper->budget, bytes);
@@ -115,7 +115,7 @@ static void work_on_chunk(struct keeper *keeper, const struct session *session, 
                           uint64_t start) {
     struct record *old = chunk_pin(chunk);
     struct record *record = recode(keeper, session, old, start);
-    if (record && record->charged_bytes < old->charged_bytes) {
+    if (record && record->reserved_bytes < old->reserved_bytes) {
         replace(keeper, chunk, record);
         return;
     }
@@ -142,12 +142,22 @@ static void work_on_session(struct keeper *keeper, struct session *session) {
     }
 }
 
+/* With nothing queued: touches memory ahead, or sleeps. The lock is held again when it returns. */
+static void rest(struct keeper *keeper) {
+    pthread_mutex_unlock(&keeper->lock);
+    bool more = pool_warm_up(keeper->store->pool);
+    pthread_mutex_lock(&keeper->lock);
+    if (!more && !keeper->stopping && !keeper->first && !keeper->poked)
+        pthread_cond_wait(&keeper->wake, &keeper->lock);
+    keeper->poked = false;
+}
+
 /* The queue's first session, with the queue's reference; NULL when the keeper is to stop. */
 static struct session *take(struct keeper *keeper) {
     pthread_mutex_lock(&keeper->lock);
     keeper->current = NULL;
     while (!keeper->stopping && !keeper->first)
-        pthread_cond_wait(&keeper->wake, &keeper->lock);
+        rest(keeper);
     struct session *session = keeper->stopping ? NULL : keeper->first;
     if (session) {
         keeper->first = session->next_in_queue;
@@ -238,6 +248,13 @@ void keeper_add(struct keeper *keeper, struct session *session) {
         keeper->last = session;
         pthread_cond_signal(&keeper->wake);
     }
+    pthread_mutex_unlock(&keeper->lock);
+}
+
+void keeper_poke(struct keeper *keeper) {
+    pthread_mutex_lock(&keeper->lock);
+    keeper->poked = true;
+    pthread_cond_signal(&keeper->wake);
     pthread_mutex_unlock(&keeper->lock);
 }
 

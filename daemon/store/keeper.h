@@ -1,4 +1,5 @@
-/* The keeper: the background thread that brings chunks to their session's level.
+/* The keeper: the background thread that brings chunks to their session's level, and when there are
+ * none touches free memory ahead.
  *
  * It works from a queue of sessions, one page at a time, and holds no lock while coding. Its
  * working space is a budget of its own, taken out of the store's limit beforehand, so that it gets
@@ -22,7 +23,7 @@ struct keeper {
     bool started;
     pthread_mutex_t lock; /* of the fields below */
     pthread_cond_t wake;
-    bool stopping;
+    bool stopping, poked;
     struct session *first, *last; /* each with a reference */
     struct session *current;
     struct budget budget; /* working space */
@@ -44,6 +45,9 @@ int keeper_provide(struct keeper *keeper, uint64_t record_bytes)
 
 /* Asks the keeper to look at the session. */
 void keeper_add(struct keeper *keeper, struct session *session);
+
+/* The pool was used: there may be memory to touch ahead. */
+void keeper_poke(struct keeper *keeper);
 
 /* False while the session waits for the keeper or is being worked on. */
 bool keeper_is_done_with(struct keeper *keeper, const struct session *session);

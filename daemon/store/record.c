@@ -90,9 +90,7 @@ void record_pin(struct record *record) {
 void record_unpin(struct record *record) {
     if (atomic_fetch_sub(&record->pins, 1) > 1)
         return;
-    uint64_t bytes = record->charged_bytes;
-    pool_trim(record->pool, &record->extent, 0);
-    budget_release(record->budget, bytes);
+    pool_give(record->pool, &record->extent, 0, record->budget, record->reserved_bytes);
     free(record);
 }
 

@@ -62,16 +62,13 @@ struct record {
     struct pool_extent extent;
     uint64_t bytes;
     uint32_t tokens;
-    uint64_t charged_bytes;  /* in the budget */
+    uint64_t reserved_bytes; /* of the extent, in the budget */
     _Atomic int level_asked; /* the keeper's note: at most this level is wanted */
     int level;               /* the coarsest that a page really has */
     uint32_t sink_tokens;
     uint64_t sink_bytes;
     struct loss loss[GEOMETRY_PARTS];
 };
-
-/* Reserved beside each extent for the handles that lead to it. */
-enum { RECORD_HANDLE_BYTES = 512 };
 
 size_t record_header_bytes(const struct record_spec *spec);
 

@@ -77,7 +77,7 @@ int store_init(struct store *store, const struct store_options *options) {
         store_deinit(store);
         return -1;
     }
-    store->pool = pool_new(options->memory_bytes);
+    store->pool = pool_new(&store->budget);
     if (!store->pool ||
         keeper_start(&store->keeper, store, options->on_progress, options->context) < 0) {
         store_deinit(store);
@@ -99,6 +99,11 @@ void store_deinit(struct store *store) {
     pthread_mutex_destroy(&store->list_lock);
     pool_free(store->pool);
     store->pool = NULL;
+}
+
+uint64_t store_used_bytes(struct store *store) {
+    uint64_t warm = pool_warm_bytes(store->pool), used = atomic_load(&store->budget.used_bytes);
+    return used > warm ? used - warm : 0;
 }
 
 uint64_t store_next_version(struct store *store) {
@@ -174,7 +179,7 @@ static int admit(struct store *store, const struct store_open *request) {
     if (raw_bytes > atomic_load(&store->budget.limit_bytes) / STORE_RAW_CHUNK_SHARE ||
         bound_bytes > UINT32_MAX)
         return STORE_UNSUPPORTED;
-    return keeper_provide(&store->keeper, pool_round(bound_bytes) + RECORD_HANDLE_BYTES);
+    return keeper_provide(&store->keeper, pool_round(bound_bytes));
 }
 
 static int create(struct store *store, struct shard *shard, const struct store_open *request,

@@ -84,6 +84,9 @@ struct session *store_after(struct store *store, uint64_t after_id)
 struct session *store_next(struct store *store, struct session *session)
     __attribute__((warn_unused_result));
 
+/* What is in use of the memory limit: what is reserved, without free memory that is kept warm. */
+uint64_t store_used_bytes(struct store *store);
+
 /* The next version; called with the session's shard locked. */
 uint64_t store_next_version(struct store *store);
 
