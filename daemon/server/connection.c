@@ -19,6 +19,7 @@
 
 enum {
     READ_AHEAD_BYTES = 4096,
+    WRITE_BYTES = 128 << 10,
     SEND_BUFFER_BYTES = 256 << 10, /* the kernel doubles it: a page of 1,024 channels fits */
 };
 
@@ -178,7 +179,7 @@ static void on_written(uv_write_t *write, int status) {
         connection_step(connection);
 }
 
-static void send_frame(struct connection *connection) {
+static void send_frames(struct connection *connection) {
     uv_buf_t buffer = uv_buf_init((char *)connection->out.buffer + RPC_FRAME_START,
                                   (unsigned)connection->out_bytes);
     connection->write.data = connection;
@@ -203,13 +204,13 @@ static void write_fault(struct connection *connection, struct rpc_request *reque
     }
 }
 
-/* Steps one request. True if it left a frame. */
-static bool step_request(struct connection *connection, struct rpc_request *request) {
-    struct rpc_frame frame = {.buffer = connection->out.buffer};
+/* Steps one request; the frame that it leaves comes behind those that are there. */
+static void step_request(struct connection *connection, struct rpc_request *request) {
+    struct rpc_frame frame = {.buffer = connection->out.buffer + connection->out_bytes};
     if (request->failed) {
         write_fault(connection, request, &frame);
-        connection->out_bytes = frame.bytes;
-        return true;
+        connection->out_bytes += frame.bytes;
+        return;
     }
     switch (request->operation->step(request, &frame)) {
     case RPC_MORE:
@@ -226,30 +227,36 @@ static bool step_request(struct connection *connection, struct rpc_request *requ
         write_fault(connection, request, &frame);
         break;
     }
-    connection->out_bytes = frame.bytes;
-    return frame.bytes > 0;
+    connection->out_bytes += frame.bytes;
 }
 
-/* A buffer in which a frame of so many bytes can be made. */
+/* Room for a frame of so many bytes: behind those that are there, or in a buffer of its own. */
 static bool hold_buffer(struct connection *connection, size_t frame_bytes) {
-    size_t bytes = RPC_FRAME_START + frame_bytes;
+    size_t bytes = RPC_FRAME_START + connection->out_bytes + frame_bytes;
     if (connection->out.buffer && connection->out.bytes >= bytes)
         return true;
+    if (connection->out_bytes > 0)
+        return false;
     lease_return(connection->reactor->leases, &connection->out);
-    return lease_take(connection->reactor->leases, bytes, &connection->out);
+    if (lease_take(connection->reactor->leases, bytes, &connection->out))
+        return true;
+    set_waiting(connection, true);
+    return false;
 }
 
+/* Several small frames go out in one write: each write wakes the reader, which costs as much as
+ * coding some kilobytes. */
 static void produce(struct connection *connection) {
     struct rpc_request *request;
-    while (!connection->writing && !connection->ready && (request = requests_next(connection))) {
-        if (!hold_buffer(connection, request->frame_bytes)) {
-            set_waiting(connection, true);
-            return;
-        }
-        if (step_request(connection, request))
-            send_frame(connection);
-    }
-    if (!connection->writing)
+    if (connection->writing)
+        return;
+    connection->out_bytes = 0;
+    while (!connection->ready && connection->out_bytes < WRITE_BYTES &&
+           (request = requests_next(connection)) && hold_buffer(connection, request->frame_bytes))
+        step_request(connection, request);
+    if (connection->out_bytes > 0)
+        send_frames(connection);
+    else
         lease_return(connection->reactor->leases, &connection->out);
     if (connection->ready)
         reactor_step_again(connection->reactor);

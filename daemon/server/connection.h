@@ -15,7 +15,7 @@ struct connection {
 
     struct lease in; /* while bytes are there: a frame begins at its RPC_FRAME_START */
     size_t in_bytes;
-    struct lease out; /* while a frame is made or sent */
+    struct lease out; /* while frames are made or sent */
     size_t out_bytes;
     uint64_t write_start_ns;
 
