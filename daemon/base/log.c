@@ -13,7 +13,8 @@ void log_init(enum log_level level) {
     for_journal = getenv("JOURNAL_STREAM") != NULL;
 }
 
-static void write_line(enum log_level level, const char *format, va_list arguments) {
+__attribute__((format(printf, 2, 0))) static void
+write_line(enum log_level level, const char *format, va_list arguments) {
     static const char *const names[] = {"error", "warning", "info", "debug"};
     static const int priorities[] = {3, 4, 6, 7};
     char message[1024];

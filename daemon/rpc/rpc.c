@@ -64,7 +64,7 @@ uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
         request->fault.tokens = state->tokens;
         request->fault.tail_tokens = state->tail_tokens;
     }
-    if (store_error == STORE_WRONG_FIRST)
+    if (store_error == STORE_WRONG_FIRST && state)
         return rpc_fail(request, WIRE_WRONG_FIRST, "the session has %llu tokens; append from there",
                         (unsigned long long)state->tokens);
     return rpc_fail(request, wire_code(store_error), NULL);

@@ -1,5 +1,7 @@
 /* STATS: the daemon as a whole. */
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
@@ -14,24 +16,24 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 
 /* Resident pages by /proc/self/statm, proc(5); 0 where it cannot be read. */
 static uint64_t rss_bytes(void) {
-    unsigned long long resident = 0;
+    char line[128];
     FILE *file = fopen("/proc/self/statm", "re");
     if (!file)
         return 0;
-    if (fscanf(file, "%*u %llu", &resident) != 1)
-        resident = 0;
+    const char *resident = fgets(line, sizeof line, file) ? strchr(line, ' ') : NULL;
     fclose(file);
-    return resident * (uint64_t)sysconf(_SC_PAGESIZE);
+    return resident ? strtoull(resident, NULL, 10) * (uint64_t)sysconf(_SC_PAGESIZE) : 0;
 }
 
 static void count_operations(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
                              Kvq__OperationCount *counts) {
-    for (uint8_t type = 0; type < RPC_TYPES; type++) {
-        if (!rpc_find(type))
+    for (int type = 0; type < RPC_TYPES; type++) {
+        const struct rpc_operation *operation = rpc_find((uint8_t)type);
+        if (!operation)
             continue;
         Kvq__OperationCount *count = &counts[reply->n_operations];
         kvq__operation_count__init(count);
-        count->operation = (char *)rpc_find(type)->name;
+        count->operation = (char *)operation->name;
         count->requests = atomic_load(&daemon->requests[type]);
         count->errors = atomic_load(&daemon->errors[type]);
         reply->operations[reply->n_operations++] = count;

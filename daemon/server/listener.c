@@ -69,8 +69,8 @@ static int open_socket(struct listener *listener, const char *path, unsigned mod
         log_error("the socket path %s is longer than %zu bytes", path, sizeof address.sun_path - 1);
         return -1;
     }
-    strcpy(address.sun_path, path);
-    strcpy(listener->path, path);
+    memcpy(address.sun_path, path, strlen(path) + 1);
+    memcpy(listener->path, path, strlen(path) + 1);
     listener->socket = new_socket();
     if (listener->socket >= 0 && bind_path(listener->socket, &address, mode) == 0) {
         listener->bound = true;

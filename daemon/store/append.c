@@ -236,9 +236,9 @@ static int tail_for_run(struct append *append, uint64_t index, struct tail **tai
 static int put_into_tail(struct append *append, uint64_t index, const struct append_part *part) {
     struct tail *tail;
     int status = tail_for_run(append, index, &tail);
+    struct tail_block block = {rows_before(append, index), part->tokens, part->layer, part->part};
     if (status == STORE_OK)
-        tail_write(tail, rows_before(append, index), part->tokens, part->layer, part->part,
-                   part->values, strides_of(append, part));
+        tail_write(tail, &block, part->values, strides_of(append, part));
     return status;
 }
 

@@ -16,7 +16,7 @@ static uint64_t align_page(uint64_t bytes) {
 uint64_t builder_bound_bytes(const struct record_spec *spec) {
     const struct geometry *geometry = spec->geometry;
     uint64_t pages = 0;
-    for (int part = PAGE_K; part <= PAGE_V; part++) {
+    for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
         struct page_shape shape = geometry_shape(geometry, part, spec->tokens);
         if (shape.head_dim > 0)
             pages += align_page(page_bound_bytes(&shape));

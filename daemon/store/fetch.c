@@ -117,8 +117,8 @@ static int read_source(struct fetch *fetch, const struct source *source,
                        const struct fetch_piece *piece, void *values, void *workspace) {
     struct page_strides strides = strides_of(fetch, piece->part, piece->tokens);
     if (source->tail) {
-        tail_read(source->tail, source->row, piece->tokens, piece->layer, piece->part, fetch->dtype,
-                  values, strides);
+        struct tail_block block = {source->row, piece->tokens, piece->layer, piece->part};
+        tail_read(source->tail, &block, fetch->dtype, values, strides);
         return STORE_OK;
     }
     struct page_target target = {.first = source->row,

@@ -58,7 +58,7 @@ static int recode_page(struct keeper *keeper, const struct session *session,
 static int recode_pages(struct keeper *keeper, const struct session *session,
                         const struct record *old, struct builder *builder) {
     for (uint32_t layer = 0; layer < session->geometry.layers; layer++)
-        for (int part = PAGE_K; part <= PAGE_V; part++) {
+        for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
             if (geometry_head_dim(&session->geometry, part) == 0)
                 continue;
             int status = recode_page(keeper, session, old, builder, layer, part);

@@ -90,7 +90,7 @@ static void remove_free(struct pool *pool, size_t index) {
 }
 
 static int ensure_capacity(struct pool *pool) {
-    if (pool->free_count + 1 < pool->free_capacity)
+    if (pool->free_extents && pool->free_count + 1 < pool->free_capacity)
         return 0;
     size_t capacity = pool->free_capacity * 2;
     struct pool_extent *grown = realloc(pool->free_extents, capacity * sizeof *grown);

@@ -75,36 +75,38 @@ struct page_strides tail_strides(const struct tail *tail, enum page_part part) {
 }
 
 /* One copy a token where the heads lie side by side on the other side too. */
-static uint32_t blocks_per_token(const struct tail *tail, enum page_part part,
+static uint32_t copies_per_token(const struct tail *tail, enum page_part part,
                                  struct page_strides strides) {
     return strides.head == geometry_head_dim(&tail->geometry, part) ? 1 : tail->geometry.heads;
 }
 
-void tail_write(struct tail *tail, uint32_t first, uint32_t tokens, uint32_t layer,
-                enum page_part part, const void *values, struct page_strides strides) {
+void tail_write(struct tail *tail, const struct tail_block *block, const void *values,
+                struct page_strides strides) {
     size_t value_bytes = page_value_bytes(tail->geometry.dtype);
-    uint32_t blocks = blocks_per_token(tail, part, strides);
-    size_t block_bytes = geometry_part_bytes(&tail->geometry, part, 1) / blocks;
-    for (uint32_t token = 0; token < tokens; token++)
-        for (uint32_t block = 0; block < blocks; block++)
-            memcpy(tail_at(tail, first + token, layer, part) + block * block_bytes,
+    uint32_t copies = copies_per_token(tail, block->part, strides);
+    size_t copy_bytes = geometry_part_bytes(&tail->geometry, block->part, 1) / copies;
+    for (uint32_t token = 0; token < block->tokens; token++) {
+        char *row = tail_at(tail, block->first + token, block->layer, block->part);
+        for (uint32_t copy = 0; copy < copies; copy++)
+            memcpy(row + copy * copy_bytes,
                    (const char *)values +
-                       (token * strides.token + block * strides.head) * value_bytes,
-                   block_bytes);
+                       (token * strides.token + copy * strides.head) * value_bytes,
+                   copy_bytes);
+    }
 }
 
-void tail_read(const struct tail *tail, uint32_t first, uint32_t tokens, uint32_t layer,
-               enum page_part part, enum page_dtype dtype, void *values,
-               struct page_strides strides) {
-    size_t value_bytes = page_value_bytes(dtype),
-           own_bytes = page_value_bytes(tail->geometry.dtype);
-    uint32_t blocks = blocks_per_token(tail, part, strides);
-    size_t block_values = geometry_part_bytes(&tail->geometry, part, 1) / blocks / own_bytes;
-    for (uint32_t token = 0; token < tokens; token++)
-        for (uint32_t block = 0; block < blocks; block++)
-            page_convert_row(
-                tail->geometry.dtype,
-                tail_at(tail, first + token, layer, part) + block * block_values * own_bytes, dtype,
-                (char *)values + (token * strides.token + block * strides.head) * value_bytes,
-                block_values);
+void tail_read(const struct tail *tail, const struct tail_block *block, enum page_dtype dtype,
+               void *values, struct page_strides strides) {
+    size_t value_bytes = page_value_bytes(dtype);
+    uint32_t copies = copies_per_token(tail, block->part, strides);
+    size_t copy_bytes = geometry_part_bytes(&tail->geometry, block->part, 1) / copies;
+    size_t copy_values = copy_bytes / page_value_bytes(tail->geometry.dtype);
+    for (uint32_t token = 0; token < block->tokens; token++) {
+        const char *row = tail_at(tail, block->first + token, block->layer, block->part);
+        for (uint32_t copy = 0; copy < copies; copy++)
+            page_convert_row(tail->geometry.dtype, row + copy * copy_bytes, dtype,
+                             (char *)values +
+                                 (token * strides.token + copy * strides.head) * value_bytes,
+                             copy_values);
+    }
 }

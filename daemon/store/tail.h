@@ -39,13 +39,18 @@ void tail_shrink(struct tail *tail, uint32_t tokens);
 char *tail_at(const struct tail *tail, uint32_t row, uint32_t layer, enum page_part part);
 struct page_strides tail_strides(const struct tail *tail, enum page_part part);
 
-/* Copies a block into rows first .. first + tokens - 1. */
-void tail_write(struct tail *tail, uint32_t first, uint32_t tokens, uint32_t layer,
-                enum page_part part, const void *values, struct page_strides strides);
+/* One part of one layer in rows first .. first + tokens - 1. */
+struct tail_block {
+    uint32_t first, tokens, layer;
+    enum page_part part;
+};
 
-/* Copies rows first .. first + tokens - 1 out, as dtype. */
-void tail_read(const struct tail *tail, uint32_t first, uint32_t tokens, uint32_t layer,
-               enum page_part part, enum page_dtype dtype, void *values,
-               struct page_strides strides);
+/* Copies values in. */
+void tail_write(struct tail *tail, const struct tail_block *block, const void *values,
+                struct page_strides strides);
+
+/* Copies values out, as dtype. */
+void tail_read(const struct tail *tail, const struct tail_block *block, enum page_dtype dtype,
+               void *values, struct page_strides strides);
 
 #endif

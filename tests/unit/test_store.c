@@ -62,7 +62,7 @@ static struct append *begin(const char *name, uint64_t first, uint64_t tokens, b
 /* K and V of every layer are the same values, those of their tokens. */
 static int put_run(struct append *append, uint64_t first, uint32_t tokens) {
     for (uint32_t layer = 0; layer < LAYERS; layer++)
-        for (int part = PAGE_K; part <= PAGE_V; part++) {
+        for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
             struct append_part piece = {.first = first,
                                         .tokens = tokens,
                                         .layer = layer,
