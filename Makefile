@@ -24,7 +24,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 
 # What the compiler takes and where the libraries are, found out once for each compiler.
 PROBED := $(BUILD)/probed-$(notdir $(CC)).mk
-NOT_COMPILING := help deps lint test run stop clean
+NOT_COMPILING := help deps lint test run quality stop clean
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 endif
@@ -87,6 +87,13 @@ run:
 ## bench: build the measuring programs of tests/bench under build/tests/bench
 bench: $(BENCHES) $(PROGRAMS)
 	@:
+
+## quality: what each level costs and does to a real model, in minutes (TEXTS='FILE...')
+quality:
+	$(Q)tools/bootstrap.sh build model
+	$(Q)$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)$(SUBMAKE) all
+	$(Q)$(VENV)/bin/python tests/quality/levels.py --daemon $(BUILD)/kvquantd $(TEXTS)
 
 ## stop: end what `make run` left running
 stop:
@@ -199,6 +206,6 @@ $(PROBED): tools/probe.sh Makefile
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d)
 
-.PHONY: all deps test lint run bench stop install clean help unit-tests examples python tidy
+.PHONY: all deps test lint run bench quality stop install clean help unit-tests examples python tidy
 .SECONDARY:
 .DELETE_ON_ERROR:
