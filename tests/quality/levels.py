@@ -143,7 +143,7 @@ def through(client, model, level, k, v):
 
 
 def check_report(sample, level, info):
-    """The daemon's own account must be true: nothing left at a finer level, the loss as measured."""
+    """The daemon's own account must be true: nothing left at a finer level, the loss measured."""
     places = {part["level"] for part in info["levels"]}
     if not places <= {level, "sinks"}:
         raise SystemExit(f"{sample.text}: asked for level {level}, info() speaks of {places}")
@@ -206,8 +206,8 @@ def print_report(measurement, samples, seconds):
     print(table(pooled(samples)))
     print(f"""
 KLD in nats, perplexity as its change with the standard error: both against the model's own 16-bit
-cache, of which the first row is a second run. One small model, of 135 M parameters with 4-bit weights
-and head_dim {measurement['head_dim']}: others lose other amounts. Measured in {seconds:.0f} s.""")
+cache, of which the first row is a second run. This is one small model, of 135 M parameters with
+4-bit weights and head_dim {measurement['head_dim']}: others lose other amounts. Measured in {seconds:.0f} s.""")
 
 
 def arguments():

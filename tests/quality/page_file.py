@@ -6,8 +6,8 @@
 
 IN.npy is [layers, 2, tokens, heads, head_dim], float16 or float32. LEVEL is exact, fast8 or 0..5.
 Prints bits a value, everything counted (headers, sinks), and the signal to noise ratio of K and V;
-checks the loss that the pages report against the loss measured. --out keeps what came back, in the
-input's dtype, under the same names; --bf16 rounds the input to bfloat16 first.
+checks the loss that the pages report against the loss measured. --out keeps what came back under
+the same names, in the input's dtype; --bf16 rounds the input to bfloat16 first (--out is then float16).
 """
 import argparse
 import ctypes
@@ -87,8 +87,55 @@ def decibels(energy, error):
     return 10 * math.log10(energy / error) if error else math.inf
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+def pages_of(array, page_tokens):
+    """(layer, part, first token) of each page of [layers, 2, tokens, heads, head_dim]."""
+    for layer, part in np.ndindex(array.shape[:2]):
+        for first in range(0, array.shape[2], page_tokens):
+            yield layer, part, first
+
+
+class Account:
+    """Bytes and losses of all pages so far: as measured here, and as the pages report them."""
+
+    def __init__(self):
+        self.bytes = self.values = 0
+        self.error, self.energy, self.reported = np.zeros(2), np.zeros(2), np.zeros(2)
+
+    def add(self, part, given, restored, size, loss):
+        x, y = (as_float(page).astype(np.float64) for page in (given, restored))
+        self.bytes += size
+        self.values += given.size
+        self.error[part] += ((x - y) ** 2).sum()
+        self.energy[part] += (x**2).sum()
+        self.reported += loss.error, loss.energy
+
+    def check(self):
+        measured = np.array([self.error.sum(), self.energy.sum()])
+        if not np.allclose(measured, self.reported, rtol=1e-5):
+            raise SystemExit(f"reported loss {self.reported}, measured {measured}")
+
+    def __str__(self):
+        k, v = (decibels(*pair) for pair in zip(self.energy, self.error))
+        return f"{8 * self.bytes / self.values:.4f} bits a value, K {k:.2f} dB, V {v:.2f} dB"
+
+
+def through(codec, array, dtype, level, options, account):
+    """What comes back of one cache, page by page."""
+    restored = np.empty_like(array)
+    for layer, part, first in pages_of(array, options.page):
+        given = array[layer, part, first:first + options.page]
+        sinks = min(options.sinks, len(given)) if first == 0 else 0
+        out, size, info = codec.round_trip(given, DTYPES[dtype], part, level, sinks)
+        if level == LEVELS["exact"] and given.tobytes() != out.tobytes():
+            raise SystemExit("exact is not exact")
+        restored[layer, part, first:first + options.page] = out
+        account.add(part, given, out, size, info.loss)
+    return restored
+
+
+def arguments():
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("library")
     parser.add_argument("level")
     parser.add_argument("files", nargs="+", type=pathlib.Path)
@@ -96,38 +143,23 @@ def main():
     parser.add_argument("--page", type=int, default=128)
     parser.add_argument("--sinks", type=int, default=4)
     parser.add_argument("--bf16", action="store_true")
-    a = parser.parse_args()
-    codec, level = Codec(a.library), LEVELS.get(a.level, a.level)
-    total_bytes = total_values = 0
-    error, energy, reported = np.zeros(2), np.zeros(2), np.zeros(2)
-    for path in a.files:
+    return parser.parse_args()
+
+
+def main():
+    options, account = arguments(), Account()
+    codec, level = Codec(options.library), int(LEVELS.get(options.level, options.level))
+    for path in options.files:
         array = np.load(path)
-        dtype = "bfloat16" if a.bf16 else str(array.dtype)
-        array = as_bfloat16(array) if a.bf16 else array
-        back = np.empty_like(array)
-        for layer, part in np.ndindex(array.shape[:2]):
-            for first in range(0, array.shape[2], a.page):
-                page = array[layer, part, first:first + a.page]
-                out, size, info = codec.round_trip(page, DTYPES[dtype], part, int(level),
-                                                   min(a.sinks, len(page)) if first == 0 else 0)
-                back[layer, part, first:first + a.page] = out
-                total_bytes += size
-                total_values += out.size
-                x, y = as_float(page).astype(np.float64), as_float(out).astype(np.float64)
-                error[part] += ((x - y) ** 2).sum()
-                energy[part] += (x**2).sum()
-                reported += info.loss.error, info.loss.energy
-                if level == -2 and page.tobytes() != out.tobytes():
-                    raise SystemExit("exact is not exact")
-        if a.out:
-            a.out.mkdir(parents=True, exist_ok=True)
-            kept = as_float(back).astype(np.float16) if a.bf16 else back
-            np.save(a.out / path.name, kept)
-    measured = np.array([error.sum(), energy.sum()])
-    if not np.allclose(measured, reported, rtol=1e-5):
-        raise SystemExit(f"reported loss {reported}, measured {measured}")
-    print(f"level {a.level}: {8 * total_bytes / total_values:.4f} bits a value, "
-          f"K {decibels(energy[0], error[0]):.2f} dB, V {decibels(energy[1], error[1]):.2f} dB")
+        dtype = "bfloat16" if options.bf16 else str(array.dtype)
+        array = as_bfloat16(array) if options.bf16 else array
+        restored = through(codec, array, dtype, level, options, account)
+        if options.out:
+            options.out.mkdir(parents=True, exist_ok=True)
+            kept = as_float(restored).astype(np.float16) if options.bf16 else restored
+            np.save(options.out / path.name, kept)
+    account.check()
+    print(f"level {options.level}: {account}")
 
 
 if __name__ == "__main__":

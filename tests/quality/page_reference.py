@@ -3,10 +3,12 @@
 
   page_reference.py page.so IN.npy [--pages 6]
 
-Takes pages of IN.npy (see page_file.py) in all dtypes and levels, in odd shapes too, and compares what
-both decoders make of them bit for bit. Slow and plain on purpose.
+Takes pages of IN.npy (float16, see page_file.py) in all dtypes and levels, in odd shapes too, and
+compares what both decoders make of them bit for bit. Slow and plain on purpose; only the tables are
+read from the C source, which is where the format has them.
 """
 import argparse
+import itertools
 import pathlib
 import re
 import struct
@@ -17,6 +19,8 @@ from page_file import Codec, as_bfloat16
 
 F32 = np.float32
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+QUARTER_OCTAVES = np.array([float.fromhex(x) for x in ("0x1p+0", "0x1.306fep+0", "0x1.6a09e6p+0",
+                                                       "0x1.ae89fap+0")], F32)
 
 
 def numbers(name, text):
@@ -69,7 +73,8 @@ class Stream:
             self.states[i % 64] = x
             h = symbol - 16
             if symbol == 0:
-                h = int.from_bytes(self.data[self.escape:self.escape + self.width], "little", signed=True)
+                escaped = self.data[self.escape:self.escape + self.width]
+                h = int.from_bytes(escaped, "little", signed=True)
                 self.escape += self.width
             for plane in reversed(range(low_bits)):
                 bit = self.data[self.plane + plane * plane_bytes + i // 8] >> i % 8 & 1
@@ -92,8 +97,9 @@ def upper_half(bits):
 class Page:
     def __init__(self, tables, data):
         self.tables = tables
-        (self.magic, self.format, self.coding, self.level, self.dtype, _, self.flags, tokens, self.sinks,
-         self.phase, self.mean_shift, heads, head_dim, size) = struct.unpack_from("<2s2Bb3B2BbB3I", data)
+        (self.magic, self.format, self.coding, self.level, self.dtype, _, self.flags, tokens,
+         self.sinks, self.phase, self.mean_shift, heads, head_dim,
+         size) = struct.unpack_from("<2s2Bb3B2BbB3I", data)
         self.step, *rest = struct.unpack_from("<H3B2B", data, 24)
         self.row_class, self.centre = rest[:3], rest[3:]
         assert self.magic == b"KP" and self.format == 0 and size == len(data)
@@ -135,8 +141,7 @@ class Page:
             mean = units.astype(F32) * (step * F32(2.0 ** (self.mean_shift - 4)))
         q = np.stack([stream.level_row(int(k), n) for k in classes], 1)
         stream.check_end()
-        quarter = np.array([float.fromhex(x) for x in ("1", "0x1.306fep+0", "0x1.6a09e6p+0", "0x1.ae89fap+0")], F32)
-        steps = (step * quarter[scale % 4]) * np.exp2(scale // 4).astype(F32)
+        steps = (step * QUARTER_OCTAVES[scale % 4]) * np.exp2(scale // 4).astype(F32)
         return self.rounded((q.astype(F32) + F32(self.phase / 128)) * steps[:, None] + mean)
 
     def exact(self):
@@ -156,33 +161,46 @@ class Page:
         if self.dtype == 3:
             low, high = rest[:, :2 * c:2] | rest[:, 1:2 * c:2] << 8, rest[:, 2 * c:]
             return high >> 7 << 31 | exponent << 23 | (high & 127) << 16 | low
-        bits = np.unpackbits(rest[:, c:].astype(np.uint8).reshape(n, eighth, 3, 1), 3, bitorder="little")
+        planes = rest[:, c:].astype(np.uint8).reshape(n, eighth, 3, 1)
+        bits = np.unpackbits(planes, 3, bitorder="little")
         bits = bits.transpose(0, 2, 1, 3).reshape(n, 3, 8 * eighth)[:, :, :c].astype(np.uint16)
         return bits[:, 2] << 15 | exponent << 10 | bits[:, 1] << 9 | bits[:, 0] << 8 | rest[:, :c]
 
 
+TOKENS, HEAD_DIMS = (128, 1, 70, 64, 5, 127), (64, 20, 33, 40, 64, 7)  # of the pages, in turn
+
+
+def page_of(cache, i, random):
+    first = int(random.integers(cache.shape[2] - max(TOKENS) + 1))
+    page = cache[i % cache.shape[0], i % 2, first:first + TOKENS[i % 6]]
+    return page[:, :, :HEAD_DIMS[i % 6]]
+
+
+def in_all_dtypes(page):
+    """(the format's number of a dtype, the page in it)"""
+    yield 1, page
+    yield 2, as_bfloat16(page)
+    yield 3, page.astype(F32) * F32(1.0001)
+
+
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(description=__doc__,
+                                     formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("library")
     parser.add_argument("file")
     parser.add_argument("--pages", type=int, default=6)
-    a = parser.parse_args()
-    codec, tables, cache = Codec(a.library), Tables(), np.load(a.file)
+    options = parser.parse_args()
+    codec, tables, cache = Codec(options.library), Tables(), np.load(options.file)
     random, compared = np.random.default_rng(1), 0
-    for i in range(a.pages):
-        first = int(random.integers(cache.shape[2] - 128))
-        page = cache[i % cache.shape[0], i % 2, first:first + (128, 1, 70, 64, 5, 127)[i % 6]]
-        page = page[:, :, :(64, 20, 33, 40, 64, 7)[i % 6]]
-        for dtype in (1, 2, 3):
-            values = [page, as_bfloat16(page), page.astype(F32) * F32(1.0001)][dtype - 1]
-            for level in range(-2, 6):
-                sinks = min(4, len(page)) if i % 3 == 0 else 0
-                back, size, _ = codec.round_trip(values, dtype, i % 2, level, sinks)
-                mine = Page(tables, codec.page.raw[:size]).decode()
-                theirs = back.reshape(-1).view(mine.dtype)
-                if not np.array_equal(mine, theirs):
-                    raise SystemExit(f"page {i}, dtype {dtype}, level {level}: the decoders differ")
-                compared += 1
+    for i in range(options.pages):
+        page = page_of(cache, i, random)
+        sinks = min(4, len(page)) if i % 3 == 0 else 0
+        for (dtype, values), level in itertools.product(in_all_dtypes(page), range(-2, 6)):
+            restored, size, _ = codec.round_trip(values, dtype, i % 2, level, sinks)
+            here = Page(tables, codec.page.raw[:size]).decode()
+            if not np.array_equal(here, restored.reshape(-1).view(here.dtype)):
+                raise SystemExit(f"page {i}, dtype {dtype}, level {level}: the decoders differ")
+            compared += 1
     print(f"{compared} pages, the same to the bit")
 
 
