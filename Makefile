@@ -39,7 +39,13 @@ PROTO := $(wildcard proto/wire/*.proto)
 GENERATED := $(PROTO:%.proto=$(BUILD)/gen/%.pb-c.c)
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 WIRE_OBJECTS := $(call objects,$(wildcard proto/wire/*.c)) $(GENERATED:.c=.o)
-PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c))
+# On x86-64 the page codec's kernels are compiled for newer processors too: dispatch.c chooses.
+ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
+PAGE_V3_OBJECTS := $(patsubst proto/page/%.c,$(BUILD)/proto/page/x86_64_v3/%.o, \
+    $(wildcard proto/page/portable*.c))
+$(BUILD)/proto/page/dispatch.o: CPPFLAGS_ALL += -DPAGE_X86_64_V3
+endif
+PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c)) $(PAGE_V3_OBJECTS)
 CLIENT_OBJECTS := $(call objects,$(wildcard client/c/*.c))
 CLI_OBJECTS := $(call objects,$(wildcard client/cli/*.c))
 DAEMON_MAIN := $(call objects,$(wildcard daemon/main.c))
@@ -182,8 +188,14 @@ $(BUILD)/gen/%.o: $(BUILD)/gen/%.c $(PROBED)
 	$(call say,CC,$<)
 	$(Q)$(CC) $(CPPFLAGS_ALL) $(CFLAGS_ALL) -MMD -MP -c -o $@ $<
 
+$(BUILD)/proto/page/x86_64_v3/%.o: proto/page/%.c $(PROBED)
+	@mkdir -p $(@D)
+	$(call say,CC,'$< for x86-64-v3')
+	$(Q)$(CC) $(CPPFLAGS_ALL) -DPAGE_TARGET=x86_64_v3 $(WARNINGS) $(CFLAGS_ALL) \
+	    -march=x86-64-v3 -mtune=generic -MMD -MP -c -o $@ $<
+
 # An object is the stamp of what a file includes: a changed header is tidied again where it is used.
-TIDIED := $(patsubst %.o,%.tidy,$(filter-out $(BUILD)/gen/%,$(DAEMON_MAIN) $(DAEMON_OBJECTS) \
+TIDIED := $(patsubst %.o,%.tidy,$(filter-out $(BUILD)/gen/% $(PAGE_V3_OBJECTS),$(DAEMON_MAIN) $(DAEMON_OBJECTS) \
     $(WIRE_OBJECTS) $(PAGE_OBJECTS) $(CLIENT_OBJECTS) $(CLI_OBJECTS)))
 tidy: $(TIDIED)
 	$(if $(TIDIED),,$(error clang-tidy matches no file))

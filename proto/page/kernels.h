@@ -35,6 +35,8 @@ struct page_lanes {
 };
 
 struct page_kernels {
+    const char *name;
+
     /* count values to float, exactly. */
     void (*load[PAGE_DTYPES])(const void *values, size_t count, float *row);
 
@@ -73,8 +75,11 @@ struct page_kernels {
                         unsigned low_bits, const int16_t *values, size_t count);
 };
 
-extern const struct page_kernels page_kernels_portable;
+/* The same C, for the compiler's own target and for x86-64 processors with AVX2 and BMI2. */
+extern const struct page_kernels page_kernels_portable, page_kernels_x86_64_v3;
 
+/* The best table that this processor and its system run; the portable one if the environment
+ * variable KVQ_CPU is "portable". Chosen once. */
 const struct page_kernels *page_kernels(void);
 
 /* ((lane + lane 8 on) + 4 on) + 2 on + 1 on. */

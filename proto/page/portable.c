@@ -242,7 +242,8 @@ static void fast8_decode_f32(const uint8_t *q, const float *base, const float *s
     fast8_decode(PAGE_F32, q, base, scale, count, values);
 }
 
-const struct page_kernels page_kernels_portable = {
+const struct page_kernels PAGE_OF_TARGET(page_kernels_) = {
+    .name = PAGE_QUOTE(PAGE_TARGET),
     .load = {[PAGE_F16] = load_f16, [PAGE_BF16] = load_bf16, [PAGE_F32] = load_f32},
     .add = add,
     .square = square,
@@ -259,6 +260,6 @@ const struct page_kernels page_kernels_portable = {
     .fast8_decode = {[PAGE_F16] = fast8_decode_f16,
                      [PAGE_BF16] = fast8_decode_bf16,
                      [PAGE_F32] = fast8_decode_f32},
-    .rans_decode = portable_rans_decode,
-    .rans_encode = portable_rans_encode,
+    .rans_decode = rans_decode_of_target,
+    .rans_encode = rans_encode_of_target,
 };

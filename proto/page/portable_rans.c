@@ -100,8 +100,8 @@ SPECIALISED bool decode_group(struct rans_decoder *decoder, const struct rans_de
     return true;
 }
 
-bool portable_rans_decode(struct rans_decoder *decoder, const struct rans_decode_model *model,
-                          unsigned low_bits, int16_t *values, size_t count) {
+bool rans_decode_of_target(struct rans_decoder *decoder, const struct rans_decode_model *model,
+                           unsigned low_bits, int16_t *values, size_t count) {
     const uint8_t *planes = decoder->plane;
     size_t plane_stride = (count + 7) / 8, i = 0;
     for (; i + RANS_LANES <= count; i += RANS_LANES)
@@ -203,8 +203,8 @@ SPECIALISED void encode_group(struct rans_encoder *encoder, const struct rans_en
     encoder->refill = encode_symbols(encoder->state, model, symbols, count, encoder->refill);
 }
 
-void portable_rans_encode(struct rans_encoder *encoder, const struct rans_encode_model *model,
-                          unsigned low_bits, const int16_t *values, size_t count) {
+void rans_encode_of_target(struct rans_encoder *encoder, const struct rans_encode_model *model,
+                           unsigned low_bits, const int16_t *values, size_t count) {
     if (low_bits > 0)
         write_planes(values, count, encoder->plane, (count + 7) / 8, low_bits);
     size_t whole = count / RANS_LANES * RANS_LANES;

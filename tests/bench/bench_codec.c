@@ -6,8 +6,10 @@
  *
  * Pages of 128 tokens of Gaussian values with channel means and deviations that differ as in real
  * caches; every pass walks MIB (default 48) of them, more than a cache holds. Best of five, in time
- * on the processor.
+ * on the processor. KVQ_CPU=portable in the environment measures the portable kernels; the command
+ * above builds no others, `make bench` does.
  */
+#include "proto/page/kernels.h"
 #include "proto/page/page.h"
 
 #include <math.h>
@@ -149,8 +151,8 @@ int main(int argc, char **argv) {
     bench.workspace = allocate(PAGE_WORKSPACE_BYTES);
     fill(&bench);
     double copy = speed(&bench, copy_pass);
-    printf("memcpy %.2f GB/s; %zu pages of %u x %u x %u\n", copy, bench.pages, TOKENS, heads,
-           head_dim);
+    printf("memcpy %.2f GB/s; kernels %s; %zu pages of %u x %u x %u\n", copy, page_kernels()->name,
+           bench.pages, TOKENS, heads, head_dim);
     for (bench.level = PAGE_LEVEL_MIN; bench.level <= PAGE_LEVEL_MAX; bench.level++) {
         double encode = speed(&bench, encode_pass), decode = speed(&bench, decode_pass);
         size_t bytes = 0;

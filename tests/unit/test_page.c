@@ -1,6 +1,6 @@
 /* The page codec as its callers see it: what comes back, in every level, dtype, shape and layout.
  */
-#include "test_page_support.h"
+#include "tests/unit/test_page_support.h"
 
 static int level_of(int i) {
     return PAGE_LEVEL_MIN + i % LEVEL_COUNT;

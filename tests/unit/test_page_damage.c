@@ -1,5 +1,5 @@
 /* Bytes that are not a page, or no longer: an error or a page, and nothing touched outside. */
-#include "test_page_support.h"
+#include "tests/unit/test_page_support.h"
 
 static int level_of(int i) {
     return PAGE_LEVEL_MIN + i % LEVEL_COUNT;

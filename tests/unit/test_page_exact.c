@@ -1,5 +1,5 @@
 /* Pages that are exact, by request or because a lossy level could not serve. */
-#include "test_page_support.h"
+#include "tests/unit/test_page_support.h"
 
 static const int lossy_levels[] = {PAGE_FAST8, 0, 1, 2, 3, 4, 5};
 enum { LOSSY_COUNT = 7 };

@@ -1,5 +1,5 @@
 /* What a page costs, on data whose cost is known. */
-#include "test_page_support.h"
+#include "tests/unit/test_page_support.h"
 
 enum { TOKENS = 128, CHANNELS = 192, ROUNDS = 8 };
 
