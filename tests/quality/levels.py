@@ -14,6 +14,7 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+import textwrap
 import time
 
 import kvquantd
@@ -202,12 +203,13 @@ def print_report(measurement, samples, seconds):
     print(f"{measurement['model']}, {len(names)} {'text' if len(names) == 1 else 'texts'}: "
           f"{measurement['context_tokens']:,} tokens of each through the daemon, "
           f"the next {measurement['scored_tokens']:,} scored")
-    print(f"({', '.join(names)})\n")
+    print(textwrap.fill(f"({', '.join(names)})", 100, break_on_hyphens=False), end="\n\n")
     print(table(pooled(samples)))
+    head_dim = measurement["head_dim"]
     print(f"""
 KLD in nats, perplexity as its change with the standard error: both against the model's own 16-bit
 cache, of which the first row is a second run. This is one small model, of 135 M parameters with
-4-bit weights and head_dim {measurement['head_dim']}: others lose other amounts. Measured in {seconds:.0f} s.""")
+4-bit weights and head_dim {head_dim}: others lose other amounts. Measured in {seconds:.0f} s.""")
 
 
 def arguments():

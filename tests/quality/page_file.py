@@ -7,7 +7,8 @@
 IN.npy is [layers, 2, tokens, heads, head_dim], float16 or float32. LEVEL is exact, fast8 or 0..5.
 Prints bits a value, everything counted (headers, sinks), and the signal to noise ratio of K and V;
 checks the loss that the pages report against the loss measured. --out keeps what came back under
-the same names, in the input's dtype; --bf16 rounds the input to bfloat16 first (--out is then float16).
+the same names, in the input's dtype; --bf16 rounds the input to bfloat16 first, and --out is then
+float16.
 """
 import argparse
 import ctypes
