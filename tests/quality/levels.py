@@ -81,7 +81,10 @@ def name_of(path):
 
 
 def tokens_of(model, path, count):
-    ids = model.tokenizer.encode(path.read_text(errors="ignore")).ids
+    try:
+        ids = model.tokenizer.encode(path.read_text(errors="ignore")).ids
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}") from None
     if len(ids) < count:
         raise SystemExit(f"{path}: {len(ids):,} tokens, {count:,} are needed")
     return ids[:count]
