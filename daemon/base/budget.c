@@ -27,6 +27,10 @@ void budget_tell_waiting(struct budget *budget) {
         budget->on_release(budget->context);
 }
 
+void budget_return(struct budget *budget, uint64_t bytes) {
+    atomic_fetch_sub(&budget->used_bytes, bytes);
+}
+
 void budget_release(struct budget *budget, uint64_t bytes) {
     if (bytes == 0)
         return;

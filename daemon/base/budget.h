@@ -30,6 +30,9 @@ bool budget_reserve_spare(struct budget *budget, uint64_t bytes)
 
 void budget_release(struct budget *budget, uint64_t bytes);
 
+/* The same without telling those who wait: for what is taken and given back in passing. */
+void budget_return(struct budget *budget, uint64_t bytes);
+
 /* Something became reclaimable: to who waits that is as good as a release. */
 void budget_tell_waiting(struct budget *budget);
 

@@ -1,4 +1,4 @@
-/* Time that only moves forward, in nanoseconds. */
+/* Time that only moves forward, in nanoseconds, and the time of day. */
 #ifndef DAEMON_BASE_CLOCK_H
 #define DAEMON_BASE_CLOCK_H
 
@@ -12,6 +12,13 @@ static inline uint64_t clock_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
+}
+
+/* Where numbers begin that must not come twice, not even after a restart. */
+static inline uint64_t clock_wall_us(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 }
 
 #endif

@@ -6,12 +6,15 @@
  * session deleted meanwhile (a miss), the client gone or cancelling (end drops everything).
  */
 #include "daemon/base/clock.h"
+#include "daemon/base/log.h"
 #include "daemon/rpc/messages.h"
+
+#define FULL_SAID_EVERY_NS (10 * CLOCK_NS_PER_S)
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     struct rpc_daemon *daemon = request->context->daemon;
     struct append_request append = {.runs_max = WIRE_APPEND_RUNS_MAX};
-    struct session_state state;
+    struct session_state state = {0};
     const Kvq__AppendRequest *message =
         rpc_unpack(request, &kvq__append_request__descriptor, control, control_bytes);
     if (!message)
@@ -43,6 +46,14 @@ static void stop_waiting(struct rpc_request *request) {
     request->append.waiting = false;
 }
 
+/* Once in a while: the refusals themselves are counted in the statistics. */
+static void say_full(struct rpc_daemon *daemon, uint64_t now) {
+    uint64_t last = atomic_load(&daemon->full_said_ns);
+    if ((last == 0 || now - last > FULL_SAID_EVERY_NS) &&
+        atomic_compare_exchange_strong(&daemon->full_said_ns, &last, now))
+        log_warning("the memory limit is reached and appends are refused");
+}
+
 /* At the memory limit: wait until the deadline, which begins with the first refusal. */
 static enum rpc_step wait_for_memory(struct rpc_request *request) {
     struct rpc_append *append = &request->append;
@@ -54,6 +65,7 @@ static enum rpc_step wait_for_memory(struct rpc_request *request) {
     }
     if (now < append->deadline_ns)
         return RPC_WAIT;
+    say_full(request->context->daemon, now);
     rpc_fail(request, WIRE_FULL, NULL);
     return RPC_FAILED;
 }
@@ -94,8 +106,10 @@ static enum rpc_step step_commit(struct rpc_request *request) {
     if (status == STORE_FULL)
         return wait_for_memory(request);
     stop_waiting(request);
-    if (status == STORE_OK)
+    if (status == STORE_OK) {
         append->phase = APPEND_SETTLING;
+        request->irrevocable = true;
+    }
     if (status == STORE_OK || status == STORE_MORE)
         return RPC_MORE;
     rpc_fail_store(request, status, NULL);

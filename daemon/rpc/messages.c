@@ -1,7 +1,6 @@
 #include "daemon/rpc/messages.h"
 
 #include <assert.h>
-#include <math.h>
 #include <string.h>
 
 static_assert((int)KVQ__DTYPE__DTYPE_F16 == PAGE_F16, "dtypes are the same numbers");

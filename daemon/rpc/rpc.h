@@ -28,7 +28,7 @@ struct rpc_daemon {
     uint64_t started_ns;
     uint32_t append_wait_ms;
     int default_level;
-    _Atomic bool draining;
+    _Atomic uint64_t full_said_ns; /* when the log last said that the limit is reached */
     _Atomic uint64_t connections, requests[RPC_TYPES], errors[RPC_TYPES];
 };
 
@@ -45,7 +45,7 @@ enum { RPC_SMALL_FRAME_BYTES = 4096 }; /* what most requests need */
 enum { RPC_BUFFER_BYTES = 64 + WIRE_CONTROL_BYTES_MAX + WIRE_PAYLOAD_BYTES_MAX };
 
 struct rpc_frame {
-    uint8_t *buffer; /* room for request->frame_bytes, 64-byte aligned */
+    uint8_t *buffer; /* room for request->frame_bytes; any alignment */
     size_t bytes;    /* of the frame at buffer + RPC_FRAME_START; 0: none */
 };
 
@@ -96,8 +96,9 @@ struct rpc_request {
     struct rpc_request *next;
     uint8_t type;
     bool failed, waiting;
-    bool receiving;  /* more frames of this id may come */
-    bool discarding; /* its fault was sent: what still comes is dropped */
+    bool receiving;   /* more frames of this id may come */
+    bool irrevocable; /* what it asked for is done: only its reply is to come */
+    bool discarding;  /* its fault was sent: what still comes is dropped */
 };
 
 struct rpc_operation {

@@ -19,6 +19,7 @@
 
 enum {
     READ_AHEAD_BYTES = 4096,
+    REQUESTS_MOST = 1024, /* with refused appends whose end has not come */
     WRITE_BYTES = 128 << 10,
     SEND_BUFFER_BYTES = 256 << 10, /* the kernel doubles it: a page of 1,024 channels fits */
 };
@@ -71,12 +72,20 @@ static enum taken take_data(struct connection *connection, struct rpc_request *r
     return TAKEN;
 }
 
-static void take_commit(struct connection *connection, struct rpc_request *request) {
+/* One that has to wait for memory is taken later, so that what is behind it finds its effect. */
+static enum taken take_commit(struct connection *connection, struct rpc_request *request) {
     request->receiving = false;
-    if (request->discarding)
+    if (request->discarding) {
         requests_remove(connection, request);
-    else if (!request->failed && request->operation->commit(request) == RPC_FAILED)
+        return TAKEN;
+    }
+    if (request->failed)
+        return TAKEN;
+    enum rpc_step status = request->operation->commit(request);
+    if (status == RPC_FAILED)
         requests_fail(connection, request);
+    request->receiving = status == RPC_WAIT;
+    return status == RPC_WAIT ? TAKE_LATER : TAKEN;
 }
 
 static void take_cancel(struct connection *connection, struct rpc_request *request) {
@@ -84,6 +93,8 @@ static void take_cancel(struct connection *connection, struct rpc_request *reque
         requests_remove(connection, request);
         return;
     }
+    if (request->irrevocable)
+        return;
     request->receiving = false;
     if (!request->failed) {
         rpc_fail(request, WIRE_CANCELLED, NULL);
@@ -106,8 +117,7 @@ static enum taken take_follow_up(struct connection *connection, const struct wir
     }
     if (header->type == WIRE_DATA)
         return take_data(connection, request, header, control);
-    take_commit(connection, request);
-    return TAKEN;
+    return take_commit(connection, request);
 }
 
 static enum taken take_frame(struct connection *connection, const struct wire_header *header,
@@ -121,6 +131,10 @@ static enum taken take_frame(struct connection *connection, const struct wire_he
     connection->greeted = true;
     if (type == WIRE_DATA || type == WIRE_COMMIT || type == WIRE_CANCEL)
         return take_follow_up(connection, header, control);
+    if (connection->request_count >= REQUESTS_MOST) {
+        fail_connection(connection, header->request_id, WIRE_TOO_MANY_REQUESTS);
+        return TAKEN;
+    }
     if (type > WIRE_DATA || header->request_id == 0 ||
         requests_find(connection, header->request_id)) {
         fail_connection(connection, 0, WIRE_PROTOCOL);
@@ -154,6 +168,7 @@ static bool consume_one(struct connection *connection) {
     if (connection->in_bytes == 0)
         return false; /* the connection failed */
     connection->in_bytes -= frame_bytes;
+    connection->receive_start_ns = clock_now_ns();
     memmove(start, start + frame_bytes, connection->in_bytes);
     return true;
 }
@@ -275,6 +290,11 @@ static size_t frame_bytes_in(const struct connection *connection) {
     return (size_t)WIRE_HEADER_BYTES + header.control_bytes + header.payload_bytes;
 }
 
+bool connection_holds_large(const struct connection *connection) {
+    return connection->in.buffer && connection->in.bytes > LEASE_SMALL_BYTES &&
+           !connection->blocked;
+}
+
 /* Room for the frame that is coming in, with what is there of it. */
 static bool hold_room(struct connection *connection) {
     struct lease_pool *leases = connection->reactor->leases;
@@ -288,6 +308,9 @@ static bool hold_room(struct connection *connection) {
         memcpy(lease.buffer + RPC_FRAME_START, old.buffer + RPC_FRAME_START, connection->in_bytes);
     connection->in = lease;
     lease_return(leases, &old);
+    connection->receive_start_ns = clock_now_ns();
+    if (connection_holds_large(connection))
+        reactor_start_tick(connection->reactor);
     return true;
 }
 

@@ -15,7 +15,8 @@ struct connection {
 
     struct lease in; /* while bytes are there: a frame begins at its RPC_FRAME_START */
     size_t in_bytes;
-    struct lease out; /* while frames are made or sent */
+    uint64_t receive_start_ns; /* of the frame that is coming in */
+    struct lease out;          /* while frames are made or sent */
     size_t out_bytes;
     uint64_t write_start_ns;
 
@@ -34,6 +35,9 @@ void connection_new(struct reactor *reactor, int socket);
 
 /* Does what can be done now. */
 void connection_step(struct connection *connection);
+
+/* Whether it holds a large buffer for a frame that is still coming in. */
+bool connection_holds_large(const struct connection *connection);
 
 /* Drops its requests and closes; it is freed when the loop says so. */
 void connection_close(struct connection *connection);

@@ -18,13 +18,11 @@ int lease_pool_init(struct lease_pool *pool, size_t count, struct budget *budget
     void *memory = mmap(NULL, lease_pool_bytes(count), PROT_READ | PROT_WRITE,
                         MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     pool->free_buffers = calloc(count, sizeof *pool->free_buffers);
-    if (memory == MAP_FAILED || !pool->free_buffers) {
-        free(pool->free_buffers);
-        return -1;
-    }
-    madvise(memory, lease_pool_bytes(count), MADV_DONTDUMP);
-    pool->memory = memory;
     pool->count = pool->free_count = count;
+    pool->memory = memory == MAP_FAILED ? NULL : memory;
+    if (!pool->memory || !pool->free_buffers)
+        return -1;
+    madvise(memory, lease_pool_bytes(count), MADV_DONTDUMP);
     for (size_t i = 0; i < count; i++) /* the first is lent first, so that few are touched */
         pool->free_buffers[count - 1 - i] = (uint8_t *)memory + i * LARGE_BYTES;
     return 0;
@@ -42,7 +40,7 @@ static uint8_t *take_small(struct lease_pool *pool) {
         return NULL;
     uint8_t *buffer = aligned_alloc(64, LEASE_SMALL_BYTES);
     if (!buffer)
-        budget_release(pool->budget, LEASE_SMALL_BYTES);
+        budget_return(pool->budget, LEASE_SMALL_BYTES);
     return buffer;
 }
 
@@ -79,7 +77,7 @@ static void return_large(struct lease_pool *pool, uint8_t *buffer) {
 void lease_return(struct lease_pool *pool, struct lease *lease) {
     if (lease->buffer && lease->bytes == LEASE_SMALL_BYTES) {
         free(lease->buffer);
-        budget_release(pool->budget, LEASE_SMALL_BYTES);
+        budget_return(pool->budget, LEASE_SMALL_BYTES);
     } else if (lease->buffer) {
         return_large(pool, lease->buffer);
     }

@@ -32,7 +32,7 @@ struct lease_pool {
     void *context;
 };
 
-/* 0, or -1 without memory. */
+/* 0, or -1 without memory. deinit also after a failed init. */
 int lease_pool_init(struct lease_pool *pool, size_t count, struct budget *budget,
                     void (*on_return)(void *context), void *context)
     __attribute__((warn_unused_result));

@@ -21,7 +21,7 @@ static bool is_alive(const struct sockaddr_un *address) {
     if (probe < 0)
         return true;
     int status = connect(probe, (const struct sockaddr *)address, sizeof *address);
-    bool alive = status == 0 || errno == EAGAIN;
+    bool alive = status == 0 || errno != ECONNREFUSED;
     close(probe);
     return alive;
 }

@@ -72,26 +72,37 @@ static void on_wake(uv_async_t *handle) {
     reactor_end_if_idle(reactor);
 }
 
-static void close_stalled(struct reactor *reactor) {
+static bool is_stalled(const struct connection *connection, uint64_t now, uint64_t limit_ns) {
+    if (connection->writing && now - connection->write_start_ns > limit_ns)
+        return true;
+    return connection_holds_large(connection) && now - connection->receive_start_ns > limit_ns;
+}
+
+/* Closes those that are too slow with a frame. True if others hold a large buffer to receive one.
+ */
+static bool close_stalled(struct reactor *reactor) {
     uint64_t now = clock_now_ns(), limit_ns = reactor->stall_ns;
+    bool receiving = false;
     if (lease_is_short(reactor->leases))
         limit_ns /= SHORTAGE_HASTE;
     for (struct connection *connection = reactor->connections, *next; connection;
          connection = next) {
         next = connection->next;
-        if (connection->writing && now - connection->write_start_ns > limit_ns) {
-            log_info("a client did not read a frame within %llu ms; its connection is closed",
+        if (is_stalled(connection, now, limit_ns)) {
+            log_info("a client took more than %llu ms for a frame; its connection is closed",
                      (unsigned long long)(limit_ns / CLOCK_NS_PER_MS));
             connection_close(connection);
         }
+        receiving |= connection_holds_large(connection);
     }
+    return receiving;
 }
 
 static void on_tick(uv_timer_t *handle) {
     struct reactor *reactor = handle->data;
-    close_stalled(reactor);
+    bool receiving = close_stalled(reactor);
     step_waiting(reactor);
-    if (reactor->waiting == 0 && reactor->writing == 0)
+    if (reactor->waiting == 0 && reactor->writing == 0 && !receiving)
         uv_timer_stop(handle);
 }
 

@@ -80,6 +80,13 @@ static unsigned in_flight(const struct connection *connection) {
     return count;
 }
 
+static unsigned kept(const struct connection *connection) {
+    unsigned count = 0;
+    for (const struct rpc_request *request = connection->requests; request; request = request->next)
+        count += !request->discarding;
+    return count;
+}
+
 static uint32_t begin(struct connection *connection, struct rpc_request *request,
                       const struct wire_header *header, const uint8_t *control) {
     struct rpc_daemon *daemon = connection->reactor->context.daemon;
@@ -101,7 +108,7 @@ static uint32_t begin(struct connection *connection, struct rpc_request *request
 bool requests_begin(struct connection *connection, const struct wire_header *header,
                     const uint8_t *control) {
     struct rpc_request *request = NULL;
-    if (connection->request_count < REQUESTS_KEPT)
+    if (kept(connection) < REQUESTS_KEPT)
         request = add(connection, header->request_id, header->type);
     if (request && begin(connection, request, header, control) != WIRE_OK)
         requests_fail(connection, request);

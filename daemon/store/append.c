@@ -83,8 +83,10 @@ static int check(const struct session *session, const struct append_request *req
         return STORE_UNSUPPORTED;
     if (request->tail_tokens != session->tail_tokens)
         return STORE_TAIL_MOVED;
-    uint64_t pages = (request->tokens - 1) / session->page_tokens + 1;
-    return pages + 1 <= request->runs_max ? STORE_OK : STORE_UNSUPPORTED;
+    uint64_t room = session->page_tokens - session->tail_tokens;
+    uint64_t rest = request->tokens > room ? request->tokens - room : 0;
+    uint64_t runs = 1 + rest / session->page_tokens + (rest % session->page_tokens != 0);
+    return runs <= request->runs_max ? STORE_OK : STORE_UNSUPPORTED;
 }
 
 static int claim(struct session *session, const struct append_request *request,
@@ -217,7 +219,7 @@ static int tail_for_run(struct append *append, uint64_t index, struct tail **tai
         index == 0 && append->tail_tokens > 0 ? &append->filling : &append->remainder;
     if (!*slot && slot == &append->filling) {
         pthread_mutex_lock(session->lock);
-        *slot = session->tail;
+        *slot = session->deleted ? NULL : session->tail;
         if (*slot)
             tail_ref(*slot);
         pthread_mutex_unlock(session->lock);
@@ -343,7 +345,9 @@ static int make_chunks(struct append *append) {
         run->record = NULL; /* its pin is the chunk's now */
     }
     pthread_mutex_lock(append->session->lock);
-    int status = session_reserve_slices(append->session, append->run_count + 1);
+    int status = append->session->deleted
+                     ? STORE_MISS
+                     : session_reserve_slices(append->session, append->run_count + 1);
     pthread_mutex_unlock(append->session->lock);
     return status;
 }

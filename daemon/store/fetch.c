@@ -62,6 +62,7 @@ int fetch_begin(struct store *store, const struct fetch_request *request, struct
         .parts = (uint8_t)(!request->skip_k << PAGE_K | !request->skip_v << PAGE_V),
         .dtype = request->dtype,
         .layer = request->first_layer,
+        .run_level = PAGE_LEVEL_MIN,
     };
     memcpy(fetch->name, request->session.text, request->session.bytes);
     struct session *session = store_find(store, request->session);
@@ -136,13 +137,10 @@ static int read_source(struct fetch *fetch, const struct source *source,
 
 static void count(struct fetch *fetch, const struct source *source,
                   const struct fetch_piece *piece) {
+    int level = source->record ? source->record->level : PAGE_EXACT;
     fetch->sent_bytes += piece->bytes;
-    bool first_of_run =
-        piece->layer == fetch->first_layer && (piece->part == PAGE_K || !(fetch->parts & 1));
-    if (first_of_run) {
-        int level = source->record ? source->record->level : PAGE_EXACT;
-        fetch->level_tokens[level - PAGE_LEVEL_MIN] += piece->tokens;
-    }
+    if (level > fetch->run_level)
+        fetch->run_level = level;
 }
 
 size_t fetch_piece_bytes_max(const struct fetch *fetch) {
@@ -162,6 +160,8 @@ static void advance(struct fetch *fetch) {
     fetch->part = fetch->parts & 1u << PAGE_K ? PAGE_K : PAGE_V;
     if (++fetch->layer < fetch->end_layer)
         return;
+    fetch->level_tokens[fetch->run_level - PAGE_LEVEL_MIN] += fetch->run_end - fetch->token;
+    fetch->run_level = PAGE_LEVEL_MIN;
     fetch->layer = fetch->first_layer;
     fetch->token = fetch->run_end;
     fetch->run_end = 0;

@@ -33,6 +33,7 @@ struct fetch {
     uint64_t token, run_end; /* run_end 0: a run is to begin */
     uint32_t layer;
     uint8_t part;
+    int run_level; /* the coarsest of the run's pieces so far */
     /* what was sent */
     uint64_t sent_bytes, level_tokens[FETCH_LEVELS];
     struct loss loss[GEOMETRY_PARTS];

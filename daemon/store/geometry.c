@@ -1,5 +1,7 @@
 #include "daemon/store/geometry.h"
 
+#include <math.h>
+
 const char *geometry_fault(const struct geometry *g) {
     if (g->layers == 0 || g->heads == 0 || g->head_dim_k == 0)
         return "layers, heads and head_dim must be at least 1";
@@ -9,10 +11,14 @@ const char *geometry_fault(const struct geometry *g) {
         return "rope pairing must be none, interleaved or half";
     if (g->rope_dims > g->head_dim_k)
         return "rope dims must be at most head_dim";
+    if (!isfinite(g->rope_theta) || !isfinite(g->rope_scaling))
+        return "rope theta and scaling must be finite";
     return NULL;
 }
 
 const char *geometry_limit(const struct geometry *g) {
+    if (g->rope_dims > UINT16_MAX)
+        return "rope dims must be at most 65535";
     if (g->layers > GEOMETRY_LAYERS_MAX)
         return "a model has at most 4096 layers";
     if (page_tokens(g->heads, g->head_dim_k, g->head_dim_v) == 0)

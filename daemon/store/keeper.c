@@ -119,9 +119,10 @@ static void work_on_chunk(struct keeper *keeper, const struct session *session, 
         replace(keeper, chunk, record);
         return;
     }
-    if (record)
+    if (record) {
         record_unpin(record);
-    atomic_store(&old->level_asked, session->level); /* it is finer and no larger: it stays */
+        atomic_store(&old->level_asked, session->level); /* it is finer and no larger: it stays */
+    }
     record_unpin(old);
 }
 

@@ -216,7 +216,6 @@ void pool_give(struct pool *pool, struct pool_extent *extent, uint64_t keep_byte
     insert_free(pool, rest);
     pthread_mutex_unlock(&pool->lock);
     budget_release(budget, reserved_bytes - rest.warm_bytes);
-    budget_tell_waiting(budget);
 }
 
 /* The budget is at its limit: so many bytes of what is warm, or all, go back; somewhat more, so

@@ -91,6 +91,7 @@ void record_unpin(struct record *record) {
     if (atomic_fetch_sub(&record->pins, 1) > 1)
         return;
     pool_give(record->pool, &record->extent, 0, record->budget, record->reserved_bytes);
+    budget_tell_waiting(record->budget); /* also of what stays warm */
     free(record);
 }
 

@@ -61,10 +61,11 @@ void session_ref(struct session *session) {
 void session_unref(struct session *session) {
     if (atomic_fetch_sub(&session->references, 1) > 1)
         return;
-    session_clear(session);
-    if (session->budget)
+    if (session->budget) {
+        struct session_contents contents = session_detach(session);
+        session_drop(session->budget, &contents);
         budget_release(session->budget, session_own_bytes(session));
-    free(session->slices);
+    }
     free(session->name);
     free(session->model);
     free(session);
@@ -88,14 +89,25 @@ int session_reserve_slices(struct session *session, size_t more) {
     return STORE_OK;
 }
 
-void session_clear(struct session *session) {
-    for (size_t i = 0; i < session->slice_count; i++)
-        chunk_unref(session->slices[i].chunk);
-    session->slice_count = 0;
-    if (session->tail)
-        tail_unref(session->tail);
+struct session_contents session_detach(struct session *session) {
+    struct session_contents contents = {.slices = session->slices,
+                                        .slice_count = session->slice_count,
+                                        .slice_capacity = session->slice_capacity,
+                                        .tail = session->tail};
+    session->slices = NULL;
+    session->slice_count = session->slice_capacity = 0;
     session->tail = NULL;
     session->tail_tokens = 0;
+    return contents;
+}
+
+void session_drop(struct budget *budget, struct session_contents *contents) {
+    for (size_t i = 0; i < contents->slice_count; i++)
+        chunk_unref(contents->slices[i].chunk);
+    if (contents->tail)
+        tail_unref(contents->tail);
+    free(contents->slices);
+    budget_release(budget, contents->slice_capacity * sizeof *contents->slices);
 }
 
 struct slice *session_find_slice(const struct session *session, uint64_t token) {

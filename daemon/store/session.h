@@ -72,8 +72,18 @@ void session_unref(struct session *session);
 int session_reserve_slices(struct session *session, size_t more)
     __attribute__((warn_unused_result));
 
-/* Drops slices and tail; bytes that no reader has pinned are free at once. */
-void session_clear(struct session *session);
+/* What a session held, taken out of it. */
+struct session_contents {
+    struct slice *slices;
+    size_t slice_count, slice_capacity;
+    struct tail *tail;
+};
+
+/* With the session locked: leaves it without slices and tail. */
+struct session_contents session_detach(struct session *session);
+
+/* Bytes that no reader has pinned are free at once. No lock is needed. */
+void session_drop(struct budget *budget, struct session_contents *contents);
 
 /* The slice that holds a token, or NULL where that is the tail or beyond. */
 struct slice *session_find_slice(const struct session *session, uint64_t token);

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/builder.h"
 
@@ -66,6 +67,8 @@ int store_init(struct store *store, const struct store_options *options) {
     store->budget.context = options->context;
     store->landing_level = options->landing_level;
     pthread_mutex_init(&store->list_lock, NULL);
+    store->id_clock = clock_wall_us();
+    store->version_clock = store->id_clock;
     int status = 0;
     for (int i = 0; i < STORE_SHARDS; i++)
         status |= shard_init(&store->shards[i]);
@@ -74,16 +77,12 @@ int store_init(struct store *store, const struct store_options *options) {
     if (status < 0 || !budget_reserve(&store->budget, fixed_bytes)) {
         log_error("the memory limit of %llu bytes is below the %llu the daemon itself needs",
                   (unsigned long long)options->memory_bytes, (unsigned long long)fixed_bytes);
-        store_deinit(store);
         return -1;
     }
     store->pool = pool_new(&store->budget);
-    if (!store->pool ||
-        keeper_start(&store->keeper, store, options->on_progress, options->context) < 0) {
-        store_deinit(store);
+    if (!store->pool)
         return -1;
-    }
-    return 0;
+    return keeper_start(&store->keeper, store, options->on_progress, options->context);
 }
 
 void store_deinit(struct store *store) {
@@ -242,16 +241,18 @@ int store_delete(struct store *store, struct store_name name) {
     struct shard *shard = shard_of(store, name);
     pthread_mutex_lock(&shard->lock);
     struct session **link = find_link(shard, name), *session = *link;
+    struct session_contents contents;
     if (session) {
         *link = session->next_in_bucket;
         shard->sessions--;
         session->deleted = true;
         list_remove(store, session);
+        contents = session_detach(session);
     }
     pthread_mutex_unlock(&shard->lock);
     if (!session)
         return STORE_MISS;
-    session_clear(session); /* who still holds a reference looks at deleted first */
+    session_drop(&store->budget, &contents);
     session_unref(session);
     return STORE_OK;
 }

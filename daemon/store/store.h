@@ -46,7 +46,7 @@ struct store {
     struct keeper keeper;
 };
 
-/* 0, or -1, logged. deinit expects that no call is under way. */
+/* 0, or -1, logged. deinit, also after a failed init, expects that no call is under way. */
 int store_init(struct store *store, const struct store_options *options)
     __attribute__((warn_unused_result));
 void store_deinit(struct store *store);
