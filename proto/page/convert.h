@@ -57,7 +57,7 @@ static inline float bfloat_to_float(uint16_t bfloat) {
 /* How far x's binary exponent lies above that of the smallest normal half, in place; 0 for less. */
 static inline uint32_t half_exponent(float x) {
     int32_t above = (int32_t)(float_bits(x) & 0x7f800000u) - 0x38800000;
-    return (uint32_t)(above & ~(above >> 31));
+    return (uint32_t)(above > 0 ? above : 0);
 }
 
 /* One and a half times a power of two, so large that adding it leaves no more digits of x than a
@@ -77,8 +77,8 @@ static inline uint16_t float_to_half(float x) {
     x = bits_float(float_bits(x) & 0x7fffffffu);
     uint32_t exponent = half_exponent(x), magic = exponent + 0x3f400000u;
     uint32_t mantissa = float_bits(x + bits_float(magic)) - magic;
-    int32_t above = (int32_t)((exponent >> 13) + mantissa) - 0x7bff;
-    return (uint16_t)(sign | (uint32_t)(0x7bff + (above & above >> 31)));
+    int32_t half = (int32_t)((exponent >> 13) + mantissa);
+    return (uint16_t)(sign | (uint32_t)(half < 0x7bff ? half : 0x7bff));
 }
 
 static inline uint32_t bfloat_bits(float x) {

@@ -54,47 +54,58 @@ static void find_range32(const struct page_source *source, const struct page_hea
     }
 }
 
-/* The smallest scale of eight significant bits that spans the range and keeps base within 16 bits;
- * 0 if there is none. */
-static uint16_t scale_for(float low, float high) {
+/* The smallest scale that spans the range and keeps base within 16 bits. */
+static inline float scale_for(float low, float high) {
     float magnitude = low < 0 ? -low : low;
     float scale = (high - low) / 255, least = magnitude / 32767;
-    scale = scale > least ? scale : least;
-    if (scale == 0 && low == 0 && high == 0)
-        scale = 1;
-    if (!(scale >= 0x1p-120f && scale <= 0x1p120f))
-        return 0;
-    return (uint16_t)((float_bits(scale) + 0xffff) >> 16);
+    scale = least > scale ? least : scale; /* a NaN stays */
+    return low == 0 && high == 0 ? 1 : scale;
 }
 
-/* base and scale hold the channels' ranges on entry. */
+/* base and scale hold the channels' ranges on entry; false if there is no scale for one. */
 static bool choose_scales(struct channels *channels, uint8_t *out) {
-    uint8_t *scales = out, *bases = out + 2 * channels->count;
+    const uint32_t least = float_bits(0x1p-120f), most = float_bits(0x1p120f);
+    float *restrict base = channels->base, *restrict factor = channels->scale;
+    float *restrict inverse = channels->inverse;
+    unaligned_u16 *scales = (unaligned_u16 *)out, *bases = scales + channels->count;
+    uint32_t outside = 0;
     for (size_t c = 0; c < channels->count; c++) {
-        float low = channels->base[c], high = channels->scale[c];
-        uint16_t scale = scale_for(low, high);
-        if (scale == 0)
-            return false;
-        put_u16(scales + 2 * c, scale);
-        channels->scale[c] = bits_float((uint32_t)scale << 16);
-        channels->inverse[c] = 1 / channels->scale[c];
-        float magic = low * channels->inverse[c] + 0x1.8p23f;
-        put_u16(bases + 2 * c, float_bits(magic) & 0xffff);
-        channels->base[c] = magic - 0x1.8p23f;
+        float low = base[c];
+        uint32_t scale = float_bits(scale_for(low, factor[c]));
+        outside |= (scale - least) | (most - scale);
+        scale = (scale + 0xffff) >> 16; /* rounded up to eight significant bits */
+        factor[c] = bits_float(scale << 16);
+        inverse[c] = 1 / factor[c];
+        float magic = low * inverse[c] + 0x1.8p23f;
+        scales[c] = (uint16_t)scale;
+        bases[c] = (uint16_t)float_bits(magic);
+        base[c] = magic - 0x1.8p23f;
     }
-    return true;
+    return outside >> 31 == 0;
 }
 
-static void encode_token(const float *row, enum page_dtype dtype, const struct channels *channels,
-                         uint8_t *q, struct loss_sums *loss) {
+static void encode_token(const uint8_t *values, enum page_dtype dtype,
+                         const struct channels *channels, uint8_t *q, struct loss_sums *loss) {
     struct page_lanes lanes = {0};
+    size_t value_bytes = page_value_bytes(dtype);
     for (size_t c = 0; c < channels->count; c += PAGE_BLOCK) {
         size_t count = channels->count - c < PAGE_BLOCK ? channels->count - c : PAGE_BLOCK;
         struct page_grid grid = {channels->base + c, channels->scale + c, channels->inverse + c};
-        page_kernels()->fast8_encode[dtype](row + c, &grid, count, q + c, &lanes);
+        page_kernels()->fast8_encode[dtype](values + c * value_bytes, &grid, count, q + c, &lanes);
     }
     loss->error += (double)page_fold(lanes.error);
     loss->energy += (double)page_fold(lanes.energy);
+}
+
+/* A token's values side by side: where they stand, if they do there, or else in `copy`. */
+static const uint8_t *packed_token(const struct page_source *source, size_t token, void *copy) {
+    uint32_t head_dim = source->shape.head_dim;
+    size_t count = shape_channels(&source->shape);
+    if (row_run(head_dim, &source->strides, 0, count) == count)
+        return (const uint8_t *)source->values + row_index(head_dim, &source->strides, token, 0) *
+                                                     page_value_bytes(source->shape.dtype);
+    page_copy_token(source, token, copy);
+    return copy;
 }
 
 size_t fast8_encode(const struct page_source *source, struct workspace workspace,
@@ -115,8 +126,8 @@ size_t fast8_encode(const struct page_source *source, struct workspace workspace
         return 0;
     uint8_t *q = out + CHANNEL_BYTES * count;
     for (size_t t = 0; t < tokens; t++) {
-        page_load_token(source, header->sink_tokens + t, 0, count, row);
-        encode_token(row, header->dtype, &channels, q + t * count, loss);
+        const uint8_t *values = packed_token(source, header->sink_tokens + t, row);
+        encode_token(values, header->dtype, &channels, q + t * count, loss);
     }
     return length;
 }

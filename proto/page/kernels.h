@@ -63,8 +63,9 @@ struct page_kernels {
     void (*range16)(const void *values, size_t count, int16_t *low, int16_t *high);
     void (*range32)(const float *row, size_t count, float *low, float *high);
 
-    void (*fast8_encode[PAGE_DTYPES])(const float *row, const struct page_grid *grid, size_t count,
-                                      uint8_t *q, struct page_lanes *lanes);
+    /* The values are finite, and none is below its channel's base. */
+    void (*fast8_encode[PAGE_DTYPES])(const void *values, const struct page_grid *grid,
+                                      size_t count, uint8_t *q, struct page_lanes *lanes);
     void (*fast8_decode[PAGE_DTYPES])(const uint8_t *q, const float *base, const float *scale,
                                       size_t count, void *values);
 
@@ -84,13 +85,12 @@ const struct page_kernels *page_kernels(void);
 
 /* ((lane + lane 8 on) + 4 on) + 2 on + 1 on. */
 static inline float page_fold(const float lanes[PAGE_LANES]) {
-    float sum[PAGE_LANES];
-    for (int i = 0; i < PAGE_LANES; i++)
-        sum[i] = lanes[i];
-    for (int width = PAGE_LANES / 2; width > 0; width /= 2)
-        for (int i = 0; i < width; i++)
-            sum[i] += sum[i + width];
-    return sum[0];
+    float eight[8], four[4];
+    for (int i = 0; i < 8; i++)
+        eight[i] = lanes[i] + lanes[i + 8];
+    for (int i = 0; i < 4; i++)
+        four[i] = eight[i] + eight[i + 4];
+    return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
 #endif

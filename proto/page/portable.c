@@ -188,36 +188,45 @@ static void range32(const float *restrict row, size_t count, float *restrict low
     }
 }
 
-SPECIALISED void fast8_encode(enum page_dtype dtype, const float *restrict row,
+SPECIALISED float load_finite(enum page_dtype dtype, const void *values, size_t i) {
+    if (dtype == PAGE_F16)
+        return finite_half_to_float(((const unaligned_u16 *)values)[i]);
+    if (dtype == PAGE_BF16)
+        return bfloat_to_float(((const unaligned_u16 *)values)[i]);
+    return ((const unaligned_float *)values)[i];
+}
+
+SPECIALISED void fast8_encode(enum page_dtype dtype, const void *restrict values,
                               const struct page_grid *grid, size_t count, uint8_t *restrict q,
                               struct page_lanes *lanes) {
     const float *restrict base = grid->base, *restrict scale = grid->scale;
     const float *restrict inverse = grid->inverse;
-    PAGE_SCRATCH float difference[PAGE_BLOCK];
+    PAGE_SCRATCH float row[PAGE_BLOCK], difference[PAGE_BLOCK];
     for (size_t i = 0; i < count; i++) {
-        float whole = (row[i] * inverse[i] + ROUND_SIGNED) - ROUND_SIGNED, last = base[i] + 255;
-        whole = whole > base[i] ? whole : base[i];
+        float x = load_finite(dtype, values, i), last = base[i] + 255;
+        float whole = (x * inverse[i] + ROUND_SIGNED) - ROUND_SIGNED;
         whole = whole < last ? whole : last;
         q[i] = (uint8_t)(int32_t)(whole - base[i]);
-        difference[i] = row[i] - rounded(dtype, whole * scale[i]);
+        row[i] = x;
+        difference[i] = x - rounded(dtype, whole * scale[i]);
     }
     square(difference, count, lanes->error);
     square(row, count, lanes->energy);
 }
 
-static void fast8_encode_f16(const float *row, const struct page_grid *grid, size_t count,
+static void fast8_encode_f16(const void *values, const struct page_grid *grid, size_t count,
                              uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_F16, row, grid, count, q, lanes);
+    fast8_encode(PAGE_F16, values, grid, count, q, lanes);
 }
 
-static void fast8_encode_bf16(const float *row, const struct page_grid *grid, size_t count,
+static void fast8_encode_bf16(const void *values, const struct page_grid *grid, size_t count,
                               uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_BF16, row, grid, count, q, lanes);
+    fast8_encode(PAGE_BF16, values, grid, count, q, lanes);
 }
 
-static void fast8_encode_f32(const float *row, const struct page_grid *grid, size_t count,
+static void fast8_encode_f32(const void *values, const struct page_grid *grid, size_t count,
                              uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_F32, row, grid, count, q, lanes);
+    fast8_encode(PAGE_F32, values, grid, count, q, lanes);
 }
 
 SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *restrict q,
