@@ -30,10 +30,12 @@ include $(PROBED)
 endif
 
 CPPFLAGS_ALL = -I. -I$(BUILD)/gen -D_GNU_SOURCE $(CPPFLAGS)
-CFLAGS_ALL = -std=gnu11 $(OPTIMISE) $(if $(WERROR),-Werror) $(HARDENING) -fPIC -pthread $(CFLAGS)
+CFLAGS_ALL = -std=gnu11 $(OPTIMISE) $(if $(WERROR),-Werror) $(HARDENING) -fPIC -pthread $(CFLAGS) $(FLOAT_FLAGS)
 LDFLAGS_ALL = $(HARDENING) $(LINK_HARDENING) -pthread $(LDFLAGS)
 # The order of floating-point operations is part of the page format: no contraction, no libm errno.
-$(BUILD)/proto/page/%.o: OPTIMISE := -O3 -g -fno-math-errno -ffp-contract=off
+# A stranger's OPTIMISE or CFLAGS must not change the bits: these come last.
+$(BUILD)/proto/page/%.o: OPTIMISE := -O3 -g
+$(BUILD)/proto/page/%.o: FLOAT_FLAGS := -fno-math-errno -ffp-contract=off
 
 PROTO := $(wildcard proto/wire/*.proto)
 GENERATED := $(PROTO:%.proto=$(BUILD)/gen/%.pb-c.c)
@@ -195,8 +197,8 @@ $(BUILD)/proto/page/x86_64_v3/%.o: proto/page/%.c $(PROBED)
 	    -march=x86-64-v3 -mtune=generic -MMD -MP -c -o $@ $<
 
 # An object is the stamp of what a file includes: a changed header is tidied again where it is used.
-TIDIED := $(patsubst %.o,%.tidy,$(filter-out $(BUILD)/gen/% $(PAGE_V3_OBJECTS),$(DAEMON_MAIN) $(DAEMON_OBJECTS) \
-    $(WIRE_OBJECTS) $(PAGE_OBJECTS) $(CLIENT_OBJECTS) $(CLI_OBJECTS)))
+TIDIED := $(patsubst %.o,%.tidy,$(filter-out $(BUILD)/gen/% $(PAGE_V3_OBJECTS), \
+    $(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) $(CLIENT_OBJECTS) $(CLI_OBJECTS)))
 tidy: $(TIDIED)
 	$(if $(TIDIED),,$(error clang-tidy matches no file))
 $(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
