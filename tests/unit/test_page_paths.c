@@ -75,7 +75,7 @@ static struct record *record_of(const char *kvq_cpu, const struct page_shape *sh
     return record;
 }
 
-START_TEST(every_kernels_give_the_bytes_and_values_of_the_portable_ones) {
+START_TEST(all_kernels_give_the_bytes_and_values_of_the_portable_ones) {
     struct record *portable = record_of("portable", &shapes[_i], _i);
     struct record *best = record_of("", &shapes[_i], _i);
     ck_assert_str_eq(portable->kernels, "portable");
@@ -101,7 +101,7 @@ int main(void) {
     Suite *suite = suite_create("page paths");
     TCase *tests = tcase_create("paths");
     tcase_set_timeout(tests, 120);
-    tcase_add_loop_test(tests, every_kernels_give_the_bytes_and_values_of_the_portable_ones, 0,
+    tcase_add_loop_test(tests, all_kernels_give_the_bytes_and_values_of_the_portable_ones, 0,
                         SHAPE_COUNT);
 #ifdef __x86_64__
     tcase_add_test(tests, a_processor_with_avx2_gets_kernels_for_it);
