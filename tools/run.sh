@@ -25,7 +25,8 @@ else
     tries=100
     until kvq status >/dev/null 2>&1; do
         tries=$((tries - 1))
-        if [ $tries = 0 ] || ! daemon_runs "$run"; then
+        # Gone, not merely another program still: just after the fork it is this shell's copy.
+        if [ $tries = 0 ] || ! kill -0 "$(cat "$run/kvquantd.pid")" 2>/dev/null; then
             echo "kvquantd did not start; its log, $log, ends:" >&2
             tail -n 5 "$log" >&2
             exit 1
