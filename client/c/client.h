@@ -99,6 +99,10 @@ const char *kvq_lend_string(struct kvq_client *client, const ProtobufCBinaryData
 /* The bounce buffer, allocated at first use. NULL: no memory, recorded. */
 uint8_t *kvq_bounce(struct kvq_client *client);
 
+/* Copies rows of levels into the arena; *levels stays as it is where there are none. */
+int kvq_fill_levels(struct kvq_client *client, Kvq__LevelInfo *const *wire, size_t count,
+                    const struct kvq_level_info **levels, size_t *level_count);
+
 struct kvq_loss kvq_loss_from_wire(const Kvq__Loss *wire);
 void kvq_geometry_from_wire(struct kvq_geometry *geometry, const Kvq__Geometry *wire);
 

@@ -26,23 +26,22 @@ static int no_room(struct kvq_client *client) {
                     "the daemon's answer takes more memory than is set aside");
 }
 
-static int fill_levels(struct kvq_client *client, const Kvq__SessionInfo *wire,
-                       struct kvq_session_info *info) {
-    if (wire->n_levels == 0)
+int kvq_fill_levels(struct kvq_client *client, Kvq__LevelInfo *const *wire, size_t count,
+                    const struct kvq_level_info **levels, size_t *level_count) {
+    if (count == 0)
         return KVQ_OK;
-    struct kvq_level_info *levels =
-        wire_arena_alloc(&client->arena, wire->n_levels * sizeof *levels);
-    if (!levels)
+    struct kvq_level_info *copies = wire_arena_alloc(&client->arena, count * sizeof *copies);
+    if (!copies)
         return no_room(client);
-    for (size_t i = 0; i < wire->n_levels; i++)
-        levels[i] = (struct kvq_level_info){
-            .place = (enum kvq_place)wire->levels[i]->place,
-            .level = wire->levels[i]->level,
-            .tokens = wire->levels[i]->tokens,
-            .bytes = wire->levels[i]->bytes,
+    for (size_t i = 0; i < count; i++)
+        copies[i] = (struct kvq_level_info){
+            .place = (enum kvq_place)wire[i]->place,
+            .level = wire[i]->level,
+            .tokens = wire[i]->tokens,
+            .bytes = wire[i]->bytes,
         };
-    info->levels = levels;
-    info->level_count = wire->n_levels;
+    *levels = copies;
+    *level_count = count;
     return KVQ_OK;
 }
 
@@ -62,12 +61,15 @@ static int fill_info(struct kvq_client *client, const Kvq__SessionInfo *wire,
         .stored_bytes = wire->stored_bytes,
         .unique_bytes = wire->unique_bytes,
         .values = wire->values,
+        .age_ms = wire->age_ms,
+        .idle_ms = wire->idle_ms,
+        .pinned_ms = wire->pinned_ms,
         .k = kvq_loss_from_wire(wire->k),
         .v = kvq_loss_from_wire(wire->v),
     };
     kvq_geometry_from_wire(&info->geometry, wire->geometry);
     fill_figures(info);
-    return fill_levels(client, wire, info);
+    return kvq_fill_levels(client, wire->levels, wire->n_levels, &info->levels, &info->level_count);
 }
 
 int kvq_info(struct kvq_client *client, const char *session, struct kvq_session_info *info) {
@@ -114,49 +116,4 @@ int kvq_list(struct kvq_client *client, uint64_t after_id, uint32_t limit,
     *list = (struct kvq_session_list){sessions, reply->n_sessions,
                                       reply->more && reply->n_sessions > 0};
     return KVQ_OK;
-}
-
-static int fill_operations(struct kvq_client *client, const Kvq__StatsReply *reply,
-                           struct kvq_stats *stats) {
-    struct kvq_operation_count *operations =
-        wire_arena_alloc(&client->arena, reply->n_operations * sizeof *operations);
-    if (!operations)
-        return no_room(client);
-    for (size_t i = 0; i < reply->n_operations; i++)
-        operations[i] = (struct kvq_operation_count){
-            .operation = reply->operations[i]->operation,
-            .requests = reply->operations[i]->requests,
-            .errors = reply->operations[i]->errors,
-        };
-    stats->operations = operations;
-    stats->operation_count = reply->n_operations;
-    return KVQ_OK;
-}
-
-int kvq_stats(struct kvq_client *client, struct kvq_stats *stats) {
-    int error = kvq_begin_call(client, 0);
-    if (error)
-        return error;
-    Kvq__StatsRequest request = KVQ__STATS_REQUEST__INIT;
-    const Kvq__StatsReply *reply;
-    error = kvq_request(client, WIRE_STATS, &request.base, &kvq__stats_reply__descriptor,
-                        (ProtobufCMessage **)&reply);
-    if (error)
-        return error;
-    *stats = (struct kvq_stats){
-        .version = reply->version,
-        .pid = reply->pid,
-        .uptime_seconds = reply->uptime_seconds,
-        .sockets = (const char *const *)reply->sockets,
-        .socket_count = reply->n_sockets,
-        .limit_bytes = reply->limit_bytes,
-        .used_bytes = reply->used_bytes,
-        .rss_bytes = reply->rss_bytes,
-        .sessions = reply->sessions,
-        .tokens = reply->tokens,
-        .bytes_16bit = reply->bytes_16bit,
-        .stored_bytes = reply->stored_bytes,
-        .connections = reply->connections,
-    };
-    return fill_operations(client, reply, stats);
 }

@@ -183,6 +183,59 @@ int kvq_find(struct kvq_client *client, const char *session, struct kvq_session_
  * KVQ_MISS: there was none. */
 int kvq_delete(struct kvq_client *client, const char *session, uint64_t *freed_bytes);
 
+struct kvq_delete_many_options {
+    size_t size;
+    /* Sessions of which all that is given holds are deleted; something must be given. */
+    const char *prefix;  /* of the name; NULL: any */
+    const char *model;   /* NULL: any */
+    uint64_t idle_ms;    /* not used for so long, at least; 0: any */
+    uint64_t age_ms;     /* made so long ago, at least; 0: any */
+    bool pinned_too;     /* else pinned sessions stay */
+    bool dry_run;        /* count only */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+struct kvq_deleted {
+    uint64_t sessions, freed_bytes;
+};
+
+/* deleted may be NULL. 0 also if there was nothing to delete. */
+int kvq_delete_many(struct kvq_client *client, const struct kvq_delete_many_options *options,
+                    struct kvq_deleted *deleted);
+
+struct kvq_fork_options {
+    size_t size;
+    const char *target;  /* the new session's name */
+    uint64_t tokens;     /* the first so many; 0: all that the daemon has */
+    uint64_t if_version; /* KVQ_VERSION_CHANGED unless the session still is; 0: not checked */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+/* Makes a new session of a session's first tokens, without copying any. target's model, geometry
+ * and level are state's. forked is filled only on success and may be NULL. KVQ_EXISTS: there is a
+ * session of that name. KVQ_MISS: no such session, or it has fewer tokens. */
+int kvq_fork(struct kvq_client *client, const struct kvq_session_state *state,
+             const struct kvq_fork_options *options, struct kvq_session_state *forked);
+
+/* Keeps a session's first tokens and drops the rest; state moves on with it. KVQ_MISS: no such
+ * session, or it has fewer tokens. KVQ_BUSY: somebody is appending to it. */
+int kvq_truncate(struct kvq_client *client, struct kvq_session_state *state, uint64_t tokens);
+
+struct kvq_aged {
+    int level;
+    uint64_t stored_bytes_before, stored_bytes;
+};
+
+/* Brings a session to a coarser level: what is stored, and what is appended from now on. With
+ * settle it returns when all is coded at it. aged may be NULL. KVQ_INVALID: the level is finer than
+ * the session's. KVQ_MISS: no such session. */
+int kvq_age(struct kvq_client *client, const char *session, int level, bool settle,
+            struct kvq_aged *aged);
+
+/* Keeps a session out of bulk deletion and of whatever the daemon does to make room, for lease_ms
+ * from now; 0 ends that. KVQ_MISS: no such session. */
+int kvq_pin(struct kvq_client *client, const char *session, uint64_t lease_ms);
+
 /* ---- Append ---- */
 
 /* Where K or V stand in the caller's memory. Value (l, t, h, d) is at
@@ -319,6 +372,9 @@ struct kvq_session_info {
     uint64_t stored_bytes;  /* everything the session takes, shared parts in full */
     uint64_t unique_bytes;  /* what deleting it would free */
     uint64_t values;        /* numbers of K and V together */
+    uint64_t age_ms;        /* since it was made */
+    uint64_t idle_ms;       /* since it was last opened, written or fetched */
+    uint64_t pinned_ms;     /* what is left of its pin; 0: not pinned */
     struct kvq_loss k, v;
     /* From the above; NaN where there is nothing to divide by. */
     double ratio;                        /* bytes of the values at 16 bits / stored_bytes */
@@ -347,6 +403,12 @@ int kvq_list(struct kvq_client *client, uint64_t after_id, uint32_t limit,
 struct kvq_operation_count {
     const char *operation;
     uint64_t requests, errors;
+    uint64_t total_us, max_us; /* from the first frame to the last, of those that are closed */
+};
+
+struct kvq_error_count {
+    const char *error; /* as kvq_error_name() */
+    uint64_t count;
 };
 
 struct kvq_stats {
@@ -362,6 +424,25 @@ struct kvq_stats {
     uint64_t connections;
     const struct kvq_operation_count *operations;
     size_t operation_count;
+    const struct kvq_error_count *errors; /* those that occurred */
+    size_t error_count;
+    uint64_t unique_bytes; /* stored_bytes with what is shared counted once */
+    /* Parts of used_bytes; the rest is buffers of connections and appends under way. */
+    struct {
+        uint64_t pages_bytes, tails_bytes, sessions_bytes, fixed_bytes;
+        uint64_t warm_bytes; /* free but resident: not in used_bytes */
+    } memory;
+    struct {
+        uint64_t queued_sessions, chunks, bytes_before, bytes_after;
+    } keeper;                            /* what was coded anew since the start */
+    const struct kvq_level_info *levels; /* of all sessions, shared chunks once */
+    size_t level_count;
+    /* Since the start. */
+    uint64_t appended_tokens, appended_bytes, fetched_tokens, fetched_bytes;
+    uint64_t fetch_hits, fetch_misses;
+    uint64_t connections_accepted, connections_refused, connections_stalled;
+    uint64_t sessions_created, sessions_deleted;
+    uint64_t appends_waiting; /* for memory, now */
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

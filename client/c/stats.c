@@ -1,0 +1,106 @@
+/* The daemon's statistics, lent out of the client's arena. */
+#include "client/c/client.h"
+
+static int no_room(struct kvq_client *client) {
+    return kvq_fail(client, KVQ_NO_MEMORY,
+                    "the daemon's answer takes more memory than is set aside");
+}
+
+static int fill_operations(struct kvq_client *client, const Kvq__StatsReply *reply,
+                           struct kvq_stats *stats) {
+    struct kvq_operation_count *operations =
+        wire_arena_alloc(&client->arena, reply->n_operations * sizeof *operations);
+    if (!operations)
+        return no_room(client);
+    for (size_t i = 0; i < reply->n_operations; i++)
+        operations[i] = (struct kvq_operation_count){
+            .operation = reply->operations[i]->operation,
+            .requests = reply->operations[i]->requests,
+            .errors = reply->operations[i]->errors,
+            .total_us = reply->operations[i]->total_us,
+            .max_us = reply->operations[i]->max_us,
+        };
+    stats->operations = operations;
+    stats->operation_count = reply->n_operations;
+    return KVQ_OK;
+}
+
+static int fill_errors(struct kvq_client *client, const Kvq__StatsReply *reply,
+                       struct kvq_stats *stats) {
+    struct kvq_error_count *errors =
+        wire_arena_alloc(&client->arena, reply->n_errors * sizeof *errors);
+    if (!errors)
+        return no_room(client);
+    for (size_t i = 0; i < reply->n_errors; i++)
+        errors[i] = (struct kvq_error_count){reply->errors[i]->error, reply->errors[i]->count};
+    stats->errors = errors;
+    stats->error_count = reply->n_errors;
+    return KVQ_OK;
+}
+
+static void fill_parts(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
+    if (reply->memory) {
+        stats->memory.pages_bytes = reply->memory->pages_bytes;
+        stats->memory.tails_bytes = reply->memory->tails_bytes;
+        stats->memory.sessions_bytes = reply->memory->sessions_bytes;
+        stats->memory.fixed_bytes = reply->memory->fixed_bytes;
+        stats->memory.warm_bytes = reply->memory->warm_bytes;
+    }
+    if (reply->keeper) {
+        stats->keeper.queued_sessions = reply->keeper->queued_sessions;
+        stats->keeper.chunks = reply->keeper->chunks;
+        stats->keeper.bytes_before = reply->keeper->bytes_before;
+        stats->keeper.bytes_after = reply->keeper->bytes_after;
+    }
+}
+
+static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
+    *stats = (struct kvq_stats){
+        .version = reply->version,
+        .pid = reply->pid,
+        .uptime_seconds = reply->uptime_seconds,
+        .sockets = (const char *const *)reply->sockets,
+        .socket_count = reply->n_sockets,
+        .limit_bytes = reply->limit_bytes,
+        .used_bytes = reply->used_bytes,
+        .rss_bytes = reply->rss_bytes,
+        .sessions = reply->sessions,
+        .tokens = reply->tokens,
+        .bytes_16bit = reply->bytes_16bit,
+        .stored_bytes = reply->stored_bytes,
+        .unique_bytes = reply->unique_bytes,
+        .connections = reply->connections,
+        .appended_tokens = reply->appended_tokens,
+        .appended_bytes = reply->appended_bytes,
+        .fetched_tokens = reply->fetched_tokens,
+        .fetched_bytes = reply->fetched_bytes,
+        .fetch_hits = reply->fetch_hits,
+        .fetch_misses = reply->fetch_misses,
+        .connections_accepted = reply->connections_accepted,
+        .connections_refused = reply->connections_refused,
+        .connections_stalled = reply->connections_stalled,
+        .sessions_created = reply->sessions_created,
+        .sessions_deleted = reply->sessions_deleted,
+        .appends_waiting = reply->appends_waiting,
+    };
+    fill_parts(reply, stats);
+}
+
+int kvq_stats(struct kvq_client *client, struct kvq_stats *stats) {
+    int error = kvq_begin_call(client, 0);
+    if (error)
+        return error;
+    Kvq__StatsRequest request = KVQ__STATS_REQUEST__INIT;
+    const Kvq__StatsReply *reply;
+    error = kvq_request(client, WIRE_STATS, &request.base, &kvq__stats_reply__descriptor,
+                        (ProtobufCMessage **)&reply);
+    if (error)
+        return error;
+    fill_figures(reply, stats);
+    error = fill_operations(client, reply, stats);
+    if (!error)
+        error = fill_errors(client, reply, stats);
+    return error ? error
+                 : kvq_fill_levels(client, reply->levels, reply->n_levels, &stats->levels,
+                                   &stats->level_count);
+}
