@@ -10,7 +10,7 @@
 #include "daemon/base/log.h"
 #include "daemon/base/version.h"
 #include "daemon/ops/notify.h"
-#include "daemon/server/listener.h"
+#include "daemon/server/listeners.h"
 #include "daemon/server/reactor.h"
 #include "daemon/store/store.h"
 
@@ -23,8 +23,8 @@ struct kvquantd {
     struct lease_pool leases;
     struct reactor reactors[REACTORS_MAX];
     size_t reactor_count; /* those that were started */
-    struct listener listener;
-    const char *sockets[1];
+    struct listeners listeners;
+    struct dealer dealer;
     uv_loop_t loop;
     uv_signal_t on_terminate, on_interrupt;
     uv_timer_t limit; /* of the shutdown */
@@ -37,6 +37,7 @@ static const char usage[] =
     "\n"
     "  --config FILE      read options from FILE (kvquantd.conf documents them)\n"
     "  --socket PATH      listen on this unix socket\n"
+    "  --tcp HOST:PORT    listen on this port of the loopback interface, too\n"
     "  --memory SIZE      the memory limit, such as 512M or 8G\n"
     "  --log-level LEVEL  error, warning, info or debug\n"
     "  --check-config     say whether the configuration is valid, and end\n"
@@ -48,15 +49,19 @@ static const char usage[] =
 enum action { RUN, CHECK, END_WELL, END_BADLY };
 
 struct arguments {
-    const char *config_path, *socket, *memory, *log_level;
+    const char *config_path, *socket, *tcp, *memory, *log_level;
 };
 
 static enum action parse(int count, char **values, struct arguments *arguments) {
-    static const struct option long_options[] = {
-        {"config", required_argument, NULL, 'c'}, {"socket", required_argument, NULL, 's'},
-        {"memory", required_argument, NULL, 'm'}, {"log-level", required_argument, NULL, 'l'},
-        {"check-config", no_argument, NULL, 'k'}, {"version", no_argument, NULL, 'v'},
-        {"help", no_argument, NULL, 'h'},         {NULL, 0, NULL, 0}};
+    static const struct option long_options[] = {{"config", required_argument, NULL, 'c'},
+                                                 {"socket", required_argument, NULL, 's'},
+                                                 {"tcp", required_argument, NULL, 't'},
+                                                 {"memory", required_argument, NULL, 'm'},
+                                                 {"log-level", required_argument, NULL, 'l'},
+                                                 {"check-config", no_argument, NULL, 'k'},
+                                                 {"version", no_argument, NULL, 'v'},
+                                                 {"help", no_argument, NULL, 'h'},
+                                                 {NULL, 0, NULL, 0}};
     enum action action = RUN;
     int letter;
     while ((letter = getopt_long(count, values, "", long_options, NULL)) != -1) {
@@ -66,6 +71,9 @@ static enum action parse(int count, char **values, struct arguments *arguments) 
             break;
         case 's':
             arguments->socket = optarg;
+            break;
+        case 't':
+            arguments->tcp = optarg;
             break;
         case 'm':
             arguments->memory = optarg;
@@ -95,23 +103,21 @@ static enum action parse(int count, char **values, struct arguments *arguments) 
 
 static int configure(struct config *config, const struct arguments *arguments) {
     const char *const overrides[][2] = {{"socket", arguments->socket},
+                                        {"tcp", arguments->tcp},
                                         {"memory", arguments->memory},
                                         {"log_level", arguments->log_level}};
-    char message[800];
-    if (config_init(config) < 0)
-        return -1;
-    if (arguments->config_path &&
-        config_read(config, arguments->config_path, message, sizeof message) < 0) {
+    char message[800] = "no memory";
+    int status = config_init(config);
+    if (status == 0 && arguments->config_path)
+        status = config_read(config, arguments->config_path, message, sizeof message);
+    for (size_t i = 0; status == 0 && i < sizeof overrides / sizeof overrides[0]; i++)
+        if (overrides[i][1])
+            status = config_set(config, overrides[i][0], overrides[i][1], message, sizeof message);
+    if (status == 0)
+        status = config_finish(config, message, sizeof message);
+    if (status < 0)
         fprintf(stderr, "kvquantd: %s\n", message);
-        return -1;
-    }
-    for (size_t i = 0; i < sizeof overrides / sizeof overrides[0]; i++)
-        if (overrides[i][1] &&
-            config_set(config, overrides[i][0], overrides[i][1], message, sizeof message) < 0) {
-            fprintf(stderr, "kvquantd: %s\n", message);
-            return -1;
-        }
-    return config_finish(config);
+    return status;
 }
 
 /* Memory was freed or the keeper got on; from any thread. */
@@ -147,12 +153,13 @@ static int set_up_store(struct kvquantd *daemon) {
 
 static int set_up_server(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
-    daemon->sockets[0] = config->socket;
+    if (listeners_init(&daemon->listeners, config) < 0)
+        return -1;
     daemon->rpc = (struct rpc_daemon){
         .store = &daemon->store,
         .budget = &daemon->store.budget,
-        .sockets = daemon->sockets,
-        .socket_count = 1,
+        .sockets = daemon->listeners.names,
+        .socket_count = daemon->listeners.count,
         .started_ns = clock_now_ns(),
         .append_wait_ms = (uint32_t)config->append_wait_ms,
         .default_level = (int)config->level + PAGE_LEVEL_MIN,
@@ -163,9 +170,10 @@ static int set_up_server(struct kvquantd *daemon) {
             return -1;
         daemon->reactor_count++;
     }
-    return listener_start(&daemon->listener, &daemon->loop, config->socket,
-                          (unsigned)config->socket_mode, daemon->reactors, daemon->reactor_count,
-                          config->connections);
+    daemon->dealer = (struct dealer){.reactors = daemon->reactors,
+                                     .reactor_count = daemon->reactor_count,
+                                     .connections_max = config->connections};
+    return listeners_start(&daemon->listeners, &daemon->loop, &daemon->dealer);
 }
 
 static void drain(struct kvquantd *daemon, bool abandon) {
@@ -184,7 +192,7 @@ static void on_signal(uv_signal_t *handle, int signal) {
         return;
     log_info("%s: finishing what runs", signal == SIGTERM ? "SIGTERM" : "SIGINT");
     notify_stopping();
-    listener_stop(&daemon->listener);
+    listeners_stop(&daemon->listeners);
     uv_timer_start(&daemon->limit, on_limit, daemon->config.shutdown_ms, 0);
     drain(daemon, false);
 }
@@ -211,7 +219,7 @@ static void on_ended(uv_async_t *handle) {
     uv_close((uv_handle_t *)&daemon->limit, NULL);
     uv_close((uv_handle_t *)&daemon->on_terminate, NULL);
     uv_close((uv_handle_t *)&daemon->on_interrupt, NULL);
-    listener_stop(&daemon->listener);
+    listeners_stop(&daemon->listeners);
 }
 
 static int set_up_loop(struct kvquantd *daemon) {
@@ -229,8 +237,12 @@ static int set_up_loop(struct kvquantd *daemon) {
 }
 
 static void announce(const struct kvquantd *daemon) {
-    char status[300];
-    snprintf(status, sizeof status, "Listening on %s, memory limit %llu MiB", daemon->config.socket,
+    char sockets[256] = "";
+    for (size_t i = 0, at = 0; i < daemon->listeners.count && at < sizeof sockets; i++)
+        at += (size_t)snprintf(sockets + at, sizeof sockets - at, "%s%s", i ? ", " : "",
+                               daemon->listeners.names[i]);
+    char status[400];
+    snprintf(status, sizeof status, "Listening on %s; memory limit %llu MiB", sockets,
              (unsigned long long)daemon->config.memory_bytes >> 20);
     log_info("version %s, %s", KVQUANT_VERSION, status);
     notify_ready(status);
@@ -249,6 +261,7 @@ static int tear_down(struct kvquantd *daemon) {
         left |= reactor_join(&daemon->reactors[i]);
     daemon->reactor_count = 0;
     left |= uv_loop_close(&daemon->loop);
+    listeners_deinit(&daemon->listeners);
     store_deinit(&daemon->store);
     lease_pool_deinit(&daemon->leases);
     if (left)

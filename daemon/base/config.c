@@ -3,6 +3,7 @@
 #include <ctype.h>
 #include <errno.h>
 #include <ini.h>
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -11,11 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/base/address.h"
+
 /* Levels are kept from 0 up; the page's own numbers begin at -2. */
 static const char *const levels[] = {"exact", "fast8", "0", "1", "2", "3", "4", "5", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
-enum kind { TEXT, COUNT, SIZE, OCTAL, MILLISECONDS, CHOICE };
+enum kind { PATH, ADDRESS, COUNT, SIZE, OCTAL, MILLISECONDS, CHOICE };
 
 struct option {
     const char *name;
@@ -29,7 +32,8 @@ struct option {
 #define AT(field) offsetof(struct config, field)
 
 static const struct option options[] = {
-    {"socket", TEXT, AT(socket), 1, 4095, NULL, NULL},
+    {"socket", PATH, AT(socket), 1, 4095, NULL, NULL},
+    {"tcp", ADDRESS, AT(tcp), 0, 0, NULL, NULL},
     {"socket_mode", OCTAL, AT(socket_mode), 0, 0777, "0660", NULL},
     {"memory", SIZE, AT(memory_bytes), 32 << 20, UINT64_C(1) << 45, "1G", NULL},
     {"reactors", COUNT, AT(reactors), 1, 64, "2", NULL},
@@ -99,8 +103,13 @@ static bool read_value(const struct option *option, const char *text, uint64_t *
 static void say_allowed(const struct option *option, char *text, int bytes) {
     unsigned long long least = option->least, most = option->most;
     switch (option->kind) {
-    case TEXT:
-        snprintf(text, (size_t)bytes, "a path");
+    case PATH:
+        snprintf(text, (size_t)bytes, "a path with a '/' in it; for HOST:PORT there is `tcp`");
+        break;
+    case ADDRESS:
+        snprintf(text, (size_t)bytes,
+                 "HOST:PORT on loopback, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; "
+                 "addresses beyond loopback need TLS, which this version has not");
         break;
     case COUNT:
         snprintf(text, (size_t)bytes, "a number from %llu to %llu", least, most);
@@ -134,11 +143,16 @@ static int set_text(struct config *config, const struct option *option, const ch
     return 0;
 }
 
+static bool is_path(const struct option *option, const char *value) {
+    return strchr(value, '/') && strlen(value) <= option->most;
+}
+
 static int set(struct config *config, const struct option *option, const char *value) {
-    if (option->kind == TEXT)
-        return strlen(value) >= option->least && strlen(value) <= option->most
-                   ? set_text(config, option, value)
-                   : -1;
+    union address address;
+    if (option->kind == PATH)
+        return is_path(option, value) ? set_text(config, option, value) : -1;
+    if (option->kind == ADDRESS)
+        return address_parse(value, &address) ? set_text(config, option, value) : -1;
     return read_value(option, value, (uint64_t *)(void *)((char *)config + option->offset)) ? 0
                                                                                             : -1;
 }
@@ -173,6 +187,7 @@ int config_init(struct config *config) {
 
 void config_deinit(struct config *config) {
     free(config->socket);
+    free(config->tcp);
 }
 
 struct reading {
@@ -210,16 +225,14 @@ int config_read(struct config *config, const char *path, char *message, int mess
     return -1;
 }
 
-int config_finish(struct config *config) {
+int config_finish(struct config *config, char *message, int message_bytes) {
     const char *named = getenv("KVQ_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
+    char path[PATH_MAX] = "/run/kvquantd/kvquantd.sock";
     if (config->socket)
         return 0;
-    if (named && named[0]) {
-        config->socket = strdup(named);
-        return config->socket ? 0 : -1;
-    }
-    if (runtime && runtime[0])
-        return asprintf(&config->socket, "%s/kvquantd.sock", runtime) < 0 ? -1 : 0;
-    config->socket = strdup("/run/kvquantd/kvquantd.sock");
-    return config->socket ? 0 : -1;
+    if (named && named[0])
+        snprintf(path, sizeof path, "%s", named);
+    else if (runtime && runtime[0])
+        snprintf(path, sizeof path, "%s/kvquantd.sock", runtime);
+    return config_set(config, "socket", path, message, message_bytes);
 }

@@ -9,6 +9,7 @@
 
 struct config {
     char *socket; /* NULL until config_finish(), which looks where DESIGN's order says */
+    char *tcp;    /* NULL: none */
     uint64_t socket_mode, memory_bytes, reactors, connections, level, landing_level, log_level;
     uint64_t append_wait_ms, stall_ms, shutdown_ms;
 };
@@ -25,7 +26,8 @@ int config_read(struct config *config, const char *path, char *message, int mess
 int config_set(struct config *config, const char *name, const char *value, char *message,
                int message_bytes) __attribute__((warn_unused_result));
 
-/* Chooses the socket if none was set. */
-int config_finish(struct config *config) __attribute__((warn_unused_result));
+/* Chooses the socket if none was set. 0, or -1 with the fault in message. */
+int config_finish(struct config *config, char *message, int message_bytes)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
@@ -199,8 +200,7 @@ static void send_frames(struct connection *connection) {
                                   (unsigned)connection->out_bytes);
     connection->write.data = connection;
     set_writing(connection, true);
-    int status =
-        uv_write(&connection->write, (uv_stream_t *)&connection->pipe, &buffer, 1, on_written);
+    int status = uv_write(&connection->write, &connection->stream, &buffer, 1, on_written);
     if (status < 0) {
         set_writing(connection, false);
         connection_close(connection);
@@ -352,9 +352,9 @@ static void arm(struct connection *connection) {
         return;
     connection->reading = want;
     if (want)
-        uv_read_start((uv_stream_t *)&connection->pipe, on_alloc, on_read);
+        uv_read_start(&connection->stream, on_alloc, on_read);
     else
-        uv_read_stop((uv_stream_t *)&connection->pipe);
+        uv_read_stop(&connection->stream);
 }
 
 /* --- life --- */
@@ -383,6 +383,33 @@ void connection_step(struct connection *connection) {
         arm(connection);
 }
 
+/* True if the socket is TCP. */
+static bool init_handle(struct connection *connection, int socket) {
+    int domain = AF_UNIX;
+    socklen_t bytes = sizeof domain;
+    getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &bytes);
+    if (domain == AF_UNIX)
+        uv_pipe_init(&connection->reactor->loop, &connection->pipe, 0);
+    else
+        uv_tcp_init(&connection->reactor->loop, &connection->tcp);
+    connection->handle.data = connection;
+    return domain != AF_UNIX;
+}
+
+static int open_pipe(struct connection *connection, int socket) {
+    int status = uv_pipe_open(&connection->pipe, socket);
+    int send_bytes = SEND_BUFFER_BYTES; /* a page is coded while the one before is read */
+    if (status == 0)
+        uv_send_buffer_size(&connection->handle, &send_bytes);
+    return status;
+}
+
+/* Its send buffer is left to the system, which lets it grow as far. */
+static int open_tcp(struct connection *connection, int socket) {
+    int status = uv_tcp_open(&connection->tcp, socket);
+    return status == 0 ? uv_tcp_nodelay(&connection->tcp, 1) : status;
+}
+
 void connection_new(struct reactor *reactor, int socket) {
     struct budget *budget = reactor->context.daemon->budget;
     struct connection *connection = NULL;
@@ -395,21 +422,18 @@ void connection_new(struct reactor *reactor, int socket) {
         return;
     }
     connection->reactor = reactor;
-    uv_pipe_init(&reactor->loop, &connection->pipe, 0);
-    connection->pipe.data = connection;
+    bool is_tcp = init_handle(connection, socket);
     connection->next = reactor->connections;
     if (connection->next)
         connection->next->previous = connection;
     reactor->connections = connection;
-    int status = uv_pipe_open(&connection->pipe, socket);
+    int status = is_tcp ? open_tcp(connection, socket) : open_pipe(connection, socket);
     if (status < 0) {
         log_warning("a connection could not be taken: %s", uv_strerror(status));
         close(socket);
         connection_close(connection);
         return;
     }
-    int send_bytes = SEND_BUFFER_BYTES; /* a page is coded while the one before is read */
-    uv_send_buffer_size((uv_handle_t *)&connection->pipe, &send_bytes);
     connection_step(connection);
 }
 
@@ -434,5 +458,5 @@ void connection_close(struct connection *connection) {
     set_waiting(connection, false);
     requests_clear(connection);
     lease_return(connection->reactor->leases, &connection->in);
-    uv_close((uv_handle_t *)&connection->pipe, on_closed);
+    uv_close(&connection->handle, on_closed);
 }

@@ -8,7 +8,12 @@
 #include "daemon/server/reactor.h"
 
 struct connection {
-    uv_pipe_t pipe;
+    union { /* by the socket's family */
+        uv_handle_t handle;
+        uv_stream_t stream;
+        uv_pipe_t pipe;
+        uv_tcp_t tcp;
+    };
     uv_write_t write;
     struct reactor *reactor;
     struct connection *next, *previous;

@@ -1,32 +1,39 @@
-/* The listener: the unix socket on which clients come in; it deals them out to the reactors in
- * turn.
+/* A listener: one socket on which clients come in; it deals them out to the reactors in turn.
  *
- * Runs on the main loop.
+ * Runs on the main loop. unix_socket.h, tcp_socket.h and activation.h open the sockets, listeners.h
+ * keeps all of a daemon.
  */
 #ifndef DAEMON_SERVER_LISTENER_H
 #define DAEMON_SERVER_LISTENER_H
 
+#include <sys/un.h>
+
 #include "daemon/server/reactor.h"
+
+enum { LISTENER_NAME_BYTES = sizeof((struct sockaddr_un *)0)->sun_path };
+
+/* Where clients go, the same for all listeners. */
+struct dealer {
+    struct reactor *reactors;
+    size_t reactor_count, next_reactor;
+    uint64_t connections_max;
+};
 
 struct listener {
     uv_poll_t poll;
     uv_timer_t pause;
-    int socket;
-    char path[108];
-    uint64_t inode; /* of the socket file, to remove no other's */
-    struct reactor *reactors;
-    size_t reactor_count, next_reactor;
-    uint64_t connections_max;
-    bool bound;
+    int socket;                     /* -1: none */
+    char name[LISTENER_NAME_BYTES]; /* a path, or HOST:PORT */
+    uint64_t inode;                 /* of the file that was made for it; 0: none */
+    struct dealer *dealer;
+    bool is_tcp, started;
 };
 
-/* Binds, listens and starts accepting. A socket that a dead daemon left is replaced, a living one's
- * is not. 0, or -1, logged. */
-int listener_start(struct listener *listener, uv_loop_t *loop, const char *path, unsigned mode,
-                   struct reactor *reactors, size_t reactor_count, uint64_t connections_max)
+/* Accepts from now on. 0, or -1, logged. */
+int listener_start(struct listener *listener, uv_loop_t *loop, struct dealer *dealer)
     __attribute__((warn_unused_result));
 
-/* Stops accepting and removes the socket. */
+/* Stops accepting, closes the socket and removes its file if it made one. */
 void listener_stop(struct listener *listener);
 
 #endif

@@ -9,9 +9,11 @@ import pathlib
 import signal
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
+from wire import connect
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 START_SECONDS = 20
@@ -22,16 +24,48 @@ def program(variable, default):
     return os.environ.get(variable) or str(ROOT / "build" / default)
 
 
-class Daemon:
-    """A running kvquantd. `log` is the file that takes its stderr."""
+# Hands listening sockets over as sd_listen_fds(3) wants it: from descriptor 3 on, to this process.
+ACTIVATE = """
+import fcntl, os, sys
+numbers, command = sys.argv[1].split(","), sys.argv[2:]
+copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD_CLOEXEC, 100) for number in numbers]
+for index, copy in enumerate(copies):
+    os.dup2(copy, 3 + index)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(copies)))
+os.execv(command[0], command)
+"""
 
-    def __init__(self, folder, memory="256M", arguments=(), environment=None):
+
+def activated(command, sockets):
+    """The command that runs this one with these sockets handed over; they go into pass_fds."""
+    numbers = ",".join(str(one.fileno()) for one in sockets)
+    return [sys.executable, "-c", ACTIVATE, numbers, *command]
+
+
+def address_of(listening):
+    """As Connection takes it."""
+    name = listening.getsockname()
+    if listening.family == socket.AF_UNIX:
+        return name
+    return f"[{name[0]}]:{name[1]}" if ":" in name[0] else f"{name[0]}:{name[1]}"
+
+
+class Daemon:
+    """A running kvquantd. `log` is the file that takes its stderr.
+
+    With `listening` sockets it is activated by them, and `socket` is the first one's address.
+    """
+
+    def __init__(self, folder, memory="256M", arguments=(), environment=None, listening=()):
         self.socket = str(folder / "kvquantd.sock")
         self.log = folder / "kvquantd.log"
         command = [program("KVQUANTD", "kvquantd"), "--socket", self.socket, "--memory", memory]
+        if listening:
+            self.socket = address_of(listening[0])
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                [*command, *arguments],
+                activated([*command, *arguments], listening) if listening else [*command, *arguments],
+                pass_fds=[one.fileno() for one in listening],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -49,16 +83,19 @@ class Daemon:
 
     def connect(self):
         """A raw connection, for tests that speak the protocol themselves."""
-        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        connection.settimeout(START_SECONDS)
-        connection.connect(self.socket)
-        return connection
+        return connect(self.socket, START_SECONDS)
+
+    def connect_and_leave(self):
+        """Returns once the daemon has seen both: then it has begun, and its log says so."""
+        with self.connect() as connection:
+            connection.shutdown(socket.SHUT_WR)
+            connection.recv(1)
 
     def wait_until_it_answers(self):
         end = time.monotonic() + START_SECONDS
         while True:
             try:
-                self.connect().close()
+                self.connect_and_leave()
                 return
             except OSError as error:
                 if self.process.poll() is not None:
@@ -92,11 +129,11 @@ def start_daemon(tmp_path):
     """
     daemons = []
 
-    def start(memory="256M", arguments=(), environment=None, folder=None):
+    def start(memory="256M", arguments=(), environment=None, folder=None, listening=()):
         if folder is None:
             folder = tmp_path / f"daemon{len(daemons)}"
         folder.mkdir(exist_ok=True)
-        daemons.append(Daemon(folder, memory, arguments, environment))
+        daemons.append(Daemon(folder, memory, arguments, environment, listening))
         return daemons[-1]
 
     yield start

@@ -216,13 +216,24 @@ def block(layer_bytes, geometry, part, layout, first, count):
                     for start in range(0, len(view), head))
 
 
+def connect(address, timeout):
+    """A connected socket: to a path where the address holds a "/", else to HOST:PORT."""
+    if "/" in str(address):
+        connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        connection.settimeout(timeout)
+        connection.connect(str(address))
+        return connection
+    host, port = address.rsplit(":", 1)
+    connection = socket.create_connection((host.strip("[]"), int(port)), timeout)
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
 class Connection:
     """One connection; says hello unless told not to. Every wait ends after timeout seconds."""
 
-    def __init__(self, path, hello=True, timeout=20):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.socket.settimeout(timeout)
-        self.socket.connect(str(path))
+    def __init__(self, address, hello=True, timeout=20):
+        self.socket = connect(address, timeout)
         self.request_ids = itertools.count(1)
         self.limits = self.hello() if hello else None
 
