@@ -3,6 +3,7 @@ CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc
 endif
+VERSION := 0.1.0
 PREFIX ?= /usr/local
 SYSCONFDIR ?= /etc
 OPTIMISE ?= -O2 -g
@@ -23,15 +24,17 @@ SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shel
 say = @printf '  %-7s %s\n' $(1) $(2)
 
 # What the compiler takes and where the libraries are, found out once for each compiler.
-PROBED := $(BUILD)/probed-$(notdir $(CC)).mk
+space := $(subst ,, )
+PROBED := $(BUILD)/probed-$(subst $(space),-,$(notdir $(CC))).mk
 NOT_COMPILING := help deps lint test run quality stop clean
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 endif
 
-CPPFLAGS_ALL = -I. -I$(BUILD)/gen -D_GNU_SOURCE $(CPPFLAGS)
+CPPFLAGS_ALL = -I. -I$(BUILD)/gen -D_GNU_SOURCE -DKVQUANT_VERSION='"$(VERSION)"' $(CPPFLAGS)
 CFLAGS_ALL = -std=gnu11 $(OPTIMISE) $(if $(WERROR),-Werror) $(HARDENING) -fPIC -pthread $(CFLAGS) $(FLOAT_FLAGS)
 LDFLAGS_ALL = $(HARDENING) $(LINK_HARDENING) -pthread $(LDFLAGS)
+PROGRAM_LDFLAGS = $(LDFLAGS_ALL) -pie $(SANITIZE_STATIC)
 # The order of floating-point operations is part of the page format: no contraction, no libm errno.
 # A stranger's OPTIMISE or CFLAGS must not change the bits: these come last.
 $(BUILD)/proto/page/%.o: OPTIMISE := -O3 -g
@@ -78,7 +81,7 @@ test:
 	$(Q)tools/bootstrap.sh build test model
 	$(Q)$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
 	$(Q)$(SUBMAKE) all unit-tests examples
-	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) $(TESTS)
+	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) --sanitize '$(SANITIZE)' $(TESTS)
 
 ## lint: check formatting, clang-tidy, the rooms' "may use" table, a build without warnings
 lint:
@@ -149,11 +152,11 @@ $(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a client/c/kvq.h
 
 $(BUILD)/kvquantd: $(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(DAEMON_LIBS) -lm
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) -lm
 
 $(BUILD)/kvq: $(CLI_OBJECTS) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(CLIENT_LIBS) -lm
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
 
 $(BUILD)/libkvq.a: $(LIBRARY_OBJECTS)
 	$(call say,AR,$@)
@@ -170,16 +173,16 @@ $(BUILD)/libkvq.so: $(LIBRARY_OBJECTS)
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_SUPPORT) $(DAEMON_OBJECTS) \
     $(CLIENT_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(DAEMON_LIBS) -lcheck_pic -lsubunit -lrt -lm
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) -lcheck_pic -lsubunit -lrt -lm
 
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(CLIENT_LIBS) -lm
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
 
 $(BUILD)/examples/%: $(BUILD)/client/c/examples/%.o $(BUILD)/libkvq.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(LDFLAGS_ALL) -pie -o $@ $^ $(CLIENT_LIBS) -lm
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
 
 $(BUILD)/%.o: %.c $(PROBED) | $(GENERATED)
 	@mkdir -p $(@D)

@@ -8,7 +8,6 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/config.h"
 #include "daemon/base/log.h"
-#include "daemon/base/version.h"
 #include "daemon/ops/notify.h"
 #include "daemon/server/listeners.h"
 #include "daemon/server/reactor.h"

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Finds out once which flags this compiler takes and where the libraries are; prints make variables.
-# usage: CC=... tools/probe.sh [SANITIZER,...]
+# usage: CC='COMPILER [FLAG...]' tools/probe.sh [SANITIZER,...]
 set -eu
 sanitize=${1:-}
 CC=${CC:-gcc}
@@ -10,7 +10,7 @@ fail() {
     exit 1
 }
 
-command -v "$CC" >/dev/null || fail "$CC is missing"
+command -v "${CC%% *}" >/dev/null || fail "$CC is missing"
 command -v pkg-config >/dev/null || fail "pkg-config is missing"
 command -v protoc-c >/dev/null || fail "protoc-c is missing"
 
@@ -21,7 +21,7 @@ echo 'int main(void) { return 0; }' >"$work/probe.c"
 # Prints those of the flags that the compiler takes without a word.
 accepted() {
     for flag; do
-        if "$CC" -Werror -O2 "$flag" "$work/probe.c" -o "$work/probe" 2>/dev/null; then
+        if $CC -Werror -O2 "$flag" "$work/probe.c" -o "$work/probe" 2>/dev/null; then
             printf ' %s' "$flag"
         fi
     done
@@ -39,6 +39,8 @@ hardening=$(accepted -fstack-clash-protection -fstack-protector-strong -fcf-prot
     -ftrivial-auto-var-init=zero -fno-semantic-interposition)
 if [ -n "$sanitize" ]; then # the sanitizers do not see through the checked variants of libc
     hardening="$hardening -fsanitize=$sanitize -fno-sanitize-recover=all -fno-omit-frame-pointer"
+    # Shared, gcc's two runtimes do not share log_path.
+    printf 'SANITIZE_STATIC :=%s\n' "$(accepted -static-libasan -static-libubsan -static-libtsan)"
 else
     hardening="$hardening -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"
 fi

@@ -1,12 +1,19 @@
 """Runs every test, shows what failed, and closes with `N passed, N failed`.
 
-usage: run-tests.py --build FOLDER [TEST...]   a test: tests/unit/test_x.c, or anything pytest takes
+usage: run-tests.py --build FOLDER [--sanitize NAMES] [--under COMMAND] [TEST...]
+a test: tests/unit/test_x.c, or anything pytest takes
+
+Tests find in the environment: KVQUANTD, KVQ, KVQ_BUILD and KVQ_EXAMPLES, the programs under test;
+KVQ_SANITIZE, the sanitizers these were built with ("" for none), since a sanitizer has memory of its
+own; KVQ_SANITIZER_REPORTS, the folder that takes the sanitizers' reports. A report is a failure, even
+of a program whose exit status nobody looked at.
 """
 
 import argparse
 import os
 import pathlib
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -16,6 +23,12 @@ import xml.etree.ElementTree
 UNIT_SECONDS_MAX = 600
 PYTEST_SECONDS_MAX = 2400
 PYTEST_FOLDERS = ("tests/integration", "client/python/tests", "client/python/examples")
+# A use after return is found only on asking; a finding names the line that led to it.
+SANITIZER_OPTIONS = {
+    "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+    "UBSAN_OPTIONS": "print_stacktrace=1",
+    "TSAN_OPTIONS": "second_deadlock_stack=1",
+}
 CHECK_SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.MULTILINE)
 
 
@@ -44,10 +57,10 @@ def counts_of_check(output, returncode):
     return Counts(passed, failed)
 
 
-def run_unit(program, environment):
+def run_unit(program, under, environment):
     start = time.monotonic()
     try:
-        done = subprocess.run([program], env=environment, text=True, errors="replace",
+        done = subprocess.run([*under, program], env=environment, text=True, errors="replace",
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                               stderr=subprocess.STDOUT, timeout=UNIT_SECONDS_MAX)
         output, returncode = done.stdout, done.returncode
@@ -90,17 +103,35 @@ def run_pytest(selection, environment):
         return counts_of_pytest(pathlib.Path(report.name), returncode)
 
 
+def environment_of(build, sanitize, reports):
+    environment = dict(os.environ, KVQUANTD=str(build / "kvquantd"), KVQ=str(build / "kvq"),
+                       KVQ_EXAMPLES=str(build / "examples"), KVQ_BUILD=str(build),
+                       KVQ_SANITIZE=sanitize, KVQ_SANITIZER_REPORTS=reports,
+                       PYTHONDONTWRITEBYTECODE="1")
+    environment.pop("KVQ_SOCKET", None)  # no test talks to a daemon that is not its own
+    for name, options in SANITIZER_OPTIONS.items():
+        given = environment.get(name, "")
+        environment[name] = f"{options}:{given}:log_path={reports}/report"
+    return environment
+
+
+def counts_of_reports(reports, counted):
+    """What the sanitizers reported while the tests that have failed are none that tell of it."""
+    found = sorted(pathlib.Path(reports).iterdir())
+    for report in found:
+        print(f"{report.read_text(errors='replace').rstrip()}\n")
+    return Counts(0, 1 if found and not counted.failed else 0)
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--build", type=pathlib.Path, required=True)
+    parser.add_argument("--sanitize", default="", help="the sanitizers that it was built with")
+    parser.add_argument("--under", type=shlex.split, default=[], help="runs the unit tests")
     parser.add_argument("tests", nargs="*")
     arguments = parser.parse_args()
 
     build = arguments.build.resolve()
-    environment = dict(os.environ, KVQUANTD=str(build / "kvquantd"), KVQ=str(build / "kvq"),
-                       KVQ_EXAMPLES=str(build / "examples"), KVQ_BUILD=str(build),
-                       PYTHONDONTWRITEBYTECODE="1")
-    environment.pop("KVQ_SOCKET", None)  # no test talks to a daemon that is not its own
     unit = [t for t in arguments.tests if t.startswith("tests/unit/")]
     pytest = [t for t in arguments.tests if not t.startswith("tests/unit/")]
     if not arguments.tests:
@@ -108,10 +139,14 @@ def main():
         pytest = [folder for folder in PYTEST_FOLDERS if pathlib.Path(folder).is_dir()]
 
     total = Counts()
-    for source in unit:
-        total += run_unit(build / pathlib.Path(source).with_suffix(""), environment)
-    for selection in pytest:
-        total += run_pytest(selection, environment)
+    with tempfile.TemporaryDirectory(prefix="kvq-sanitizers-") as reports:
+        environment = environment_of(build, arguments.sanitize, reports)
+        for source in unit:
+            program = build / pathlib.Path(source).with_suffix("")
+            total += run_unit(program, arguments.under, environment)
+        for selection in pytest:
+            total += run_pytest(selection, environment)
+        total += counts_of_reports(reports, total)
     print(total, flush=True)
     return 1 if total.failed or not total.passed else 0
 

@@ -83,5 +83,5 @@ size_t kvq_dtype_bytes(enum kvq_dtype dtype) {
 }
 
 const char *kvq_version(void) {
-    return "0.1.0";
+    return KVQUANT_VERSION;
 }

@@ -1,5 +1,4 @@
 /* HELLO: agree on a protocol version and learn the limits. */
-#include "daemon/base/version.h"
 #include "daemon/rpc/messages.h"
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
-#include "daemon/base/version.h"
 #include "daemon/rpc/messages.h"
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {

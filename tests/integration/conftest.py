@@ -4,6 +4,7 @@ KVQUANTD and KVQ name the programs under test; without them those under build/ a
 """
 
 import json
+import math
 import os
 import pathlib
 import signal
@@ -18,6 +19,9 @@ from wire import connect
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 START_SECONDS = 20
 STOP_SECONDS = 20
+# What a bound on the daemon's RSS allows over the memory limit: program, stacks, allocator. A
+# sanitizer's shadow and quarantine are several times the program's memory: no bound says anything.
+RSS_SLACK_BYTES = math.inf if os.environ.get("KVQ_SANITIZE") else 64 << 20
 
 
 def program(variable, default):
@@ -119,6 +123,20 @@ class Daemon:
     def kill(self):
         self.process.kill()
         self.process.wait()
+
+
+def sanitizer_reports():
+    folder = os.environ.get("KVQ_SANITIZER_REPORTS")
+    return set(pathlib.Path(folder).iterdir()) if folder else set()
+
+
+@pytest.fixture(autouse=True)
+def no_sanitizer_reports():
+    """What a program under test is found to do wrong fails the test, whatever its exit status."""
+    before = sanitizer_reports()
+    yield
+    new = sorted(sanitizer_reports() - before)
+    assert not new, "\n".join(report.read_text(errors="replace") for report in new)
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ import math
 
 import numpy
 import pytest
+from conftest import RSS_SLACK_BYTES
 from wire import EXACT, FAST8, PLACE_PAGES, PLACE_TAIL, Geometry
 from wire_support import (append, assert_holds, bits, connection, gaussian, to_dtype, to_float,  # noqa: F401
                           unpacked, wait_until)
@@ -125,7 +126,7 @@ def test_appends_wait_for_the_keeper_until_three_times_the_limit_is_held_at_leve
         append(session, tuple(numpy.roll(part, number, axis=3) for part in pages), wait_ms=20000)
         stats = connection.stats()
         assert stats.used_bytes <= stats.limit_bytes
-        assert daemon.rss_bytes() <= 1.1 * stats.limit_bytes + (64 << 20)
+        assert daemon.rss_bytes() <= 1.1 * stats.limit_bytes + RSS_SLACK_BYTES
     for number in range(count):
         kv, reply = connection.open(b"%d" % number, geometry=MODEL).fetch()
         for part, got in zip(pages, unpacked(kv, MODEL)):

@@ -6,6 +6,7 @@ import threading
 import time
 
 import pytest
+from conftest import RSS_SLACK_BYTES
 from wire import EXACT, Connection, Geometry, Refused
 from wire_support import append, assert_holds, bits, connection, refused, wait_until  # noqa: F401
 
@@ -13,7 +14,6 @@ LIMIT_BYTES = 64 << 20
 WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 TOKENS = 256
 SESSION_BYTES = TOKENS * 8192
-SLACK_BYTES = 64 << 20
 OVERLOAD_SECONDS = 15
 
 pytestmark = pytest.mark.memory("64M")
@@ -218,7 +218,7 @@ def test_at_three_times_the_limit_nothing_accepted_is_lost_and_memory_holds(daem
     refusals = [error for writer in writers for error in writer.refusals]
     assert is_overloaded()
     assert refusals and all(error.name == "full" and error.retryable for error in refusals)
-    assert max(rss_bytes) <= 1.1 * LIMIT_BYTES + SLACK_BYTES
+    assert max(rss_bytes) <= 1.1 * LIMIT_BYTES + RSS_SLACK_BYTES
     assert max(used_bytes) <= LIMIT_BYTES
     for writer in writers:
         assert_all_hold(connection, writer.accepted)

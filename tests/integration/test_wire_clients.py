@@ -4,6 +4,7 @@ import socket
 import time
 
 import pytest
+from conftest import RSS_SLACK_BYTES
 from wire import F32, FETCH, HELLO, INFO, STATS, Connection, Geometry, Refused, encode, frame
 from wire_support import (SMALL, TINY, append, assert_holds, assert_serves, begun_fetch,  # noqa: F401
                           bits, connection, large, packed, refused, stored, wait_until)
@@ -125,7 +126,7 @@ def test_clients_that_never_read_a_fetch_do_not_hold_up_others(daemon, connectio
     assert time.monotonic() - start < 5
     stats = connection.stats()
     assert stats.used_bytes <= stats.limit_bytes
-    assert daemon.rss_bytes() <= max(before, 1.1 * stats.limit_bytes + (64 << 20))
+    assert daemon.rss_bytes() <= max(before, 1.1 * stats.limit_bytes + RSS_SLACK_BYTES)
     for reader in readers:
         reader.close()
 
@@ -152,7 +153,7 @@ def test_a_client_that_sends_requests_and_never_reads_the_answers_is_not_buffere
             while sent < 64 << 20:
                 sent += deaf.socket.send(info)
         assert_serves(daemon)
-        assert daemon.rss_bytes() <= max(before + (16 << 20), 1.1 * (64 << 20) + (64 << 20))
+        assert daemon.rss_bytes() <= max(before + (16 << 20), 1.1 * (64 << 20) + RSS_SLACK_BYTES)
 
 
 def test_a_client_that_stays_in_the_middle_of_a_frame_does_not_hold_up_others(daemon):

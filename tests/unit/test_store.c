@@ -25,13 +25,18 @@ static struct store_name name_of(const char *text) {
     return (struct store_name){text, strlen(text)};
 }
 
+/* A sum of uniforms is near enough. */
+static float nearly_normal(void) {
+    int64_t sum = (int64_t)rand() + rand() - rand() - rand();
+    return (float)sum / (float)RAND_MAX;
+}
+
 static void set_up(void) {
     struct store_options options = {.memory_bytes = LIMIT_BYTES, .landing_level = PAGE_FAST8};
     ck_assert_int_eq(store_init(&store, &options), 0);
     workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
-    for (size_t i = 0; i < TOKENS_MAX * ROW_VALUES;
-         i++) /* a sum of uniforms is near enough normal */
-        values[i] = (float)(rand() + rand() - rand() - rand()) / (float)RAND_MAX;
+    for (size_t i = 0; i < TOKENS_MAX * ROW_VALUES; i++)
+        values[i] = nearly_normal();
 }
 
 static void tear_down(void) {
