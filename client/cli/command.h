@@ -1,7 +1,8 @@
 /* The commands of kvq, their options, and how they end.
  *
- * A command is a row of the table in main.c. It gets its options parsed, prints what was asked on
- * stdout, and at most one line on stderr that says what went wrong and what to do.
+ * A command is a row of the table in commands.c. It gets its options parsed, prints what was asked
+ * on stdout, and at most one line on stderr that says what went wrong and what to do. These tables
+ * are all that --help, the manual page and the completion are made from.
  */
 #ifndef CLIENT_CLI_COMMAND_H
 #define CLIENT_CLI_COMMAND_H
@@ -21,6 +22,7 @@ enum option_flag {
     OPTION_REPLACE = 1 << 7,
     OPTION_TOKENS = 1 << 8,
     OPTION_LAYERS = 1 << 9,
+    OPTION_FIRST_TOKENS = 1 << 10,
 };
 
 /* A:B as written; end 0: left open. */
@@ -35,21 +37,39 @@ struct options {
     struct kvq_rope rope;
     enum kvq_dtype dtype;
     struct range tokens, layers;
-    char **arguments; /* as many as the command takes */
+    uint64_t first_tokens;
+    char **arguments; /* as many as there are */
+    int argument_count;
 };
 
+/* Words in capitals say what stands there: SESSION, FILE, PATH and LEVEL are completed, and so are
+ * words with bars between them. */
 struct command {
-    const char *name;
-    const char *arguments; /* as usage shows them */
-    int argument_count;
+    const char *name;      /* one word or two */
+    const char *arguments; /* as usage shows them; "" if it takes none */
+    int argument_count, optional_arguments;
     unsigned options; /* of enum option_flag */
     const char *summary;
-    const char *help;
+    const char *help; /* paragraphs with an empty line between; wrapped where they are shown */
     enum exit_status (*run)(const struct options *options);
 };
 
 extern const struct command import_command, export_command, info_command, sessions_command,
-    status_command, rm_command, ping_command;
+    status_command, fork_command, truncate_command, rm_command, ping_command;
+
+/* All of them, in the order in which they are shown. */
+extern const struct command *const commands[];
+extern const int command_count;
+
+struct option_row {
+    enum option_flag flag;
+    const char *name, *value; /* value NULL: takes none */
+    const char *help;
+    bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
+};
+
+enum { OPTION_ROWS = 11 };
+extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */
 enum exit_status parse_options(const struct command *command, int argc, char **argv,
@@ -57,6 +77,9 @@ enum exit_status parse_options(const struct command *command, int argc, char **a
 
 /* A line on stderr, "kvq: " before it. */
 void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* Complains about how the command was written; detail may be "". */
+enum exit_status usage_error(const struct command *command, const char *what, const char *detail);
 
 /* Connects or complains. *client is NULL or to be closed in either case. */
 enum exit_status connect_client(const struct options *options, struct kvq_client **client);

@@ -76,20 +76,27 @@ static void print_result(const struct options *options, const struct kvq_session
     json_end(&json);
 }
 
-static enum exit_status export(const struct options *options, struct kvq_client *client,
-                               struct cache_output *output) {
-    struct kvq_session_state state; struct selection selection; struct kvq_fetch_result result;
+static enum exit_status export_session(const struct options *options, struct kvq_client *client,
+                                       struct cache_output *output) {
+    struct kvq_session_state state;
+    struct selection selection;
+    struct kvq_fetch_result result;
     int error = kvq_find(client, options->arguments[0], &state);
-    if (error) return report_failure(client, error);
+    if (error)
+        return report_failure(client, error);
     enum exit_status status = select_ranges(options, &state, &selection);
-    if (status != EXIT_DONE) return status;
+    if (status != EXIT_DONE)
+        return status;
     struct kvq_geometry geometry = state.geometry;
     geometry.layers = (uint32_t)(selection.layers.end - selection.layers.first);
     uint64_t tokens = selection.tokens.end - selection.tokens.first;
-    if (!cache_output_open(options->arguments[1], &geometry, tokens, output)) return EXIT_FAILED;
+    if (!cache_output_open(options->arguments[1], &geometry, tokens, output))
+        return EXIT_FAILED;
     error = fetch(client, &state, &selection, output, &result);
-    if (error) return report_failure(client, error);
-    if (!cache_output_finish(output)) return EXIT_FAILED;
+    if (error)
+        return report_failure(client, error);
+    if (!cache_output_finish(output))
+        return EXIT_FAILED;
     print_result(options, &state, &selection, &result);
     return EXIT_DONE;
 }
@@ -99,7 +106,7 @@ static enum exit_status run(const struct options *options) {
     struct cache_output output = {0};
     enum exit_status status = connect_client(options, &client);
     if (status == EXIT_DONE)
-        status = export(options, client, &output);
+        status = export_session(options, client, &output);
     cache_output_close(&output);
     return status;
 }
@@ -111,9 +118,9 @@ const struct command export_command = {
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_TOKENS | OPTION_LAYERS,
     .summary = "write a session, or a part of it, to a file",
     .help =
-        "Writes K and V in the session's dtype (bfloat16 as uint16) to an .npy file,\n"
-        "[layers, 2, tokens, heads, head_dim]; or, if the name ends in .npz, to one with k and,\n"
-        "if the model keeps V, v: [layers, tokens, heads, head_dim]. The file is there whole or\n"
-        "not at all.\n",
+        "Writes K and V in the session's dtype (bfloat16 as uint16) to an .npy file, "
+        "[layers, 2, tokens, heads, head_dim]; or, if the name ends in .npz, to one with k and, "
+        "if the model keeps V, v: [layers, tokens, heads, head_dim]. The file is there whole or "
+        "not at all.",
     .run = run,
 };

@@ -119,7 +119,8 @@ static enum exit_status give_up(struct kvq_client *client, const struct kvq_sess
     return status;
 }
 
-static enum exit_status import(const struct options *options, const struct cache_input *input) {
+static enum exit_status import_session(const struct options *options,
+                                       const struct cache_input *input) {
     CLIENT_CLEANUP struct kvq_client *client = NULL;
     struct kvq_session_state state = {0};
     struct kvq_geometry geometry = input->geometry;
@@ -148,7 +149,7 @@ static enum exit_status run(const struct options *options) {
     struct cache_input input;
     enum exit_status status = EXIT_FAILED;
     if (cache_input_open(options->arguments[1], options->dtype, &input))
-        status = import(options, &input);
+        status = import_session(options, &input);
     cache_input_close(&input);
     return status;
 }
@@ -162,11 +163,11 @@ const struct command import_command = {
     .summary = "store a cache from a file",
     .help =
         "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "
-        "float16,\n"
+        "float16, "
         "float32, or bfloat16 as uint16 with --dtype bf16; or from an .npz file (numpy.savez) "
-        "with\n"
-        "arrays k and, if the model keeps V, v: [layers, tokens, heads, head_dim], where head_dim\n"
-        "of v may differ. --model is required. Ends when everything is coded at the level, and\n"
-        "shows the session. A session that exists is an error without --append or --replace.\n",
+        "with "
+        "arrays k and, if the model keeps V, v: [layers, tokens, heads, head_dim], where head_dim "
+        "of v may differ. --model is required. Ends when everything is coded at the level, and "
+        "shows the session. A session that exists is an error without --append or --replace.",
     .run = run,
 };

@@ -1,32 +1,13 @@
 /* kvq: kvquantd from the shell. */
 #include "client/cli/command.h"
+#include "client/cli/help.h"
 
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 
-static const struct command *const commands[] = {
-    &import_command, &export_command, &info_command, &sessions_command,
-    &status_command, &rm_command,     &ping_command,
-};
-enum { COMMAND_COUNT = sizeof commands / sizeof commands[0] };
-
-static void print_help(FILE *out) {
-    fprintf(out, "usage: kvq COMMAND [ARGUMENT]... [OPTION]...\n"
-                 "Talks to kvquantd, which keeps the KV caches of language models.\n\n");
-    for (int i = 0; i < COMMAND_COUNT; i++)
-        fprintf(out, "  %-9s %-17s %s\n", commands[i]->name, commands[i]->arguments,
-                commands[i]->summary);
-    fprintf(out,
-            "\n  --help     this page; `kvq COMMAND --help` for one command\n"
-            "  --version  the version of this program\n\n"
-            "The daemon's socket is --socket PATH, else $KVQ_SOCKET, else\n"
-            "$XDG_RUNTIME_DIR/kvquantd.sock if it is there, else /run/kvquantd/kvquantd.sock.\n"
-            "Exit status: 0 done, 1 refused or failed, 2 usage, 3 no such session or range.\n");
-}
-
 static const struct command *find_command(const char *name) {
-    for (int i = 0; i < COMMAND_COUNT; i++)
+    for (int i = 0; i < command_count; i++)
         if (strcmp(commands[i]->name, name) == 0)
             return commands[i];
     return NULL;

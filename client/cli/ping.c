@@ -38,6 +38,6 @@ const struct command ping_command = {
     .argument_count = 0,
     .options = OPTION_SOCKET | OPTION_JSON,
     .summary = "see whether the daemon answers",
-    .help = "Asks the daemon for an answer and says how long it took.\n",
+    .help = "Asks the daemon for an answer and says how long it took.",
     .run = run,
 };

@@ -31,6 +31,6 @@ const struct command rm_command = {
     .argument_count = 1,
     .options = OPTION_SOCKET | OPTION_JSON,
     .summary = "delete a session",
-    .help = "Deletes a session. Once this has ended, nobody is ever given any of it.\n",
+    .help = "Deletes a session. Once this has ended, nobody is ever given any of it.",
     .run = run,
 };

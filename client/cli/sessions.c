@@ -56,7 +56,7 @@ const struct command sessions_command = {
     .options = OPTION_SOCKET | OPTION_JSON,
     .summary = "list the sessions",
     .help = "Lists the sessions, the oldest first: tokens, stored bytes, ratio against 16 bits, "
-            "bits a value,\nsignal-to-noise of K and V in dB (-: exact), the level it is kept "
-            "at, name and model.\n",
+            "bits a value, signal-to-noise of K and V in dB (-: exact), the level it is kept "
+            "at, name and model.",
     .run = run,
 };

@@ -34,17 +34,27 @@ static void level_json(struct json *json, int level) {
         json_string(json, "level", level_name(level));
 }
 
-static void levels_json(struct json *json, const struct kvq_session_info *info) {
+static const char *place_name(const struct kvq_level_info *level) {
+    switch (level->place) {
+    case KVQ_PLACE_TAIL:
+        return "tail";
+    case KVQ_PLACE_SINKS:
+        return "sinks";
+    default:
+        return level_name(level->level);
+    }
+}
+
+void show_levels_json(struct json *json, const struct kvq_level_info *levels, size_t count) {
     json_open_array(json, "levels");
-    for (size_t i = 0; i < info->level_count; i++) {
-        const struct kvq_level_info *level = &info->levels[i];
+    for (size_t i = 0; i < count; i++) {
         json_open_object(json, NULL);
-        if (level->place == KVQ_PLACE_PAGES)
-            level_json(json, level->level);
+        if (levels[i].place == KVQ_PLACE_PAGES)
+            level_json(json, levels[i].level);
         else
-            json_string(json, "level", level->place == KVQ_PLACE_TAIL ? "tail" : "sinks");
-        json_count(json, "tokens", level->tokens);
-        json_count(json, "bytes", level->bytes);
+            json_string(json, "level", place_name(&levels[i]));
+        json_count(json, "tokens", levels[i].tokens);
+        json_count(json, "bytes", levels[i].bytes);
         json_close_object(json);
     }
     json_close_array(json);
@@ -68,23 +78,29 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_real(json, "bits_per_value", info->bits_per_value);
     json_real(json, "snr_k_db", info->snr_k_db);
     json_real(json, "snr_v_db", info->snr_v_db);
+    json_count(json, "age_ms", info->age_ms);
+    json_count(json, "idle_ms", info->idle_ms);
+    json_count(json, "pinned_ms", info->pinned_ms);
     json_bool(json, "estimated", info->k.estimated || info->v.estimated);
     geometry_json(json, &info->geometry);
     if (info->levels)
-        levels_json(json, info);
+        show_levels_json(json, info->levels, info->level_count);
     json_close_object(json);
 }
 
-static void print_levels(const struct kvq_session_info *info) {
+void show_levels(const struct kvq_level_info *levels, size_t count) {
     char tokens[WORD_BYTES], bytes[WORD_BYTES];
-    for (size_t i = 0; i < info->level_count; i++) {
-        const struct kvq_level_info *level = &info->levels[i];
-        const char *name = level->place == KVQ_PLACE_TAIL    ? "tail"
-                           : level->place == KVQ_PLACE_SINKS ? "sinks"
-                                                             : level_name(level->level);
-        printf("%s  %-6s %12s tokens %12s\n", i ? "          " : "levels    ", name,
-               count_text(level->tokens, tokens), bytes_text(level->bytes, bytes));
-    }
+    for (size_t i = 0; i < count; i++)
+        printf("%-11s %-6s %12s tokens %12s\n", i ? "" : "levels", place_name(&levels[i]),
+               count_text(levels[i].tokens, tokens), bytes_text(levels[i].bytes, bytes));
+}
+
+static void print_times(const struct kvq_session_info *info) {
+    char age[WORD_BYTES], idle[WORD_BYTES], pinned[WORD_BYTES];
+    printf("made        %s ago, last used %s ago\n", seconds_text((double)info->age_ms / 1000, age),
+           seconds_text((double)info->idle_ms / 1000, idle));
+    if (info->pinned_ms > 0)
+        printf("pinned      for %s more\n", seconds_text((double)info->pinned_ms / 1000, pinned));
 }
 
 static void print_session(const struct kvq_session_info *info) {
@@ -111,7 +127,8 @@ static void print_session(const struct kvq_session_info *info) {
     printf("SNR         K %s, ", figure_text(info->snr_k_db, 1, " dB", a));
     printf("V %s%s\n", figure_text(info->snr_v_db, 1, " dB", a),
            info->k.estimated || info->v.estimated ? " (estimated)" : "");
-    print_levels(info);
+    print_times(info);
+    show_levels(info->levels, info->level_count);
 }
 
 int show_session(struct kvq_client *client, const char *session, bool as_json) {

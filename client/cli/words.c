@@ -1,7 +1,9 @@
 #include "client/cli/words.h"
 
+#include <errno.h>
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static const char *const level_names[] = {"exact", "fast8", "0", "1", "2", "3", "4", "5"};
@@ -47,6 +49,21 @@ const char *pairing_name(enum kvq_pairing pairing) {
     return (unsigned)pairing <= KVQ_PAIRING_HALF ? pairing_names[pairing] : "?";
 }
 
+bool number_prefix(const char *text, const char **end, uint64_t *number) {
+    if (text[0] < '0' || text[0] > '9')
+        return false;
+    char *stop;
+    errno = 0;
+    *number = strtoull(text, &stop, 10);
+    *end = stop;
+    return errno == 0;
+}
+
+bool number_from_text(const char *text, uint64_t *number) {
+    const char *end;
+    return number_prefix(text, &end, number) && *end == '\0';
+}
+
 const char *bytes_text(uint64_t bytes, char *text) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double amount = (double)bytes;
@@ -80,6 +97,18 @@ const char *seconds_text(double seconds, char *text) {
         snprintf(text, WORD_BYTES, "%llu min %llu s", whole / 60, whole % 60);
     else
         snprintf(text, WORD_BYTES, "%llu s", whole);
+    return text;
+}
+
+const char *microseconds_text(double microseconds, char *text) {
+    if (!isfinite(microseconds))
+        snprintf(text, WORD_BYTES, "-");
+    else if (microseconds < 1000)
+        snprintf(text, WORD_BYTES, "%.0f us", microseconds);
+    else if (microseconds < 1e6)
+        snprintf(text, WORD_BYTES, "%.1f ms", microseconds / 1000);
+    else
+        snprintf(text, WORD_BYTES, "%.1f s", microseconds / 1e6);
     return text;
 }
 

@@ -13,12 +13,17 @@ const char *level_name(int level);
 const char *dtype_name(enum kvq_dtype dtype);
 const char *pairing_name(enum kvq_pairing pairing);
 
+/* Digits only; *end is what follows them. */
+bool number_prefix(const char *text, const char **end, uint64_t *number);
+bool number_from_text(const char *text, uint64_t *number);
+
 enum { WORD_BYTES = 32 };
 
 /* These write to text, of WORD_BYTES, and return it. */
-const char *bytes_text(uint64_t bytes, char *text);   /* "3.3 MiB" */
-const char *count_text(uint64_t count, char *text);   /* "12,345" */
-const char *seconds_text(double seconds, char *text); /* "3 d 4 h" */
+const char *bytes_text(uint64_t bytes, char *text);             /* "3.3 MiB" */
+const char *count_text(uint64_t count, char *text);             /* "12,345" */
+const char *seconds_text(double seconds, char *text);           /* "3 d 4 h" */
+const char *microseconds_text(double microseconds, char *text); /* "3.4 ms"; "-" for NaN */
 const char *figure_text(double figure, int decimals, const char *unit,
                         char *text); /* "-" for NaN */
 

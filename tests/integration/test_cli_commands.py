@@ -14,9 +14,20 @@ LAYERS, TOKENS, HEADS, DIM = 2, 200, 2, 40
 INFO_KEYS = {
     "session", "model", "id", "version", "level", "tokens", "tokens_available", "tail_tokens",
     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
-    "snr_k_db", "snr_v_db", "estimated", "geometry",
+    "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
 }
-COMMANDS = ["import", "export", "info", "sessions", "status", "rm", "ping"]
+STATUS_KEYS = {
+    "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
+    "stored_bytes", "unique_bytes", "ratio", "levels", "keeper", "appended_tokens", "appended_bytes",
+    "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits", "fetch_misses", "connections",
+    "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",
+    "sessions_deleted", "requests", "operations", "errors",
+}
+MEMORY_KEYS = {
+    "limit_bytes", "used_bytes", "rss_bytes", "pages_bytes", "tails_bytes", "sessions_bytes",
+    "fixed_bytes", "buffers_bytes", "warm_bytes",
+}
+COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "rm", "ping"]
 
 
 @pytest.fixture
@@ -78,11 +89,10 @@ def test_a_list_of_many_pages_is_whole(kvq, daemon, cache):
 def test_status_has_every_key(kvq, daemon, cache):
     kvq("import", "a", cache, "--model", "m")
     status = kvq.json("status")
-    assert set(status) == {
-        "version", "pid", "uptime_seconds", "sockets", "connections", "memory", "sessions", "tokens",
-        "stored_bytes", "ratio", "requests", "errors",
-    }
-    assert set(status["memory"]) == {"limit_bytes", "used_bytes", "rss_bytes"}
+    assert set(status) == STATUS_KEYS
+    assert set(status["memory"]) == MEMORY_KEYS
+    assert set(status["keeper"]) == {"queued_sessions", "chunks", "bytes_before", "bytes_after"}
+    assert set(status["operations"]["append"]) == {"requests", "errors", "total_us", "mean_us", "max_us"}
     assert status["pid"] == daemon.pid
     assert status["memory"]["limit_bytes"] == 256 << 20
     assert (status["sessions"], status["tokens"]) == (1, TOKENS)
@@ -106,7 +116,8 @@ def test_tables_are_for_people(kvq, cache):
 def test_rm_deletes_and_rm_of_nothing_is_a_miss(kvq, cache):
     kvq("import", "a", cache, "--model", "m")
     assert kvq.json("rm", "a")["freed_bytes"] > 0
-    for arguments in (["rm", "a"], ["info", "a"], ["export", "a", "x.npy"]):
+    for arguments in (["rm", "a"], ["info", "a"], ["export", "a", "x.npy"], ["fork", "a", "b"],
+                      ["truncate", "a", "0"]):
         result = kvq(*arguments)
         assert (result.returncode, result.stdout) == (3, "")
         assert result.stderr.startswith("kvq: ") and result.stderr.count("\n") == 1
@@ -121,6 +132,10 @@ USAGE = {
     "one argument of two": ["import", "a", "--model", "m"],
     "an argument too many": ["info", "a", "b"],
     "a missing value": ["info", "a", "--socket"],
+    "tokens to keep that are no number": ["truncate", "a", "some"],
+    "fewer than no tokens": ["truncate", "--", "a", "-1"],
+    "a fork of no tokens": ["fork", "a", "b", "--tokens", "0"],
+    "a fork of a range": ["fork", "a", "b", "--tokens", "0:5"],
     "no model": ["import", "a", "cache.npy"],
     "an empty model": ["import", "a", "cache.npy", "--model", ""],
     "a long model": ["import", "a", "cache.npy", "--model", "m" * 256],
@@ -145,6 +160,16 @@ def test_wrong_usage_is_status_2_and_nothing_on_stdout(kvq, name):
     result = kvq(*USAGE[name])
     assert (result.returncode, result.stdout) == (2, "")
     assert "kvq" in result.stderr
+
+
+def test_help_lists_every_command(kvq):
+    assert [line.split()[0] for line in kvq("--help").stdout.splitlines()
+            if line.startswith("  ") and not line.startswith("  --")] == COMMANDS
+
+
+def test_help_fits_80_columns(kvq):
+    pages = [kvq("--help").stdout, *(kvq(command, "--help").stdout for command in COMMANDS)]
+    assert max(len(line) for page in pages for line in page.splitlines()) <= 80
 
 
 @pytest.mark.parametrize("command", COMMANDS)

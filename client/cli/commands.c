@@ -1,0 +1,8 @@
+/* The table of commands, in the order in which they are shown. */
+#include "client/cli/command.h"
+
+const struct command *const commands[] = {
+    &import_command, &export_command,   &info_command, &sessions_command, &status_command,
+    &fork_command,   &truncate_command, &rm_command,   &ping_command,
+};
+const int command_count = sizeof commands / sizeof commands[0];

@@ -1,0 +1,107 @@
+/* What an option's value may be, and the table of all options. */
+#include "client/cli/command.h"
+#include "client/cli/words.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static bool parse_socket(const char *text, struct options *options) {
+    options->socket = text;
+    return text[0] != '\0';
+}
+
+static bool parse_model(const char *text, struct options *options) {
+    options->model = text;
+    return text[0] != '\0' && strlen(text) <= KVQ_MODEL_BYTES_MAX;
+}
+
+static bool parse_level(const char *text, struct options *options) {
+    return level_from_name(text, &options->level);
+}
+
+static bool parse_dtype(const char *text, struct options *options) {
+    return dtype_from_name(text, &options->dtype);
+}
+
+/* A:B, A:, :B or :, with A < B. */
+static bool parse_range(const char *text, struct range *range) {
+    *range = (struct range){0};
+    if (text[0] != ':' && !number_prefix(text, &text, &range->first))
+        return false;
+    if (*text++ != ':')
+        return false;
+    if (text[0] == '\0')
+        return true;
+    return number_prefix(text, &text, &range->end) && text[0] == '\0' && range->first < range->end;
+}
+
+static bool parse_tokens(const char *text, struct options *options) {
+    return parse_range(text, &options->tokens);
+}
+
+static bool parse_first_tokens(const char *text, struct options *options) {
+    return number_from_text(text, &options->first_tokens) && options->first_tokens > 0;
+}
+
+static bool parse_layers(const char *text, struct options *options) {
+    return parse_range(text, &options->layers) && options->layers.end <= UINT32_MAX &&
+           options->layers.first < UINT32_MAX;
+}
+
+static bool parse_real(const char *text, double *number) {
+    char *end;
+    *number = strtod(text, &end);
+    return end != text && *end == '\0' && *number > 0 && *number < 1e30;
+}
+
+static bool parse_rope_field(const char *name, const char *value, struct kvq_rope *rope) {
+    uint64_t dims;
+    if (strcmp(name, "theta") == 0)
+        return parse_real(value, &rope->theta);
+    if (strcmp(name, "scaling") == 0)
+        return parse_real(value, &rope->scaling);
+    if (strcmp(name, "pairing") == 0)
+        return pairing_from_name(value, &rope->pairing);
+    if (strcmp(name, "dims") != 0 || !number_from_text(value, &dims))
+        return false;
+    rope->dims = (uint32_t)dims;
+    return dims > 0 && dims <= UINT16_MAX;
+}
+
+/* theta=100000,pairing=interleaved,dims=64[,scaling=1] */
+static bool parse_rope(const char *text, struct options *options) {
+    char copy[256];
+    int length = snprintf(copy, sizeof copy, "%s", text);
+    if (length < 0 || (size_t)length >= sizeof copy)
+        return false;
+    char *rest = copy;
+    for (char *field; (field = strsep(&rest, ","));) {
+        char *value = strchr(field, '=');
+        if (!value)
+            return false;
+        *value++ = '\0';
+        if (!parse_rope_field(field, value, &options->rope))
+            return false;
+    }
+    const struct kvq_rope *rope = &options->rope;
+    return rope->pairing != KVQ_PAIRING_NONE && rope->theta > 0 && rope->dims > 0;
+}
+
+const struct option_row option_rows[OPTION_ROWS] = {
+    {OPTION_SOCKET, "socket", "PATH", "the daemon's socket", parse_socket},
+    {OPTION_JSON, "json", NULL, "print one JSON value instead of a table", NULL},
+    {OPTION_MODEL, "model", "NAME",
+     "the model's fingerprint, 1 to 255 bytes: weights, tokenizer, adapter", parse_model},
+    {OPTION_LEVEL, "level", "LEVEL", "exact, fast8 or 0 (fine) to 5 (coarse)", parse_level},
+    {OPTION_ROPE, "rope", "theta=N,pairing=interleaved|half,dims=N[,scaling=N]",
+     "the model's rotary embedding", parse_rope},
+    {OPTION_DTYPE, "dtype", "bf16|f16|f32", "of the file's values; bf16 stands in uint16",
+     parse_dtype},
+    {OPTION_APPEND, "append", NULL, "add the tokens to a session that may exist", NULL},
+    {OPTION_REPLACE, "replace", NULL, "delete a session that exists, then import", NULL},
+    {OPTION_TOKENS, "tokens", "A:B", "tokens A to B, B not among them; either may be left out",
+     parse_tokens},
+    {OPTION_FIRST_TOKENS, "tokens", "N", "the first N tokens only", parse_first_tokens},
+    {OPTION_LAYERS, "layers", "A:B", "layers A to B, likewise", parse_layers},
+};

@@ -1,0 +1,93 @@
+#include "client/cli/json.h"
+#include "client/cli/show.h"
+#include "client/cli/status.h"
+
+#include <math.h>
+
+static void memory_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "memory");
+    json_count(json, "limit_bytes", stats->limit_bytes);
+    json_count(json, "used_bytes", stats->used_bytes);
+    json_count(json, "rss_bytes", stats->rss_bytes);
+    json_count(json, "pages_bytes", stats->memory.pages_bytes);
+    json_count(json, "tails_bytes", stats->memory.tails_bytes);
+    json_count(json, "sessions_bytes", stats->memory.sessions_bytes);
+    json_count(json, "fixed_bytes", stats->memory.fixed_bytes);
+    json_count(json, "buffers_bytes", stats_buffers_bytes(stats));
+    json_count(json, "warm_bytes", stats->memory.warm_bytes);
+    json_close_object(json);
+}
+
+static void requests_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "requests");
+    for (size_t i = 0; i < stats->operation_count; i++)
+        json_count(json, stats->operations[i].operation, stats->operations[i].requests);
+    json_close_object(json);
+    json_open_object(json, "operations");
+    for (size_t i = 0; i < stats->operation_count; i++) {
+        const struct kvq_operation_count *operation = &stats->operations[i];
+        double requests = operation->requests ? (double)operation->requests : NAN;
+        json_open_object(json, operation->operation);
+        json_count(json, "requests", operation->requests);
+        json_count(json, "errors", operation->errors);
+        json_count(json, "total_us", operation->total_us);
+        json_real(json, "mean_us", (double)operation->total_us / requests);
+        json_count(json, "max_us", operation->max_us);
+        json_close_object(json);
+    }
+    json_close_object(json);
+    json_open_object(json, "errors");
+    for (size_t i = 0; i < stats->error_count; i++)
+        json_count(json, stats->errors[i].error, stats->errors[i].count);
+    json_close_object(json);
+}
+
+static void traffic_json(struct json *json, const struct kvq_stats *stats) {
+    json_count(json, "appended_tokens", stats->appended_tokens);
+    json_count(json, "appended_bytes", stats->appended_bytes);
+    json_count(json, "appends_waiting", stats->appends_waiting);
+    json_count(json, "fetched_tokens", stats->fetched_tokens);
+    json_count(json, "fetched_bytes", stats->fetched_bytes);
+    json_count(json, "fetch_hits", stats->fetch_hits);
+    json_count(json, "fetch_misses", stats->fetch_misses);
+    json_count(json, "connections", stats->connections);
+    json_count(json, "connections_accepted", stats->connections_accepted);
+    json_count(json, "connections_refused", stats->connections_refused);
+    json_count(json, "connections_stalled", stats->connections_stalled);
+    json_count(json, "sessions_created", stats->sessions_created);
+    json_count(json, "sessions_deleted", stats->sessions_deleted);
+}
+
+static void keeper_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "keeper");
+    json_count(json, "queued_sessions", stats->keeper.queued_sessions);
+    json_count(json, "chunks", stats->keeper.chunks);
+    json_count(json, "bytes_before", stats->keeper.bytes_before);
+    json_count(json, "bytes_after", stats->keeper.bytes_after);
+    json_close_object(json);
+}
+
+void print_stats_json(const struct kvq_stats *stats) {
+    struct json json = {.out = stdout};
+    json_open_object(&json, NULL);
+    json_string(&json, "version", stats->version);
+    json_count(&json, "pid", stats->pid);
+    json_real(&json, "uptime_seconds", stats->uptime_seconds);
+    json_open_array(&json, "sockets");
+    for (size_t i = 0; i < stats->socket_count; i++)
+        json_string(&json, NULL, stats->sockets[i]);
+    json_close_array(&json);
+    memory_json(&json, stats);
+    json_count(&json, "sessions", stats->sessions);
+    json_count(&json, "tokens", stats->tokens);
+    json_count(&json, "bytes_16bit", stats->bytes_16bit);
+    json_count(&json, "stored_bytes", stats->stored_bytes);
+    json_count(&json, "unique_bytes", stats->unique_bytes);
+    json_real(&json, "ratio", stats_ratio(stats));
+    show_levels_json(&json, stats->levels, stats->level_count);
+    keeper_json(&json, stats);
+    traffic_json(&json, stats);
+    requests_json(&json, stats);
+    json_close_object(&json);
+    json_end(&json);
+}

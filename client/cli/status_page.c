@@ -1,0 +1,136 @@
+#include "client/cli/show.h"
+#include "client/cli/status.h"
+#include "client/cli/words.h"
+
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { NEARLY_FULL_PERCENT = 95 };
+
+static double percent(uint64_t part, uint64_t whole) {
+    return whole ? 100 * (double)part / (double)whole : 0;
+}
+
+static void attend(bool reason, uint64_t count, const char *what) {
+    char text[WORD_BYTES];
+    if (reason)
+        printf("attention   %s %s\n", count_text(count, text), what);
+}
+
+static uint64_t internal_errors(const struct kvq_stats *stats) {
+    for (size_t i = 0; i < stats->error_count; i++)
+        if (strcmp(stats->errors[i].error, kvq_error_name(KVQ_INTERNAL)) == 0)
+            return stats->errors[i].count;
+    return 0;
+}
+
+/* What somebody who is paged looks for first. */
+static void print_attention(const struct kvq_stats *stats) {
+    double used = percent(stats->used_bytes, stats->limit_bytes);
+    attend(used >= NEARLY_FULL_PERCENT, (uint64_t)used, "% of the memory limit is used");
+    attend(stats->appends_waiting > 0, stats->appends_waiting, "appends wait for memory");
+    attend(stats->connections_refused > 0, stats->connections_refused,
+           "connections were refused since the start");
+    attend(stats->connections_stalled > 0, stats->connections_stalled,
+           "connections were closed because the client was too slow");
+    attend(internal_errors(stats) > 0, internal_errors(stats),
+           "internal errors since the start; see the daemon's log");
+}
+
+static void print_daemon(const struct kvq_stats *stats) {
+    char uptime[WORD_BYTES];
+    printf("kvquantd    %s, pid %" PRIu64 ", up %s\n", stats->version, stats->pid,
+           seconds_text(stats->uptime_seconds, uptime));
+    for (size_t i = 0; i < stats->socket_count; i++)
+        printf("%-11s %s\n", i ? "" : "sockets", stats->sockets[i]);
+}
+
+static void print_kind(const struct kvq_stats *stats, const char *kind, uint64_t bytes) {
+    char text[WORD_BYTES];
+    printf("  %-9s %11s %6.1f %%\n", kind, bytes_text(bytes, text),
+           percent(bytes, stats->limit_bytes));
+}
+
+static void print_memory(const struct kvq_stats *stats) {
+    char used[WORD_BYTES], limit[WORD_BYTES], resident[WORD_BYTES], warm[WORD_BYTES];
+    printf("memory      %11s %6.1f %% of %s\n", bytes_text(stats->used_bytes, used),
+           percent(stats->used_bytes, stats->limit_bytes), bytes_text(stats->limit_bytes, limit));
+    print_kind(stats, "pages", stats->memory.pages_bytes);
+    print_kind(stats, "tails", stats->memory.tails_bytes);
+    print_kind(stats, "sessions", stats->memory.sessions_bytes);
+    print_kind(stats, "buffers", stats_buffers_bytes(stats));
+    print_kind(stats, "fixed", stats->memory.fixed_bytes);
+    printf("  %-9s %11s          %s of it free and kept warm\n", "resident",
+           bytes_text(stats->rss_bytes, resident), bytes_text(stats->memory.warm_bytes, warm));
+}
+
+static void print_sessions(const struct kvq_stats *stats) {
+    char a[WORD_BYTES], b[WORD_BYTES];
+    printf("sessions    %s with %s tokens", count_text(stats->sessions, a),
+           count_text(stats->tokens, b));
+    printf("; %s made, %s deleted\n", count_text(stats->sessions_created, a),
+           count_text(stats->sessions_deleted, b));
+    printf("stored      %s, %s with shared parts once\n", bytes_text(stats->stored_bytes, a),
+           bytes_text(stats->unique_bytes, b));
+    printf("ratio       %s against 16 bits\n", figure_text(stats_ratio(stats), 2, "", a));
+    show_levels(stats->levels, stats->level_count);
+}
+
+static void print_keeper(const struct kvq_stats *stats) {
+    char chunks[WORD_BYTES], before[WORD_BYTES], after[WORD_BYTES], queued[WORD_BYTES];
+    printf("keeper      %s sessions to do; %s chunks coded anew, %s to %s\n",
+           count_text(stats->keeper.queued_sessions, queued),
+           count_text(stats->keeper.chunks, chunks), bytes_text(stats->keeper.bytes_before, before),
+           bytes_text(stats->keeper.bytes_after, after));
+}
+
+static void print_traffic(const struct kvq_stats *stats) {
+    char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
+    printf("fetches     %s hits, %s misses: %s hit\n", count_text(stats->fetch_hits, a),
+           count_text(stats->fetch_misses, b),
+           figure_text(100 * stats_hit_share(stats), 1, " %", c));
+    printf("fetched     %s tokens, %s\n", count_text(stats->fetched_tokens, a),
+           bytes_text(stats->fetched_bytes, b));
+    printf("appended    %s tokens, %s; %s appends wait for memory\n",
+           count_text(stats->appended_tokens, a), bytes_text(stats->appended_bytes, b),
+           count_text(stats->appends_waiting, c));
+    printf("connections %s now, %s so far", count_text(stats->connections, a),
+           count_text(stats->connections_accepted, b));
+    printf("; %s refused, %s stalled\n", count_text(stats->connections_refused, a),
+           count_text(stats->connections_stalled, b));
+}
+
+static void print_operations(const struct kvq_stats *stats) {
+    char requests[WORD_BYTES], failed[WORD_BYTES], mean[WORD_BYTES], longest[WORD_BYTES];
+    printf("\n%-11s %14s %10s %10s %10s\n", "OPERATION", "REQUESTS", "FAILED", "MEAN", "LONGEST");
+    for (size_t i = 0; i < stats->operation_count; i++) {
+        const struct kvq_operation_count *operation = &stats->operations[i];
+        if (operation->requests == 0)
+            continue;
+        printf("%-11s %14s %10s %10s %10s\n", operation->operation,
+               count_text(operation->requests, requests), count_text(operation->errors, failed),
+               microseconds_text((double)operation->total_us / (double)operation->requests, mean),
+               microseconds_text((double)operation->max_us, longest));
+    }
+}
+
+static void print_errors(const struct kvq_stats *stats) {
+    char count[WORD_BYTES];
+    if (stats->error_count > 0)
+        printf("\n%-18s %7s\n", "ERROR", "TIMES");
+    for (size_t i = 0; i < stats->error_count; i++)
+        printf("%-18s %7s\n", stats->errors[i].error, count_text(stats->errors[i].count, count));
+}
+
+void print_stats_page(const struct kvq_stats *stats) {
+    print_attention(stats);
+    print_daemon(stats);
+    print_memory(stats);
+    print_sessions(stats);
+    print_keeper(stats);
+    print_traffic(stats);
+    print_operations(stats);
+    print_errors(stats);
+}
