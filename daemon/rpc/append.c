@@ -109,6 +109,7 @@ static enum rpc_step step_commit(struct rpc_request *request) {
     if (status == STORE_OK) {
         append->phase = APPEND_SETTLING;
         request->irrevocable = true;
+        rpc_changed(request);
     }
     if (status == STORE_OK || status == STORE_MORE)
         return RPC_MORE;

@@ -21,9 +21,9 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     Kvq__ListReply reply = KVQ__LIST_REPLY__INIT;
     Kvq__SessionInfo *entries[PAGE_SESSIONS];
     wire_arena_reset(arena);
-    struct session *session = store_after(store, request->list.after_id);
+    struct session *session = list_after(&store->list, request->list.after_id);
     for (; session && reply.n_sessions < request->list.limit;
-         session = store_next(store, session)) {
+         session = list_next(&store->list, session)) {
         struct session_info info;
         if (info_read(session, &info) != STORE_OK)
             continue;

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "daemon/base/clock.h"
+
 static_assert((int)KVQ__DTYPE__DTYPE_F16 == PAGE_F16, "dtypes are the same numbers");
 static_assert((int)KVQ__DTYPE__DTYPE_BF16 == PAGE_BF16, "dtypes are the same numbers");
 static_assert((int)KVQ__DTYPE__DTYPE_F32 == PAGE_F32, "dtypes are the same numbers");
@@ -156,7 +158,11 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     message->level = info->state.level;
     message->values = info->values;
     message->logical_bytes = info->logical_bytes;
-    message->stored_bytes = message->unique_bytes = info->stored_bytes;
+    message->stored_bytes = info->stored_bytes;
+    message->unique_bytes = info->unique_bytes;
+    message->age_ms = info->age_ns / CLOCK_NS_PER_MS;
+    message->idle_ms = info->idle_ns / CLOCK_NS_PER_MS;
+    message->pinned_ms = (info->pinned_ns + CLOCK_NS_PER_MS - 1) / CLOCK_NS_PER_MS;
     messages_write_geometry(&info->state.geometry, &parts->geometry);
     message->geometry = &parts->geometry.geometry;
     messages_write_loss(&info->loss[PAGE_K], &parts->k);

@@ -48,7 +48,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     }
     if ((code = read_mode(request, message, &open)))
         return code;
-    int status = store_open(request->context->daemon->store, &open, &request->open);
+    int status = store_open(request->context->daemon->store, &open, &request->state);
     if (status == STORE_UNSUPPORTED)
         return rpc_fail(
             request, WIRE_UNSUPPORTED,
@@ -57,7 +57,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
-    const struct session_state *state = &request->open;
+    const struct session_state *state = &request->state;
     struct messages_geometry geometry;
     Kvq__OpenReply reply = KVQ__OPEN_REPLY__INIT;
     messages_write_geometry(&state->geometry, &geometry);

@@ -6,9 +6,10 @@
 #include "proto/wire/kvq.pb-c.h"
 
 static const struct rpc_operation *const operations[RPC_TYPES] = {
-    [WIRE_HELLO] = &rpc_hello,   [WIRE_PING] = &rpc_ping,     [WIRE_OPEN] = &rpc_open,
-    [WIRE_APPEND] = &rpc_append, [WIRE_FETCH] = &rpc_fetch,   [WIRE_INFO] = &rpc_info,
-    [WIRE_LIST] = &rpc_list,     [WIRE_DELETE] = &rpc_delete, [WIRE_STATS] = &rpc_stats,
+    [WIRE_HELLO] = &rpc_hello,   [WIRE_PING] = &rpc_ping,         [WIRE_OPEN] = &rpc_open,
+    [WIRE_APPEND] = &rpc_append, [WIRE_FETCH] = &rpc_fetch,       [WIRE_INFO] = &rpc_info,
+    [WIRE_LIST] = &rpc_list,     [WIRE_DELETE] = &rpc_delete,     [WIRE_STATS] = &rpc_stats,
+    [WIRE_FORK] = &rpc_fork,     [WIRE_TRUNCATE] = &rpc_truncate,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {
@@ -68,6 +69,31 @@ uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
         return rpc_fail(request, WIRE_WRONG_FIRST, "the session has %llu tokens; append from there",
                         (unsigned long long)state->tokens);
     return rpc_fail(request, wire_code(store_error), NULL);
+}
+
+void rpc_changed(const struct rpc_request *request) {
+    const struct rpc_daemon *daemon = request->context->daemon;
+    if (daemon->on_change)
+        daemon->on_change(daemon->change_context);
+}
+
+bool rpc_discard_step(struct rpc_request *request) {
+    struct rpc_discard *discard = &request->discard;
+    if (!discard->discard)
+        return false;
+    if (session_discard_step(discard->discard))
+        return true;
+    discard->freed_bytes = discard->discard->freed_bytes;
+    session_discard_free(discard->discard);
+    discard->discard = NULL;
+    return false;
+}
+
+void rpc_discard_end(struct rpc_request *request) {
+    struct session_discard *discard = request->discard.discard;
+    if (discard)
+        keeper_discard(&request->context->daemon->store->keeper, &discard->discard);
+    request->discard.discard = NULL;
 }
 
 void *rpc_unpack(struct rpc_request *request, const ProtobufCMessageDescriptor *descriptor,

@@ -12,6 +12,7 @@
 
 #include "daemon/store/append.h"
 #include "daemon/store/fetch.h"
+#include "daemon/store/fork.h"
 #include "daemon/store/info.h"
 #include "proto/wire/arena.h"
 #include "proto/wire/errors.h"
@@ -28,6 +29,8 @@ struct rpc_daemon {
     uint64_t started_ns;
     uint32_t append_wait_ms;
     int default_level;
+    void (*on_change)(void *context); /* after sessions changed; from any reactor; may be NULL */
+    void *change_context;
     _Atomic uint64_t full_said_ns; /* when the log last said that the limit is reached */
     _Atomic uint64_t connections, requests[RPC_TYPES], errors[RPC_TYPES];
 };
@@ -73,6 +76,13 @@ struct rpc_append {
     struct session_state result;
 };
 
+/* What is freed in steps before the reply, and the session's state for that. */
+struct rpc_discard {
+    struct session_discard *discard; /* NULL: nothing, or all of it is free */
+    struct session_state state;
+    uint64_t freed_bytes;
+};
+
 struct rpc_list {
     uint64_t after_id;
     uint32_t limit;
@@ -85,12 +95,12 @@ struct rpc_request {
     size_t frame_bytes; /* no frame of the request is larger; begin may raise it */
     struct rpc_fault fault;
     union {
-        struct session_state open;
+        struct session_state state; /* of OPEN and FORK */
         struct rpc_append append;
         struct fetch fetch;
         struct session *session;
         struct rpc_list list;
-        uint64_t freed_bytes;
+        struct rpc_discard discard;
     };
     /* the connection's */
     struct rpc_request *next;
@@ -125,6 +135,15 @@ uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format
 uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
                         const struct session_state *state);
 
+/* Sessions changed: tells who wants to know. */
+void rpc_changed(const struct rpc_request *request);
+
+/* Frees some more of request->discard: true while there is more. */
+bool rpc_discard_step(struct rpc_request *request);
+
+/* What is left of request->discard is freed by the keeper. */
+void rpc_discard_end(struct rpc_request *request);
+
 /* Unpacks into the context's arena; NULL if the bytes are not such a message. */
 void *rpc_unpack(struct rpc_request *request, const ProtobufCMessageDescriptor *descriptor,
                  const uint8_t *control, size_t control_bytes);
@@ -141,6 +160,6 @@ void *rpc_payload(const struct rpc_frame *frame);
 
 /* The operations, one a file. */
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
-    rpc_list, rpc_delete, rpc_stats;
+    rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate;
 
 #endif

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-struct chunk *chunk_new(struct budget *budget, struct record *record) {
+struct chunk *chunk_new(struct budget *budget, struct usage *usage) {
     if (!budget_reserve(budget, CHUNK_HANDLE_BYTES))
         return NULL;
     struct chunk *chunk = calloc(1, sizeof *chunk);
@@ -11,10 +11,9 @@ struct chunk *chunk_new(struct budget *budget, struct record *record) {
         return NULL;
     }
     chunk->budget = budget;
+    chunk->usage = usage;
     pthread_mutex_init(&chunk->lock, NULL);
     atomic_init(&chunk->references, 1);
-    chunk->record = record;
-    chunk->tokens = record->tokens;
     return chunk;
 }
 
@@ -25,24 +24,99 @@ void chunk_ref(struct chunk *chunk) {
 void chunk_unref(struct chunk *chunk) {
     if (atomic_fetch_sub(&chunk->references, 1) > 1)
         return;
-    record_unpin(chunk->record);
+    if (chunk->record)
+        record_unpin(chunk->record);
     pthread_mutex_destroy(&chunk->lock);
     budget_release(chunk->budget, CHUNK_HANDLE_BYTES);
     free(chunk);
 }
 
-struct record *chunk_pin(struct chunk *chunk) {
+void chunk_complete(struct chunk *chunk, struct record *record) {
+    chunk->record = record;
+    chunk->tokens = record->tokens;
+}
+
+static uint64_t bytes_of(const struct record *record) {
+    return record->reserved_bytes + CHUNK_HANDLE_BYTES;
+}
+
+/* Sums wrap around like the counters: subtracting is adding the negative. */
+static void count_once(struct usage *usage, const struct record *record, int sign) {
+    uint64_t times = (uint64_t)(int64_t)sign, bytes = bytes_of(record);
+    struct usage_count *level = &usage->levels[record->level - PAGE_LEVEL_MIN];
+    atomic_fetch_add(&usage->pages_bytes, times * bytes);
+    atomic_fetch_add(&level->tokens, times * (record->tokens - record->sink_tokens));
+    atomic_fetch_add(&level->bytes, times * (bytes - record->sink_bytes));
+    if (record->sink_tokens == 0)
+        return;
+    atomic_fetch_add(&usage->sinks.tokens, times * record->sink_tokens);
+    atomic_fetch_add(&usage->sinks.bytes, times * record->sink_bytes);
+}
+
+static int finest_level(const struct chunk *chunk) {
+    int level = PAGE_LEVEL_MIN;
+    while (level < PAGE_LEVEL_MAX && chunk->owners[level - PAGE_LEVEL_MIN] == 0)
+        level++;
+    return chunk->owner_count > 0 ? level : PAGE_LEVEL_MIN;
+}
+
+void chunk_own(struct chunk *chunk, int level) {
+    chunk_ref(chunk);
     pthread_mutex_lock(&chunk->lock);
-    struct record *record = chunk->record;
-    record_pin(record);
+    chunk->owners[level - PAGE_LEVEL_MIN]++;
+    if (chunk->owner_count++ == 0)
+        count_once(chunk->usage, chunk->record, 1);
+    atomic_fetch_add(&chunk->usage->pages_full_bytes, bytes_of(chunk->record));
     pthread_mutex_unlock(&chunk->lock);
-    return record;
+}
+
+struct chunk_release chunk_disown(struct chunk *chunk, int level) {
+    struct chunk_release release = {0};
+    pthread_mutex_lock(&chunk->lock);
+    int finest_before = finest_level(chunk);
+    chunk->owners[level - PAGE_LEVEL_MIN]--;
+    atomic_fetch_sub(&chunk->usage->pages_full_bytes, bytes_of(chunk->record));
+    if (--chunk->owner_count == 0) {
+        count_once(chunk->usage, chunk->record, -1);
+        release.freed_bytes = bytes_of(chunk->record);
+    }
+    release.may_age = finest_level(chunk) > finest_before;
+    pthread_mutex_unlock(&chunk->lock);
+    chunk_unref(chunk);
+    return release;
+}
+
+void chunk_move_owner(struct chunk *chunk, int from, int to) {
+    pthread_mutex_lock(&chunk->lock);
+    chunk->owners[from - PAGE_LEVEL_MIN]--;
+    chunk->owners[to - PAGE_LEVEL_MIN]++;
+    pthread_mutex_unlock(&chunk->lock);
+}
+
+struct chunk_view chunk_view(struct chunk *chunk) {
+    pthread_mutex_lock(&chunk->lock);
+    struct chunk_view view = {.record = chunk->record,
+                              .shared = chunk->owner_count > 1,
+                              .finest_level = finest_level(chunk)};
+    record_pin(view.record);
+    pthread_mutex_unlock(&chunk->lock);
+    return view;
+}
+
+struct record *chunk_pin(struct chunk *chunk) {
+    return chunk_view(chunk).record;
 }
 
 struct record *chunk_replace(struct chunk *chunk, struct record *record) {
     pthread_mutex_lock(&chunk->lock);
     struct record *old = chunk->record;
     chunk->record = record;
+    if (chunk->owner_count > 0) {
+        count_once(chunk->usage, old, -1);
+        count_once(chunk->usage, record, 1);
+    }
+    atomic_fetch_add(&chunk->usage->pages_full_bytes,
+                     chunk->owner_count * (bytes_of(record) - bytes_of(old)));
     pthread_mutex_unlock(&chunk->lock);
     return old;
 }

@@ -1,8 +1,9 @@
 /* A chunk: the same tokens over all layers, as an identity whose record may be replaced by a
  * coarser one.
  *
- * Slices of sessions hold references; whoever reads takes the record and its pin, and holds no lock
- * while decoding. Safe from any thread.
+ * Slices of sessions own it, others hold references; whoever reads takes the record and its pin,
+ * and holds no lock while decoding. Owners are counted by their session's level: the finest of them
+ * bounds what the keeper may do. Safe from any thread.
  */
 #ifndef DAEMON_STORE_CHUNK_H
 #define DAEMON_STORE_CHUNK_H
@@ -10,24 +11,49 @@
 #include <pthread.h>
 
 #include "daemon/store/record.h"
+#include "daemon/store/usage.h"
 
 struct chunk {
     _Atomic unsigned references;
-    pthread_mutex_t lock; /* of record */
-    struct record *record;
     uint32_t tokens;
-    struct budget *budget; /* of the handles, CHUNK_HANDLE_BYTES */
+    struct budget *budget; /* of the handle, CHUNK_HANDLE_BYTES */
+    struct usage *usage;
+    pthread_mutex_t lock; /* of the fields below */
+    struct record *record;
+    uint32_t owner_count, owners[USAGE_LEVELS]; /* by level - PAGE_LEVEL_MIN */
 };
 
 /* What a chunk takes beside its record's extent. */
 enum { CHUNK_HANDLE_BYTES = 512 };
 
-/* Takes over the caller's pin of the record. NULL at the memory limit; then the pin stays the
- * caller's.
- */
-struct chunk *chunk_new(struct budget *budget, struct record *record);
+/* A chunk without record or owner, with one reference. NULL at the memory limit. */
+struct chunk *chunk_new(struct budget *budget, struct usage *usage);
 void chunk_ref(struct chunk *chunk);
 void chunk_unref(struct chunk *chunk);
+
+/* Puts the first record in, taking over the caller's pin; before anybody else sees the chunk. */
+void chunk_complete(struct chunk *chunk, struct record *record);
+
+/* One more slice has it, of a session at that level: takes a reference. */
+void chunk_own(struct chunk *chunk, int level);
+
+/* What became of a chunk that a slice let go. */
+struct chunk_release {
+    uint64_t freed_bytes; /* 0 if others have it still */
+    bool may_age;         /* those that have it allow a coarser level than before */
+};
+struct chunk_release chunk_disown(struct chunk *chunk, int level);
+
+/* An owner's session changed its level. */
+void chunk_move_owner(struct chunk *chunk, int from, int to);
+
+/* What a chunk is at one moment; the record is pinned and the caller's to unpin. */
+struct chunk_view {
+    struct record *record;
+    bool shared;
+    int finest_level; /* of its owners; PAGE_LEVEL_MIN without any */
+};
+struct chunk_view chunk_view(struct chunk *chunk);
 
 /* The record as it is now, pinned; the caller unpins it. */
 struct record *chunk_pin(struct chunk *chunk);

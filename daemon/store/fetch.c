@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+#include "daemon/base/clock.h"
+
 /* Where a piece's values are: in a record or in a tail, held for as long as it is decoded. */
 struct source {
     struct record *record;
@@ -30,7 +32,7 @@ static int check_range(const struct session *session, struct fetch *fetch) {
     return fetch->end > session->tokens ? STORE_MISS : STORE_OK;
 }
 
-static int begin_locked(const struct session *session, const struct fetch_request *request,
+static int begin_locked(struct session *session, const struct fetch_request *request,
                         struct fetch *fetch) {
     if (session->deleted)
         return STORE_MISS;
@@ -42,6 +44,9 @@ static int begin_locked(const struct session *session, const struct fetch_reques
         return STORE_VERSION_CHANGED;
     fetch->session_id = session->id;
     fetch->version = session->version;
+    fetch->cuts = session->cuts.count;
+    fetch->valid_end = UINT64_MAX;
+    session->used_ns = clock_now_ns();
     fetch->geometry = session->geometry;
     if (fetch->dtype == 0)
         fetch->dtype = session->geometry.dtype;
@@ -75,9 +80,21 @@ int fetch_begin(struct store *store, const struct fetch_request *request, struct
     return status;
 }
 
-static int hold_locked(const struct session *session, uint64_t token, struct source *source) {
+/* What was cut off since the fetch began is gone, even if other tokens stand there by now. Of
+ * several truncations between two pieces the session knows only how far the deepest ever went. */
+static void heed_cuts(const struct session_cuts *cuts, struct fetch *fetch) {
+    uint64_t since = cuts->count - fetch->cuts;
+    uint64_t end = since == 1 ? cuts->last_tokens : cuts->least_tokens;
+    if (since > 0 && end < fetch->valid_end)
+        fetch->valid_end = end;
+    fetch->cuts = cuts->count;
+}
+
+static int hold_locked(const struct session *session, struct fetch *fetch, struct source *source) {
+    uint64_t token = fetch->token;
     *source = (struct source){0};
-    if (session->deleted || token >= session->tokens)
+    heed_cuts(&session->cuts, fetch);
+    if (session->deleted || token >= session->tokens || token >= fetch->valid_end)
         return STORE_MISS;
     const struct slice *slice = session_find_slice(session, token);
     if (slice) {
@@ -90,17 +107,19 @@ static int hold_locked(const struct session *session, uint64_t token, struct sou
         source->row = (uint32_t)(token - (session->tokens - session->tail_tokens));
         source->end = session->tokens;
     }
+    if (source->end > fetch->valid_end)
+        source->end = fetch->valid_end;
     return STORE_OK;
 }
 
-static int hold(struct store *store, const struct fetch *fetch, struct source *source) {
+static int hold(struct store *store, struct fetch *fetch, struct source *source) {
     struct session *session =
         store_find(store, (struct store_name){fetch->name, fetch->name_bytes});
     if (!session)
         return STORE_MISS;
     pthread_mutex_lock(session->lock);
     int status =
-        session->id == fetch->session_id ? hold_locked(session, fetch->token, source) : STORE_MISS;
+        session->id == fetch->session_id ? hold_locked(session, fetch, source) : STORE_MISS;
     pthread_mutex_unlock(session->lock);
     session_unref(session);
     return status;

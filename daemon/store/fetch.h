@@ -23,6 +23,7 @@ struct fetch {
     char name[256];
     size_t name_bytes;
     uint64_t session_id, version;
+    uint64_t cuts, valid_end; /* truncations that it knows of; tokens that are what they were */
     struct geometry geometry;
     uint64_t first, end;
     uint32_t first_layer, end_layer;

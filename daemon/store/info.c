@@ -2,33 +2,51 @@
 
 #include <string.h>
 
+#include "daemon/base/clock.h"
+
+/* Bytes of a shared chunk, and its loss, are each session's in full. */
 static void add_slice(struct session_info *info, const struct slice *slice) {
-    struct record *record = chunk_pin(slice->chunk);
+    struct chunk_view view = chunk_view(slice->chunk);
+    struct record *record = view.record;
     uint64_t bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES;
-    uint32_t sinks = record->sink_tokens < slice->tokens ? record->sink_tokens : slice->tokens;
+    uint32_t sinks = record->sink_tokens > slice->first ? record->sink_tokens - slice->first : 0;
+    if (sinks > slice->tokens)
+        sinks = slice->tokens;
     struct info_count *level = &info->levels[record->level - PAGE_LEVEL_MIN];
     level->tokens += slice->tokens - sinks;
     level->bytes += bytes - record->sink_bytes;
     info->sinks.tokens += sinks;
     info->sinks.bytes += record->sink_bytes;
     info->stored_bytes += bytes;
+    info->unique_bytes += view.shared ? 0 : bytes;
     for (int part = 0; part < GEOMETRY_PARTS; part++)
         loss_add(&info->loss[part], &record->loss[part]);
     record_unpin(record);
 }
 
+static void add_tail(struct session_info *info, const struct session *session) {
+    bool shared;
+    uint64_t bytes = tail_bytes(session->tail, &shared);
+    info->tail = (struct info_count){session->tail_tokens, bytes};
+    info->stored_bytes += bytes;
+    info->unique_bytes += shared ? 0 : bytes;
+}
+
 static void read_locked(const struct session *session, struct session_info *info) {
+    uint64_t now = clock_now_ns(), own_bytes = session_own_bytes(session);
     info->id = session->id;
     session_read_state(session, &info->state);
     for (size_t i = 0; i < session->slice_count; i++)
         add_slice(info, &session->slices[i]);
-    if (session->tail) {
-        info->tail = (struct info_count){session->tail_tokens, session->tail->charged_bytes};
-        info->stored_bytes += info->tail.bytes;
-    }
-    info->stored_bytes += session_own_bytes(session);
+    if (session->tail)
+        add_tail(info, session);
+    info->stored_bytes += own_bytes;
+    info->unique_bytes += own_bytes;
     info->values = session->tokens * geometry_values_per_token(&session->geometry);
     info->logical_bytes = info->values * page_value_bytes(session->geometry.dtype);
+    info->age_ns = now - session->created_ns;
+    info->idle_ns = now - session->used_ns;
+    info->pinned_ns = session->pinned_until_ns > now ? session->pinned_until_ns - now : 0;
 }
 
 int info_read(struct session *session, struct session_info *info) {
@@ -42,15 +60,14 @@ int info_read(struct session *session, struct session_info *info) {
 }
 
 void info_totals(struct store *store, struct store_totals *totals) {
-    *totals = (struct store_totals){0};
-    struct session_info info;
-    for (struct session *session = store_after(store, 0); session;
-         session = store_next(store, session)) {
-        if (info_read(session, &info) != STORE_OK)
-            continue;
-        totals->sessions++;
-        totals->tokens += info.state.tokens;
-        totals->values += info.values;
-        totals->stored_bytes += info.stored_bytes;
-    }
+    struct usage *usage = &store->usage;
+    totals->sessions = atomic_load(&usage->sessions);
+    totals->tokens = atomic_load(&usage->tokens);
+    totals->values = atomic_load(&usage->values);
+    totals->sessions_bytes = atomic_load(&usage->sessions_bytes);
+    totals->pages_bytes = atomic_load(&usage->pages_bytes);
+    totals->tails_bytes = atomic_load(&usage->tails_bytes);
+    totals->unique_bytes = totals->sessions_bytes + totals->pages_bytes + totals->tails_bytes;
+    totals->stored_bytes = totals->sessions_bytes + atomic_load(&usage->pages_full_bytes) +
+                           atomic_load(&usage->tails_full_bytes);
 }

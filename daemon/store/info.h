@@ -4,7 +4,7 @@
 
 #include "daemon/store/store.h"
 
-enum { INFO_LEVELS = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1 };
+enum { INFO_LEVELS = USAGE_LEVELS };
 
 struct info_count {
     uint64_t tokens, bytes;
@@ -14,6 +14,8 @@ struct session_info {
     uint64_t id;
     struct session_state state;
     uint64_t values, logical_bytes, stored_bytes;
+    uint64_t unique_bytes; /* what others do not have, too */
+    uint64_t age_ns, idle_ns, pinned_ns;
     struct loss loss[GEOMETRY_PARTS];      /* of coded pages; the tail is exact and not counted */
     struct info_count levels[INFO_LEVELS]; /* by level - PAGE_LEVEL_MIN, sinks left out */
     struct info_count sinks, tail;
@@ -23,9 +25,12 @@ struct session_info {
 int info_read(struct session *session, struct session_info *info)
     __attribute__((warn_unused_result));
 
-/* Sums over all sessions. */
+/* Sums over all sessions, at no cost. */
 struct store_totals {
-    uint64_t sessions, tokens, values, stored_bytes;
+    uint64_t sessions, tokens, values;
+    uint64_t stored_bytes; /* as each session says, what is shared with each */
+    uint64_t unique_bytes; /* what is shared once: the three that follow together */
+    uint64_t sessions_bytes, pages_bytes, tails_bytes;
 };
 
 void info_totals(struct store *store, struct store_totals *totals);

@@ -12,30 +12,53 @@
 
 enum { NICE = 10, UNPIN_WAIT_NS = 100000 };
 
-/* The next chunk that is not at the session's level, with a reference, and where it begins. */
-static struct chunk *find_work(struct session *session, uint64_t from, uint64_t *start) {
-    struct chunk *found = NULL;
-    pthread_mutex_lock(session->lock);
-    for (size_t i = 0; !session->deleted && !found && i < session->slice_count; i++) {
-        const struct slice *slice = &session->slices[i];
-        if (slice->start < from)
-            continue;
-        struct record *record = chunk_pin(slice->chunk);
-        if (atomic_load(&record->level_asked) < session->level) {
-            found = slice->chunk;
-            chunk_ref(found);
-            *start = slice->start;
-        }
-        record_unpin(record);
-    }
-    pthread_mutex_unlock(session->lock);
-    return found;
+enum { LOOK_SLICES = 256 }; /* so many are looked at under one lock */
+
+/* Work on a session: where to look on, and what was found. */
+struct work {
+    struct session *session;
+    uint64_t from;       /* the session's token */
+    struct chunk *chunk; /* owned reference, or NULL */
+    int level;           /* that it is to have */
+};
+
+static bool wants_recoding(struct chunk *chunk, int *level) {
+    struct chunk_view view = chunk_view(chunk);
+    bool wants = atomic_load(&view.record->level_asked) < view.finest_level;
+    *level = view.finest_level;
+    record_unpin(view.record);
+    return wants;
 }
 
-static int recode_page(struct keeper *keeper, const struct session *session,
+/* Looks at some slices. False when there are no more of them. */
+static bool look(struct work *work) {
+    struct session *session = work->session;
+    pthread_mutex_lock(session->lock);
+    const struct slice *slice = session->deleted ? NULL : session_find_slice(session, work->from);
+    const struct slice *end = slice ? session->slices + session->slice_count : NULL;
+    for (int i = 0; slice && slice < end && i < LOOK_SLICES && !work->chunk; i++, slice++) {
+        work->from = slice->start + slice->tokens;
+        if (!wants_recoding(slice->chunk, &work->level))
+            continue;
+        work->chunk = slice->chunk;
+        chunk_ref(work->chunk);
+    }
+    pthread_mutex_unlock(session->lock);
+    return slice && slice < end;
+}
+
+/* The next chunk that may be coarser. */
+static bool find_work(struct work *work) {
+    work->chunk = NULL;
+    while (look(work) && !work->chunk)
+        ;
+    return work->chunk != NULL;
+}
+
+static int recode_page(struct keeper *keeper, const struct record_spec *spec,
                        const struct record *old, struct builder *builder, uint32_t layer,
                        enum page_part part) {
-    const struct geometry *geometry = &session->geometry;
+    const struct geometry *geometry = spec->geometry;
     uint32_t head_dim = geometry_head_dim(geometry, part);
     struct page_strides strides = {.token = (size_t)geometry->heads * head_dim, .head = head_dim};
     struct page_target target = {.tokens = old->tokens,
@@ -44,7 +67,7 @@ static int recode_page(struct keeper *keeper, const struct session *session,
                                  .strides = strides};
     struct page_source source = {.shape = geometry_shape(geometry, part, old->tokens),
                                  .part = part,
-                                 .level = session->level,
+                                 .level = spec->level,
                                  .sink_tokens = old->sink_tokens,
                                  .values = keeper->page,
                                  .strides = strides};
@@ -55,46 +78,65 @@ static int recode_page(struct keeper *keeper, const struct session *session,
     return builder_put(builder, layer, &source, loss.error, keeper->workspace);
 }
 
-static int recode_pages(struct keeper *keeper, const struct session *session,
+static bool is_stopping(struct keeper *keeper) {
+    pthread_mutex_lock(&keeper->lock);
+    bool stopping = keeper->stopping;
+    pthread_mutex_unlock(&keeper->lock);
+    return stopping;
+}
+
+static struct discard *take_discard(struct keeper *keeper) {
+    pthread_mutex_lock(&keeper->lock);
+    struct discard *discard = keeper->discards;
+    if (discard)
+        keeper->discards = discard->next;
+    pthread_mutex_unlock(&keeper->lock);
+    return discard;
+}
+
+static void free_discards(struct keeper *keeper) {
+    struct discard *discard;
+    while ((discard = take_discard(keeper)))
+        while (discard->step(discard))
+            ;
+}
+
+/* STORE_BUSY when the keeper is to stop. */
+static int recode_pages(struct keeper *keeper, const struct record_spec *spec,
                         const struct record *old, struct builder *builder) {
-    for (uint32_t layer = 0; layer < session->geometry.layers; layer++)
+    for (uint32_t layer = 0; layer < spec->geometry->layers; layer++)
         for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
-            if (geometry_head_dim(&session->geometry, part) == 0)
+            if (geometry_head_dim(spec->geometry, part) == 0)
                 continue;
-            int status = recode_page(keeper, session, old, builder, layer, part);
+            free_discards(keeper);
+            int status = is_stopping(keeper) ? STORE_BUSY
+                                             : recode_page(keeper, spec, old, builder, layer, part);
             if (status != STORE_OK)
                 return status;
         }
     return STORE_OK;
 }
 
-/* A coarser record of the same tokens, or NULL, logged. */
-static struct record *recode(struct keeper *keeper, const struct session *session,
-                             const struct record *old, uint64_t start) {
+/* A coarser record of the same tokens, which says the same of itself, or NULL. */
+static struct record *recode(struct keeper *keeper, const struct record *old,
+                             const struct geometry *geometry, int level) {
     struct builder builder;
-    struct record_spec spec = {
-        .tenant = STORE_TENANT,
-        .tenant_bytes = strlen(STORE_TENANT),
-        .model = session->model,
-        .model_bytes = session->model_bytes,
-        .session = session->name,
-        .session_bytes = session->name_bytes,
-        .session_id = session->id,
-        .first_token = start,
-        .tokens = old->tokens,
-        .geometry = &session->geometry,
-        .level = session->level,
-    };
+    struct record_spec spec;
+    record_read_spec(old, &spec);
+    spec.geometry = geometry;
+    spec.level = level;
     int status = builder_init(&builder, keeper->store->pool, &keeper->budget, &spec);
-    if (status == STORE_OK)
-        status = recode_pages(keeper, session, old, &builder);
     if (status != STORE_OK) {
-        log_error("the keeper could not bring a chunk to level %d: error %d", session->level,
-                  status);
-        builder_deinit(&builder);
+        log_error("the keeper has no room to bring a chunk to level %d", level);
         return NULL;
     }
-    return builder_finish(&builder);
+    status = recode_pages(keeper, &spec, old, &builder);
+    if (status == STORE_OK)
+        return builder_finish(&builder);
+    if (status != STORE_BUSY)
+        log_error("the keeper could not bring a chunk to level %d: error %d", level, status);
+    builder_deinit(&builder);
+    return NULL;
 }
 
 /* Swaps the records. The old one's bytes are held until its readers are done; then the new one
@@ -111,52 +153,44 @@ static void replace(struct keeper *keeper, struct chunk *chunk, struct record *r
     budget_release(&keeper->budget, bytes);
 }
 
-static void work_on_chunk(struct keeper *keeper, const struct session *session, struct chunk *chunk,
-                          uint64_t start) {
-    struct record *old = chunk_pin(chunk);
-    struct record *record = recode(keeper, session, old, start);
+static void work_on_chunk(struct keeper *keeper, const struct work *work) {
+    struct record *old = chunk_pin(work->chunk);
+    struct record *record = recode(keeper, old, &work->session->geometry, work->level);
     if (record && record->reserved_bytes < old->reserved_bytes) {
-        replace(keeper, chunk, record);
+        replace(keeper, work->chunk, record);
         return;
     }
     if (record) {
         record_unpin(record);
-        atomic_store(&old->level_asked, session->level); /* it is finer and no larger: it stays */
+        atomic_store(&old->level_asked, work->level); /* it is finer and no larger: it stays */
     }
     record_unpin(old);
 }
 
-static bool is_stopping(struct keeper *keeper) {
-    pthread_mutex_lock(&keeper->lock);
-    bool stopping = keeper->stopping;
-    pthread_mutex_unlock(&keeper->lock);
-    return stopping;
-}
-
 static void work_on_session(struct keeper *keeper, struct session *session) {
-    struct chunk *chunk;
-    uint64_t start = 0;
-    while (!is_stopping(keeper) && (chunk = find_work(session, start, &start))) {
-        work_on_chunk(keeper, session, chunk, start);
-        chunk_unref(chunk);
-        start++; /* a chunk that stayed as it was is not looked at again */
+    struct work work = {.session = session};
+    while (!is_stopping(keeper) && find_work(&work)) {
+        work_on_chunk(keeper, &work);
+        chunk_unref(work.chunk);
     }
 }
 
-/* With nothing queued: touches memory ahead, or sleeps. The lock is held again when it returns. */
+/* With nothing queued: frees, touches memory ahead, or sleeps. The lock is held again when it
+ * returns. */
 static void rest(struct keeper *keeper) {
     pthread_mutex_unlock(&keeper->lock);
+    free_discards(keeper);
     bool more = pool_warm_up(keeper->store->pool);
     pthread_mutex_lock(&keeper->lock);
-    if (!more && !keeper->stopping && !keeper->first && !keeper->poked)
+    if (!more && !keeper->stopping && !keeper->first && !keeper->discards && !keeper->poked)
         pthread_cond_wait(&keeper->wake, &keeper->lock);
     keeper->poked = false;
 }
 
-/* The queue's first session, with the queue's reference; NULL when the keeper is to stop. */
-static struct session *take(struct keeper *keeper) {
+/* The queue's first session, with the queue's reference, and the ticket that its work fulfils; NULL
+ * when the keeper is to stop. */
+static struct session *take(struct keeper *keeper, uint64_t *ticket) {
     pthread_mutex_lock(&keeper->lock);
-    keeper->current = NULL;
     while (!keeper->stopping && !keeper->first)
         rest(keeper);
     struct session *session = keeper->stopping ? NULL : keeper->first;
@@ -165,7 +199,7 @@ static struct session *take(struct keeper *keeper) {
         if (!keeper->first)
             keeper->last = NULL;
         session->queued = false;
-        keeper->current = session;
+        *ticket = session->asked;
     }
     pthread_mutex_unlock(&keeper->lock);
     return session;
@@ -174,11 +208,13 @@ static struct session *take(struct keeper *keeper) {
 static void *run(void *argument) {
     struct keeper *keeper = argument;
     struct session *session;
+    uint64_t ticket;
     setpriority(PRIO_PROCESS, (id_t)gettid(), NICE);
-    while ((session = take(keeper))) {
+    while ((session = take(keeper, &ticket))) {
+        free_discards(keeper);
         work_on_session(keeper, session);
         pthread_mutex_lock(&keeper->lock);
-        keeper->current = NULL;
+        session->done = ticket;
         pthread_mutex_unlock(&keeper->lock);
         session_unref(session);
         if (keeper->on_progress)
@@ -211,6 +247,7 @@ void keeper_stop(struct keeper *keeper) {
     pthread_mutex_unlock(&keeper->lock);
     if (keeper->started)
         pthread_join(keeper->thread, NULL);
+    free_discards(keeper);
     for (struct session *session = keeper->first, *next; session; session = next) {
         next = session->next_in_queue;
         session_unref(session);
@@ -238,6 +275,7 @@ int keeper_provide(struct keeper *keeper, uint64_t record_bytes) {
 
 void keeper_add(struct keeper *keeper, struct session *session) {
     pthread_mutex_lock(&keeper->lock);
+    session->asked++;
     if (!session->queued) {
         session->queued = true;
         session->next_in_queue = NULL;
@@ -259,9 +297,24 @@ void keeper_poke(struct keeper *keeper) {
     pthread_mutex_unlock(&keeper->lock);
 }
 
-bool keeper_is_done_with(struct keeper *keeper, const struct session *session) {
+uint64_t keeper_ticket(struct keeper *keeper, const struct session *session) {
     pthread_mutex_lock(&keeper->lock);
-    bool done = !session->queued && keeper->current != session;
+    uint64_t ticket = session->asked;
+    pthread_mutex_unlock(&keeper->lock);
+    return ticket;
+}
+
+bool keeper_has_done(struct keeper *keeper, const struct session *session, uint64_t ticket) {
+    pthread_mutex_lock(&keeper->lock);
+    bool done = session->done >= ticket;
     pthread_mutex_unlock(&keeper->lock);
     return done;
+}
+
+void keeper_discard(struct keeper *keeper, struct discard *discard) {
+    pthread_mutex_lock(&keeper->lock);
+    discard->next = keeper->discards;
+    keeper->discards = discard;
+    pthread_cond_signal(&keeper->wake);
+    pthread_mutex_unlock(&keeper->lock);
 }

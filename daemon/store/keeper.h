@@ -1,5 +1,5 @@
-/* The keeper: the background thread that brings chunks to their session's level, and when there are
- * none touches free memory ahead.
+/* The keeper: the background thread that frees what was left to it, brings chunks to the level of
+ * their sessions, and when there are none touches free memory ahead.
  *
  * It works from a queue of sessions, one page at a time, and holds no lock while coding. Its
  * working space is a budget of its own, taken out of the store's limit beforehand, so that it gets
@@ -12,7 +12,7 @@
 #include <stdbool.h>
 
 #include "daemon/base/budget.h"
-#include "daemon/store/record.h"
+#include "daemon/store/discard.h"
 
 struct store;
 struct session;
@@ -25,8 +25,8 @@ struct keeper {
     pthread_cond_t wake;
     bool stopping, poked;
     struct session *first, *last; /* each with a reference */
-    struct session *current;
-    struct budget budget; /* working space */
+    struct discard *discards;     /* to be freed, before all else */
+    struct budget budget;         /* working space */
     void *workspace, *page;
     void (*on_progress)(void *context);
     void *context;
@@ -49,7 +49,11 @@ void keeper_add(struct keeper *keeper, struct session *session);
 /* The pool was used: there may be memory to touch ahead. */
 void keeper_poke(struct keeper *keeper);
 
-/* False while the session waits for the keeper or is being worked on. */
-bool keeper_is_done_with(struct keeper *keeper, const struct session *session);
+/* A ticket for all that the keeper was asked so far to do for the session, and whether it has. */
+uint64_t keeper_ticket(struct keeper *keeper, const struct session *session);
+bool keeper_has_done(struct keeper *keeper, const struct session *session, uint64_t ticket);
+
+/* Leaves it to the keeper to free this. */
+void keeper_discard(struct keeper *keeper, struct discard *discard);
 
 #endif

@@ -62,6 +62,23 @@ void record_write_header(uint8_t *memory, const struct record_spec *spec) {
     memcpy(strings + spec->tenant_bytes + spec->model_bytes, spec->session, spec->session_bytes);
 }
 
+void record_read_spec(const struct record *record, struct record_spec *spec) {
+    const uint8_t *memory = pool_memory(record->pool, &record->extent);
+    const char *strings = (const char *)memory + FIXED_BYTES;
+    *spec = (struct record_spec){
+        .session_id = bytes_get(memory + 24, 8),
+        .first_token = bytes_get(memory + 32, 8),
+        .tokens = record->tokens,
+        .level = (int8_t)memory[80],
+        .tenant = strings,
+        .tenant_bytes = bytes_get(memory + 82, 2),
+        .model_bytes = bytes_get(memory + 84, 2),
+        .session_bytes = bytes_get(memory + 86, 2),
+    };
+    spec->model = strings + spec->tenant_bytes;
+    spec->session = spec->model + spec->model_bytes;
+}
+
 /* The directory stands at the header's end. */
 static size_t entry_offset(const uint8_t *memory, uint32_t layer, enum page_part part) {
     size_t header_bytes = bytes_get(memory + 12, 4), layers = bytes_get(memory + 44, 4);

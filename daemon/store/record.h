@@ -75,6 +75,9 @@ size_t record_header_bytes(const struct record_spec *spec);
 /* Writes the header without record bytes and hash; memory is zeroed and of record_header_bytes. */
 void record_write_header(uint8_t *memory, const struct record_spec *spec);
 
+/* What the record says of itself, but for its geometry; the strings are the record's. */
+void record_read_spec(const struct record *record, struct record_spec *spec);
+
 /* Enters a page into the directory. */
 void record_write_page(uint8_t *memory, uint32_t layer, enum page_part part,
                        const struct record_page *page);

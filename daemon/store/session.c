@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/store/error.h"
 
 static char *copy(const char *text, size_t bytes) {
@@ -14,8 +15,13 @@ static char *copy(const char *text, size_t bytes) {
     return copied;
 }
 
+/* The discard is reserved by itself: it may outlive the session. */
+static uint64_t entry_bytes(const struct session *session) {
+    return sizeof *session + session->name_bytes + session->model_bytes;
+}
+
 uint64_t session_own_bytes(const struct session *session) {
-    return sizeof *session + session->name_bytes + session->model_bytes +
+    return entry_bytes(session) + sizeof *session->discard +
            session->slice_capacity * sizeof *session->slices;
 }
 
@@ -32,20 +38,26 @@ void session_read_state(const struct session *session, struct session_state *sta
     memcpy(state->model, session->model, session->model_bytes);
 }
 
-struct session *session_new(struct budget *budget, const char *name, size_t name_bytes,
-                            const char *model, size_t model_bytes,
-                            const struct geometry *geometry) {
+struct session *session_new(struct budget *budget, struct usage *usage,
+                            const struct session_names *names, const struct geometry *geometry,
+                            int level) {
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return NULL;
-    session->name_bytes = name_bytes;
-    session->model_bytes = model_bytes;
+    session->name_bytes = names->session_bytes;
+    session->model_bytes = names->model_bytes;
     session->geometry = *geometry;
     session->page_tokens = geometry_page_tokens(geometry);
-    session->name = copy(name, name_bytes);
-    session->model = copy(model, model_bytes);
+    session->level = level;
+    session->usage = usage;
+    session->created_ns = session->used_ns = clock_now_ns();
+    session->cuts.least_tokens = UINT64_MAX;
+    session->name = copy(names->session, names->session_bytes);
+    session->model = copy(names->model, names->model_bytes);
+    session->discard = session_discard_new(budget);
     atomic_init(&session->references, 1);
-    if (session->name && session->model && budget_reserve(budget, session_own_bytes(session)))
+    if (session->name && session->model && session->discard &&
+        budget_reserve(budget, entry_bytes(session)))
         session->budget = budget;
     if (!session->budget) {
         session_unref(session);
@@ -58,14 +70,20 @@ void session_ref(struct session *session) {
     atomic_fetch_add(&session->references, 1);
 }
 
+static void drop_contents(struct session *session) {
+    struct session_discard *discard = session_detach(session);
+    while (session_discard_step(discard))
+        ;
+    session_discard_free(discard);
+}
+
 void session_unref(struct session *session) {
     if (atomic_fetch_sub(&session->references, 1) > 1)
         return;
-    if (session->budget) {
-        struct session_contents contents = session_detach(session);
-        session_drop(session->budget, &contents);
-        budget_release(session->budget, session_own_bytes(session));
-    }
+    if (session->discard)
+        drop_contents(session);
+    if (session->budget)
+        budget_release(session->budget, entry_bytes(session));
     free(session->name);
     free(session->model);
     free(session);
@@ -86,28 +104,65 @@ int session_reserve_slices(struct session *session, size_t more) {
     }
     session->slices = grown;
     session->slice_capacity = grown_capacity;
+    if (session->listed)
+        atomic_fetch_add(&session->usage->sessions_bytes, more_bytes);
     return STORE_OK;
 }
 
-struct session_contents session_detach(struct session *session) {
-    struct session_contents contents = {.slices = session->slices,
-                                        .slice_count = session->slice_count,
-                                        .slice_capacity = session->slice_capacity,
-                                        .tail = session->tail};
+/* Sums wrap around like the counters: subtracting is adding the negative. */
+void session_count(const struct session *session, int sign) {
+    struct usage *usage = session->usage;
+    uint64_t times = (uint64_t)(int64_t)sign;
+    uint64_t values = session->tokens * geometry_values_per_token(&session->geometry);
+    atomic_fetch_add(&usage->sessions, times);
+    atomic_fetch_add(&usage->sessions_bytes, times * session_own_bytes(session));
+    atomic_fetch_add(&usage->tokens, times * session->tokens);
+    atomic_fetch_add(&usage->tail_tokens, times * session->tail_tokens);
+    atomic_fetch_add(&usage->values, times * values);
+}
+
+void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_tokens) {
+    struct usage *usage = session->usage;
+    uint64_t more = tokens - session->tokens;
+    atomic_fetch_add(&usage->tokens, more);
+    atomic_fetch_add(&usage->values, more * geometry_values_per_token(&session->geometry));
+    atomic_fetch_add(&usage->tail_tokens, (uint64_t)tail_tokens - session->tail_tokens);
+    session->tokens = tokens;
+    session->tail_tokens = tail_tokens;
+}
+
+struct session_discard *session_detach(struct session *session) {
+    struct session_discard *discard = session->discard;
+    discard->level = session->level;
+    discard->slices = session->slices;
+    discard->slice_count = session->slice_count;
+    discard->slice_capacity = session->slice_capacity;
+    discard->tail = session->tail;
+    discard->freed_bytes = entry_bytes(session) + sizeof *discard;
+    session->discard = NULL;
     session->slices = NULL;
     session->slice_count = session->slice_capacity = 0;
     session->tail = NULL;
     session->tail_tokens = 0;
-    return contents;
+    session->deleted = true;
+    return discard;
 }
 
-void session_drop(struct budget *budget, struct session_contents *contents) {
-    for (size_t i = 0; i < contents->slice_count; i++)
-        chunk_unref(contents->slices[i].chunk);
-    if (contents->tail)
-        tail_unref(contents->tail);
-    free(contents->slices);
-    budget_release(budget, contents->slice_capacity * sizeof *contents->slices);
+struct record_spec session_spec(const struct session *session, uint64_t first_token,
+                                uint32_t tokens, int level) {
+    return (struct record_spec){
+        .tenant = STORE_TENANT,
+        .tenant_bytes = strlen(STORE_TENANT),
+        .model = session->model,
+        .model_bytes = session->model_bytes,
+        .session = session->name,
+        .session_bytes = session->name_bytes,
+        .session_id = session->id,
+        .first_token = first_token,
+        .tokens = tokens,
+        .geometry = &session->geometry,
+        .level = level,
+    };
 }
 
 struct slice *session_find_slice(const struct session *session, uint64_t token) {

@@ -10,39 +10,48 @@
 #include <stdatomic.h>
 
 #include "daemon/store/chunk.h"
-#include "daemon/store/tail.h"
+#include "daemon/store/discard.h"
+#include "daemon/store/list.h"
 
-struct slice {
-    struct chunk *chunk;    /* owned reference */
-    uint64_t start;         /* the session's token that is the slice's first */
-    uint32_t first, tokens; /* within the chunk */
+#define STORE_TENANT "default"
+
+/* What truncations did, for fetches under way: how many, to how many tokens the last of them, and
+ * to how many at least. */
+struct session_cuts {
+    uint64_t count, last_tokens, least_tokens;
 };
 
 struct session {
     /* immutable */
     _Atomic unsigned references;
     struct budget *budget;
-    uint64_t id;
+    struct usage *usage;
+    uint64_t id, created_ns;
     char *name, *model;
     size_t name_bytes, model_bytes;
     struct geometry geometry;
     uint32_t page_tokens;
-    int level;
     pthread_mutex_t *lock; /* the shard's */
 
-    struct session *next_in_bucket, *next_by_id, *previous_by_id; /* the store's */
-    bool listed;                                                  /* and whether they hold */
+    struct session *next_in_bucket;     /* the store's */
+    struct list_link by_id[LIST_LANES]; /* the list's, as is the next */
+    bool listed;
 
+    _Atomic int level; /* written with the lock held; only ever coarser */
     uint64_t version, tokens;
-    struct slice *slices;
+    struct slice *slices; /* each owns its chunk at the session's level */
     size_t slice_count, slice_capacity;
-    struct tail *tail; /* owned reference; NULL with no tail tokens */
+    struct tail *tail; /* owned by the session, too; NULL with no tail tokens */
     uint32_t tail_tokens;
     bool appending, deleted;
+    uint64_t used_ns, pinned_until_ns;
+    struct session_cuts cuts;
+    struct session_discard *discard; /* takes what it holds when it is deleted */
 
     /* the keeper's, under its own lock */
     struct session *next_in_queue;
     bool queued;
+    uint64_t asked, done; /* how often the keeper was asked to look at it, and up to which it has */
 };
 
 /* What a session is at one moment. */
@@ -62,9 +71,16 @@ void session_read_state(const struct session *session, struct session_state *sta
 /* What the session takes of the budget beside its chunks and tail. */
 uint64_t session_own_bytes(const struct session *session);
 
-/* NULL at the memory limit. The strings are copied. */
-struct session *session_new(struct budget *budget, const char *name, size_t name_bytes,
-                            const char *model, size_t model_bytes, const struct geometry *geometry);
+struct session_names {
+    const char *session, *model;
+    size_t session_bytes, model_bytes;
+};
+
+/* A session at a level without tokens, in no shard. NULL at the memory limit. The strings are
+ * copied. */
+struct session *session_new(struct budget *budget, struct usage *usage,
+                            const struct session_names *names, const struct geometry *geometry,
+                            int level);
 void session_ref(struct session *session);
 void session_unref(struct session *session);
 
@@ -72,18 +88,18 @@ void session_unref(struct session *session);
 int session_reserve_slices(struct session *session, size_t more)
     __attribute__((warn_unused_result));
 
-/* What a session held, taken out of it. */
-struct session_contents {
-    struct slice *slices;
-    size_t slice_count, slice_capacity;
-    struct tail *tail;
-};
+/* With the session locked: counts it among the store's, or with -1 no longer. */
+void session_count(const struct session *session, int sign);
 
-/* With the session locked: leaves it without slices and tail. */
-struct session_contents session_detach(struct session *session);
+/* With the session locked: its length is now this, in the store's sums, too. */
+void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_tokens);
 
-/* Bytes that no reader has pinned are free at once. No lock is needed. */
-void session_drop(struct budget *budget, struct session_contents *contents);
+/* With the session locked: it is deleted; all that it holds is handed out, the caller's to free. */
+struct session_discard *session_detach(struct session *session) __attribute__((warn_unused_result));
+
+/* What records of this session's chunks say of themselves. */
+struct record_spec session_spec(const struct session *session, uint64_t first_token,
+                                uint32_t tokens, int level);
 
 /* The slice that holds a token, or NULL where that is the tail or beyond. */
 struct slice *session_find_slice(const struct session *session, uint64_t token);

@@ -66,17 +66,18 @@ int store_init(struct store *store, const struct store_options *options) {
     store->budget.on_release = options->on_progress;
     store->budget.context = options->context;
     store->landing_level = options->landing_level;
-    pthread_mutex_init(&store->list_lock, NULL);
-    store->id_clock = clock_wall_us();
-    store->version_clock = store->id_clock;
+    uint64_t clock = clock_wall_us();
+    list_init(&store->list, clock);
+    store->version_clock = clock;
     int status = 0;
     for (int i = 0; i < STORE_SHARDS; i++)
         status |= shard_init(&store->shards[i]);
-    uint64_t fixed_bytes = options->fixed_bytes + KEEPER_FIXED_BYTES +
-                           STORE_SHARDS * FIRST_BUCKETS * sizeof(struct session *);
-    if (status < 0 || !budget_reserve(&store->budget, fixed_bytes)) {
+    store->fixed_bytes = options->fixed_bytes + KEEPER_FIXED_BYTES +
+                         STORE_SHARDS * FIRST_BUCKETS * sizeof(struct session *);
+    if (status < 0 || !budget_reserve(&store->budget, store->fixed_bytes)) {
         log_error("the memory limit of %llu bytes is below the %llu the daemon itself needs",
-                  (unsigned long long)options->memory_bytes, (unsigned long long)fixed_bytes);
+                  (unsigned long long)options->memory_bytes,
+                  (unsigned long long)store->fixed_bytes);
         return -1;
     }
     store->pool = pool_new(&store->budget);
@@ -87,15 +88,17 @@ int store_init(struct store *store, const struct store_options *options) {
 
 void store_deinit(struct store *store) {
     keeper_stop(&store->keeper);
-    for (struct session *session = store->first_by_id, *next; session; session = next) {
-        next = session->next_by_id;
+    struct session *session;
+    while ((session = list_after(&store->list, 0))) {
+        list_remove(&store->list, session);
         session_unref(session);
+        session_unref(session); /* the store's own */
     }
     for (int i = 0; i < STORE_SHARDS; i++) {
         free(store->shards[i].buckets);
         pthread_mutex_destroy(&store->shards[i].lock);
     }
-    pthread_mutex_destroy(&store->list_lock);
+    list_deinit(&store->list);
     pool_free(store->pool);
     store->pool = NULL;
 }
@@ -109,51 +112,6 @@ uint64_t store_next_version(struct store *store) {
     return atomic_fetch_add(&store->version_clock, 1) + 1;
 }
 
-static void list_append(struct store *store, struct session *session) {
-    pthread_mutex_lock(&store->list_lock);
-    session->id = ++store->id_clock;
-    session->previous_by_id = store->last_by_id;
-    if (store->last_by_id)
-        store->last_by_id->next_by_id = session;
-    else
-        store->first_by_id = session;
-    store->last_by_id = session;
-    session->listed = true;
-    pthread_mutex_unlock(&store->list_lock);
-}
-
-static void list_remove(struct store *store, struct session *session) {
-    pthread_mutex_lock(&store->list_lock);
-    struct session *next = session->next_by_id, *previous = session->previous_by_id;
-    session->listed = false;
-    *(previous ? &previous->next_by_id : &store->first_by_id) = next;
-    *(next ? &next->previous_by_id : &store->last_by_id) = previous;
-    pthread_mutex_unlock(&store->list_lock);
-}
-
-struct session *store_after(struct store *store, uint64_t after_id) {
-    pthread_mutex_lock(&store->list_lock);
-    struct session *session = store->first_by_id;
-    while (session && session->id <= after_id)
-        session = session->next_by_id;
-    if (session)
-        session_ref(session);
-    pthread_mutex_unlock(&store->list_lock);
-    return session;
-}
-
-struct session *store_next(struct store *store, struct session *session) {
-    uint64_t id = session->id;
-    pthread_mutex_lock(&store->list_lock);
-    bool listed = session->listed;
-    struct session *next = listed ? session->next_by_id : NULL;
-    if (next)
-        session_ref(next);
-    pthread_mutex_unlock(&store->list_lock);
-    session_unref(session);
-    return listed ? next : store_after(store, id);
-}
-
 static bool belongs_to(const struct session *session, const struct store_open *request) {
     if (request->model.bytes > 0 &&
         (request->model.bytes != session->model_bytes ||
@@ -162,14 +120,13 @@ static bool belongs_to(const struct session *session, const struct store_open *r
     return !request->geometry || geometry_equal(request->geometry, &session->geometry);
 }
 
-/* Whether sessions of this geometry fit the limit, with the keeper's working space taken for them.
- */
-static int admit(struct store *store, const struct store_open *request) {
-    const struct geometry *geometry = request->geometry;
+/* Takes the keeper's working space for them, too. */
+int store_admit(struct store *store, const struct session_names *names,
+                const struct geometry *geometry) {
     struct record_spec spec = {
         .tenant_bytes = strlen(STORE_TENANT),
-        .model_bytes = request->model.bytes,
-        .session_bytes = request->session.bytes,
+        .model_bytes = names->model_bytes,
+        .session_bytes = names->session_bytes,
         .tokens = geometry_page_tokens(geometry),
         .geometry = geometry,
     };
@@ -181,25 +138,48 @@ static int admit(struct store *store, const struct store_open *request) {
     return keeper_provide(&store->keeper, pool_round(bound_bytes));
 }
 
-static int create(struct store *store, struct shard *shard, const struct store_open *request,
-                  struct session_state *state) {
-    int status = admit(store, request);
-    if (status != STORE_OK)
-        return status;
-    struct session *session =
-        session_new(&store->budget, request->session.text, request->session.bytes,
-                    request->model.text, request->model.bytes, request->geometry);
-    if (!session)
-        return STORE_FULL;
-    session->level = request->level;
+/* Under a name that is free, with the shard locked. */
+static void insert_locked(struct store *store, struct shard *shard, struct session *session) {
+    struct store_name name = {session->name, session->name_bytes};
     session->lock = &shard->lock;
     session->version = store_next_version(store);
     shard_grow(shard, &store->budget);
-    struct session **bucket = bucket_of(shard, request->session);
+    struct session **bucket = bucket_of(shard, name);
     session->next_in_bucket = *bucket;
     *bucket = session;
     shard->sessions++;
-    list_append(store, session);
+    list_append(&store->list, session);
+    session_count(session, 1);
+    atomic_fetch_add(&store->usage.sessions_created, 1);
+}
+
+int store_insert(struct store *store, struct session *session, struct session_state *state) {
+    struct store_name name = {session->name, session->name_bytes};
+    struct shard *shard = shard_of(store, name);
+    pthread_mutex_lock(&shard->lock);
+    bool exists = *find_link(shard, name) != NULL;
+    if (!exists) {
+        insert_locked(store, shard, session);
+        session_read_state(session, state);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    return exists ? STORE_EXISTS : STORE_OK;
+}
+
+static int create(struct store *store, struct shard *shard, const struct store_open *request,
+                  struct session_state *state) {
+    struct session_names names = {.session = request->session.text,
+                                  .session_bytes = request->session.bytes,
+                                  .model = request->model.text,
+                                  .model_bytes = request->model.bytes};
+    int status = store_admit(store, &names, request->geometry);
+    if (status != STORE_OK)
+        return status;
+    struct session *session =
+        session_new(&store->budget, &store->usage, &names, request->geometry, request->level);
+    if (!session)
+        return STORE_FULL;
+    insert_locked(store, shard, session);
     session_read_state(session, state);
     state->created = true;
     return STORE_OK;
@@ -207,7 +187,7 @@ static int create(struct store *store, struct shard *shard, const struct store_o
 
 static int open_locked(struct store *store, struct shard *shard, const struct store_open *request,
                        struct session_state *state) {
-    const struct session *session = *find_link(shard, request->session);
+    struct session *session = *find_link(shard, request->session);
     if (!session)
         return request->mode == STORE_OPEN_EXISTING ? STORE_MISS
                                                     : create(store, shard, request, state);
@@ -215,6 +195,7 @@ static int open_locked(struct store *store, struct shard *shard, const struct st
         return STORE_EXISTS;
     if (!belongs_to(session, request))
         return STORE_MODEL_MISMATCH;
+    session->used_ns = clock_now_ns();
     session_read_state(session, state);
     return STORE_OK;
 }
@@ -237,22 +218,37 @@ struct session *store_find(struct store *store, struct store_name name) {
     return session;
 }
 
-int store_delete(struct store *store, struct store_name name) {
-    struct shard *shard = shard_of(store, name);
-    pthread_mutex_lock(&shard->lock);
-    struct session **link = find_link(shard, name), *session = *link;
-    struct session_contents contents;
-    if (session) {
-        *link = session->next_in_bucket;
-        shard->sessions--;
-        session->deleted = true;
-        list_remove(store, session);
-        contents = session_detach(session);
-    }
-    pthread_mutex_unlock(&shard->lock);
+/* Takes the session that the link points to out, with the shard locked. */
+static struct session_discard *remove_locked(struct store *store, struct shard *shard,
+                                             struct session **link) {
+    struct session *session = *link;
+    *link = session->next_in_bucket;
+    shard->sessions--;
+    list_remove(&store->list, session);
+    session_count(session, -1);
+    atomic_fetch_add(&store->usage.sessions_deleted, 1);
+    return session_detach(session);
+}
+
+int store_delete(struct store *store, struct store_name name, struct session_discard **discard) {
+    struct session *session = store_find(store, name);
     if (!session)
         return STORE_MISS;
-    session_drop(&store->budget, &contents);
+    int status = store_delete_session(store, session, discard);
     session_unref(session);
-    return STORE_OK;
+    return status;
+}
+
+int store_delete_session(struct store *store, struct session *session,
+                         struct session_discard **discard) {
+    struct store_name name = {session->name, session->name_bytes};
+    struct shard *shard = shard_of(store, name);
+    pthread_mutex_lock(&shard->lock);
+    bool there = !session->deleted;
+    if (there)
+        *discard = remove_locked(store, shard, find_link(shard, name));
+    pthread_mutex_unlock(&shard->lock);
+    if (there)
+        session_unref(session); /* the store's own */
+    return there ? STORE_OK : STORE_MISS;
 }

@@ -1,8 +1,8 @@
 /* The store: all sessions, by name, in shards that are each guarded by one mutex.
  *
- * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard, then
- * the list of all sessions, then the keeper's queue, then a chunk. All functions are safe from any
- * thread.
+ * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard
+ * (never two), then the list of all sessions, then the keeper's queue, then a chunk or a tail, then
+ * the pool, which the budget asks at the limit. All functions are safe from any thread.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
@@ -15,8 +15,6 @@ enum {
     STORE_SHARDS = 16,
     STORE_RAW_CHUNK_SHARE = 8, /* a raw chunk may be this part of the limit, no more */
 };
-
-#define STORE_TENANT "default"
 
 struct shard {
     pthread_mutex_t lock;
@@ -39,10 +37,9 @@ struct store {
     int landing_level;
     _Atomic uint64_t version_clock; /* of all sessions: no version comes twice */
 
-    pthread_mutex_t list_lock; /* of the list by id and what is counted with it */
-    struct session *first_by_id, *last_by_id;
-    uint64_t id_clock;
-
+    struct list list;
+    struct usage usage;
+    uint64_t fixed_bytes; /* reserved before there was a session */
     struct keeper keeper;
 };
 
@@ -73,15 +70,23 @@ int store_open(struct store *store, const struct store_open *request, struct ses
 struct session *store_find(struct store *store, struct store_name name)
     __attribute__((warn_unused_result));
 
-/* STORE_OK or STORE_MISS. When it returns, no fetch finds a byte of the session. */
-int store_delete(struct store *store, struct store_name name) __attribute__((warn_unused_result));
-
-/* The session with the smallest id above after_id, as a reference of the caller's, or NULL. */
-struct session *store_after(struct store *store, uint64_t after_id)
+/* STORE_OK or STORE_MISS. When it returns, no fetch finds a byte of the session; what it held is
+ * handed out, the caller's to free. */
+int store_delete(struct store *store, struct store_name name, struct session_discard **discard)
     __attribute__((warn_unused_result));
 
-/* The session behind this one, as a reference in exchange for the caller's, or NULL. */
-struct session *store_next(struct store *store, struct session *session)
+/* The same for a session that was found; STORE_MISS if somebody else has deleted it. */
+int store_delete_session(struct store *store, struct session *session,
+                         struct session_discard **discard) __attribute__((warn_unused_result));
+
+/* STORE_OK, STORE_UNSUPPORTED if sessions of this shape and names do not fit the limit, or
+ * STORE_FULL. */
+int store_admit(struct store *store, const struct session_names *names,
+                const struct geometry *geometry) __attribute__((warn_unused_result));
+
+/* Puts a new session in, taking over the caller's reference and calling nobody: STORE_OK, or
+ * STORE_EXISTS. state, as it then is, may be NULL. */
+int store_insert(struct store *store, struct session *session, struct session_state *state)
     __attribute__((warn_unused_result));
 
 /* What is in use of the memory limit: what is reserved, without free memory that is kept warm. */

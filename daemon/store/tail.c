@@ -8,12 +8,14 @@
 #include "daemon/store/pool.h"
 #include "proto/page/convert.h"
 
-int tail_new(struct budget *budget, const struct geometry *geometry, struct tail **tail) {
+int tail_new(struct budget *budget, struct usage *usage, const struct geometry *geometry,
+             uint32_t mark, struct tail **tail) {
     struct tail *new = calloc(1, sizeof *new);
     if (!new)
         return STORE_FULL;
     atomic_init(&new->references, 1);
     new->budget = budget;
+    new->usage = usage;
     new->geometry = *geometry;
     new->token_bytes = geometry_token_bytes(geometry);
     new->mapped_bytes = pool_round(geometry_page_tokens(geometry) * new->token_bytes);
@@ -26,6 +28,8 @@ int tail_new(struct budget *budget, const struct geometry *geometry, struct tail
     madvise(rows, new->mapped_bytes, MADV_DONTDUMP);
     madvise(rows, new->mapped_bytes, MADV_NOHUGEPAGE); /* or more is touched than is reserved */
     new->rows = rows;
+    new->mark = mark;
+    pthread_mutex_init(&new->lock, NULL);
     *tail = new;
     return STORE_OK;
 }
@@ -38,31 +42,86 @@ void tail_unref(struct tail *tail) {
     if (atomic_fetch_sub(&tail->references, 1) > 1)
         return;
     munmap(tail->rows, tail->mapped_bytes);
+    pthread_mutex_destroy(&tail->lock);
     budget_release(tail->budget, tail->charged_bytes);
     free(tail);
 }
 
-static uint64_t bytes_for(const struct tail *tail, uint32_t tokens) {
-    return pool_round(tokens * tail->token_bytes) + sizeof *tail;
+void tail_own(struct tail *tail) {
+    tail_ref(tail);
+    pthread_mutex_lock(&tail->lock);
+    if (tail->owners++ == 0)
+        atomic_fetch_add(&tail->usage->tails_bytes, tail->charged_bytes);
+    atomic_fetch_add(&tail->usage->tails_full_bytes, tail->charged_bytes);
+    pthread_mutex_unlock(&tail->lock);
 }
 
-int tail_extend(struct tail *tail, uint32_t tokens) {
-    uint64_t want = bytes_for(tail, tokens);
-    if (want <= tail->charged_bytes)
-        return STORE_OK;
-    if (!budget_reserve(tail->budget, want - tail->charged_bytes))
-        return STORE_FULL;
-    tail->charged_bytes = want;
-    return STORE_OK;
+uint64_t tail_disown(struct tail *tail) {
+    uint64_t freed_bytes = 0;
+    pthread_mutex_lock(&tail->lock);
+    if (--tail->owners == 0) {
+        freed_bytes = tail->charged_bytes;
+        atomic_fetch_sub(&tail->usage->tails_bytes, freed_bytes);
+    }
+    atomic_fetch_sub(&tail->usage->tails_full_bytes, tail->charged_bytes);
+    pthread_mutex_unlock(&tail->lock);
+    tail_unref(tail);
+    return freed_bytes;
 }
 
-void tail_shrink(struct tail *tail, uint32_t tokens) {
-    uint64_t keep = bytes_for(tail, tokens), held = tail->charged_bytes;
-    if (keep >= held)
-        return;
-    madvise(tail->rows + pool_round(tokens * tail->token_bytes), held - keep, MADV_DONTNEED);
-    tail->charged_bytes = keep;
-    budget_release(tail->budget, held - keep);
+bool tail_claim(struct tail *tail, uint32_t rows, uint32_t end) {
+    pthread_mutex_lock(&tail->lock);
+    bool claimed = tail->mark == rows;
+    if (claimed)
+        tail->mark = end;
+    pthread_mutex_unlock(&tail->lock);
+    return claimed;
+}
+
+static uint64_t bytes_for(const struct tail *tail, uint32_t rows) {
+    return pool_round(rows * tail->token_bytes) + sizeof *tail;
+}
+
+/* Sums wrap around like the counters. */
+static void charge(struct tail *tail, uint64_t bytes) {
+    uint64_t more = bytes - tail->charged_bytes;
+    tail->charged_bytes = bytes;
+    if (tail->owners > 0)
+        atomic_fetch_add(&tail->usage->tails_bytes, more);
+    atomic_fetch_add(&tail->usage->tails_full_bytes, tail->owners * more);
+}
+
+int tail_extend(struct tail *tail, uint32_t rows) {
+    int status = STORE_OK;
+    pthread_mutex_lock(&tail->lock);
+    uint64_t want = bytes_for(tail, rows), held = tail->charged_bytes;
+    if (want > held && !budget_reserve(tail->budget, want - held))
+        status = STORE_FULL;
+    else if (want > held)
+        charge(tail, want);
+    pthread_mutex_unlock(&tail->lock);
+    return status;
+}
+
+void tail_cut(struct tail *tail, uint32_t rows) {
+    pthread_mutex_lock(&tail->lock);
+    uint64_t keep = bytes_for(tail, rows), held = tail->charged_bytes;
+    if (keep < held) {
+        madvise(tail->rows + pool_round(rows * tail->token_bytes), held - keep, MADV_DONTNEED);
+        charge(tail, keep);
+    }
+    tail->mark = rows;
+    pthread_mutex_unlock(&tail->lock);
+    if (keep < held)
+        budget_release(tail->budget, held - keep);
+}
+
+uint64_t tail_bytes(struct tail *tail, bool *shared) {
+    pthread_mutex_lock(&tail->lock);
+    uint64_t bytes = tail->charged_bytes;
+    *shared = tail->owners > 1;
+    pthread_mutex_unlock(&tail->lock);
+    return bytes;
 }
 
 char *tail_at(const struct tail *tail, uint32_t row, uint32_t layer, enum page_part part) {

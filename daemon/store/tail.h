@@ -1,39 +1,60 @@
 /* The tail: a session's newest tokens as they came, a row a token, until they fill a page.
  *
- * A buffer to which rows are only ever added, with a mark behind the last; reference-counted, so
- * that a reader may copy rows below the mark it saw while a writer adds others. Memory is mapped
- * whole but reserved in the budget, and touched, only as far as the rows reach.
+ * A buffer to which rows are only ever added behind its mark; reference-counted, so that a reader
+ * may copy rows that it may see while a writer adds others. Forks own it together, each with as
+ * many of its rows as it has tokens; who appends at the mark claims what lies behind, the others
+ * begin a tail of their own. Memory is mapped whole but reserved in the budget, and touched, only
+ * as far as the rows reach. Safe from any thread.
  */
 #ifndef DAEMON_STORE_TAIL_H
 #define DAEMON_STORE_TAIL_H
 
+#include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "daemon/base/budget.h"
 #include "daemon/store/geometry.h"
+#include "daemon/store/usage.h"
 
 struct tail {
     _Atomic unsigned references;
     struct budget *budget;
+    struct usage *usage;
     struct geometry geometry;
     size_t token_bytes, mapped_bytes;
-    _Atomic uint64_t charged_bytes;
     char *rows;
+    pthread_mutex_t lock; /* of the fields below */
+    uint32_t mark;        /* rows that are taken, by sessions or by an append under way */
+    uint32_t owners;      /* sessions */
+    uint64_t charged_bytes;
 };
 
-/* STORE_OK or STORE_FULL. */
-int tail_new(struct budget *budget, const struct geometry *geometry, struct tail **tail)
-    __attribute__((warn_unused_result));
+/* Without owner, its rows up to the mark the caller's, who has one reference. STORE_OK or
+ * STORE_FULL. */
+int tail_new(struct budget *budget, struct usage *usage, const struct geometry *geometry,
+             uint32_t mark, struct tail **tail) __attribute__((warn_unused_result));
 void tail_ref(struct tail *tail);
 void tail_unref(struct tail *tail);
 
-/* Makes room for rows up to a page's tokens. STORE_OK or STORE_FULL. Only the session's one writer.
- */
-int tail_extend(struct tail *tail, uint32_t tokens) __attribute__((warn_unused_result));
+/* A session has it: takes a reference. */
+void tail_own(struct tail *tail);
 
-/* Gives back what lies behind so many rows: those of an append that was dropped. Only the writer.
- */
-void tail_shrink(struct tail *tail, uint32_t tokens);
+/* A session lets go of it. Bytes that became free: 0 if others have it still. */
+uint64_t tail_disown(struct tail *tail);
+
+/* For who appends behind so many rows: true if nobody else has taken what lies behind, which is
+ * then the caller's up to `end`. */
+bool tail_claim(struct tail *tail, uint32_t rows, uint32_t end) __attribute__((warn_unused_result));
+
+/* Gives back what lies behind so many rows; for who has claimed it, or has the only reference. */
+void tail_cut(struct tail *tail, uint32_t rows);
+
+/* Makes room for rows up to a page's tokens. STORE_OK or STORE_FULL. Only for who claimed them. */
+int tail_extend(struct tail *tail, uint32_t rows) __attribute__((warn_unused_result));
+
+/* The bytes it takes, and whether several sessions have it. */
+uint64_t tail_bytes(struct tail *tail, bool *shared);
 
 /* Where (row, layer, part) stands, and the strides in values from there. */
 char *tail_at(const struct tail *tail, uint32_t row, uint32_t layer, enum page_part part);

@@ -242,6 +242,7 @@ def test_a_delete_during_an_append_leaves_nothing(daemon, connection):
     pieces = list(session.pieces(TOKENS))
     for piece in pieces[:5]:
         session.send_piece(request_id, kv, piece)
+    connection.ping()  # all of that was read
     with Connection(daemon.socket) as other:
         wait_until(lambda: other.info(b"chat").tokens == 0)
         other.delete(b"chat")
@@ -261,6 +262,7 @@ def test_an_append_to_a_session_deleted_and_created_anew_does_not_reach_the_new_
     pieces = list(session.pieces(TOKENS))
     for piece in pieces[:5]:
         session.send_piece(request_id, kv, piece)
+    connection.ping()  # all of that was read
     with Connection(daemon.socket) as other:
         other.delete(b"chat")
         other.open(b"chat", geometry=SMALL)

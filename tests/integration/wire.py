@@ -15,7 +15,8 @@ MAGIC, VERSION = 0x3151564B, 1
 HEADER, DATA_CONTROL = struct.Struct("<IBBHIIQ"), struct.Struct("<QIIB7x")
 CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
 
-HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS = range(1, 12)
+(HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS, FORK, TRUNCATE, AGE, PIN,
+ DELETE_MANY) = range(1, 17)
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
 F16, BF16, F32 = 1, 2, 3
@@ -48,7 +49,8 @@ SCHEMA = {
     "6 settle uint, 7 wait_ms uint",
     "AppendReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
     "FetchRequest": "1 session bytes, 2 first uint, 3 end uint, 4 first_layer uint, 5 end_layer uint, "
-    "6 skip_k uint, 7 skip_v uint, 8 dtype uint, 9 layout uint, 10 if_version uint, 11 model bytes",
+    "6 skip_k uint, 7 skip_v uint, 8 dtype uint, 9 layout uint, 10 if_version uint, 11 model bytes, "
+    "12 within_ms uint",
     "Loss": "1 error double, 2 energy double, 3 estimated uint",
     "LevelTokens": "1 level sint, 2 tokens uint",
     "FetchReply": "1 version uint, 2 tokens uint, 3 bytes uint, 4 levels LevelTokens*, 5 k Loss, 6 v Loss",
@@ -57,16 +59,36 @@ SCHEMA = {
     "SessionInfo": "1 session bytes, 2 model bytes, 3 version uint, 4 tokens uint, 5 tokens_available uint, "
     "6 logical_bytes uint, 7 stored_bytes uint, 8 unique_bytes uint, 9 values uint, 10 k Loss, 11 v Loss, "
     "12 levels LevelInfo*, 13 geometry Geometry, 14 level sint, 15 tail_tokens uint, 16 page_tokens uint, "
-    "17 id uint",
+    "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint",
     "ListRequest": "1 after_id uint, 2 limit uint",
     "ListReply": "1 sessions SessionInfo*, 2 more uint",
     "DeleteRequest": "1 session bytes",
     "DeleteReply": "1 freed_bytes uint",
+    "ForkRequest": "1 session bytes, 2 target bytes, 3 tokens uint, 4 if_version uint",
+    "ForkReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
+    "TruncateRequest": "1 session bytes, 2 tokens uint, 3 if_version uint",
+    "TruncateReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
+    "AgeRequest": "1 session bytes, 2 level sint, 3 settle uint",
+    "AgeReply": "1 level sint, 2 stored_bytes_before uint, 3 stored_bytes uint",
+    "PinRequest": "1 session bytes, 2 lease_ms uint",
+    "PinReply": "1 pinned_ms uint",
+    "DeleteManyRequest": "1 prefix bytes, 2 model bytes, 3 idle_ms uint, 4 age_ms uint, 5 pinned_too uint, "
+    "6 dry_run uint",
+    "DeleteManyReply": "1 sessions uint, 2 freed_bytes uint",
     "StatsRequest": "",
-    "OperationCount": "1 operation str, 2 requests uint, 3 errors uint",
+    "OperationCount": "1 operation str, 2 requests uint, 3 errors uint, 4 total_us uint, 5 max_us uint",
+    "ErrorCount": "1 error str, 2 count uint",
+    "MemoryStats": "1 pages_bytes uint, 2 tails_bytes uint, 3 sessions_bytes uint, 4 fixed_bytes uint, "
+    "5 warm_bytes uint",
+    "KeeperStats": "1 queued_sessions uint, 2 chunks uint, 3 bytes_before uint, 4 bytes_after uint",
     "StatsReply": "1 version str, 2 pid uint, 3 uptime_seconds double, 4 sockets str*, 5 limit_bytes uint, "
     "6 used_bytes uint, 7 rss_bytes uint, 8 sessions uint, 9 tokens uint, 10 bytes_16bit uint, "
-    "11 stored_bytes uint, 12 connections uint, 13 operations OperationCount*",
+    "11 stored_bytes uint, 12 connections uint, 13 operations OperationCount*, 14 errors ErrorCount*, "
+    "15 memory MemoryStats, 16 keeper KeeperStats, 17 levels LevelInfo*, 18 unique_bytes uint, "
+    "19 appended_tokens uint, 20 appended_bytes uint, 21 fetched_tokens uint, 22 fetched_bytes uint, "
+    "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
+    "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
+    "30 appends_waiting uint",
     "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
 }
 FIELDS = {message: [(int(number), name, kind.rstrip("*"), kind.endswith("*"))
@@ -312,6 +334,21 @@ class Connection:
     def delete(self, session):
         return self.call(DELETE, "Delete", session=session)
 
+    def fork(self, session, target, tokens=0, if_version=0):
+        return self.call(FORK, "Fork", session=session, target=target, tokens=tokens, if_version=if_version)
+
+    def truncate(self, session, tokens, if_version=0):
+        return self.call(TRUNCATE, "Truncate", session=session, tokens=tokens, if_version=if_version)
+
+    def age(self, session, level, settle=True):
+        return self.call(AGE, "Age", session=session, level=level, settle=settle)
+
+    def pin(self, session, lease_ms):
+        return self.call(PIN, "Pin", session=session, lease_ms=lease_ms)
+
+    def delete_many(self, **conditions):
+        return self.call(DELETE_MANY, "DeleteMany", **conditions)
+
     def cancel(self, request_id):
         self.send(frame(CANCEL, request_id))
 
@@ -391,6 +428,11 @@ class Session:
                 kv[part][layer - first_layer][start:start + count * row] = \
                     payload[head * count * row:(head + 1) * count * row]
         return tuple([bytes(layer) for layer in part] for part in kv), reply
+
+    def truncate(self, tokens, **fields):
+        reply = self.connection.truncate(self.name, tokens, **fields)
+        self.version, self.tokens, self.tail_tokens = reply.version, reply.tokens, reply.tail_tokens
+        return reply
 
     def info(self):
         return self.connection.info(self.name)

@@ -51,6 +51,17 @@ static int open_session(const char *name, int level) {
     return store_open(&store, &request, &state);
 }
 
+static int delete_session(const char *name) {
+    struct session_discard *discard;
+    int status = store_delete(&store, name_of(name), &discard);
+    if (status != STORE_OK)
+        return status;
+    while (session_discard_step(discard))
+        ;
+    session_discard_free(discard);
+    return STORE_OK;
+}
+
 static struct append *begin(const char *name, uint64_t first, uint64_t tokens, bool settle) {
     struct append *append;
     struct session_state state;
@@ -193,7 +204,7 @@ END_TEST
 
 static bool is_settled(const char *name) {
     struct session *session = store_find(&store, name_of(name));
-    bool settled = keeper_is_done_with(&store.keeper, session);
+    bool settled = keeper_has_done(&store.keeper, session, keeper_ticket(&store.keeper, session));
     session_unref(session);
     return settled;
 }
@@ -221,7 +232,7 @@ START_TEST(the_keepers_working_space_is_free_again_after_its_work) {
     wait_for_keeper("a");
     ck_assert_uint_eq(store.keeper.budget.used_bytes, 0);
     uint64_t session_bytes = info_of("a").stored_bytes, used_bytes = store_used_bytes(&store);
-    ck_assert_int_eq(store_delete(&store, name_of("a")), STORE_OK);
+    ck_assert_int_eq(delete_session("a"), STORE_OK);
     ck_assert_uint_eq(store_used_bytes(&store), used_bytes - session_bytes);
 }
 END_TEST
@@ -234,7 +245,7 @@ START_TEST(at_the_limit_an_append_is_told_to_wait_and_goes_on_when_there_is_room
     uint64_t left = LIMIT_BYTES - store_used_bytes(&store); /* what is warm is given up for it */
     ck_assert(budget_reserve(&store.budget, left));
     ck_assert_int_eq(put_run(append, 0, PAGE), STORE_FULL);
-    ck_assert_int_eq(store_delete(&store, name_of("b")), STORE_OK);
+    ck_assert_int_eq(delete_session("b"), STORE_OK);
     ck_assert_int_eq(put_all(append, 0, TOKENS_MAX / 2), STORE_OK);
     ck_assert_int_eq(commit(append), STORE_OK);
     append_free(append);
@@ -289,7 +300,7 @@ START_TEST(a_delete_during_a_fetch_is_a_miss_even_if_the_name_comes_again) {
     store_tokens("a", 0, 256, false);
     ck_assert_int_eq(fetch_begin(&store, &request, &fetch), STORE_OK);
     ck_assert_int_eq(fetch_next(&store, &fetch, got, workspace, &piece), STORE_MORE);
-    ck_assert_int_eq(store_delete(&store, name_of("a")), STORE_OK);
+    ck_assert_int_eq(delete_session("a"), STORE_OK);
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 256, false);
     ck_assert_int_eq(fetch_next(&store, &fetch, got, workspace, &piece), STORE_MISS);
@@ -300,7 +311,7 @@ START_TEST(an_append_to_a_session_that_is_deleted_meanwhile_is_a_miss) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     struct append *append = begin("a", 0, 200, false);
     ck_assert_int_eq(put_all(append, 0, 200), STORE_OK);
-    ck_assert_int_eq(store_delete(&store, name_of("a")), STORE_OK);
+    ck_assert_int_eq(delete_session("a"), STORE_OK);
     ck_assert_int_eq(commit(append), STORE_MISS);
     append_free(append);
 }

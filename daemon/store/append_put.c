@@ -1,0 +1,158 @@
+/* Parts of an append: into the tail, into an open chunk, or both. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/store/append_runs.h"
+
+/* What the keeper will bring to the session's level later may be kept finer at first. */
+static int landing_level(const struct append *append) {
+    int level = append->session->level, landing = append->store->landing_level;
+    return append->settle || landing > level ? level : landing;
+}
+
+/* The run that a part is of, or -1 if it is not exactly one of this append's. */
+static int64_t find_run(const struct append *append, const struct append_part *part) {
+    const struct geometry *geometry = &append->session->geometry;
+    if (part->layer >= geometry->layers || geometry_head_dim(geometry, part->part) == 0 ||
+        part->first < append->first || part->first >= append->end)
+        return -1;
+    uint64_t offset = part->first - append->first, index = 0;
+    if (offset >= append->first_run_tokens)
+        index = 1 + (offset - append->first_run_tokens) / append->page_tokens;
+    uint64_t tokens = run_first(append, index + 1) - run_first(append, index);
+    if (part->first != run_first(append, index) || part->tokens != tokens ||
+        part->bytes != geometry_part_bytes(geometry, part->part, part->tokens))
+        return -1;
+    return (int64_t)index;
+}
+
+static struct page_strides strides_of(const struct append *append, const struct append_part *part) {
+    size_t head_dim = geometry_head_dim(&append->session->geometry, part->part);
+    if (append->heads_first)
+        return (struct page_strides){.token = head_dim, .head = part->tokens * head_dim};
+    return (struct page_strides){.token = append->session->geometry.heads * head_dim,
+                                 .head = head_dim};
+}
+
+static uint32_t sinks_in(uint64_t first_token, uint32_t tokens) {
+    uint64_t left = first_token < PAGE_SINK_TOKENS ? PAGE_SINK_TOKENS - first_token : 0;
+    return (uint32_t)(left < tokens ? left : tokens);
+}
+
+struct page_source append_source(const struct append *append, uint64_t first_token, uint32_t tokens,
+                                 enum page_part part) {
+    return (struct page_source){
+        .shape = geometry_shape(&append->session->geometry, part, tokens),
+        .part = part,
+        .sink_tokens = sinks_in(first_token, tokens),
+    };
+}
+
+int append_open_chunk(struct append *append, struct run *run, uint64_t first_token, uint32_t tokens,
+                      int level) {
+    struct store *store = append->store;
+    if (run->builder.record)
+        return STORE_OK;
+    if (!run->chunk && !(run->chunk = chunk_new(&store->budget, &store->usage)))
+        return STORE_FULL;
+    struct record_spec spec = session_spec(append->session, first_token, tokens, level);
+    return builder_init(&run->builder, store->pool, &store->budget, &spec);
+}
+
+int append_code_page(struct append *append, struct run *run, uint32_t layer,
+                     struct page_source *source, void *workspace) {
+    source->level = run->builder.record->level_asked; /* that of the chunk's first page */
+    if (source->level < append->finest_level)
+        append->finest_level = source->level;
+    return builder_put(&run->builder, layer, source, 0, workspace);
+}
+
+void append_close_chunk(struct run *run) {
+    chunk_complete(run->chunk, builder_finish(&run->builder));
+}
+
+/* The tail that a run writes to. */
+static int tail_for_run(struct append *append, uint64_t index, struct tail **tail) {
+    bool fills = index == 0 && append->tail_tokens > 0;
+    struct tail **slot = fills ? &append->filling : &append->remainder;
+    uint32_t rows = page_fill(append, index);
+    if (!*slot) {
+        int status = tail_new(&append->store->budget, &append->store->usage,
+                              &append->session->geometry, rows, slot);
+        if (status != STORE_OK)
+            return status;
+    }
+    *tail = *slot;
+    return tail_extend(*slot, rows);
+}
+
+/* The rows before the first run's, of this layer and part, where the tail is a copy. */
+static void copy_rows(const struct append *append, const struct append_part *part) {
+    struct tail_block block = {0, append->tail_tokens, part->layer, part->part};
+    tail_write(append->filling, &block, tail_at(append->copied_from, 0, part->layer, part->part),
+               tail_strides(append->copied_from, part->part));
+}
+
+static int put_into_tail(struct append *append, uint64_t index, const struct append_part *part) {
+    struct tail *tail;
+    int status = tail_for_run(append, index, &tail);
+    if (status != STORE_OK)
+        return status;
+    if (tail == append->filling && append->copied_from)
+        copy_rows(append, part);
+    struct tail_block block = {rows_before(append, index), part->tokens, part->layer, part->part};
+    tail_write(tail, &block, part->values, strides_of(append, part));
+    return STORE_OK;
+}
+
+/* Codes a page of the run; its values are the part's own or, behind a tail, the tail's rows. */
+static int put_into_chunk(struct append *append, uint64_t index, const struct append_part *part,
+                          void *workspace) {
+    struct run *run = &append->runs[index];
+    uint64_t first_token = run_first(append, index) - rows_before(append, index);
+    uint32_t tokens = append->page_tokens;
+    int status = append_open_chunk(append, run, first_token, tokens, landing_level(append));
+    if (status != STORE_OK)
+        return status;
+    struct page_source source = append_source(append, first_token, tokens, part->part);
+    if (rows_before(append, index) > 0) {
+        source.values = tail_at(append->filling, 0, part->layer, part->part);
+        source.strides = tail_strides(append->filling, part->part);
+    } else {
+        source.values = part->values;
+        source.strides = strides_of(append, part);
+    }
+    return append_code_page(append, run, part->layer, &source, workspace);
+}
+
+static void part_arrived(struct append *append, uint64_t index, size_t bit) {
+    struct run *run = &append->runs[index];
+    run->arrived[bit / 8] |= (uint8_t)(1u << (bit % 8));
+    if (++run->arrived_count < parts_per_run(append))
+        return;
+    append->complete_count++;
+    if (fills_page(append, index))
+        append_close_chunk(run);
+}
+
+int append_put(struct append *append, const struct append_part *part, void *workspace) {
+    int64_t found = find_run(append, part);
+    if (found < 0)
+        return STORE_INVALID;
+    uint64_t index = (uint64_t)found;
+    struct run *run = &append->runs[index];
+    if (!run->arrived && !(run->arrived = calloc(1, arrived_bytes(append))))
+        return STORE_FULL;
+    size_t bit = (size_t)part->layer * GEOMETRY_PARTS + part->part;
+    if (run->arrived[bit / 8] >> (bit % 8) & 1)
+        return STORE_INVALID;
+
+    int status = STORE_OK;
+    if (rows_before(append, index) > 0 || !fills_page(append, index))
+        status = put_into_tail(append, index, part);
+    if (status == STORE_OK && fills_page(append, index))
+        status = put_into_chunk(append, index, part, workspace);
+    if (status == STORE_OK)
+        part_arrived(append, index, bit);
+    return status;
+}

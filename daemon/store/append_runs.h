@@ -1,0 +1,81 @@
+/* An append under way, for append.c and append_put.c: its runs and what they are put into. */
+#ifndef DAEMON_STORE_APPEND_RUNS_H
+#define DAEMON_STORE_APPEND_RUNS_H
+
+#include "daemon/store/append.h"
+#include "daemon/store/builder.h"
+
+struct run {
+    uint8_t *arrived; /* a bit a part, allocated with the first */
+    uint32_t arrived_count;
+    struct builder builder; /* of a run that fills a page, until it is complete */
+    struct chunk *chunk;    /* made with the builder, so that completing it cannot fail */
+};
+
+struct append {
+    struct discard discard;
+    struct store *store;
+    struct session *session; /* owned reference, with its appending flag */
+    uint64_t first, end;
+    uint32_t tail_tokens, first_run_tokens, page_tokens;
+    uint64_t run_count, complete_count, charged_bytes;
+    bool heads_first, settle, committed;
+    int finest_level; /* of what was coded */
+    uint64_t ticket;  /* the keeper's, of a committed append */
+    /* The first run fills the session's tail where nobody else has appended to it, else a copy. */
+    struct tail *filling;     /* owned reference; its rows behind tail_tokens are claimed */
+    struct tail *copied_from; /* the session's, of which `filling` takes over the rows, or NULL */
+    struct tail *remainder;   /* the tail that the last run begins; owned reference */
+    uint32_t closing_parts;   /* with settle: pages of the tail that are coded */
+    uint64_t dropped_runs;
+    struct run runs[]; /* run_count, and one for the tail's own chunk */
+};
+
+static inline uint32_t parts_per_run(const struct append *append) {
+    const struct geometry *geometry = &append->session->geometry;
+    return geometry->layers * (geometry->head_dim_v > 0 ? 2 : 1);
+}
+
+static inline size_t arrived_bytes(const struct append *append) {
+    return ((size_t)append->session->geometry.layers * GEOMETRY_PARTS + 7) / 8;
+}
+
+/* Where run number index begins; that of run_count is the append's end. */
+static inline uint64_t run_first(const struct append *append, uint64_t index) {
+    if (index == 0)
+        return append->first;
+    uint64_t first = append->first + append->first_run_tokens + (index - 1) * append->page_tokens;
+    return first < append->end ? first : append->end;
+}
+
+/* Tokens that stand before the run in its page: the tail's, for the first. */
+static inline uint32_t rows_before(const struct append *append, uint64_t index) {
+    return index == 0 ? append->tail_tokens : 0;
+}
+
+static inline uint32_t page_fill(const struct append *append, uint64_t index) {
+    uint64_t tokens = run_first(append, index + 1) - run_first(append, index);
+    return rows_before(append, index) + (uint32_t)tokens;
+}
+
+static inline bool fills_page(const struct append *append, uint64_t index) {
+    return page_fill(append, index) == append->page_tokens;
+}
+
+/* Opens a chunk of the run's page, unless it is open. STORE_OK or STORE_FULL. */
+int append_open_chunk(struct append *append, struct run *run, uint64_t first_token, uint32_t tokens,
+                      int level) __attribute__((warn_unused_result));
+
+/* Codes a page of an open chunk; `source` lacks its level. */
+int append_code_page(struct append *append, struct run *run, uint32_t layer,
+                     struct page_source *source, void *workspace)
+    __attribute__((warn_unused_result));
+
+/* Where to code from, but for the values. */
+struct page_source append_source(const struct append *append, uint64_t first_token, uint32_t tokens,
+                                 enum page_part part);
+
+/* All pages of the open chunk are coded. */
+void append_close_chunk(struct run *run);
+
+#endif

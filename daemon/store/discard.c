@@ -1,0 +1,76 @@
+#include "daemon/store/discard.h"
+
+#include <stdlib.h>
+
+#include "daemon/store/error.h"
+
+static bool step(struct discard *base) {
+    struct session_discard *discard = (struct session_discard *)base;
+    if (session_discard_step(discard))
+        return true;
+    session_discard_free(discard);
+    return false;
+}
+
+struct session_discard *session_discard_new(struct budget *budget) {
+    if (!budget_reserve(budget, sizeof(struct session_discard)))
+        return NULL;
+    struct session_discard *discard = calloc(1, sizeof *discard);
+    if (!discard) {
+        budget_release(budget, sizeof *discard);
+        return NULL;
+    }
+    discard->discard.step = step;
+    discard->budget = budget;
+    return discard;
+}
+
+int session_discard_reserve(struct session_discard *discard, size_t slices) {
+    uint64_t bytes = slices * sizeof *discard->slices;
+    if (!budget_reserve(discard->budget, bytes))
+        return STORE_FULL;
+    discard->slices = malloc(bytes);
+    if (!discard->slices) {
+        budget_release(discard->budget, bytes);
+        return STORE_FULL;
+    }
+    discard->slice_capacity = slices;
+    return STORE_OK;
+}
+
+static void drop_last(struct session_discard *discard) {
+    const struct slice *slice = &discard->slices[--discard->slice_count];
+    struct chunk_release release = chunk_disown(slice->chunk, discard->level);
+    discard->freed_bytes += release.freed_bytes;
+    discard->may_age |= release.may_age;
+}
+
+/* The slices' own memory goes back with the last of them. */
+static void drop_rest(struct session_discard *discard) {
+    uint64_t bytes = discard->slice_capacity * sizeof *discard->slices;
+    free(discard->slices);
+    discard->slices = NULL;
+    discard->slice_capacity = 0;
+    discard->freed_bytes += bytes;
+    budget_release(discard->budget, bytes);
+    if (discard->tail)
+        discard->freed_bytes += tail_disown(discard->tail);
+    discard->tail = NULL;
+}
+
+bool session_discard_step(struct session_discard *discard) {
+    uint64_t before = discard->freed_bytes;
+    for (int i = 0; i < DISCARD_STEP_CHUNKS && discard->slice_count > 0 &&
+                    discard->freed_bytes - before < DISCARD_STEP_BYTES;
+         i++)
+        drop_last(discard);
+    if (discard->slice_count > 0)
+        return true;
+    drop_rest(discard);
+    return false;
+}
+
+void session_discard_free(struct session_discard *discard) {
+    budget_release(discard->budget, sizeof *discard);
+    free(discard);
+}

@@ -1,0 +1,206 @@
+#include "daemon/store/fork.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/base/clock.h"
+
+/* What a session's first tokens take: whole slices, a part of the next, or rows of the tail. */
+struct cut {
+    size_t slice_count;    /* with the one that is cut */
+    uint32_t slice_tokens; /* of the last of them */
+    uint32_t tail_tokens;
+};
+
+static struct cut cut_at(const struct session *session, uint64_t tokens) {
+    struct cut cut = {.slice_count = session->slice_count};
+    uint64_t coded = session->tokens - session->tail_tokens;
+    if (tokens >= coded) {
+        cut.tail_tokens = (uint32_t)(tokens - coded);
+    } else {
+        const struct slice *slice = tokens > 0 ? session_find_slice(session, tokens - 1) : NULL;
+        cut.slice_count = slice ? (size_t)(slice - session->slices) + 1 : 0;
+    }
+    if (cut.slice_count > 0) {
+        const struct slice *last = &session->slices[cut.slice_count - 1];
+        uint64_t left = tokens - last->start;
+        cut.slice_tokens = left < last->tokens ? (uint32_t)left : last->tokens;
+    }
+    return cut;
+}
+
+/* With the session locked. */
+static int check(const struct session *session, uint64_t tokens, uint64_t if_version) {
+    if (session->deleted)
+        return STORE_MISS;
+    if (if_version != 0 && if_version != session->version)
+        return STORE_VERSION_CHANGED;
+    return tokens > session->tokens ? STORE_MISS : STORE_OK;
+}
+
+/* --- fork --- */
+
+static int new_target(struct store *store, const struct session *source,
+                      const struct fork_request *request, struct session **target) {
+    struct session_names names = {.session = request->target.text,
+                                  .session_bytes = request->target.bytes,
+                                  .model = source->model,
+                                  .model_bytes = source->model_bytes};
+    int status = store_admit(store, &names, &source->geometry);
+    if (status != STORE_OK)
+        return status;
+    *target = session_new(&store->budget, &store->usage, &names, &source->geometry, source->level);
+    return *target ? STORE_OK : STORE_FULL;
+}
+
+/* With the source locked. */
+static void share(const struct session *source, struct session *target, uint64_t tokens) {
+    struct cut cut = cut_at(source, tokens);
+    target->level = source->level;
+    for (size_t i = 0; i < cut.slice_count; i++) {
+        target->slices[i] = source->slices[i];
+        chunk_own(source->slices[i].chunk, target->level);
+    }
+    target->slice_count = cut.slice_count;
+    if (cut.slice_count > 0)
+        target->slices[cut.slice_count - 1].tokens = cut.slice_tokens;
+    target->tail_tokens = cut.tail_tokens;
+    if (cut.tail_tokens > 0) {
+        target->tail = source->tail;
+        tail_own(target->tail);
+    }
+    target->tokens = tokens;
+}
+
+static int share_locked(struct session *source, struct session *target,
+                        const struct fork_request *request) {
+    uint64_t tokens = request->tokens ? request->tokens : source->tokens;
+    int status = check(source, tokens, request->if_version);
+    if (status == STORE_OK)
+        status = session_reserve_slices(target, source->slice_count);
+    if (status != STORE_OK)
+        return status;
+    share(source, target, tokens);
+    source->used_ns = clock_now_ns();
+    return STORE_OK;
+}
+
+static bool is_taken(struct store *store, struct store_name name) {
+    struct session *session = store_find(store, name);
+    if (session)
+        session_unref(session);
+    return session != NULL;
+}
+
+static int fork_from(struct store *store, struct session *source,
+                     const struct fork_request *request, struct session_state *state) {
+    struct session *target;
+    int status = new_target(store, source, request, &target);
+    if (status != STORE_OK)
+        return status;
+    pthread_mutex_lock(source->lock);
+    status = share_locked(source, target, request);
+    pthread_mutex_unlock(source->lock);
+    if (status == STORE_OK)
+        status = store_insert(store, target, state);
+    if (status != STORE_OK) {
+        keeper_discard(&store->keeper, &session_detach(target)->discard);
+        session_unref(target);
+    }
+    return status;
+}
+
+int store_fork(struct store *store, const struct fork_request *request,
+               struct session_state *state) {
+    if (is_taken(store, request->target))
+        return STORE_EXISTS;
+    struct session *source = store_find(store, request->session);
+    if (!source)
+        return STORE_MISS;
+    int status = fork_from(store, source, request, state);
+    session_unref(source);
+    return status;
+}
+
+/* --- truncate --- */
+
+/* The slices behind the cut and the tail, if it ends, for steps outside the lock. NULL at the
+ * memory limit. */
+static struct session_discard *discard_behind(const struct session *session, struct cut cut) {
+    size_t count = session->slice_count - cut.slice_count;
+    struct session_discard *discard = session_discard_new(session->budget);
+    if (!discard)
+        return NULL;
+    if (count > 0 && session_discard_reserve(discard, count) != STORE_OK) {
+        session_discard_free(discard);
+        return NULL;
+    }
+    discard->level = session->level;
+    discard->slice_count = count;
+    if (count > 0)
+        memcpy(discard->slices, session->slices + cut.slice_count, count * sizeof *discard->slices);
+    discard->tail = cut.tail_tokens == 0 ? session->tail : NULL;
+    return discard;
+}
+
+/* The same at once, which may take long. */
+static void drop_behind(const struct session *session, struct cut cut) {
+    for (size_t i = cut.slice_count; i < session->slice_count; i++)
+        chunk_disown(session->slices[i].chunk, session->level);
+    if (session->tail && cut.tail_tokens == 0)
+        tail_disown(session->tail);
+}
+
+static void keep_before(struct session *session, struct cut cut) {
+    session->slice_count = cut.slice_count;
+    if (cut.slice_count > 0)
+        session->slices[cut.slice_count - 1].tokens = cut.slice_tokens;
+    if (cut.tail_tokens == 0)
+        session->tail = NULL;
+    else if (session->tail->references == 1) /* else others have the rows, or read them */
+        tail_cut(session->tail, cut.tail_tokens);
+}
+
+static void note_cut(struct session_cuts *cuts, uint64_t tokens) {
+    cuts->count++;
+    cuts->last_tokens = tokens;
+    if (tokens < cuts->least_tokens)
+        cuts->least_tokens = tokens;
+}
+
+/* With the session locked. */
+static int truncate_locked(struct store *store, struct session *session,
+                           const struct truncate_request *request,
+                           struct session_discard **discard) {
+    int status = check(session, request->tokens, request->if_version);
+    if (status == STORE_OK && session->appending)
+        status = STORE_BUSY;
+    if (status != STORE_OK)
+        return status;
+    session->used_ns = clock_now_ns();
+    if (request->tokens == session->tokens)
+        return STORE_OK;
+    struct cut cut = cut_at(session, request->tokens);
+    *discard = discard_behind(session, cut);
+    if (!*discard)
+        drop_behind(session, cut);
+    keep_before(session, cut);
+    note_cut(&session->cuts, request->tokens);
+    session_set_length(session, request->tokens, cut.tail_tokens);
+    session->version = store_next_version(store);
+    return STORE_OK;
+}
+
+int store_truncate(struct store *store, const struct truncate_request *request,
+                   struct session_state *state, struct session_discard **discard) {
+    struct session *session = store_find(store, request->session);
+    *discard = NULL;
+    if (!session)
+        return STORE_MISS;
+    pthread_mutex_lock(session->lock);
+    int status = truncate_locked(store, session, request, discard);
+    session_read_state(session, state);
+    pthread_mutex_unlock(session->lock);
+    session_unref(session);
+    return status;
+}

@@ -1,0 +1,29 @@
+/* What all sessions hold together, kept up as it changes so that nobody has to walk them.
+ *
+ * Chunks, tails and sessions count themselves, each under its own lock; sums that are read together
+ * may be apart by what is just being changed.
+ */
+#ifndef DAEMON_STORE_USAGE_H
+#define DAEMON_STORE_USAGE_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "proto/page/page.h"
+
+enum { USAGE_LEVELS = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1 };
+
+struct usage_count {
+    _Atomic uint64_t tokens, bytes;
+};
+
+struct usage {
+    _Atomic uint64_t pages_bytes, tails_bytes;           /* what is shared counted once */
+    _Atomic uint64_t pages_full_bytes, tails_full_bytes; /* with each session that has it */
+    _Atomic uint64_t sessions_bytes;
+    _Atomic uint64_t sessions, tokens, tail_tokens, values; /* shared tokens with each session */
+    _Atomic uint64_t sessions_created, sessions_deleted;
+    struct usage_count levels[USAGE_LEVELS], sinks; /* of chunks, once; by level - PAGE_LEVEL_MIN */
+};
+
+#endif
