@@ -140,7 +140,7 @@ examples: $(EXAMPLES)
 	@:
 
 # The Python package, built against this checkout's libkvq, in the checkout's own environment.
-PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/python/kvquantd/*.py)
+PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/python/kvquantd/*.py*)
 python: $(if $(PYTHON_SOURCES),$(VENV)/.kvquantd)
 	@:
 $(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a client/c/kvq.h

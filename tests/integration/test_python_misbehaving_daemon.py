@@ -98,10 +98,10 @@ def play(tmp_path):
     assert not failures, failures
 
 
-def fetch(path, deadline_seconds=5.0):
+def fetch(path, deadline=5.0):
     """Fetches all into the middle of arrays, and sees that nothing beside it was touched."""
     wide = [np.full((LAYERS, TOKENS + 2, HEADS, DIM), 7, np.uint16).view(np.float16) for _ in range(2)]
-    with kvquantd.connect(path, deadline_seconds=deadline_seconds) as client:
+    with kvquantd.connect(path, deadline=deadline) as client:
         session = client.open("s", model="m")
         try:
             session.fetch(range(0, TOKENS), out=tuple(array[:, 1:-1] for array in wide))
@@ -234,7 +234,7 @@ def test_a_miss_on_the_way_leaves_the_connection_usable(play):
 def test_silence_ends_at_the_deadline(play, frames):
     start = time.monotonic()
     with pytest.raises(kvquantd.Deadline) as caught:
-        fetch(play(answering(frames)), deadline_seconds=0.3)
+        fetch(play(answering(frames)), deadline=0.3)
     assert caught.value.retryable
     assert 0.25 < time.monotonic() - start < 5
 
@@ -249,13 +249,13 @@ def test_a_daemon_that_trickles_does_not_outlive_the_deadline(play):
 
     start = time.monotonic()
     with pytest.raises(kvquantd.Deadline):
-        fetch(play(script), deadline_seconds=0.4)
+        fetch(play(script), deadline=0.4)
     assert time.monotonic() - start < 5
 
 
 def test_a_daemon_that_accepts_and_says_nothing_is_a_deadline(play):
     with pytest.raises(kvquantd.Deadline):
-        kvquantd.connect(play(lambda peer: peer.until_closed()), deadline_seconds=0.3)
+        kvquantd.connect(play(lambda peer: peer.until_closed()), deadline=0.3)
 
 
 def test_a_refused_hello_tells_the_daemons_words(play):
@@ -294,9 +294,9 @@ def test_a_session_that_cannot_be_is_refused(play, wrong):
     assert caught.value.name == "daemon_protocol"
 
 
-def append(path, tokens, deadline_seconds=10.0):
+def append(path, tokens, deadline=10.0):
     values = np.zeros((LAYERS, tokens, HEADS, DIM), np.float16)
-    with kvquantd.connect(path, deadline_seconds=deadline_seconds) as client:
+    with kvquantd.connect(path, deadline=deadline) as client:
         session = client.open("s", model="m")
         try:
             session.append(values, values)
@@ -413,7 +413,7 @@ def test_a_daemon_that_never_reads_an_append_is_a_deadline(play):
 
     try:
         with pytest.raises(kvquantd.Deadline):
-            append(play(script), 1 << 17, deadline_seconds=0.3)
+            append(play(script), 1 << 17, deadline=0.3)
     finally:
         done.set()
 

@@ -22,7 +22,7 @@ def values():
 
 
 def call(session, function, *arguments):
-    return function(session._client._client, *arguments)
+    return function(session._client._connection.handle(), *arguments)
 
 
 def begin(session, tokens=TOKENS, first=0):

@@ -12,6 +12,7 @@ Values are numpy arrays, torch tensors or buffers, read and written where they a
 connection; threads that share it take turns.
 """
 
+from ._calls import Deleted
 from ._client import Client, connect
 from ._errors import (
     Busy,
@@ -33,6 +34,7 @@ from ._errors import (
 )
 from ._geometry import Geometry, Rope
 from ._session import Session
+from ._transfer import Fetched
 
 __version__ = "0.1.0"
 
@@ -43,8 +45,10 @@ __all__ = [
     "Client",
     "ConnectionLost",
     "Deadline",
+    "Deleted",
     "Error",
     "Exists",
+    "Fetched",
     "Full",
     "Geometry",
     "Invalid",

@@ -12,7 +12,7 @@ _PLACES = {lib.KVQ_PLACE_TAIL: "tail", lib.KVQ_PLACE_SINKS: "sinks"}
 
 
 def _text(pointer: Any) -> str:
-    return ffi.string(pointer).decode(errors="replace")
+    return str(ffi.string(pointer).decode(errors="replace"))
 
 
 def _finite(number: float) -> Optional[float]:
@@ -34,16 +34,19 @@ def _geometry(c: Any) -> dict[str, Any]:
     }
 
 
-def _level(c: Any) -> dict[str, Any]:
-    return {
-        "level": _PLACES.get(c.place, level_from_c(c.level)),
-        "tokens": c.tokens,
-        "bytes": c.bytes,
-    }
+def _levels(rows: Any, count: int) -> list[dict[str, Any]]:
+    return [
+        {
+            "level": _PLACES.get(rows[i].place, level_from_c(rows[i].level)),
+            "tokens": rows[i].tokens,
+            "bytes": rows[i].bytes,
+        }
+        for i in range(count)
+    ]
 
 
 def session_info(c: Any) -> dict[str, Any]:
-    report = {
+    report: dict[str, Any] = {
         "session": _text(c.session),
         "model": _text(c.model),
         "id": c.id,
@@ -60,31 +63,103 @@ def session_info(c: Any) -> dict[str, Any]:
         "bits_per_value": _finite(c.bits_per_value),
         "snr_k_db": _finite(c.snr_k_db),
         "snr_v_db": _finite(c.snr_v_db),
+        "age_ms": c.age_ms,
+        "idle_ms": c.idle_ms,
+        "pinned_ms": c.pinned_ms,
         "estimated": bool(c.k.estimated or c.v.estimated),
         "geometry": _geometry(c.geometry),
     }
     if c.levels != ffi.NULL:
-        report["levels"] = [_level(c.levels[i]) for i in range(c.level_count)]
+        report["levels"] = _levels(c.levels, c.level_count)
     return report
 
 
+def aged(c: Any) -> dict[str, Any]:
+    return {
+        "level": level_from_c(c.level),
+        "stored_bytes_before": c.stored_bytes_before,
+        "stored_bytes": c.stored_bytes,
+    }
+
+
+def _snr_db(loss: Any) -> Optional[float]:
+    if loss.error <= 0 or loss.energy <= 0:
+        return None
+    return 10 * math.log10(loss.energy / loss.error)
+
+
+def fetched(c: Any) -> dict[str, Any]:
+    levels = [c.levels[i] for i in range(c.level_count)]
+    return {
+        "version": c.version,
+        "levels": [{"level": level_from_c(row.level), "tokens": row.tokens} for row in levels],
+        "snr_k_db": _snr_db(c.k),
+        "snr_v_db": _snr_db(c.v),
+        "estimated": bool(c.k.estimated or c.v.estimated),
+    }
+
+
+def _memory(c: Any) -> dict[str, int]:
+    kinds = ("pages_bytes", "tails_bytes", "sessions_bytes", "fixed_bytes")
+    parts = {kind: getattr(c.memory, kind) for kind in kinds}
+    return {
+        "limit_bytes": c.limit_bytes,
+        "used_bytes": c.used_bytes,
+        "rss_bytes": c.rss_bytes,
+        **parts,
+        "buffers_bytes": max(0, c.used_bytes - sum(parts.values())),
+        "warm_bytes": c.memory.warm_bytes,
+    }
+
+
+def _operation(c: Any) -> dict[str, Any]:
+    return {
+        "requests": c.requests,
+        "errors": c.errors,
+        "total_us": c.total_us,
+        "mean_us": c.total_us / c.requests if c.requests else None,
+        "max_us": c.max_us,
+    }
+
+
+_TRAFFIC = (
+    "appended_tokens",
+    "appended_bytes",
+    "appends_waiting",
+    "fetched_tokens",
+    "fetched_bytes",
+    "fetch_hits",
+    "fetch_misses",
+    "connections",
+    "connections_accepted",
+    "connections_refused",
+    "connections_stalled",
+    "sessions_created",
+    "sessions_deleted",
+)
+_KEEPER = ("queued_sessions", "chunks", "bytes_before", "bytes_after")
+
+
 def status(c: Any) -> dict[str, Any]:
-    operations = [c.operations[i] for i in range(c.operation_count)]
+    rows = [c.operations[i] for i in range(c.operation_count)]
+    operations = {_text(row.operation): row for row in rows}
+    errors = [c.errors[i] for i in range(c.error_count)]
     return {
         "version": _text(c.version),
         "pid": c.pid,
         "uptime_seconds": c.uptime_seconds,
         "sockets": [_text(c.sockets[i]) for i in range(c.socket_count)],
-        "connections": c.connections,
-        "memory": {
-            "limit_bytes": c.limit_bytes,
-            "used_bytes": c.used_bytes,
-            "rss_bytes": c.rss_bytes,
-        },
+        "memory": _memory(c),
         "sessions": c.sessions,
         "tokens": c.tokens,
+        "bytes_16bit": c.bytes_16bit,
         "stored_bytes": c.stored_bytes,
+        "unique_bytes": c.unique_bytes,
         "ratio": c.bytes_16bit / c.stored_bytes if c.stored_bytes else None,
-        "requests": {_text(o.operation): o.requests for o in operations},
-        "errors": {_text(o.operation): o.errors for o in operations},
+        "levels": _levels(c.levels, c.level_count),
+        "keeper": {key: getattr(c.keeper, key) for key in _KEEPER},
+        **{key: getattr(c, key) for key in _TRAFFIC},
+        "requests": {name: row.requests for name, row in operations.items()},
+        "operations": {name: _operation(row) for name, row in operations.items()},
+        "errors": {_text(row.error): row.count for row in errors},
     }

@@ -4,52 +4,58 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
-from . import _report
-from ._errors import WrongFirst
+from . import _calls, _transfer
+from ._calls import Duration
 from ._geometry import Geometry, Level, geometry_from_c, level_from_c
-from ._kvq import ffi, lib
-from ._values import new_values, values_of
+from ._kvq import ffi
+from ._transfer import Fetched
 
 if TYPE_CHECKING:
     from ._client import Client
 
-_AT_END = 2**64 - 1
 
+class SessionState:
+    """What is known of a session. tokens, version and level are what the daemon last said."""
 
-class Session:
-    """Tokens 0 to `tokens` of one sequence. Comes from Client.open().
-
-    tokens, version and level are what the daemon last said.
-    """
-
-    def __init__(self, client: Client, state: Any) -> None:
-        self._client = client
+    def __init__(self, state: Any) -> None:
         self._state = state
         self.geometry: Geometry = geometry_from_c(state.geometry)
         self.created: bool = bool(state.created)
 
     @property
     def name(self) -> str:
-        return ffi.string(self._state.session).decode()
+        return str(ffi.string(self._state.session).decode())
 
     @property
     def model(self) -> str:
-        return ffi.string(self._state.model).decode()
+        return str(ffi.string(self._state.model).decode())
 
     @property
     def tokens(self) -> int:
-        return self._state.tokens
+        return int(self._state.tokens)
 
     @property
     def version(self) -> int:
-        return self._state.version
+        return int(self._state.version)
 
     @property
     def level(self) -> Level:
         return level_from_c(self._state.level)
 
     def __repr__(self) -> str:
-        return f"<kvquantd.Session {self.name!r}: {self.tokens} tokens>"
+        return f"<kvquantd.{type(self).__name__} {self.name!r}: {self.tokens} tokens>"
+
+
+class Session(SessionState):
+    """Tokens 0 to `tokens` of one sequence. Comes from Client.open() and fork().
+
+    Every call raises Miss if the daemon has no such session, ConnectionLost and Deadline as kvq.h
+    says, and what else stands at each.
+    """
+
+    def __init__(self, client: Client, state: Any) -> None:
+        super().__init__(state)
+        self._client = client
 
     def append(
         self,
@@ -66,36 +72,11 @@ class Session:
         layer each; any strides, and without a copy where rows of head_dim values are whole. v is
         None for a model without V. first: the first token's position, which must be the session's
         length (WrongFirst says what it is); None: `tokens`. With settle the call returns when all
-        is coded at the session's level. At the memory limit it waits, then raises Full.
+        is coded at the session's level. At the memory limit it waits, then raises Full. Busy:
+        somebody else is appending.
         """
-        geometry = self.geometry
-        k_values = values_of(k, geometry, geometry.layers, geometry.head_dim, "k")
-        options = ffi.new("struct kvq_append_options *")
-        options.size = ffi.sizeof("struct kvq_append_options")
-        kept = [k_values, k_values.fill(options.k)]
-        if geometry.head_dim_v and v is None:
-            raise ValueError("v is missing")
-        if geometry.head_dim_v:
-            v_values = values_of(v, geometry, geometry.layers, geometry.head_dim_v, "v")
-            if v_values.tokens != k_values.tokens:
-                raise ValueError(f"k has {k_values.tokens} tokens, v {v_values.tokens}")
-            kept += [v_values, v_values.fill(options.v)]
-        elif v is not None:
-            raise ValueError("the geometry has no V")
-        if token_ids is not None and len(token_ids) != k_values.tokens:
-            raise ValueError(f"{len(token_ids)} token_ids for {k_values.tokens} tokens")
-        if k_values.tokens == 0:
-            return self.tokens
-        options.first = _AT_END if first is None else first
-        options.tokens = k_values.tokens
-        options.settle = settle
-        with self._client._lock:
-            try:
-                self._client._call(lib.kvq_append, self._state, options)
-            except WrongFirst as error:
-                error.tokens = self._state.tokens
-                raise
-        return self.tokens
+        call = _transfer.append(self._state, self.geometry, k, v, first, token_ids, settle)
+        return self._client._run(call) if call else self.tokens
 
     def fetch(
         self,
@@ -104,73 +85,67 @@ class Session:
         out: Optional[tuple[Any, Any]] = None,
         *,
         if_version: Optional[int] = None,
-    ) -> tuple[Any, Any]:
+    ) -> Fetched:
         """Returns (k, v) of a range of tokens (None: all there are now) and layers (None: all).
 
         They are new numpy arrays, [layers, tokens, heads, head_dim] in the session's dtype (bfloat16
         through ml_dtypes where it is installed, else as uint16); v is None for a model without V.
         Or those of out, (k, v): arrays, tensors or lists as in append(), undefined until this
-        returns; one of them may be None, and is not fetched. Miss: a part of it is not there.
-        VersionChanged: the session is no longer at if_version.
+        returns; one of them may be None, and is not fetched. The pair has attributes that say at
+        which levels and with which loss the values were kept: see Fetched.
+
+        Miss: a part of it is not there. VersionChanged: the session is no longer at if_version.
         """
-        geometry = self.geometry
         if tokens is None:
             self.refresh()
             tokens = range(0, self.tokens)
-        layers = range(0, geometry.layers) if layers is None else layers
-        _check_range(tokens, "tokens")
-        _check_range(layers, "layers")
-        if out is None:
-            dims = (geometry.head_dim, geometry.head_dim_v or 0)
-            out_k, out_v = (new_values(geometry, len(layers), len(tokens), dim) for dim in dims)
-        else:
-            out_k, out_v = out
-        if len(tokens) == 0 or len(layers) == 0:
-            return out_k, out_v
-        options = ffi.new("struct kvq_fetch_options *")
-        options.size = ffi.sizeof("struct kvq_fetch_options")
-        options.first, options.end = tokens.start, tokens.stop
-        options.first_layer, options.end_layer = layers.start, layers.stop
-        options.if_version = if_version or 0
-        kept = [self._target(out_k, len(layers), len(tokens), geometry.head_dim, "k", options.k)]
-        if out_v is not None:
-            dim_v = geometry.head_dim_v or 0
-            kept += [self._target(out_v, len(layers), len(tokens), dim_v, "v", options.v)]
-        with self._client._lock:
-            self._client._call(lib.kvq_fetch, self._state, options, ffi.NULL)
-        return out_k, out_v
+        call = _transfer.fetch(self._state, self.geometry, tokens, layers, out, if_version)
+        return self._client._run(call)
 
-    def _target(
-        self, out: Any, layers: int, tokens: int, head_dim: int, what: str, c: Any
-    ) -> Any:
-        """Fills c, a struct kvq_target; returns what must stay alive while it is used."""
-        if out is None:
-            return None
-        values = values_of(out, self.geometry, layers, head_dim, f"out {what}", writable=True)
-        if values.tokens != tokens:
-            raise ValueError(f"out {what} has room for {values.tokens} tokens, not {tokens}")
-        return values, values.fill(c)
+    def fork(
+        self, name: str, tokens: Optional[int] = None, *, if_version: Optional[int] = None
+    ) -> Session:
+        """Makes a new session of the first tokens (None: all that the daemon has), copying none.
+
+        It has this one's model, geometry and level; from then on both go their own ways. Exists:
+        there is a session of that name. Miss: there are fewer tokens. VersionChanged: the session
+        is no longer at if_version.
+        """
+        forked = self._client._run(_calls.fork(self._state, name, tokens, if_version))
+        return Session(self._client, forked)
+
+    def truncate(self, tokens: int) -> int:
+        """Keeps the first tokens, drops the rest, and returns the session's length after that.
+
+        Miss: there are fewer. Busy: somebody is appending.
+        """
+        return self._client._run(_calls.truncate(self._state, tokens))
+
+    def age(self, level: Level, *, settle: bool = True) -> dict[str, Any]:
+        """Brings the session to a coarser level: what is stored and what is appended from now on.
+
+        Returns level, stored_bytes_before and stored_bytes; with settle when all is coded at the
+        level, else at once. Invalid: it is finer than the session's.
+        """
+        return self._client._run(_calls.age(self._state, level, settle))
+
+    def pin(self, lease: Duration) -> None:
+        """Keeps the session out of delete_many() and of whatever the daemon does to make room, for
+        so many seconds (or a timedelta) from now."""
+        self._client._run(_calls.pin(self._state, lease))
+
+    def unpin(self) -> None:
+        """Ends a pin; without one does nothing."""
+        self._client._run(_calls.unpin(self._state))
 
     def refresh(self) -> None:
-        """Learns the session's present length and version."""
-        now = ffi.new("struct kvq_session_state *")
-        with self._client._lock:
-            self._client._call(lib.kvq_find, ffi.string(self._state.session), now)
-            for field in ("tokens", "tail_tokens", "version"):
-                setattr(self._state, field, getattr(now, field))
+        """Learns the session's present length, version and level."""
+        self._client._run(_calls.refresh(self._state))
 
     def info(self) -> dict[str, Any]:
         """Tokens, bytes, ratio, loss and levels, as `kvq info --json` has them."""
-        info = ffi.new("struct kvq_session_info *")
-        with self._client._lock:
-            self._client._call(lib.kvq_info, ffi.string(self._state.session), info)
-            return _report.session_info(info)
+        return self._client._run(_calls.info(self._state))
 
     def delete(self) -> int:
         """Deletes the session and returns the bytes that are free by that."""
         return self._client.delete(self.name)
-
-
-def _check_range(given: range, what: str) -> None:
-    if given.step != 1 or given.start < 0 or given.stop < given.start:
-        raise ValueError(f"{what} is no plain range: {given}")

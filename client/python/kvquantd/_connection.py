@@ -1,0 +1,60 @@
+"""One client of libkvq, and the making of its calls. Whoever shares it takes turns."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, TypeVar
+
+from ._calls import Call, Duration, milliseconds, options_of, text
+from ._errors import error_of
+from ._kvq import ffi, lib
+
+T = TypeVar("T")
+
+
+class Connection:
+    def __init__(self, socket: Optional[str], deadline: Optional[Duration]) -> None:
+        self._client = ffi.NULL
+        options = options_of("kvq_connect_options")
+        name = text("kvquantd (Python)")
+        path = ffi.NULL if socket is None else text(socket)
+        options.socket, options.name = path, name
+        options.deadline_ms = -1 if deadline is None else max(1, milliseconds(deadline, "deadline"))
+        opened = ffi.new("struct kvq_client **")
+        code = lib.kvq_connect(options, opened)
+        self._client = opened[0]
+        if code:
+            error = error_of(code, self._message(code))
+            self.close()
+            raise error
+
+    def __del__(self) -> None:
+        self.close()
+
+    def close(self) -> None:
+        client, self._client = self._client, ffi.NULL
+        lib.kvq_close(client)
+
+    def handle(self) -> Any:
+        if self._client == ffi.NULL:
+            raise error_of(lib.KVQ_CONNECTION_LOST, "the client is closed")
+        return self._client
+
+    def address(self) -> str:
+        return str(ffi.string(lib.kvq_client_socket(self.handle())).decode())
+
+    def _message(self, code: int) -> str:
+        if self._client == ffi.NULL:
+            return str(ffi.string(lib.kvq_error_sentence(code)).decode())
+        return str(ffi.string(lib.kvq_client_message(self._client)).decode(errors="replace"))
+
+    def begin(self, call: Call[Any]) -> int:
+        """Returns a number of enum kvq_error."""
+        return int(call.function(self.handle(), *call.arguments))
+
+    def finish(self, call: Call[T], code: int) -> T:
+        """What begin(), or the last step, has returned, as a result or an exception."""
+        if code:
+            error = error_of(code, self._message(code))
+            call.explain(error)
+            raise error
+        return call.result()

@@ -1,0 +1,129 @@
+"""Append and fetch, ready to be made: ranges, arrays, and what a fetch says of itself."""
+
+from __future__ import annotations
+
+from typing import Any, Optional, Sequence
+
+from . import _report
+from ._calls import Call, options_of, structure
+from ._errors import Error, WrongFirst
+from ._geometry import Geometry
+from ._kvq import ffi, lib
+from ._values import new_values, values_of
+
+_AT_END = 2**64 - 1
+
+
+class Fetched(tuple[Any, Any]):
+    """The pair (k, v), and beside it what the daemon said about it.
+
+    version: the session's, at the fetch. levels: as info() has them, `[{level, tokens}]` of the
+    tokens fetched, those of the tail as exact. snr_k_db, snr_v_db: the signal-to-noise ratio of the
+    coded pages that the range touches, against what was appended; None where nothing was lost.
+    estimated: they were coded anew since that was measured.
+    """
+
+    version: int
+    levels: list[dict[str, Any]]
+    snr_k_db: Optional[float]
+    snr_v_db: Optional[float]
+    estimated: bool
+
+    def __new__(cls, k: Any, v: Any, report: dict[str, Any]) -> Fetched:
+        fetched = super().__new__(cls, (k, v))
+        fetched.__dict__.update(report)
+        return fetched
+
+
+def append(
+    state: Any,
+    geometry: Geometry,
+    k: Any,
+    v: Any,
+    first: Optional[int],
+    token_ids: Optional[Sequence[int]],
+    settle: bool,
+) -> Optional[Call[int]]:
+    """None: there is nothing to append."""
+    k_values = values_of(k, geometry, geometry.layers, geometry.head_dim, "k")
+    options = options_of("kvq_append_options")
+    kept = [k_values, k_values.fill(options.k)]
+    if geometry.head_dim_v and v is None:
+        raise ValueError("v is missing")
+    if geometry.head_dim_v:
+        v_values = values_of(v, geometry, geometry.layers, geometry.head_dim_v, "v")
+        if v_values.tokens != k_values.tokens:
+            raise ValueError(f"k has {k_values.tokens} tokens, v {v_values.tokens}")
+        kept += [v_values, v_values.fill(options.v)]
+    elif v is not None:
+        raise ValueError("the geometry has no V")
+    if token_ids is not None and len(token_ids) != k_values.tokens:
+        raise ValueError(f"{len(token_ids)} token_ids for {k_values.tokens} tokens")
+    if k_values.tokens == 0:
+        return None
+    options.first = _AT_END if first is None else first
+    options.tokens = k_values.tokens
+    options.settle = settle
+
+    def explain(error: Error) -> None:
+        if isinstance(error, WrongFirst):
+            error.tokens = state.tokens
+
+    return Call(lib.kvq_append, (state, options), lambda: int(state.tokens), kept, explain)
+
+
+def _check_range(given: range, what: str) -> None:
+    if given.step != 1 or given.start < 0 or given.stop < given.start:
+        raise ValueError(f"{what} is no plain range: {given}")
+
+
+def _fill_target(
+    geometry: Geometry, out: Any, layers: int, tokens: int, head_dim: int, what: str, c: Any
+) -> Any:
+    """Fills c, a struct kvq_target; returns what must stay alive while it is used."""
+    if out is None:
+        return None
+    values = values_of(out, geometry, layers, head_dim, f"out {what}", writable=True)
+    if values.tokens != tokens:
+        raise ValueError(f"out {what} has room for {values.tokens} tokens, not {tokens}")
+    return values, values.fill(c)
+
+
+def fetch(
+    state: Any,
+    geometry: Geometry,
+    tokens: range,
+    layers: Optional[range],
+    out: Optional[tuple[Any, Any]],
+    if_version: Optional[int],
+) -> Call[Fetched]:
+    layers = range(0, geometry.layers) if layers is None else layers
+    _check_range(tokens, "tokens")
+    _check_range(layers, "layers")
+    shape, dims = (len(layers), len(tokens)), (geometry.head_dim, geometry.head_dim_v or 0)
+    if out is None:
+        out_k, out_v = (new_values(geometry, *shape, dim) for dim in dims)
+    else:
+        out_k, out_v = out
+    result = structure("kvq_fetch_result")
+
+    def fetched() -> Fetched:
+        return Fetched(out_k, out_v, _report.fetched(result))
+
+    if len(tokens) == 0 or len(layers) == 0:
+        result.version = state.version
+        return Call(_nothing_to_ask, (), fetched)
+    options = options_of("kvq_fetch_options")
+    options.first, options.end = tokens.start, tokens.stop
+    options.first_layer, options.end_layer = layers.start, layers.stop
+    options.if_version = if_version or 0
+    kept = [
+        _fill_target(geometry, out_k, *shape, dims[0], "k", options.k),
+        _fill_target(geometry, out_v, *shape, dims[1], "v", options.v),
+    ]
+    return Call(lib.kvq_fetch, (state, options, result), fetched, kept)
+
+
+def _nothing_to_ask(client: Any) -> int:
+    """An empty range is answered without the daemon."""
+    return 0
