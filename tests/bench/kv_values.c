@@ -49,8 +49,10 @@ void kv_values_fill(uint16_t *values, size_t tokens, size_t channels, float mean
         means[c] = mean_scale * gaussian(&state);
         deviations[c] = expf(0.4f * gaussian(&state));
     }
-    for (size_t t = 0; t < tokens; t++)
+    for (size_t t = 0; t < tokens; t++) {
+        float size = expf(0.2f * gaussian(&state));
         for (size_t c = 0; c < channels; c++)
             values[t * channels + c] =
-                to_half(means[c] + deviations[c] * normal[next_random(&state) % TABLE]);
+                to_half(means[c] + size * deviations[c] * normal[next_random(&state) % TABLE]);
+    }
 }

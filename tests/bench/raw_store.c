@@ -1,10 +1,12 @@
 #include "tests/bench/raw_store.h"
 
-#include "tests/bench/placement.h"
+#include "tests/bench/fail.h"
+#include "tests/bench/json_line.h"
+#include "tests/bench/rounds.h"
+#include "tests/bench/socket_io.h"
 
-#include <errno.h>
+#include <pthread.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,121 +15,231 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum request_kind { APPEND = 1, FETCH = 2 };
+enum { PING = 1, APPEND = 2, FETCH = 3, PING_BYTES_MAX = 256, TUNING_ROUNDS = 3 };
 
 struct request {
     uint32_t kind, slot;
+    uint64_t bytes, piece_bytes;
 };
 
-static void fail(const char *what) {
-    perror(what);
-    exit(EXIT_FAILURE);
-}
+struct raw_connection {
+    int socket;
+};
 
-static void send_all(int socket, const void *bytes, size_t count) {
-    for (const char *at = bytes; count;) {
-        ssize_t sent = send(socket, at, count, MSG_NOSIGNAL);
-        if (sent < 0 && errno != EINTR)
-            fail("send");
-        at += sent > 0 ? sent : 0;
-        count -= sent > 0 ? (size_t)sent : 0;
-    }
-}
+/* --- the child --- */
 
-/* False at the stream's end. */
-static bool receive_all(int socket, void *bytes, size_t count) {
-    for (char *at = bytes; count;) {
-        ssize_t got = recv(socket, at, count, MSG_WAITALL);
-        if (got < 0 && errno != EINTR)
-            fail("recv");
-        if (got == 0)
-            return false;
-        at += got > 0 ? got : 0;
-        count -= got > 0 ? (size_t)got : 0;
-    }
-    return true;
-}
+struct service {
+    int socket;
+    char *memory;
+    size_t slot_bytes;
+};
 
 static void send_pieces(int socket, const char *bytes, size_t count, size_t piece) {
     for (size_t at = 0; at < count; at += piece)
         send_all(socket, bytes + at, count - at < piece ? count - at : piece);
 }
 
-static void receive_pieces(int socket, char *bytes, size_t count, size_t piece) {
+static bool receive_pieces(int socket, char *bytes, size_t count, size_t piece) {
     for (size_t at = 0; at < count; at += piece)
         if (!receive_all(socket, bytes + at, count - at < piece ? count - at : piece))
-            fail("the other side went away");
+            return false;
+    return true;
 }
 
-static void serve(int socket, char *memory, size_t slot_bytes, size_t piece_bytes) {
-    struct request request;
-    while (receive_all(socket, &request, sizeof request)) {
-        char *slot = memory + request.slot * slot_bytes;
-        if (request.kind == FETCH) {
-            send_pieces(socket, slot, slot_bytes, piece_bytes);
-        } else {
-            receive_pieces(socket, slot, slot_bytes, piece_bytes);
-            send_all(socket, &request, sizeof request);
-        }
+/* Pings until the first byte says that there are no more: a ping is as small as the bytes asked
+ * for, so it has no header. */
+static void serve_pings(int socket, size_t bytes) {
+    char ping[PING_BYTES_MAX];
+    while (receive_all(socket, ping, bytes)) {
+        send_all(socket, ping, bytes);
+        if (ping[0])
+            return;
     }
 }
 
-static void set_send_buffer(int socket, int bytes) {
-    if (bytes && setsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes))
-        fail("SO_SNDBUF");
+static void *serve(void *argument) {
+    struct service service = *(struct service *)argument;
+    struct request request;
+    free(argument);
+    while (receive_all(service.socket, &request, sizeof request)) {
+        char *slot = service.memory + request.slot * service.slot_bytes;
+        if (request.kind == PING) {
+            serve_pings(service.socket, request.bytes);
+        } else if (request.kind == FETCH) {
+            send_pieces(service.socket, slot, request.bytes, request.piece_bytes);
+        } else {
+            receive_pieces(service.socket, slot, request.bytes, request.piece_bytes);
+            send_all(service.socket, "", 1);
+        }
+    }
+    close(service.socket);
+    return NULL;
 }
 
-static _Noreturn void run_child(int socket, size_t slots, size_t slot_bytes, size_t piece_bytes) {
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    char *memory = malloc(slots * slot_bytes);
-    if (!memory)
+static void accept_one(int listener, char *memory, size_t slot_bytes) {
+    struct service *service = malloc(sizeof *service);
+    pthread_t thread;
+    int buffer_bytes;
+    if (!service)
         fail("malloc");
-    memset(memory, 1, slots * slot_bytes);
-    send_all(socket, "", 1);
-    serve(socket, memory, slot_bytes, piece_bytes);
-    _exit(EXIT_SUCCESS);
+    *service = (struct service){accept(listener, NULL, NULL), memory, slot_bytes};
+    if (service->socket < 0 || !receive_all(service->socket, &buffer_bytes, sizeof buffer_bytes))
+        fail("accept");
+    tune_socket(service->socket, buffer_bytes);
+    if (pthread_create(&thread, NULL, serve, service))
+        fail_because("the raw store has no thread");
+    pthread_detach(thread);
 }
 
-void raw_store_start(struct raw_store *store, size_t slots, size_t slot_bytes, size_t piece_bytes,
-                     int send_buffer_bytes, int cpu) {
-    int ends[2];
-    char ready;
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends))
-        fail("socketpair");
-    set_send_buffer(ends[0], send_buffer_bytes);
-    set_send_buffer(ends[1], send_buffer_bytes);
+static _Noreturn void run_child(int listener, const struct workload *workload) {
+    char *memory = touched_memory(workload->sessions * workload->session_bytes);
+    for (;;)
+        accept_one(listener, memory, workload->session_bytes);
+}
+
+/* --- the client's side --- */
+
+void raw_store_start(struct raw_store *store, const char *transport, const char *folder,
+                     const struct workload *workload, enum placement placement) {
+    *store = (struct raw_store){0};
+    snprintf(store->transport, sizeof store->transport, "%s", transport);
+    snprintf(store->path, sizeof store->path, "%s/raw", folder);
+    int listener = listen_on(transport, store->path, &store->port);
     store->child = fork();
     if (store->child < 0)
         fail("fork");
     if (store->child == 0) {
-        close(ends[0]);
-        placement_leave(cpu);
-        run_child(ends[1], slots, slot_bytes, piece_bytes);
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        placement_server(placement);
+        run_child(listener, workload);
     }
-    close(ends[1]);
-    store->socket = ends[0];
-    store->slot_bytes = slot_bytes;
-    store->piece_bytes = piece_bytes;
-    if (!receive_all(store->socket, &ready, 1))
-        fail("the raw store did not start");
+    close(listener);
 }
 
 void raw_store_stop(struct raw_store *store) {
-    shutdown(store->socket, SHUT_RDWR); /* close() is not enough: a later child holds it too */
-    close(store->socket);
+    kill(store->child, SIGKILL);
     waitpid(store->child, NULL, 0);
+    unlink(store->path);
 }
 
-void raw_store_append(struct raw_store *store, uint32_t slot, const void *bytes) {
-    struct request request = {.kind = APPEND, .slot = slot};
-    send_all(store->socket, &request, sizeof request);
-    send_pieces(store->socket, bytes, store->slot_bytes, store->piece_bytes);
-    if (!receive_all(store->socket, &request, sizeof request))
-        fail("the raw store went away");
+static void *connect_raw(void *context) {
+    struct raw_store *store = context;
+    struct raw_connection *connection = malloc(sizeof *connection);
+    if (!connection)
+        fail("malloc");
+    connection->socket = connect_to(store->transport, store->path, store->port);
+    send_all(connection->socket, &store->buffer_bytes, sizeof store->buffer_bytes);
+    tune_socket(connection->socket, store->buffer_bytes);
+    return connection;
 }
 
-void raw_store_fetch(struct raw_store *store, uint32_t slot, void *bytes) {
-    struct request request = {.kind = FETCH, .slot = slot};
-    send_all(store->socket, &request, sizeof request);
-    receive_pieces(store->socket, bytes, store->slot_bytes, store->piece_bytes);
+static void disconnect_raw(void *connection) {
+    close(((struct raw_connection *)connection)->socket);
+    free(connection);
+}
+
+static void send_request(int socket, uint32_t kind, uint32_t slot, size_t bytes, size_t piece) {
+    struct request request = {kind, slot, bytes, piece};
+    send_all(socket, &request, sizeof request);
+}
+
+static void append_to(int socket, uint32_t slot, const char *bytes, size_t count, size_t piece) {
+    char answer;
+    send_request(socket, APPEND, slot, count, piece);
+    send_pieces(socket, bytes, count, piece);
+    if (!receive_all(socket, &answer, 1))
+        fail_because("the raw store went away");
+}
+
+static void fetch_from(int socket, uint32_t slot, char *bytes, size_t count, size_t piece) {
+    send_request(socket, FETCH, slot, count, piece);
+    if (!receive_pieces(socket, bytes, count, piece))
+        fail_because("the raw store went away");
+}
+
+static void append_session(void *connection, const struct workload *workload, uint32_t session) {
+    append_to(((struct raw_connection *)connection)->socket, session, workload->source[session],
+              workload->session_bytes, workload->page_bytes);
+}
+
+static void fetch_session(void *connection, const struct workload *workload, uint32_t session) {
+    fetch_from(((struct raw_connection *)connection)->socket, session, workload->target[session],
+               workload->session_bytes, workload->page_bytes);
+}
+
+struct contender raw_store_contender(struct raw_store *store) {
+    return (struct contender){
+        .name = "raw",
+        .variant = "",
+        .level = "",
+        .exact = true,
+        .context = store,
+        .connect = connect_raw,
+        .disconnect = disconnect_raw,
+        .append = append_session,
+        .fetch = fetch_session,
+    };
+}
+
+void raw_store_append_bytes(void *connection, const char *bytes, size_t count, size_t piece_bytes) {
+    append_to(((struct raw_connection *)connection)->socket, 0, bytes, count, piece_bytes);
+}
+
+void raw_store_fetch_bytes(void *connection, char *bytes, size_t count, size_t piece_bytes) {
+    fetch_from(((struct raw_connection *)connection)->socket, 0, bytes, count, piece_bytes);
+}
+
+/* --- pings --- */
+
+void raw_store_begin_pings(void *connection, uint32_t bytes) {
+    send_request(((struct raw_connection *)connection)->socket, PING, 0, bytes, 0);
+}
+
+void raw_store_ping(void *connection, uint32_t bytes, bool last) {
+    int socket = ((struct raw_connection *)connection)->socket;
+    char ping[PING_BYTES_MAX] = {(char)last};
+    send_all(socket, ping, bytes);
+    if (!receive_all(socket, ping, bytes))
+        fail_because("the raw store went away");
+}
+
+/* --- tuning --- */
+
+static double total_seconds(const struct rounds_result *result) {
+    double seconds = 0;
+    for (size_t i = 0; i < result->count; i++)
+        seconds += result->append_seconds[i] + result->fetch_seconds[i];
+    return seconds;
+}
+
+void raw_store_tune(struct raw_store *store, struct workload *workload, uint32_t connections) {
+    static const int sizes[] = {0, 256 << 10, 1 << 20, 4 << 20};
+    enum { SIZES = sizeof sizes / sizeof *sizes };
+    struct raw_store stores[SIZES];
+    struct contender contenders[SIZES];
+    static struct rounds_result results[SIZES];
+    size_t best = 0;
+    for (size_t i = 0; i < SIZES; i++) {
+        stores[i] = *store;
+        stores[i].buffer_bytes = sizes[i];
+        contenders[i] = raw_store_contender(&stores[i]);
+    }
+    rounds_run(workload, contenders, SIZES, connections, TUNING_ROUNDS, results);
+    for (size_t i = 0; i < SIZES; i++) {
+        if (total_seconds(&results[i]) < total_seconds(&results[best]))
+            best = i;
+    }
+    store->buffer_bytes = sizes[best];
+    for (size_t i = 0; i < SIZES; i++) {
+        json_begin("raw_buffers");
+        json_string("shape", workload->shape);
+        json_string("transport", store->transport);
+        json_number("connections", connections);
+        json_number("buffer_bytes", sizes[i]);
+        json_number("bytes", (double)workload->sessions * (double)workload->session_bytes);
+        json_numbers("append_seconds", results[i].append_seconds, results[i].count);
+        json_numbers("fetch_seconds", results[i].fetch_seconds, results[i].count);
+        json_number("chosen", i == best);
+        json_end();
+    }
 }
