@@ -1,18 +1,18 @@
-/* Speed of the page codec on one core, from memory: GB/s of 16-bit data, and against memcpy.
+/* Speed of the page codec on one core, from memory: GB/s of 16-bit data, and that of memcpy.
  *
- *   gcc -std=gnu11 -O3 -fno-math-errno -ffp-contract=off -I. proto/page/[a-z]*.c \
- *       tests/bench/bench_codec.c -lm -o bench_codec
  *   bench_codec [MIB [HEADS HEAD_DIM]]
  *
- * Pages of 128 tokens of Gaussian values with channel means and deviations that differ as in real
- * caches; every pass walks MIB (default 48) of them, more than a cache holds. Best of five, in time
- * on the processor. KVQ_CPU=portable in the environment measures the portable kernels; the command
- * above builds no others, `make bench` does.
+ * Pages of 128 tokens of values as kv_values.h makes them; every pass walks MIB (default 48) of
+ * them, more than a cache holds. Best of five, in time on the processor. Prints a line of JSON a
+ * level (json_line.h; level -2 is exact, -1 fast8). KVQ_CPU=portable in the environment measures
+ * the portable kernels.
  */
 #include "proto/page/kernels.h"
 #include "proto/page/page.h"
+#include "tests/bench/fail.h"
+#include "tests/bench/json_line.h"
+#include "tests/bench/kv_values.h"
 
-#include <math.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,6 +20,7 @@
 #include <time.h>
 
 enum { TOKENS = 128, PASSES = 5 };
+static const float MEAN_SCALE = 2;
 
 struct bench {
     struct page_shape shape;
@@ -37,55 +38,17 @@ static double seconds(void) {
     return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
 }
 
-static uint64_t next_random(uint64_t *state) {
-    *state ^= *state << 13;
-    *state ^= *state >> 7;
-    *state ^= *state << 17;
-    return *state;
-}
-
-static float gaussian(uint64_t *state) {
-    double u = (double)(next_random(state) >> 11) * 0x1p-53 + 0x1p-54;
-    double v = (double)(next_random(state) >> 11) * 0x1p-53;
-    return (float)(sqrt(-2 * log(u)) * cos(6.283185307179586 * v));
-}
-
-static uint16_t to_half(float x) {
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    int exponent = (int)(bits >> 23 & 255) - 112;
-    if (exponent <= 0)
-        return 0;
-    return (uint16_t)((bits >> 16 & 0x8000) | (unsigned)exponent << 10 | (bits >> 13 & 0x3ff));
-}
-
 static void fill(struct bench *bench) {
-    uint64_t state = 88172645463325252u;
     size_t channels = (size_t)bench->shape.heads * bench->shape.head_dim;
-    uint16_t *values = (uint16_t *)bench->raw;
-    float mean[4096], deviation[4096];
-    for (size_t p = 0; p < bench->pages; p++) {
-        for (size_t c = 0; c < channels; c++) {
-            mean[c] = 2 * gaussian(&state);
-            deviation[c] = expf(0.5f * gaussian(&state));
-        }
-        for (size_t t = 0; t < TOKENS; t++) {
-            float scale = expf(0.2f * gaussian(&state));
-            for (size_t c = 0; c < channels; c++)
-                *values++ = to_half(mean[c] + deviation[c] * scale * gaussian(&state));
-        }
-    }
+    for (size_t p = 0; p < bench->pages; p++)
+        kv_values_fill((uint16_t *)(void *)(bench->raw + p * bench->page_bytes), TOKENS, channels,
+                       MEAN_SCALE, p);
 }
 
 static void copy_pass(struct bench *bench) {
     for (size_t p = 0; p < bench->pages; p++)
         memcpy(bench->back + p * bench->page_bytes, bench->raw + p * bench->page_bytes,
                bench->page_bytes);
-}
-
-static void fail(const char *what) {
-    fprintf(stderr, "bench_codec: %s\n", what);
-    exit(1);
 }
 
 static void encode_pass(struct bench *bench) {
@@ -96,7 +59,7 @@ static void encode_pass(struct bench *bench) {
                                      .strides = bench->strides};
         if (page_encode(&source, bench->workspace, bench->coded + p * bench->slot_bytes,
                         bench->slot_bytes, &bench->length[p], NULL) != PAGE_OK)
-            fail("a page was refused");
+            fail_because("a page was refused");
     }
 }
 
@@ -108,7 +71,7 @@ static void decode_pass(struct bench *bench) {
                                      .strides = bench->strides};
         if (page_decode(bench->coded + p * bench->slot_bytes, bench->length[p], &target,
                         bench->workspace) != PAGE_OK)
-            fail("a page did not decode");
+            fail_because("a page did not decode");
     }
 }
 
@@ -123,12 +86,22 @@ static double speed(struct bench *bench, void (*pass)(struct bench *)) {
     return (double)(bench->pages * bench->page_bytes) / best / 1e9;
 }
 
-static void *allocate(size_t bytes) {
-    void *memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-    if (memory == NULL)
-        fail("out of memory");
-    memset(memory, 1, bytes);
-    return memory;
+static void print_level(struct bench *bench, double copy) {
+    double encode = speed(bench, encode_pass), decode = speed(bench, decode_pass);
+    size_t bytes = 0;
+    for (size_t p = 0; p < bench->pages; p++)
+        bytes += bench->length[p];
+    json_begin("codec");
+    json_string("kernels", page_kernels()->name);
+    json_number("heads", bench->shape.heads);
+    json_number("head_dim", bench->shape.head_dim);
+    json_number("level", bench->level);
+    json_number("bits_per_value",
+                16.0 * (double)bytes / (double)(bench->pages * bench->page_bytes));
+    json_number("encode_gb_per_second", encode);
+    json_number("decode_gb_per_second", decode);
+    json_number("memcpy_gb_per_second", copy);
+    json_end();
 }
 
 int main(int argc, char **argv) {
@@ -140,28 +113,18 @@ int main(int argc, char **argv) {
         .strides = {.token = (size_t)heads * head_dim, .head = head_dim},
     };
     if (page_tokens(heads, head_dim, 0) != TOKENS)
-        fail("no such page of 128 tokens");
+        fail_because("no such page of 128 tokens");
     bench.page_bytes = (size_t)TOKENS * heads * head_dim * 2;
     bench.slot_bytes = page_bound_bytes(&bench.shape);
     bench.pages = (mib << 20) / bench.page_bytes;
-    bench.raw = allocate(bench.pages * bench.page_bytes);
-    bench.back = allocate(bench.pages * bench.page_bytes);
-    bench.coded = allocate(bench.pages * bench.slot_bytes);
-    bench.length = allocate(bench.pages * sizeof *bench.length);
-    bench.workspace = allocate(PAGE_WORKSPACE_BYTES);
+    bench.raw = (uint8_t *)touched_memory(bench.pages * bench.page_bytes);
+    bench.back = (uint8_t *)touched_memory(bench.pages * bench.page_bytes);
+    bench.coded = (uint8_t *)touched_memory(bench.pages * bench.slot_bytes);
+    bench.length = (size_t *)(void *)touched_memory(bench.pages * sizeof *bench.length);
+    bench.workspace = touched_memory(PAGE_WORKSPACE_BYTES);
     fill(&bench);
     double copy = speed(&bench, copy_pass);
-    printf("memcpy %.2f GB/s; kernels %s; %zu pages of %u x %u x %u\n", copy, page_kernels()->name,
-           bench.pages, TOKENS, heads, head_dim);
-    for (bench.level = PAGE_LEVEL_MIN; bench.level <= PAGE_LEVEL_MAX; bench.level++) {
-        double encode = speed(&bench, encode_pass), decode = speed(&bench, decode_pass);
-        size_t bytes = 0;
-        for (size_t p = 0; p < bench.pages; p++)
-            bytes += bench.length[p];
-        printf("level %2d: %6.3f bits a value, encode %.3f GB/s (%.2f x memcpy), "
-               "decode %.3f GB/s (%.2f x memcpy)\n",
-               bench.level, 16.0 * (double)bytes / (double)(bench.pages * bench.page_bytes), encode,
-               encode / copy, decode, decode / copy);
-    }
+    for (bench.level = PAGE_LEVEL_MIN; bench.level <= PAGE_LEVEL_MAX; bench.level++)
+        print_level(&bench, copy);
     return 0;
 }
