@@ -23,7 +23,22 @@ enum option_flag {
     OPTION_TOKENS = 1 << 8,
     OPTION_LAYERS = 1 << 9,
     OPTION_FIRST_TOKENS = 1 << 10,
+    OPTION_FOR = 1 << 11,
+    OPTION_OFF = 1 << 12,
+    OPTION_NO_WAIT = 1 << 13,
+    OPTION_PREFIX = 1 << 14,
+    OPTION_IDLE = 1 << 15,
+    OPTION_OLDER = 1 << 16,
+    OPTION_PINNED_TOO = 1 << 17,
+    OPTION_DRY_RUN = 1 << 18,
+    OPTION_SORT = 1 << 19,
+    OPTION_NAMES = 1 << 20,
+    OPTION_SEED = 1 << 21,
+    OPTION_SECONDS = 1 << 22,
 };
+
+/* How sessions are listed. */
+enum sort_order { SORT_MADE, SORT_USED, SORT_SIZE, SORT_TOKENS, SORT_NAME, SORT_ORDERS };
 
 /* A:B as written; end 0: left open. */
 struct range {
@@ -38,6 +53,10 @@ struct options {
     enum kvq_dtype dtype;
     struct range tokens, layers;
     uint64_t first_tokens;
+    uint64_t for_ms, idle_ms, older_ms;
+    const char *prefix;
+    enum sort_order sort;
+    uint64_t seed, seconds;
     char **arguments; /* as many as there are */
     int argument_count;
 };
@@ -55,7 +74,8 @@ struct command {
 };
 
 extern const struct command import_command, export_command, info_command, sessions_command,
-    status_command, fork_command, truncate_command, rm_command, ping_command;
+    status_command, fork_command, truncate_command, age_command, pin_command, rm_command,
+    ping_command;
 
 /* All of them, in the order in which they are shown. */
 extern const struct command *const commands[];
@@ -68,7 +88,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 11 };
+enum { OPTION_ROWS = 23 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */
@@ -84,8 +104,14 @@ enum exit_status usage_error(const struct command *command, const char *what, co
 /* Connects or complains. *client is NULL or to be closed in either case. */
 enum exit_status connect_client(const struct options *options, struct kvq_client **client);
 
+/* The same for calls that take as long as there is work; Ctrl-C ends them. */
+enum exit_status connect_patient_client(const struct options *options, struct kvq_client **client);
+
 /* Says why a call failed and what to do: EXIT_MISS for a miss, else EXIT_FAILED. */
 enum exit_status report_failure(const struct kvq_client *client, int error);
+
+/* More tokens were asked for than the session has. */
+enum exit_status report_too_few_tokens(const struct kvq_session_state *state);
 
 /* The client's at the end of its block. */
 void close_client(struct kvq_client **client);

@@ -22,11 +22,8 @@ static enum exit_status select_ranges(const struct options *options,
         complain("session %s has layers 0:%u only", state->session, state->geometry.layers);
         return EXIT_FAILED;
     }
-    if (selection->tokens.end > state->tokens || selection->tokens.first >= state->tokens) {
-        complain("session %s has tokens 0:%llu only", state->session,
-                 (unsigned long long)state->tokens);
-        return EXIT_MISS;
-    }
+    if (selection->tokens.end > state->tokens || selection->tokens.first >= state->tokens)
+        return report_too_few_tokens(state);
     return EXIT_DONE;
 }
 

@@ -45,11 +45,27 @@ enum exit_status report_failure(const struct kvq_client *client, int error) {
     return error == KVQ_MISS ? EXIT_MISS : EXIT_FAILED;
 }
 
-enum exit_status connect_client(const struct options *options, struct kvq_client **client) {
-    struct kvq_connect_options connect = {
-        .size = sizeof connect, .socket = options->socket, .name = "kvq"};
+enum exit_status report_too_few_tokens(const struct kvq_session_state *state) {
+    complain("session %s has %llu tokens only", state->session, (unsigned long long)state->tokens);
+    return EXIT_MISS;
+}
+
+static enum exit_status connect_within(const struct options *options, int64_t deadline_ms,
+                                       struct kvq_client **client) {
+    struct kvq_connect_options connect = {.size = sizeof connect,
+                                          .socket = options->socket,
+                                          .deadline_ms = deadline_ms,
+                                          .name = "kvq"};
     int error = kvq_connect(&connect, client);
     return error ? report_failure(*client, error) : EXIT_DONE;
+}
+
+enum exit_status connect_client(const struct options *options, struct kvq_client **client) {
+    return connect_within(options, 0, client);
+}
+
+enum exit_status connect_patient_client(const struct options *options, struct kvq_client **client) {
+    return connect_within(options, -1, client);
 }
 
 void close_client(struct kvq_client **client) {

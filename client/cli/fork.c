@@ -40,6 +40,8 @@ static enum exit_status run(const struct options *options) {
         complain("session %s exists; choose another name, or `kvq rm` it", options->arguments[1]);
         return EXIT_FAILED;
     }
+    if (error == KVQ_MISS && fork.tokens > state.tokens)
+        return report_too_few_tokens(&state);
     if (error)
         return report_failure(client, error);
     print_result(options, &forked);

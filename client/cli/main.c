@@ -2,6 +2,7 @@
 #include "client/cli/command.h"
 #include "client/cli/help.h"
 
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -35,7 +36,8 @@ static void move_socket_behind_command(int argc, char **argv) {
 int main(int argc, char **argv) {
     enum exit_status status = EXIT_DONE;
     move_socket_behind_command(argc, argv);
-    signal(SIGPIPE, SIG_IGN); /* a reader that goes away is a failed write, checked below */
+    setlocale(LC_CTYPE, "C.UTF-8"); /* names are UTF-8 wherever they are shown */
+    signal(SIGPIPE, SIG_IGN);       /* a reader that goes away is a failed write, checked below */
     const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
     if (command) {
         status = run_command(command, argc - 1, argv + 1);

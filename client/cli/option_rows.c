@@ -88,9 +88,48 @@ static bool parse_rope(const char *text, struct options *options) {
     return rope->pairing != KVQ_PAIRING_NONE && rope->theta > 0 && rope->dims > 0;
 }
 
+static bool parse_time(const char *text, uint64_t *milliseconds) {
+    return milliseconds_from_text(text, milliseconds) && *milliseconds > 0;
+}
+
+static bool parse_for(const char *text, struct options *options) {
+    return parse_time(text, &options->for_ms);
+}
+
+static bool parse_idle(const char *text, struct options *options) {
+    return parse_time(text, &options->idle_ms);
+}
+
+static bool parse_older(const char *text, struct options *options) {
+    return parse_time(text, &options->older_ms);
+}
+
+static bool parse_prefix(const char *text, struct options *options) {
+    options->prefix = text;
+    return text[0] != '\0' && strlen(text) <= KVQ_SESSION_BYTES_MAX;
+}
+
+static bool parse_sort(const char *text, struct options *options) {
+    static const char *const names[SORT_ORDERS] = {"made", "used", "size", "tokens", "name"};
+    for (int i = 0; i < SORT_ORDERS; i++) {
+        options->sort = (enum sort_order)i;
+        if (strcmp(text, names[i]) == 0)
+            return true;
+    }
+    return false;
+}
+
+static bool parse_seed(const char *text, struct options *options) {
+    return number_from_text(text, &options->seed);
+}
+
+static bool parse_seconds(const char *text, struct options *options) {
+    enum { SECONDS_MAX = 3600 };
+    return number_from_text(text, &options->seconds) && options->seconds > 0 &&
+           options->seconds <= SECONDS_MAX;
+}
+
 const struct option_row option_rows[OPTION_ROWS] = {
-    {OPTION_SOCKET, "socket", "PATH", "the daemon's socket", parse_socket},
-    {OPTION_JSON, "json", NULL, "print one JSON value instead of a table", NULL},
     {OPTION_MODEL, "model", "NAME",
      "the model's fingerprint, 1 to 255 bytes: weights, tokenizer, adapter", parse_model},
     {OPTION_LEVEL, "level", "LEVEL", "exact, fast8 or 0 (fine) to 5 (coarse)", parse_level},
@@ -104,4 +143,23 @@ const struct option_row option_rows[OPTION_ROWS] = {
      parse_tokens},
     {OPTION_FIRST_TOKENS, "tokens", "N", "the first N tokens only", parse_first_tokens},
     {OPTION_LAYERS, "layers", "A:B", "layers A to B, likewise", parse_layers},
+    {OPTION_SORT, "sort", "made|used|size|tokens|name",
+     "the longest ago made (if not given) or used first, or the largest first, or by name",
+     parse_sort},
+    {OPTION_NAMES, "names", NULL, "print the names only, one a line", NULL},
+    {OPTION_NO_WAIT, "no-wait", NULL, "do not wait until all is coded at the level", NULL},
+    {OPTION_FOR, "for", "TIME", "how long from now, such as 500ms, 2s, 10min, 3h or 2d", parse_for},
+    {OPTION_OFF, "off", NULL, "end the pin", NULL},
+    {OPTION_PREFIX, "prefix", "TEXT", "sessions whose name begins so", parse_prefix},
+    {OPTION_IDLE, "idle", "TIME", "sessions not used for so long, such as 10min, 3h or 2d",
+     parse_idle},
+    {OPTION_OLDER, "older", "TIME", "sessions made so long ago", parse_older},
+    {OPTION_PINNED_TOO, "pinned-too", NULL, "pinned sessions as well", NULL},
+    {OPTION_DRY_RUN, "dry-run", NULL, "delete nothing, only say what would be", NULL},
+    {OPTION_SEED, "seed", "N", "of the values; 1 if not given", parse_seed},
+    {OPTION_SECONDS, "seconds", "N", "how long to measure, 1 to 3600; 3 if not given",
+     parse_seconds},
+    {OPTION_SOCKET, "socket", "PATH", "the daemon's socket; host:port if there is no / in it",
+     parse_socket},
+    {OPTION_JSON, "json", NULL, "print one JSON value instead of text", NULL},
 };

@@ -1,62 +1,91 @@
-#include "client/cli/command.h"
+#include "client/cli/session_list.h"
 #include "client/cli/show.h"
 #include "client/cli/words.h"
 
-static void print_row(const struct kvq_session_info *info) {
-    char tokens[WORD_BYTES], stored[WORD_BYTES], ratio[WORD_BYTES], bits[WORD_BYTES],
-        snr_k[WORD_BYTES], snr_v[WORD_BYTES];
-    printf("%12s %11s %6s %7s %8s %8s %-6s %s  (%s)\n", count_text(info->tokens_available, tokens),
-           bytes_text(info->stored_bytes, stored), figure_text(info->ratio, 2, "", ratio),
-           figure_text(info->bits_per_value, 2, "", bits),
-           figure_text(info->snr_k_db, 1, "", snr_k), figure_text(info->snr_v_db, 1, "", snr_v),
-           level_name(info->level), info->session, info->model);
+static void print_names(const struct session_list *list) {
+    for (size_t i = 0; i < list->count; i++)
+        puts(list->rows[i].session);
 }
 
-static int print_all(struct kvq_client *client, struct json *json) {
-    struct kvq_session_list list = {.more = true};
-    for (uint64_t after_id = 0; list.more;) {
-        int error = kvq_list(client, after_id, 0, &list);
-        if (error)
-            return error;
-        for (size_t i = 0; i < list.count; i++) {
-            after_id = list.sessions[i].id;
-            if (json)
-                show_session_json(json, NULL, &list.sessions[i]);
-            else
-                print_row(&list.sessions[i]);
-        }
+static void print_json(const struct session_list *list) {
+    struct json json = {.out = stdout};
+    json_open_array(&json, NULL);
+    for (size_t i = 0; i < list->count; i++)
+        show_session_json(&json, NULL, &list->rows[i]);
+    json_close_array(&json);
+    json_end(&json);
+}
+
+/* Wide enough for most names; a longer one moves its model to the right. */
+static int column_of_models(const struct session_list *list) {
+    enum { MIN = 7, MAX = 32 };
+    int widest = MIN;
+    for (size_t i = 0; i < list->count; i++) {
+        int columns = name_columns(list->rows[i].session);
+        if (columns > widest && columns <= MAX)
+            widest = columns;
     }
-    return KVQ_OK;
+    return widest;
 }
 
-static enum exit_status run(const struct options *options) {
+static void print_row(const struct kvq_session_info *info, int column) {
+    char tokens[WORD_BYTES], stored[WORD_BYTES], unique[WORD_BYTES], ratio[WORD_BYTES],
+        age[WORD_BYTES], idle[WORD_BYTES], pinned[WORD_BYTES];
+    printf("%9s %10s %10s %5s %-5s", count_text(info->tokens_available, tokens),
+           bytes_text(info->stored_bytes, stored), bytes_text(info->unique_bytes, unique),
+           figure_text(info->ratio, 2, "", ratio), level_name(info->level));
+    printf(" %5s %5s %5s", short_time_text(info->age_ms, age), short_time_text(info->idle_ms, idle),
+           info->pinned_ms ? short_time_text(info->pinned_ms, pinned) : "-");
+    int padding = column - name_columns(info->session);
+    printf("  %s%*s  %s\n", info->session, padding > 0 ? padding : 0, "", info->model);
+}
+
+static void print_table(const struct session_list *list) {
+    int column = column_of_models(list);
+    printf("%9s %10s %10s %5s %-5s %5s %5s %5s  %-*s  %s\n", "TOKENS", "STORED", "UNIQUE", "RATIO",
+           "LEVEL", "AGE", "IDLE", "PIN", column, "SESSION", "MODEL");
+    for (size_t i = 0; i < list->count; i++)
+        print_row(&list->rows[i], column);
+}
+
+static enum exit_status list(const struct options *options, struct session_list *list) {
     CLIENT_CLEANUP struct kvq_client *client = NULL;
     enum exit_status status = connect_client(options, &client);
     if (status != EXIT_DONE)
         return status;
-    int error;
-    if (options->given & OPTION_JSON) {
-        struct json json = {.out = stdout};
-        json_open_array(&json, NULL);
-        error = print_all(client, &json);
-        json_close_array(&json);
-        json_end(&json);
-    } else {
-        printf("%12s %11s %6s %7s %8s %8s %-6s %s\n", "TOKENS", "STORED", "RATIO", "BITS", "K dB",
-               "V dB", "LEVEL", "SESSION  (MODEL)");
-        error = print_all(client, NULL);
+    int error = session_list_load(list, client);
+    if (error == KVQ_NO_MEMORY)
+        complain("no memory for a list of more than %zu sessions", list->count);
+    else if (error)
+        return report_failure(client, error);
+    return error ? EXIT_FAILED : EXIT_DONE;
+}
+
+static enum exit_status run(const struct options *options) {
+    if ((options->given & OPTION_NAMES) && (options->given & OPTION_JSON))
+        return usage_error(&sessions_command, "--names and --json exclude each other", "");
+    struct session_list sessions = {0};
+    enum exit_status status = list(options, &sessions);
+    if (status == EXIT_DONE) {
+        session_list_sort(&sessions, options->sort);
+        if (options->given & OPTION_NAMES)
+            print_names(&sessions);
+        else if (options->given & OPTION_JSON)
+            print_json(&sessions);
+        else
+            print_table(&sessions);
     }
-    return error ? report_failure(client, error) : EXIT_DONE;
+    session_list_free(&sessions);
+    return status;
 }
 
 const struct command sessions_command = {
     .name = "sessions",
     .arguments = "",
-    .argument_count = 0,
-    .options = OPTION_SOCKET | OPTION_JSON,
+    .options = OPTION_SOCKET | OPTION_JSON | OPTION_SORT | OPTION_NAMES,
     .summary = "list the sessions",
-    .help = "Lists the sessions, the oldest first: tokens, stored bytes, ratio against 16 bits, "
-            "bits a value, signal-to-noise of K and V in dB (-: exact), the level it is kept "
-            "at, name and model.",
+    .help = "Lists the sessions: tokens; bytes stored, and of these what deleting the session "
+            "would free; ratio against 16 bits; the level it is kept at; how long ago it was "
+            "made and last used; how long it is pinned yet (-: not); name and model.",
     .run = run,
 };

@@ -27,7 +27,7 @@ static void geometry_json(struct json *json, const struct kvq_geometry *geometry
 }
 
 /* Numbers stay numbers: 0..5; the rest are words. */
-static void level_json(struct json *json, int level) {
+void show_level_json(struct json *json, int level) {
     if (level >= KVQ_LEVEL_FINEST)
         json_integer(json, "level", level);
     else
@@ -50,7 +50,7 @@ void show_levels_json(struct json *json, const struct kvq_level_info *levels, si
     for (size_t i = 0; i < count; i++) {
         json_open_object(json, NULL);
         if (levels[i].place == KVQ_PLACE_PAGES)
-            level_json(json, levels[i].level);
+            show_level_json(json, levels[i].level);
         else
             json_string(json, "level", place_name(&levels[i]));
         json_count(json, "tokens", levels[i].tokens);
@@ -66,7 +66,7 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_string(json, "model", info->model);
     json_count(json, "id", info->id);
     json_count(json, "version", info->version);
-    level_json(json, info->level);
+    show_level_json(json, info->level);
     json_count(json, "tokens", info->tokens);
     json_count(json, "tokens_available", info->tokens_available);
     json_count(json, "tail_tokens", info->tail_tokens);

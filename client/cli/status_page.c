@@ -88,10 +88,11 @@ static void print_keeper(const struct kvq_stats *stats) {
 
 static void print_traffic(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
-    printf("fetches     %s hits, %s misses: %s hit\n", count_text(stats->fetch_hits, a),
-           count_text(stats->fetch_misses, b),
-           figure_text(100 * stats_hit_share(stats), 1, " %", c));
-    printf("fetched     %s tokens, %s\n", count_text(stats->fetched_tokens, a),
+    printf("fetches     %s hits, %s misses", count_text(stats->fetch_hits, a),
+           count_text(stats->fetch_misses, b));
+    if (stats->fetch_hits + stats->fetch_misses > 0)
+        printf(": %.1f %% hit", 100 * stats_hit_share(stats));
+    printf("\nfetched     %s tokens, %s\n", count_text(stats->fetched_tokens, a),
            bytes_text(stats->fetched_bytes, b));
     printf("appended    %s tokens, %s; %s appends wait for memory\n",
            count_text(stats->appended_tokens, a), bytes_text(stats->appended_bytes, b),

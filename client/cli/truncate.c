@@ -35,6 +35,8 @@ static enum exit_status run(const struct options *options) {
         return report_failure(client, error);
     uint64_t tokens_before = state.tokens;
     error = kvq_truncate(client, &state, tokens);
+    if (error == KVQ_MISS && tokens > tokens_before)
+        return report_too_few_tokens(&state);
     if (error)
         return report_failure(client, error);
     print_result(options, &state, tokens_before);

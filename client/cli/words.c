@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <wchar.h>
 
 static const char *const level_names[] = {"exact", "fast8", "0", "1", "2", "3", "4", "5"};
 static const char *const dtype_names[] = {"?", "f16", "bf16", "f32"};
@@ -64,6 +65,21 @@ bool number_from_text(const char *text, uint64_t *number) {
     return number_prefix(text, &end, number) && *end == '\0';
 }
 
+bool milliseconds_from_text(const char *text, uint64_t *milliseconds) {
+    static const struct {
+        const char *name;
+        uint64_t milliseconds;
+    } units[] = {{"ms", 1}, {"s", 1000}, {"min", 60000}, {"h", 3600000}, {"d", 86400000}};
+    const char *unit;
+    uint64_t count;
+    if (!number_prefix(text, &unit, &count))
+        return false;
+    for (size_t i = 0; i < sizeof units / sizeof units[0]; i++)
+        if (strcmp(unit, units[i].name) == 0)
+            return !__builtin_mul_overflow(count, units[i].milliseconds, milliseconds);
+    return false;
+}
+
 const char *bytes_text(uint64_t bytes, char *text) {
     static const char *const units[] = {"B", "KiB", "MiB", "GiB", "TiB"};
     double amount = (double)bytes;
@@ -100,6 +116,19 @@ const char *seconds_text(double seconds, char *text) {
     return text;
 }
 
+const char *short_time_text(uint64_t milliseconds, char *text) {
+    unsigned long long seconds = milliseconds / 1000;
+    if (seconds >= 86400)
+        snprintf(text, WORD_BYTES, "%llud", seconds / 86400);
+    else if (seconds >= 3600)
+        snprintf(text, WORD_BYTES, "%lluh", seconds / 3600);
+    else if (seconds >= 60)
+        snprintf(text, WORD_BYTES, "%llumin", seconds / 60);
+    else
+        snprintf(text, WORD_BYTES, "%llus", seconds);
+    return text;
+}
+
 const char *microseconds_text(double microseconds, char *text) {
     if (!isfinite(microseconds))
         snprintf(text, WORD_BYTES, "-");
@@ -118,4 +147,22 @@ const char *figure_text(double figure, int decimals, const char *unit, char *tex
     else
         snprintf(text, WORD_BYTES, "-");
     return text;
+}
+
+int name_columns(const char *name) {
+    mbstate_t state = {0};
+    int columns = 0;
+    for (const char *end = name + strlen(name); name < end;) {
+        wchar_t character;
+        size_t bytes = mbrtowc(&character, name, (size_t)(end - name), &state);
+        if (bytes == 0 || bytes > (size_t)(end - name)) { /* this locale knows no such character */
+            bytes = 1;
+            state = (mbstate_t){0};
+            character = L'?';
+        }
+        int width = wcwidth(character);
+        columns += width > 0 ? width : 0;
+        name += bytes;
+    }
+    return columns;
 }

@@ -17,14 +17,21 @@ const char *pairing_name(enum kvq_pairing pairing);
 bool number_prefix(const char *text, const char **end, uint64_t *number);
 bool number_from_text(const char *text, uint64_t *number);
 
+/* 500ms, 2s, 10min, 3h, 2d. */
+bool milliseconds_from_text(const char *text, uint64_t *milliseconds);
+
 enum { WORD_BYTES = 32 };
 
 /* These write to text, of WORD_BYTES, and return it. */
 const char *bytes_text(uint64_t bytes, char *text);             /* "3.3 MiB" */
 const char *count_text(uint64_t count, char *text);             /* "12,345" */
 const char *seconds_text(double seconds, char *text);           /* "3 d 4 h" */
+const char *short_time_text(uint64_t milliseconds, char *text); /* "3h", as options take it */
 const char *microseconds_text(double microseconds, char *text); /* "3.4 ms"; "-" for NaN */
 const char *figure_text(double figure, int decimals, const char *unit,
                         char *text); /* "-" for NaN */
+
+/* The columns that a name takes in a terminal. */
+int name_columns(const char *name);
 
 #endif

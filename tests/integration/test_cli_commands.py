@@ -4,6 +4,7 @@ import json
 import os
 import pathlib
 import subprocess
+import time
 
 import numpy as np
 import pytest
@@ -27,7 +28,8 @@ MEMORY_KEYS = {
     "limit_bytes", "used_bytes", "rss_bytes", "pages_bytes", "tails_bytes", "sessions_bytes",
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
-COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "rm", "ping"]
+COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "pin", "rm",
+            "ping"]
 
 
 @pytest.fixture
@@ -74,8 +76,36 @@ def test_sessions_are_listed_oldest_first_without_levels(kvq, cache):
     assert [row["session"] for row in listed] == names
     assert all(set(row) == INFO_KEYS for row in listed)
     table = kvq("sessions").stdout.splitlines()
-    assert table[0].split()[:3] == ["TOKENS", "STORED", "RATIO"]
+    assert table[0].split()[:4] == ["TOKENS", "STORED", "UNIQUE", "RATIO"]
     assert [line.split()[-2] for line in table[1:3]] == ["b", "a"]
+
+
+def test_models_stand_under_each_other_whatever_the_names_are(kvq, daemon):
+    with Connection(daemon.socket) as connection:
+        for name in ("a", "two words", "ünï", "e\u0301"):
+            connection.open(name.encode(), b"model", Geometry(1, 1, 8, 8))
+    head, *rows = kvq("sessions").stdout.splitlines()
+    column = head.index("MODEL")
+    assert [row.replace("e\u0301", "e").index("model") for row in rows] == [column] * 4
+    assert len(head) <= 80
+
+
+def test_sessions_are_sorted_as_asked(kvq, daemon, cache):
+    kvq("import", "b-large", cache, "--model", "m", "--level", "exact")
+    with Connection(daemon.socket) as connection:
+        connection.open(b"c-empty", b"m", Geometry(1, 1, 8, 8))
+        connection.open(b"a-empty", b"m", Geometry(1, 1, 8, 8))
+    time.sleep(0.01)
+    kvq("export", "b-large", os.devnull)
+    orders = {
+        "made": ["b-large", "c-empty", "a-empty"], "used": ["c-empty", "a-empty", "b-large"],
+        "size": ["b-large", "c-empty", "a-empty"], "tokens": ["b-large", "c-empty", "a-empty"],
+        "name": ["a-empty", "b-large", "c-empty"],
+    }
+    for order, names in orders.items():
+        assert kvq("sessions", "--names", "--sort", order).stdout.splitlines() == names, order
+        assert [row["session"] for row in kvq.json("sessions", "--sort", order)] == names, order
+    assert kvq("sessions", "--names").stdout.splitlines() == orders["made"]
 
 
 def test_a_list_of_many_pages_is_whole(kvq, daemon, cache):
@@ -151,6 +181,20 @@ USAGE = {
     "a negative range": ["export", "a", "x.npy", "--tokens=-1:5"],
     "a range above 2^64": ["export", "a", "x.npy", "--tokens", "0:99999999999999999999"],
     "layers above 2^32": ["export", "a", "x.npy", "--layers", "0:4294967296"],
+    "age to no level": ["age", "a"],
+    "age to a level that is none": ["age", "a", "--level", "6"],
+    "rm of nothing": ["rm"],
+    "rm of one and many": ["rm", "a", "--prefix", "a"],
+    "rm of one on trial": ["rm", "a", "--dry-run"],
+    "rm of all but no condition": ["rm", "--pinned-too"],
+    "rm of an empty prefix": ["rm", "--prefix", ""],
+    "a time without a unit": ["rm", "--idle", "5"],
+    "a time of an unknown unit": ["rm", "--idle", "5m"],
+    "no time at all": ["rm", "--older", "0s"],
+    "a time above 2^64": ["rm", "--older", "99999999999999999d"],
+    "pin for a time and not": ["pin", "a", "--for", "1h", "--off"],
+    "an order that is none": ["sessions", "--sort", "age"],
+    "names as JSON": ["sessions", "--names", "--json"],
     "words for a range": ["export", "a", "x.npy", "--layers", "a:b"],
 }
 
