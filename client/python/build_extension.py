@@ -1,6 +1,10 @@
-"""Builds kvquantd._kvq from the declarations of kvq.h against libkvq.a.
+"""Builds kvquantd._kvq from the declarations of kvq.h against libkvq, the first of these there is:
 
-KVQUANT_BUILD names the folder with libkvq.a; without it, build/ of the checkout.
+1. $KVQUANT_BUILD/libkvq.a, where that is set;
+2. libkvq.a in build/ of the checkout that this folder belongs to, unless KVQUANT_SYSTEM is set;
+3. the system's, which pkg-config finds as libkvq.
+
+The extension gets a copy of the first two; of the third it needs the shared library at run time.
 """
 
 import os
@@ -11,8 +15,12 @@ import subprocess
 from cffi import FFI
 
 HERE = pathlib.Path(__file__).resolve().parent
-BUILD = pathlib.Path(os.environ.get("KVQUANT_BUILD") or HERE.parents[1] / "build").resolve()
-HEADER = HERE.parent / "c" / "kvq.h"
+CHECKOUT = HERE.parent.parent
+MISSING = """libkvq is not there. Either
+  - in a checkout of KVQuant: run `make` in {checkout}, then this again;
+  - or install libkvq so that `pkg-config --exists libkvq` succeeds (PKG_CONFIG_PATH helps);
+  - or set KVQUANT_BUILD to the folder that has libkvq.a.
+"""
 
 
 def declarations(header):
@@ -22,31 +30,51 @@ def declarations(header):
     return re.sub(r"^\s*#.*$", "", text, flags=re.MULTILINE)
 
 
-def protobuf_c():
-    """The static library where it can be part of a shared object, so that a wheel stands alone."""
-    folder = subprocess.run(
-        ["pkg-config", "--variable=libdir", "libprotobuf-c"], capture_output=True, text=True
-    ).stdout.strip()
-    library = pathlib.Path(folder, "libprotobuf-c.a")
-    if folder and library.exists():
-        return {"extra_objects": [str(library)], "libraries": ["m"]}
-    return {"extra_objects": [], "libraries": ["protobuf-c", "m"]}
+def pkg_config(*arguments):
+    """The words it prints; None where it fails or is not there."""
+    try:
+        done = subprocess.run(["pkg-config", *arguments], capture_output=True, text=True)
+    except FileNotFoundError:
+        return None
+    return done.stdout.split() if done.returncode == 0 else None
 
 
-library = BUILD / "libkvq.a"
-if not library.exists():
-    raise SystemExit(f"{library} is missing: run make first, or set KVQUANT_BUILD to its folder")
+def static_library():
+    """The path of a libkvq.a, or None."""
+    named = os.environ.get("KVQUANT_BUILD")
+    library = pathlib.Path(named or CHECKOUT / "build", "libkvq.a").resolve()
+    if named and not library.exists():
+        raise SystemExit(f"KVQUANT_BUILD is {named}, where there is no libkvq.a: run make first")
+    if not named and os.environ.get("KVQUANT_SYSTEM"):
+        return None
+    return library if library.exists() else None
 
-linking = protobuf_c()
+
+def linked_to_static(library):
+    """protobuf-c too is copied where that can be done, so that a wheel stands alone."""
+    folder = pkg_config("--variable=libdir", "libprotobuf-c")
+    protobuf_c = pathlib.Path(folder[0] if folder else "", "libprotobuf-c.a")
+    copied = folder and protobuf_c.exists()
+    return HERE.parent / "c" / "kvq.h", {
+        "extra_objects": [str(library), *([str(protobuf_c)] if copied else [])],
+        "libraries": ["m"] if copied else ["protobuf-c", "m"],
+        "extra_link_args": ["-Wl,--exclude-libs,ALL"],
+    }
+
+
+def linked_to_system():
+    folder = pkg_config("--variable=includedir", "libkvq")
+    if not folder:
+        raise SystemExit(MISSING.format(checkout=CHECKOUT))
+    return pathlib.Path(folder[0], "kvq.h"), {"extra_link_args": pkg_config("--libs", "libkvq")}
+
+
+library = static_library()
+header, linking = linked_to_static(library) if library else linked_to_system()
 builder = FFI()
-builder.cdef(declarations(HEADER.read_text()))
+builder.cdef(declarations(header.read_text()))
 builder.set_source(
-    "kvquantd._kvq",
-    '#include "kvq.h"',
-    include_dirs=[str(HEADER.parent)],
-    extra_objects=[str(library), *linking["extra_objects"]],
-    libraries=linking["libraries"],
-    extra_link_args=["-Wl,--exclude-libs,ALL"],
+    "kvquantd._kvq", '#include "kvq.h"', include_dirs=[str(header.parent)], **linking
 )
 
 if __name__ == "__main__":

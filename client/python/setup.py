@@ -2,4 +2,5 @@
 
 from setuptools import setup
 
-setup(cffi_modules=["build_extension.py:builder"])
+# Built anew each time: setuptools does not see that the library it is linked to has changed.
+setup(cffi_modules=["build_extension.py:builder"], options={"build_ext": {"force": True}})
