@@ -1,11 +1,22 @@
 /* HELLO: agree on a protocol version and learn the limits. */
+#include <stdio.h>
+
 #include "daemon/rpc/messages.h"
+
+/* What a client calls itself goes into the log: no byte of it may do anything there. */
+static void note_client(struct rpc_peer *peer, const char *name) {
+    snprintf(peer->client, sizeof peer->client, "%s", name);
+    for (char *letter = peer->client; *letter; letter++)
+        if (*letter < ' ' || *letter > '~')
+            *letter = '?';
+}
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     const Kvq__HelloRequest *hello =
         rpc_unpack(request, &kvq__hello_request__descriptor, control, control_bytes);
     if (!hello)
         return request->fault.code;
+    note_client(request->peer, hello->client);
     if (hello->version_min > WIRE_VERSION_MAX || hello->version_max < WIRE_VERSION_MIN ||
         hello->version_min > hello->version_max)
         return rpc_fail(request, WIRE_VERSION, "this daemon speaks protocol versions %d to %d",

@@ -46,6 +46,8 @@ uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryDa
         return rpc_fail(request, WIRE_INVALID,
                         "a session's name is 1 to 255 bytes of UTF-8 without control characters");
     *name = (struct store_name){(const char *)bytes->data, bytes->len};
+    memcpy(request->session_name, bytes->data, bytes->len);
+    request->session_name[bytes->len] = 0;
     return WIRE_OK;
 }
 

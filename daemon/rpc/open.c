@@ -53,7 +53,11 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return rpc_fail(
             request, WIRE_UNSUPPORTED,
             "a page's tokens of all layers are more than an eighth of the memory limit");
-    return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, NULL);
+    if (status != STORE_OK)
+        return rpc_fail_store(request, status, NULL);
+    if (request->state.created)
+        rpc_changed(request);
+    return WIRE_OK;
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {

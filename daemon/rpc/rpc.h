@@ -27,8 +27,8 @@ struct rpc_daemon {
     const char *const *sockets;
     size_t socket_count;
     uint64_t started_ns;
-    uint32_t append_wait_ms;
-    int default_level;
+    _Atomic uint32_t append_wait_ms; /* this and the next may change at any time */
+    _Atomic int default_level;
     void (*on_change)(void *context); /* after sessions changed; from any reactor; may be NULL */
     void *change_context;
     _Atomic uint64_t full_said_ns; /* when the log last said that the limit is reached */
@@ -68,6 +68,12 @@ enum rpc_step {
 
 enum append_phase { APPEND_RECEIVING, APPEND_COMMITTING, APPEND_SETTLING };
 
+/* Who is at the other end of a connection, for the log. */
+struct rpc_peer {
+    char address[64]; /* a process of this machine, or HOST:PORT */
+    char client[64];  /* what it calls itself in HELLO, made printable */
+};
+
 struct rpc_append {
     struct append *append;
     enum append_phase phase;
@@ -102,6 +108,8 @@ struct rpc_request {
         struct rpc_list list;
         struct rpc_discard discard;
     };
+    char session_name[WIRE_SESSION_BYTES_MAX + 1]; /* for the log; empty: none */
+    struct rpc_peer *peer;
     /* the connection's */
     struct rpc_request *next;
     uint8_t type;

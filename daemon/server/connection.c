@@ -9,13 +9,15 @@
  */
 #include "daemon/server/connection.h"
 
+#include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
-#include "daemon/base/log.h"
+#include "daemon/server/peer.h"
 #include "daemon/server/requests.h"
 
 enum {
@@ -44,12 +46,35 @@ static void set_writing(struct connection *connection, bool writing) {
         reactor_start_tick(connection->reactor);
 }
 
+void connection_log(const struct connection *connection, enum log_level level,
+                    const struct rpc_request *request, const char *format, ...) {
+    struct log_fields fields = {.peer = connection->peer.address,
+                                .client = connection->peer.client};
+    char message[300];
+    va_list arguments;
+    if (!log_is_on(level))
+        return;
+    if (request) {
+        const struct rpc_operation *operation = rpc_find(request->type);
+        fields.operation = operation ? operation->name : NULL;
+        fields.session = request->session_name;
+        fields.error = request->fault.code ? wire_error_info(request->fault.code)->name : NULL;
+    }
+    va_start(arguments, format);
+    vsnprintf(message, sizeof message, format, arguments);
+    va_end(arguments);
+    log_about(level, &fields, "%s", message);
+}
+
 /* A fault that ends the connection: one ERROR frame, then close. */
 static void fail_connection(struct connection *connection, uint32_t id, uint32_t code) {
     requests_clear(connection);
     connection->in_bytes = 0;
     connection->close_when_sent = true;
-    if (!requests_add_fault(connection, id, code))
+    if (requests_add_fault(connection, id, code))
+        connection_log(connection, LOG_LEVEL_INFO, connection->requests,
+                       "a client's connection is closed: %s", connection->requests->fault.message);
+    else
         connection_close(connection);
 }
 
@@ -434,12 +459,15 @@ void connection_new(struct reactor *reactor, int socket) {
         connection_close(connection);
         return;
     }
+    peer_describe(socket, connection->peer.address, sizeof connection->peer.address);
+    connection_log(connection, LOG_LEVEL_DEBUG, NULL, "a client has connected");
     connection_step(connection);
 }
 
 static void on_closed(uv_handle_t *handle) {
     struct connection *connection = handle->data;
     struct reactor *reactor = connection->reactor;
+    connection_log(connection, LOG_LEVEL_DEBUG, NULL, "a client's connection has ended");
     lease_return(reactor->leases, &connection->out);
     *(connection->previous ? &connection->previous->next : &reactor->connections) =
         connection->next;

@@ -5,6 +5,7 @@
 #ifndef DAEMON_SERVER_CONNECTION_H
 #define DAEMON_SERVER_CONNECTION_H
 
+#include "daemon/base/log.h"
 #include "daemon/server/reactor.h"
 
 struct connection {
@@ -25,6 +26,7 @@ struct connection {
     size_t out_bytes;
     uint64_t write_start_ns;
 
+    struct rpc_peer peer;
     struct rpc_request *requests; /* the next to be stepped comes first */
     unsigned request_count;
     bool greeted, reading, writing, closing;
@@ -43,6 +45,11 @@ void connection_step(struct connection *connection);
 
 /* Whether it holds a large buffer for a frame that is still coming in. */
 bool connection_holds_large(const struct connection *connection);
+
+/* A log line about the connection and what it asks; with no request, about the connection alone. */
+void connection_log(const struct connection *connection, enum log_level level,
+                    const struct rpc_request *request, const char *format, ...)
+    __attribute__((format(printf, 4, 5)));
 
 /* Drops its requests and closes; it is freed when the loop says so. */
 void connection_close(struct connection *connection);

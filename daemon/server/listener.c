@@ -5,7 +5,9 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/base/address.h"
 #include "daemon/base/log.h"
+#include "daemon/server/peer.h"
 #include "daemon/server/unix_socket.h"
 
 enum { PAUSE_MS = 100 };
@@ -47,6 +49,15 @@ static void accept_failed(struct listener *listener, int error) {
     pause_accepting(listener);
 }
 
+static void refuse(const struct listener *listener, int socket) {
+    char peer[ADDRESS_TEXT_BYTES];
+    peer_describe(socket, peer, sizeof peer);
+    log_about(LOG_LEVEL_WARNING, &(struct log_fields){.peer = peer},
+              "more than %llu connections; one is refused",
+              (unsigned long long)listener->dealer->connections_max);
+    close(socket);
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events) {
     struct listener *listener = poll->data;
     (void)events;
@@ -56,9 +67,7 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     if (socket < 0) {
         accept_failed(listener, errno);
     } else if (atomic_load(connections_of(listener)) >= listener->dealer->connections_max) {
-        log_warning("more than %llu connections; one is refused",
-                    (unsigned long long)listener->dealer->connections_max);
-        close(socket);
+        refuse(listener, socket);
     } else if (!deal_out(listener, socket)) {
         close(socket); /* every reactor's inbox is full */
         pause_accepting(listener);

@@ -89,8 +89,9 @@ static bool close_stalled(struct reactor *reactor) {
          connection = next) {
         next = connection->next;
         if (is_stalled(connection, now, limit_ns)) {
-            log_info("a client took more than %llu ms for a frame; its connection is closed",
-                     (unsigned long long)(limit_ns / CLOCK_NS_PER_MS));
+            connection_log(connection, LOG_LEVEL_INFO, NULL,
+                           "a client took more than %llu ms for a frame; its connection is closed",
+                           (unsigned long long)(limit_ns / CLOCK_NS_PER_MS));
             connection_close(connection);
         }
         receiving |= connection_holds_large(connection);

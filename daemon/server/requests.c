@@ -1,7 +1,5 @@
 #include "daemon/server/requests.h"
 
-#include "daemon/base/log.h"
-
 enum { REQUESTS_KEPT = 2 * WIRE_REQUESTS_MAX }; /* refused ones, too, until their ERROR is sent */
 
 struct rpc_request *requests_find(const struct connection *connection, uint32_t id) {
@@ -50,7 +48,8 @@ void requests_fail(struct connection *connection, struct rpc_request *request) {
     if (request->type < RPC_TYPES)
         atomic_fetch_add(&daemon->errors[request->type], 1);
     request->failed = true;
-    log_debug("request %u: %s", request->id, request->fault.message);
+    connection_log(connection, LOG_LEVEL_DEBUG, request, "request %u is refused: %s", request->id,
+                   request->fault.message);
 }
 
 static struct rpc_request *add(struct connection *connection, uint32_t id, uint8_t type) {
@@ -58,6 +57,7 @@ static struct rpc_request *add(struct connection *connection, uint32_t id, uint8
     if (!request)
         return NULL;
     request->id = id;
+    request->peer = &connection->peer;
     request->type = type;
     append(connection, request);
     connection->request_count++;

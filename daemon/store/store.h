@@ -34,7 +34,7 @@ struct store {
     struct budget budget;
     struct pool *pool;
     struct shard shards[STORE_SHARDS];
-    int landing_level;
+    _Atomic int landing_level;      /* may change at any time */
     _Atomic uint64_t version_clock; /* of all sessions: no version comes twice */
 
     struct list list;
