@@ -207,6 +207,7 @@ def test_a_second_writer_is_refused_until_the_first_is_done(daemon, connection):
     session = connection.open(b"chat", geometry=SMALL, level=-2)
     arrays = bits(SMALL, 50)
     request_id = session.begin(50)
+    connection.ping()  # then it has begun
     with Connection(daemon.socket) as other:
         second = other.open(b"chat", geometry=SMALL)
         refused_append(second, "busy")
