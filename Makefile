@@ -67,9 +67,13 @@ BENCHES := $(patsubst %.c,$(BUILD)/%,$(filter tests/bench/bench_%,$(BENCH_SOURCE
 LIBRARY_OBJECTS := $(if $(CLIENT_OBJECTS),$(CLIENT_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS))
 LIBRARIES := $(if $(CLIENT_OBJECTS),$(BUILD)/libkvq.a $(BUILD)/libkvq.so)
 PROGRAMS := $(if $(DAEMON_MAIN),$(BUILD)/kvquantd) $(if $(CLI_OBJECTS),$(BUILD)/kvq)
+# Programs write their own pages, so there are none where what is built does not run.
+ifneq ($(filter $(shell uname -m)-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
+PAGES := $(if $(CLI_OBJECTS),$(BUILD)/man/kvq.1 $(BUILD)/completion/kvq)
+endif
 
 ## all: build kvquantd, kvq and libkvq under build/
-all: $(PROGRAMS) $(LIBRARIES)
+all: $(PROGRAMS) $(LIBRARIES) $(PAGES)
 	@:
 
 ## deps: install what building, testing and running need and this machine lacks
@@ -157,6 +161,14 @@ $(BUILD)/kvquantd: $(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJEC
 $(BUILD)/kvq: $(CLI_OBJECTS) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
+
+$(BUILD)/man/kvq.1: $(BUILD)/kvq
+	@mkdir -p $(@D)
+	$(Q)$(BUILD)/kvq --man >$@
+
+$(BUILD)/completion/kvq: $(BUILD)/kvq
+	@mkdir -p $(@D)
+	$(Q)$(BUILD)/kvq --completion >$@
 
 $(BUILD)/libkvq.a: $(LIBRARY_OBJECTS)
 	$(call say,AR,$@)

@@ -4,14 +4,14 @@
 
 enum { COLUMNS = 80 };
 
-const char introduction_text[] = "Talks to kvquantd, which keeps the KV caches of language models.";
+const char introduction_text[] =
+    "Talks to kvquantd, which keeps the KV caches of language models, compressed.";
 
 const char socket_text[] =
     "The daemon's socket is --socket PATH, else $KVQ_SOCKET, else $XDG_RUNTIME_DIR/kvquantd.sock "
     "if it is there, else /run/kvquantd/kvquantd.sock.";
 
-const char exit_status_text[] =
-    "Exit status: 0 done, 1 refused or failed, 2 usage, 3 no such session or range.";
+const char exit_status_text[] = "0 done, 1 refused or failed, 2 usage, 3 no such session or range.";
 
 /* Fills lines up to COLUMNS; line breaks of the text stay. */
 static void print_wrapped(FILE *out, int indent, const char *text) {
@@ -47,7 +47,21 @@ void print_help(FILE *out) {
           "  --version  the version of this program\n\n",
           out);
     print_wrapped(out, 0, socket_text);
+    fputs("Exit status: ", out);
     print_wrapped(out, 0, exit_status_text);
+}
+
+/* Those that begin with the command. */
+static void print_examples(const struct command *command) {
+    char start[32];
+    int length = snprintf(start, sizeof start, "kvq %s ", command->name);
+    bool first = true;
+    for (int i = 0; i < example_count; i++) {
+        if (strncmp(examples[i].line, start, (size_t)length) != 0)
+            continue;
+        printf("%s    %s\n", first ? "\nFor example:\n" : "", examples[i].line);
+        first = false;
+    }
 }
 
 void print_command_help(const struct command *command) {
@@ -62,4 +76,5 @@ void print_command_help(const struct command *command) {
         printf("  --%s%s%s\n", row->name, row->value ? " " : "", row->value ? row->value : "");
         print_wrapped(stdout, 6, row->help);
     }
+    print_examples(command);
 }

@@ -1,4 +1,5 @@
-/* What `kvq --help` and `kvq COMMAND --help` print; the manual page says the same. */
+/* What `kvq --help`, `kvq COMMAND --help` and the manual page say beside the tables of commands and
+ * options. */
 #ifndef CLIENT_CLI_HELP_H
 #define CLIENT_CLI_HELP_H
 
@@ -6,10 +7,24 @@
 
 #include <stdio.h>
 
-/* Paragraphs of the introduction and of what holds for all commands. */
 extern const char introduction_text[], socket_text[], exit_status_text[];
+
+/* Options that all commands take. */
+enum { COMMON_OPTIONS = OPTION_SOCKET | OPTION_JSON };
+
+struct example {
+    const char *line, *purpose;
+};
+extern const struct example examples[];
+extern const int example_count;
 
 void print_help(FILE *out);
 void print_command_help(const struct command *command);
+
+/* kvq(1), for man. */
+void print_manual_page(void);
+
+/* The script that makes bash complete kvq's command lines. */
+void print_completion(void);
 
 #endif

@@ -7,10 +7,27 @@
 #include <stdio.h>
 #include <string.h>
 
-static const struct command *find_command(const char *name) {
-    for (int i = 0; i < command_count; i++)
-        if (strcmp(commands[i]->name, name) == 0)
-            return commands[i];
+/* Whether the words from argv[1] on begin with a command's one or two; words is how many. */
+static bool is_command(const char *name, int argc, char **argv, int *words) {
+    const char *blank = strchr(name, ' ');
+    *words = blank ? 2 : 1;
+    if (!blank)
+        return strcmp(name, argv[1]) == 0;
+    size_t first = (size_t)(blank - name);
+    return strlen(argv[1]) == first && strncmp(name, argv[1], first) == 0 && argc > 2 &&
+           strcmp(blank + 1, argv[2]) == 0;
+}
+
+/* Afterwards argv[0] is the command's last word. */
+static const struct command *find_command(int *argc, char ***argv) {
+    int words;
+    for (int i = 0; i < command_count; i++) {
+        if (!is_command(commands[i]->name, *argc, *argv, &words))
+            continue;
+        *argc -= words;
+        *argv += words;
+        return commands[i];
+    }
     return NULL;
 }
 
@@ -33,26 +50,40 @@ static void move_socket_behind_command(int argc, char **argv) {
     argv[1] = command;
 }
 
-int main(int argc, char **argv) {
-    enum exit_status status = EXIT_DONE;
-    move_socket_behind_command(argc, argv);
-    setlocale(LC_CTYPE, "C.UTF-8"); /* names are UTF-8 wherever they are shown */
-    signal(SIGPIPE, SIG_IGN);       /* a reader that goes away is a failed write, checked below */
-    const struct command *command = argc > 1 ? find_command(argv[1]) : NULL;
-    if (command) {
-        status = run_command(command, argc - 1, argv + 1);
-    } else if (argc > 1 && (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 ||
-                            strcmp(argv[1], "help") == 0)) {
+/* What is asked without a command. The last two are for building, and for packages. */
+static bool print_page(const char *option) {
+    if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0 || strcmp(option, "help") == 0)
         print_help(stdout);
-    } else if (argc > 1 && strcmp(argv[1], "--version") == 0) {
+    else if (strcmp(option, "--version") == 0)
         printf("kvq %s\n", kvq_version());
-    } else if (argc > 1) {
-        complain("no command \"%s\"; `kvq --help` lists them", argv[1]);
-        return EXIT_USAGE;
-    } else {
+    else if (strcmp(option, "--man") == 0)
+        print_manual_page();
+    else if (strcmp(option, "--completion") == 0)
+        print_completion();
+    else
+        return false;
+    return true;
+}
+
+static enum exit_status run(int argc, char **argv) {
+    if (argc < 2) {
         print_help(stderr);
         return EXIT_USAGE;
     }
+    if (print_page(argv[1]))
+        return EXIT_DONE;
+    const struct command *command = find_command(&argc, &argv);
+    if (command)
+        return run_command(command, argc, argv);
+    complain("no command \"%s\"; `kvq --help` lists them", argv[1]);
+    return EXIT_USAGE;
+}
+
+int main(int argc, char **argv) {
+    move_socket_behind_command(argc, argv);
+    setlocale(LC_CTYPE, "C.UTF-8"); /* names are UTF-8 wherever they are shown */
+    signal(SIGPIPE, SIG_IGN);       /* a reader that goes away is a failed write, checked below */
+    enum exit_status status = run(argc, argv);
     if (fclose(stdout) && status == EXIT_DONE) {
         complain("cannot write to standard output");
         return EXIT_FAILED;

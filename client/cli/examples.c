@@ -1,0 +1,19 @@
+/* Examples, in an order in which they can be run one after the other. */
+#include "client/cli/help.h"
+
+const struct example examples[] = {
+    {"kvq import chat-42 cache.npy --model my-model --level 3",
+     "Store a cache, and see what it takes and has lost:"},
+    {"kvq export chat-42 back.npy --tokens 0:512", "Have its first 512 tokens back:"},
+    {"kvq fork chat-42 chat-43 --tokens 512",
+     "Let a second session go on from the first 512 tokens, without a copy:"},
+    {"kvq truncate chat-43 128", "Take back all but the first 128 tokens:"},
+    {"kvq age chat-42 --level 4", "Spend fewer bits on a session:"},
+    {"kvq pin chat-42 --for 2h", "Keep it, whatever is deleted in bulk meanwhile:"},
+    {"kvq sessions --sort size | head -n 20", "See which sessions take most:"},
+    {"kvq info chat-42 --json", "Give a program all that is known of a session:"},
+    {"kvq status", "See how the daemon is:"},
+    {"kvq rm --prefix chat- --older 1ms --dry-run", "See what deleting in bulk would delete:"},
+    {"kvq rm --model my-model --pinned-too", "Delete all sessions of a model:"},
+};
+const int example_count = sizeof examples / sizeof examples[0];
