@@ -1,6 +1,7 @@
 """The package kvquantd against a real daemon: arrays, tensors and buffers in and out, and exceptions."""
 
 import gc
+import os
 import threading
 import weakref
 
@@ -368,6 +369,29 @@ def test_a_closed_client_says_so(daemon):
     client.close()
     with pytest.raises(kvquantd.ConnectionLost):
         client.ping()
+
+
+def in_a_forked_process(work):
+    """Runs work there and returns the exit status."""
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            status = work()
+        finally:
+            os._exit(status)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def test_a_forked_process_is_kept_off_its_parent_s_connection(client, session):
+    def work():
+        with pytest.raises(kvquantd.ConnectionLost, match="connect anew"):
+            session.append(wrong(), wrong())
+        client.close()
+        return 7
+
+    assert in_a_forked_process(work) == 7
+    assert session.append(wrong(), wrong()) == TOKENS
 
 
 def test_no_daemon_is_an_exception(tmp_path):

@@ -24,7 +24,11 @@ def connect(socket: Optional[str] = None, *, deadline: Optional[Duration] = 60.0
 
 
 class Client:
-    """One connection. Threads that share it take turns; connect once more to work in parallel."""
+    """One connection. Threads that share it take turns; connect once more to work in parallel.
+
+    A call ends by its deadline at the latest, and is not interrupted by a signal before. A process that
+    was forked from this one has to connect anew.
+    """
 
     def __init__(self, socket: Optional[str], deadline: Optional[Duration]) -> None:
         self._lock = threading.Lock()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, Optional, TypeVar
 
 from ._calls import Call, Duration, milliseconds, options_of, text
@@ -14,6 +15,7 @@ T = TypeVar("T")
 class Connection:
     def __init__(self, socket: Optional[str], deadline: Optional[Duration]) -> None:
         self._client = ffi.NULL
+        self._process = os.getpid()
         options = options_of("kvq_connect_options")
         name = text("kvquantd (Python)")
         path = ffi.NULL if socket is None else text(socket)
@@ -37,6 +39,9 @@ class Connection:
     def handle(self) -> Any:
         if self._client == ffi.NULL:
             raise error_of(lib.KVQ_CONNECTION_LOST, "the client is closed")
+        if self._process != os.getpid():
+            message = "the client belongs to the process that this one was forked from; connect anew"
+            raise error_of(lib.KVQ_CONNECTION_LOST, message)
         return self._client
 
     def address(self) -> str:
