@@ -26,7 +26,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # What the compiler takes and where the libraries are, found out once for each compiler.
 space := $(subst ,, )
 PROBED := $(BUILD)/probed-$(subst $(space),-,$(notdir $(CC))).mk
-NOT_COMPILING := help deps lint test run quality stop clean
+NOT_COMPILING := help deps lint test run bench bench-peers quality stop clean
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 endif
@@ -99,9 +99,19 @@ run:
 	$(Q)$(SUBMAKE) all
 	$(Q)tools/run.sh $(BUILD) $(RUN)
 
-## bench: build the measuring programs of tests/bench under build/tests/bench
-bench: $(BENCHES) $(PROGRAMS)
-	@:
+## bench: measure, in minutes; the report is printed and in build/report/ (QUICK=1: a smoke test)
+bench:
+	$(Q)tools/bootstrap.sh build bench
+	$(Q)$(SUBMAKE) all benches
+	$(Q)$(REPORT)
+
+## bench-peers: the same work against Redis and memcached (QUICK=1: a smoke test)
+bench-peers:
+	$(Q)tools/bootstrap.sh build bench peers
+	$(Q)$(SUBMAKE) all benches
+	$(Q)$(REPORT) --peers
+REPORT = python3 tests/bench/report.py --build $(BUILD) $(if $(QUICK),--quick) \
+    --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
 
 ## quality: what each level costs and does to a real model, in minutes (TEXTS='FILE...')
 quality:
@@ -135,12 +145,14 @@ clean: stop
 
 ## help: list the targets
 help:
-	@sed -n 's/^## \([a-z-]*\): /\1\t/p' Makefile | expand -t 10
+	@sed -n 's/^## \([a-z-]*\): /\1\t/p' Makefile | expand -t 13
 	@echo 'Variables: CC=clang, V=1, WERROR=1, SANITIZE=address,undefined (or thread), BUILD=folder'
 
 unit-tests: $(UNIT_TESTS)
 	@:
 examples: $(EXAMPLES)
+	@:
+benches: $(BENCHES)
 	@:
 
 # The Python package, built against this checkout's libkvq, in the checkout's own environment.
@@ -235,6 +247,6 @@ $(PROBED): tools/probe.sh Makefile
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d)
 
-.PHONY: all deps test lint run bench quality stop install clean help unit-tests examples python tidy
+.PHONY: all deps test lint run bench bench-peers benches quality stop install clean help unit-tests examples python tidy
 .SECONDARY:
 .DELETE_ON_ERROR:

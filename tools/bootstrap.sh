@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv.
-# usage: tools/bootstrap.sh SET...   sets: build lint test model
+# usage: tools/bootstrap.sh SET...   sets: build lint test model bench peers
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,6 +12,8 @@ build_packages='gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-
 test_packages='check libsubunit-dev python3 python3-dev python3-venv'
 lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
+bench_packages='python3'
+peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
 
 # Of the packages given, those that are not installed.
 missing() {
@@ -72,6 +74,8 @@ for set; do
     lint) all="$all $lint_packages" ;;
     test) all="$all $test_packages" ;;
     model) all="$all $model_packages" ;;
+    bench) all="$all $bench_packages" ;;
+    peers) all="$all $peers_packages" ;;
     *) echo "no such set: $set" >&2; exit 2 ;;
     esac
 done

@@ -23,8 +23,8 @@ build() {
 
 step format formatted
 step rooms python3 tools/check-rooms.py
-step gcc build CC=gcc BUILD=build/lint-gcc all unit-tests examples bench
-step clang build CC=clang BUILD=build/lint-clang all unit-tests examples bench
+step gcc build CC=gcc BUILD=build/lint-gcc all unit-tests examples benches
+step clang build CC=clang BUILD=build/lint-clang all unit-tests examples benches
 step clang-tidy build CC=clang BUILD=build/lint-clang tidy
 [ -z "$failed" ] || { echo "lint failed:$failed" >&2; exit 1; }
 echo "lint: all held"
