@@ -4,7 +4,11 @@ ifeq ($(origin CC),default)
 CC := gcc
 endif
 VERSION := 0.1.0
+SOVERSION := 0# of libkvq's binary interface
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR ?= $(PREFIX)/share/man
 SYSCONFDIR ?= /etc
 OPTIMISE ?= -O2 -g
 
@@ -23,12 +27,16 @@ Q := $(if $(V),,@)
 SUBMAKE = $(MAKE) --no-print-directory $(if $(filter -j%,$(MAKEFLAGS)),,-j$(shell nproc))
 say = @printf '  %-7s %s\n' $(1) $(2)
 
-# What the compiler takes and where the libraries are, found out once for each compiler.
-space := $(subst ,, )
-PROBED := $(BUILD)/probed-$(subst $(space),-,$(notdir $(CC))).mk
-NOT_COMPILING := help deps lint test run bench bench-peers quality stop clean
+# What the compiler takes and where the libraries are, found out once. Another compiler or other
+# flags than the folder was built with find out again, and build all of it again.
+PROBED := $(BUILD)/probed.mk
+PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
+NOT_COMPILING := help deps lint test run bench bench-peers quality stop clean uninstall aarch64 test-aarch64
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
+ifneq ($(PROBED_WITH),$(BUILT_WITH))
+$(PROBED): FORCE
+endif
 endif
 
 CPPFLAGS_ALL = -I. -I$(BUILD)/gen -D_GNU_SOURCE -DKVQUANT_VERSION='"$(VERSION)"' $(CPPFLAGS)
@@ -64,6 +72,27 @@ BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCH_SUPPORT := $(call objects,$(filter-out tests/bench/bench_%,$(BENCH_SOURCES)))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(filter tests/bench/bench_%,$(BENCH_SOURCES)))
 
+# What `make install` puts where: tools/install.sh says what the words mean.
+define INSTALLED
+file 755 $(BUILD)/kvquantd $(PREFIX)/bin
+file 755 $(BUILD)/kvq $(PREFIX)/bin
+file 644 client/c/kvq.h $(INCLUDEDIR)
+file 644 $(BUILD)/libkvq.a $(LIBDIR)
+as   755 $(BUILD)/libkvq.so $(LIBDIR)/libkvq.so.$(VERSION)
+link libkvq.so.$(VERSION) $(LIBDIR)/libkvq.so.$(SOVERSION)
+link libkvq.so.$(SOVERSION) $(LIBDIR)/libkvq.so
+text client/c/libkvq.pc.in $(LIBDIR)/pkgconfig/libkvq.pc
+file 644 $(BUILD)/man/*.1 $(MANDIR)/man1
+file 644 $(BUILD)/man/*.5 $(MANDIR)/man5
+file 644 $(BUILD)/man/*.8 $(MANDIR)/man8
+file 644 $(BUILD)/completion/kvq $(PREFIX)/share/bash-completion/completions
+text deploy/kvquantd.service $(PREFIX)/lib/systemd/system/kvquantd.service
+keep config/kvquantd.conf $(SYSCONFDIR)/kvquant/kvquantd.conf
+endef
+export INSTALLED
+INSTALL_PATHS = DESTDIR='$(DESTDIR)' PREFIX='$(PREFIX)' LIBDIR='$(LIBDIR)' \
+    INCLUDEDIR='$(INCLUDEDIR)' SYSCONFDIR='$(SYSCONFDIR)' VERSION='$(VERSION)'
+
 LIBRARY_OBJECTS := $(if $(CLIENT_OBJECTS),$(CLIENT_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS))
 LIBRARIES := $(if $(CLIENT_OBJECTS),$(BUILD)/libkvq.a $(BUILD)/libkvq.so)
 PROGRAMS := $(if $(DAEMON_MAIN),$(BUILD)/kvquantd) $(if $(CLI_OBJECTS),$(BUILD)/kvq)
@@ -83,8 +112,8 @@ deps:
 ## test: install what is missing, build, run every test
 test:
 	$(Q)tools/bootstrap.sh build test model
-	$(Q)$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
-	$(Q)$(SUBMAKE) all unit-tests examples
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)+$(SUBMAKE) all unit-tests examples
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) --sanitize '$(SANITIZE)' $(TESTS)
 
 ## lint: check formatting, clang-tidy, the rooms' "may use" table, a build without warnings
@@ -95,20 +124,20 @@ lint:
 ## run: start a daemon of your own and let a real model leave and resume through it
 run:
 	$(Q)tools/bootstrap.sh build model
-	$(Q)$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
-	$(Q)$(SUBMAKE) all
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)+$(SUBMAKE) all
 	$(Q)tools/run.sh $(BUILD) $(RUN)
 
 ## bench: measure, in minutes; the report is printed and in build/report/ (QUICK=1: a smoke test)
 bench:
 	$(Q)tools/bootstrap.sh build bench
-	$(Q)$(SUBMAKE) all benches
+	$(Q)+$(SUBMAKE) all benches
 	$(Q)$(REPORT)
 
 ## bench-peers: the same work against Redis and memcached (QUICK=1: a smoke test)
 bench-peers:
 	$(Q)tools/bootstrap.sh build bench peers
-	$(Q)$(SUBMAKE) all benches
+	$(Q)+$(SUBMAKE) all benches
 	$(Q)$(REPORT) --peers
 REPORT = python3 tests/bench/report.py --build $(BUILD) $(if $(QUICK),--quick) \
     --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
@@ -116,9 +145,24 @@ REPORT = python3 tests/bench/report.py --build $(BUILD) $(if $(QUICK),--quick) \
 ## quality: what each level costs and does to a real model, in minutes (TEXTS='FILE...')
 quality:
 	$(Q)tools/bootstrap.sh build model
-	$(Q)$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
-	$(Q)$(SUBMAKE) all
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)+$(SUBMAKE) all
 	$(Q)$(VENV)/bin/python tests/quality/levels.py --daemon $(BUILD)/kvquantd $(TEXTS)
+
+## aarch64: cross build everything under build/aarch64
+AARCH64 := build/aarch64
+SYSROOT := $(CURDIR)/$(AARCH64)/sysroot
+aarch64:
+	$(Q)tools/bootstrap.sh build aarch64
+	$(Q)+PKG_CONFIG_SYSROOT_DIR='$(SYSROOT)' \
+	    PKG_CONFIG_LIBDIR='$(SYSROOT)/usr/lib/aarch64-linux-gnu/pkgconfig' \
+	    $(SUBMAKE) SANITIZE= BUILD=$(AARCH64) AR=aarch64-linux-gnu-ar \
+	    CC='aarch64-linux-gnu-gcc --sysroot=$(SYSROOT)' all unit-tests examples
+
+## test-aarch64: the same, and run the unit tests under qemu (TESTS='tests/unit/test_x.c...')
+test-aarch64: aarch64
+	$(Q)python3 tools/run-tests.py --build $(AARCH64) --under 'qemu-aarch64 -L $(SYSROOT)' \
+	    $(or $(TESTS),$(filter tests/unit/test_%,$(UNIT_SOURCES)))
 
 ## stop: end what `make run` left running
 stop:
@@ -126,18 +170,11 @@ stop:
 
 ## install: install under DESTDIR and PREFIX (/usr/local), configuration under SYSCONFDIR (/etc)
 install: all
-	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/systemd/system \
-	    $(DESTDIR)$(PREFIX)/include $(DESTDIR)$(SYSCONFDIR)/kvquant
-	install -m 755 $(BUILD)/kvquantd $(BUILD)/kvq $(DESTDIR)$(PREFIX)/bin
-	install -m 644 client/c/kvq.h $(DESTDIR)$(PREFIX)/include
-	install -m 644 $(BUILD)/libkvq.a $(DESTDIR)$(PREFIX)/lib
-	install -m 755 $(BUILD)/libkvq.so $(DESTDIR)$(PREFIX)/lib/libkvq.so.0
-	ln -sf libkvq.so.0 $(DESTDIR)$(PREFIX)/lib/libkvq.so
-	sed 's|/usr/local/bin|$(PREFIX)/bin|; s|/etc/kvquant|$(SYSCONFDIR)/kvquant|' \
-	    deploy/kvquantd.service >$(DESTDIR)$(PREFIX)/lib/systemd/system/kvquantd.service
-	chmod 644 $(DESTDIR)$(PREFIX)/lib/systemd/system/kvquantd.service
-	test -e $(DESTDIR)$(SYSCONFDIR)/kvquant/kvquantd.conf || \
-	    install -m 644 config/kvquantd.conf $(DESTDIR)$(SYSCONFDIR)/kvquant
+	$(Q)echo "$$INSTALLED" | $(INSTALL_PATHS) tools/install.sh install
+
+## uninstall: remove what install puts there; the configuration stays
+uninstall:
+	$(Q)echo "$$INSTALLED" | $(INSTALL_PATHS) tools/install.sh uninstall
 
 ## clean: remove build/, after ending what `make run` left running
 clean: stop
@@ -145,7 +182,7 @@ clean: stop
 
 ## help: list the targets
 help:
-	@sed -n 's/^## \([a-z-]*\): /\1\t/p' Makefile | expand -t 13
+	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' Makefile | expand -t 14
 	@echo 'Variables: CC=clang, V=1, WERROR=1, SANITIZE=address,undefined (or thread), BUILD=folder'
 
 unit-tests: $(UNIT_TESTS)
@@ -184,15 +221,13 @@ $(BUILD)/completion/kvq: $(BUILD)/kvq
 
 $(BUILD)/libkvq.a: $(LIBRARY_OBJECTS)
 	$(call say,AR,$@)
-	$(Q)rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && $(AR) rcs $@ $^
 
-# Only the interface of kvq.h is visible: kvq_*, not the generated kvq__*.
-$(BUILD)/libkvq.so: $(LIBRARY_OBJECTS)
+$(BUILD)/libkvq.so: client/c/libkvq.map $(LIBRARY_OBJECTS)
 	$(call say,LINK,$@)
-	$(Q)echo '{ global: kvq_[!_]*; local: *; };' >$(BUILD)/libkvq.map
-	$(Q)$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libkvq.so.0 \
-	    -Wl,--version-script=$(BUILD)/libkvq.map -o $@ $^ $(CLIENT_LIBS) -lm
-	$(Q)ln -sf libkvq.so $(BUILD)/libkvq.so.0
+	$(Q)$(CC) $(LDFLAGS_ALL) -shared -Wl,-soname,libkvq.so.$(SOVERSION) \
+	    -Wl,--version-script=$< -o $@ $(LIBRARY_OBJECTS) $(CLIENT_LIBS) -lm
+	$(Q)ln -sf libkvq.so $@.$(SOVERSION)
 
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_SUPPORT) $(DAEMON_OBJECTS) \
     $(CLIENT_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
@@ -241,12 +276,16 @@ $(BUILD)/gen/%.pb-c.c: %.proto
 
 $(PROBED): tools/probe.sh Makefile
 	@mkdir -p $(@D)
-	@CC='$(CC)' tools/probe.sh '$(SANITIZE)' >$@.new && mv $@.new $@
+	@CC='$(CC)' tools/probe.sh '$(SANITIZE)' >$@.new
+	@echo 'BUILT_WITH := $(subst ','\'',$(subst $$,$$$$,$(PROBED_WITH)))' >>$@.new
+	@mv $@.new $@
 
 -include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d)
 
-.PHONY: all deps test lint run bench bench-peers benches quality stop install clean help unit-tests examples python tidy
+FORCE:
+.PHONY: all deps test lint run bench bench-peers benches quality aarch64 test-aarch64 stop install \
+    uninstall clean help unit-tests examples python tidy FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

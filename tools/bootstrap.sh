@@ -1,15 +1,18 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv.
-# usage: tools/bootstrap.sh SET...   sets: build lint test model bench peers
+# usage: tools/bootstrap.sh SET...   sets: build lint test model bench peers aarch64
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
 
 VENV=build/venv
 PYTHON=${PYTHON:-/usr/bin/python3}
-build_packages='gcc libc6-dev make pkg-config protobuf-c-compiler libprotobuf-c-dev libuv1-dev
-    libinih-dev libxxhash-dev libsystemd-dev'
-test_packages='check libsubunit-dev python3 python3-dev python3-venv'
+# What is linked: for aarch64 the same packages of that architecture, in a folder of their own.
+build_libraries='libc6-dev libprotobuf-c-dev libuv1-dev libinih-dev libxxhash-dev libsystemd-dev'
+test_libraries='check libsubunit-dev'
+build_packages="gcc make pkg-config protobuf-c-compiler $build_libraries"
+test_packages="$test_libraries python3 python3-dev python3-venv"
+aarch64_packages='gcc-aarch64-linux-gnu qemu-user python3'
 lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
 bench_packages='python3'
@@ -76,6 +79,7 @@ for set; do
     model) all="$all $model_packages" ;;
     bench) all="$all $bench_packages" ;;
     peers) all="$all $peers_packages" ;;
+    aarch64) all="$all $aarch64_packages" ;;
     *) echo "no such set: $set" >&2; exit 2 ;;
     esac
 done
@@ -83,5 +87,6 @@ install_packages $all
 for set; do
     case $set in
     test | model) install_python python && install_python "$set" ;;
+    aarch64) tools/sysroot.sh arm64 build/aarch64/sysroot $build_libraries $test_libraries ;;
     esac
 done
