@@ -23,6 +23,7 @@ import xml.etree.ElementTree
 UNIT_SECONDS_MAX = 600
 PYTEST_SECONDS_MAX = 2400
 PYTEST_FOLDERS = ("tests/integration", "client/python/tests", "client/python/examples")
+SLOWNESS = 20  # of a sanitizer or an emulator, at most
 # A use after return is found only on asking; a finding names the line that led to it.
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
@@ -141,6 +142,8 @@ def main():
     total = Counts()
     with tempfile.TemporaryDirectory(prefix="kvq-sanitizers-") as reports:
         environment = environment_of(build, arguments.sanitize, reports)
+        if arguments.sanitize or arguments.under:
+            environment["CK_TIMEOUT_MULTIPLIER"] = str(SLOWNESS)
         for source in unit:
             program = build / pathlib.Path(source).with_suffix("")
             total += run_unit(program, arguments.under, environment)
