@@ -30,6 +30,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     append.heads_first = message->layout == KVQ__LAYOUT__LAYOUT_HEADS_TOKENS_DIM;
     append.settle = message->settle;
     request->append = (struct rpc_append){
+        .tokens = message->tokens,
         .settle = message->settle,
         .wait_ns = (message->wait_ms ? message->wait_ms : daemon->append_wait_ms) * CLOCK_NS_PER_MS,
     };
@@ -100,6 +101,14 @@ static enum rpc_step reply(struct rpc_request *request, struct rpc_frame *frame)
     return rpc_reply(request, frame, &message.base);
 }
 
+static void count(const struct rpc_request *request) {
+    struct rpc_daemon *daemon = request->context->daemon;
+    const struct rpc_append *append = &request->append;
+    atomic_fetch_add(&daemon->appended_tokens, append->tokens);
+    atomic_fetch_add(&daemon->appended_bytes,
+                     append->tokens * geometry_token_bytes(&append->result.geometry));
+}
+
 static enum rpc_step step_commit(struct rpc_request *request) {
     struct rpc_append *append = &request->append;
     int status = append_commit(append->append, request->context->workspace, &append->result);
@@ -109,6 +118,7 @@ static enum rpc_step step_commit(struct rpc_request *request) {
     if (status == STORE_OK) {
         append->phase = APPEND_SETTLING;
         request->irrevocable = true;
+        count(request);
         rpc_changed(request);
     }
     if (status == STORE_OK || status == STORE_MORE)

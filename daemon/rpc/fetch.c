@@ -1,4 +1,5 @@
 /* FETCH: send a range of tokens and layers, a page's tokens a step, and close with what it was. */
+#include "daemon/base/clock.h"
 #include "daemon/rpc/messages.h"
 
 static uint32_t read_request(struct rpc_request *request, const Kvq__FetchRequest *message,
@@ -31,20 +32,30 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     uint32_t code = read_request(request, message, &fetch);
     if (code)
         return code;
-    int status = fetch_begin(request->context->daemon->store, &fetch, &request->fetch);
+    request->fetch.deadline_ns =
+        message->within_ms ? clock_now_ns() + message->within_ms * CLOCK_NS_PER_MS : 0;
+    int status = fetch_begin(request->context->daemon->store, &fetch, &request->fetch.fetch);
     if (status == STORE_INVALID)
         return rpc_fail(request, WIRE_INVALID, "an empty or reversed range of tokens or layers");
+    if (status == STORE_MISS)
+        atomic_fetch_add(&request->context->daemon->fetch_misses, 1);
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
     size_t frame_bytes =
-        WIRE_HEADER_BYTES + WIRE_DATA_BYTES + fetch_piece_bytes_max(&request->fetch);
+        WIRE_HEADER_BYTES + WIRE_DATA_BYTES + fetch_piece_bytes_max(&request->fetch.fetch);
     if (frame_bytes > request->frame_bytes)
         request->frame_bytes = frame_bytes;
     return WIRE_OK;
 }
 
+static void count_hit(struct rpc_daemon *daemon, const struct fetch *fetch) {
+    atomic_fetch_add(&daemon->fetch_hits, 1);
+    atomic_fetch_add(&daemon->fetched_tokens, fetch->end - fetch->first);
+    atomic_fetch_add(&daemon->fetched_bytes, fetch->sent_bytes);
+}
+
 static enum rpc_step reply(const struct rpc_request *request, struct rpc_frame *frame) {
-    const struct fetch *fetch = &request->fetch;
+    const struct fetch *fetch = &request->fetch.fetch;
     Kvq__FetchReply message = KVQ__FETCH_REPLY__INIT;
     Kvq__LevelTokens levels[FETCH_LEVELS], *pointers[FETCH_LEVELS];
     Kvq__Loss k, v;
@@ -68,17 +79,33 @@ static enum rpc_step reply(const struct rpc_request *request, struct rpc_frame *
     return rpc_reply(request, frame, &message.base);
 }
 
+static bool is_late(const struct rpc_fetch *fetch) {
+    return fetch->deadline_ns != 0 && !fetch_is_done(&fetch->fetch) &&
+           clock_now_ns() > fetch->deadline_ns;
+}
+
+static enum rpc_step miss(struct rpc_request *request, const char *message) {
+    atomic_fetch_add(&request->context->daemon->fetch_misses, 1);
+    if (message)
+        rpc_fail(request, WIRE_MISS, "%s", message);
+    else
+        rpc_fail(request, WIRE_MISS, NULL);
+    return RPC_FAILED;
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_context *context = request->context;
     struct fetch_piece piece;
-    int status = fetch_next(context->daemon->store, &request->fetch, rpc_payload(frame),
+    if (is_late(&request->fetch))
+        return miss(request, "not all of it could be sent within within_ms");
+    int status = fetch_next(context->daemon->store, &request->fetch.fetch, rpc_payload(frame),
                             context->workspace, &piece);
-    if (status == STORE_OK)
+    if (status == STORE_OK) {
+        count_hit(context->daemon, &request->fetch.fetch);
         return reply(request, frame);
-    if (status != STORE_MORE) {
-        rpc_fail_store(request, status, NULL);
-        return RPC_FAILED;
     }
+    if (status != STORE_MORE)
+        return miss(request, NULL);
     struct wire_data data = {.first = piece.first,
                              .tokens = piece.tokens,
                              .layer = piece.layer,

@@ -61,6 +61,12 @@ uint32_t messages_read_model(struct rpc_request *request, const ProtobufCBinaryD
     return WIRE_OK;
 }
 
+uint32_t messages_check_level(struct rpc_request *request, int level) {
+    if (level < PAGE_LEVEL_MIN || level > PAGE_LEVEL_MAX)
+        return rpc_fail(request, WIRE_INVALID, "a level is -2 (exact), -1 (fast8) or 0 to 5");
+    return WIRE_OK;
+}
+
 uint32_t messages_read_geometry(struct rpc_request *request, const Kvq__Geometry *message,
                                 struct geometry *geometry) {
     *geometry = (struct geometry){.layers = message->layers,

@@ -13,6 +13,10 @@ uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryDa
 uint32_t messages_read_model(struct rpc_request *request, const ProtobufCBinaryData *bytes,
                              struct store_name *model) __attribute__((warn_unused_result));
 
+/* 0, or the fault's code if there is no such level. */
+uint32_t messages_check_level(struct rpc_request *request, int level)
+    __attribute__((warn_unused_result));
+
 uint32_t messages_read_geometry(struct rpc_request *request, const Kvq__Geometry *message,
                                 struct geometry *geometry) __attribute__((warn_unused_result));
 

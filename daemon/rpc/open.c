@@ -4,9 +4,7 @@
 static uint32_t read_level(struct rpc_request *request, const Kvq__OpenRequest *message,
                            int *level) {
     *level = message->level ? message->level->level : request->context->daemon->default_level;
-    if (*level < PAGE_LEVEL_MIN || *level > PAGE_LEVEL_MAX)
-        return rpc_fail(request, WIRE_INVALID, "a level is -2 (exact), -1 (fast8) or 0 to 5");
-    return WIRE_OK;
+    return messages_check_level(request, *level);
 }
 
 static uint32_t read_mode(struct rpc_request *request, const Kvq__OpenRequest *message,

@@ -6,10 +6,13 @@
 #include "proto/wire/kvq.pb-c.h"
 
 static const struct rpc_operation *const operations[RPC_TYPES] = {
-    [WIRE_HELLO] = &rpc_hello,   [WIRE_PING] = &rpc_ping,         [WIRE_OPEN] = &rpc_open,
-    [WIRE_APPEND] = &rpc_append, [WIRE_FETCH] = &rpc_fetch,       [WIRE_INFO] = &rpc_info,
-    [WIRE_LIST] = &rpc_list,     [WIRE_DELETE] = &rpc_delete,     [WIRE_STATS] = &rpc_stats,
-    [WIRE_FORK] = &rpc_fork,     [WIRE_TRUNCATE] = &rpc_truncate,
+    [WIRE_HELLO] = &rpc_hello,       [WIRE_PING] = &rpc_ping,
+    [WIRE_OPEN] = &rpc_open,         [WIRE_APPEND] = &rpc_append,
+    [WIRE_FETCH] = &rpc_fetch,       [WIRE_INFO] = &rpc_info,
+    [WIRE_LIST] = &rpc_list,         [WIRE_DELETE] = &rpc_delete,
+    [WIRE_STATS] = &rpc_stats,       [WIRE_FORK] = &rpc_fork,
+    [WIRE_TRUNCATE] = &rpc_truncate, [WIRE_AGE] = &rpc_age,
+    [WIRE_PIN] = &rpc_pin,           [WIRE_DELETE_MANY] = &rpc_delete_many,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {
@@ -86,6 +89,7 @@ bool rpc_discard_step(struct rpc_request *request) {
     discard->freed_bytes = discard->discard->freed_bytes;
     session_discard_free(discard->discard);
     discard->discard = NULL;
+    keeper_poke(&request->context->daemon->store->keeper); /* others may be coarser now */
     return false;
 }
 

@@ -14,6 +14,7 @@
 #include "daemon/store/fetch.h"
 #include "daemon/store/fork.h"
 #include "daemon/store/info.h"
+#include "daemon/store/policy.h"
 #include "proto/wire/arena.h"
 #include "proto/wire/errors.h"
 #include "proto/wire/frame.h"
@@ -32,7 +33,12 @@ struct rpc_daemon {
     void (*on_change)(void *context); /* after sessions changed; from any reactor; may be NULL */
     void *change_context;
     _Atomic uint64_t full_said_ns; /* when the log last said that the limit is reached */
-    _Atomic uint64_t connections, requests[RPC_TYPES], errors[RPC_TYPES];
+    /* the statistics, since the start but for the first */
+    _Atomic uint64_t connections, connections_accepted, connections_refused, connections_stalled;
+    _Atomic uint64_t requests[RPC_TYPES], errors[RPC_TYPES], total_us[RPC_TYPES], max_us[RPC_TYPES];
+    _Atomic uint64_t faults[WIRE_ERROR_COUNT]; /* by code */
+    _Atomic uint64_t appended_tokens, appended_bytes;
+    _Atomic uint64_t fetched_tokens, fetched_bytes, fetch_hits, fetch_misses;
 };
 
 /* One for each reactor. */
@@ -78,7 +84,7 @@ struct rpc_append {
     struct append *append;
     enum append_phase phase;
     bool settle, waiting;
-    uint64_t wait_ns, deadline_ns;
+    uint64_t wait_ns, deadline_ns, tokens;
     struct session_state result;
 };
 
@@ -87,6 +93,26 @@ struct rpc_discard {
     struct session_discard *discard; /* NULL: nothing, or all of it is free */
     struct session_state state;
     uint64_t freed_bytes;
+};
+
+struct rpc_age {
+    struct session *session; /* owned reference */
+    int level;
+    bool settle;
+    uint64_t stored_bytes_before, ticket; /* the keeper's */
+};
+
+struct rpc_delete_many {
+    struct session_filter filter;
+    char prefix[256], model[256]; /* of the filter */
+    bool dry_run;
+    uint64_t after_id, last_id; /* looked at so far; of the last that there was at the beginning */
+    uint64_t sessions, freed_bytes;
+};
+
+struct rpc_fetch {
+    struct fetch fetch;
+    uint64_t deadline_ns; /* 0: none */
 };
 
 struct rpc_list {
@@ -98,15 +124,21 @@ struct rpc_request {
     const struct rpc_operation *operation;
     struct rpc_context *context;
     uint32_t id;
+    uint64_t begun_ns;
     size_t frame_bytes; /* no frame of the request is larger; begin may raise it */
     struct rpc_fault fault;
     union {
         struct session_state state; /* of OPEN and FORK */
         struct rpc_append append;
-        struct fetch fetch;
+        struct rpc_fetch fetch;
         struct session *session;
         struct rpc_list list;
-        struct rpc_discard discard;
+        struct {
+            struct rpc_discard discard; /* of DELETE, TRUNCATE and DELETE_MANY */
+            struct rpc_delete_many many;
+        };
+        struct rpc_age age;
+        uint64_t pinned_ms;
     };
     char session_name[WIRE_SESSION_BYTES_MAX + 1]; /* for the log; empty: none */
     struct rpc_peer *peer;
@@ -168,6 +200,6 @@ void *rpc_payload(const struct rpc_frame *frame);
 
 /* The operations, one a file. */
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
-    rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate;
+    rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many;
 
 #endif

@@ -35,31 +35,121 @@ static void count_operations(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
         count->operation = (char *)operation->name;
         count->requests = atomic_load(&daemon->requests[type]);
         count->errors = atomic_load(&daemon->errors[type]);
+        count->total_us = atomic_load(&daemon->total_us[type]);
+        count->max_us = atomic_load(&daemon->max_us[type]);
         reply->operations[reply->n_operations++] = count;
     }
+}
+
+/* What the reply points to. */
+struct stats_parts {
+    Kvq__OperationCount operations[RPC_TYPES], *operation_pointers[RPC_TYPES];
+    Kvq__ErrorCount errors[WIRE_ERROR_COUNT], *error_pointers[WIRE_ERROR_COUNT];
+    Kvq__LevelInfo levels[USAGE_LEVELS + 2], *level_pointers[USAGE_LEVELS + 2];
+    Kvq__MemoryStats memory;
+    Kvq__KeeperStats keeper;
+};
+
+static void count_errors(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
+                         struct stats_parts *parts) {
+    reply->errors = parts->error_pointers;
+    for (uint32_t code = 1; code < WIRE_ERROR_COUNT; code++) {
+        uint64_t times = atomic_load(&daemon->faults[code]);
+        if (times == 0)
+            continue;
+        Kvq__ErrorCount *count = &parts->errors[reply->n_errors];
+        kvq__error_count__init(count);
+        count->error = (char *)wire_error_info(code)->name;
+        count->count = times;
+        reply->errors[reply->n_errors++] = count;
+    }
+}
+
+static void add_level(Kvq__StatsReply *reply, struct stats_parts *parts, Kvq__Place place,
+                      int level, uint64_t tokens, uint64_t bytes) {
+    if (bytes == 0)
+        return;
+    Kvq__LevelInfo *message = &parts->levels[reply->n_levels];
+    kvq__level_info__init(message);
+    message->place = place;
+    message->level = level;
+    message->tokens = tokens;
+    message->bytes = bytes;
+    reply->levels[reply->n_levels++] = message;
+}
+
+static void count_levels(struct usage *usage, Kvq__StatsReply *reply, struct stats_parts *parts) {
+    reply->levels = parts->level_pointers;
+    add_level(reply, parts, KVQ__PLACE__PLACE_SINKS, PAGE_EXACT, atomic_load(&usage->sinks.tokens),
+              atomic_load(&usage->sinks.bytes));
+    for (int level = PAGE_LEVEL_MIN; level <= PAGE_LEVEL_MAX; level++) {
+        struct usage_count *count = &usage->levels[level - PAGE_LEVEL_MIN];
+        add_level(reply, parts, KVQ__PLACE__PLACE_PAGES, level, atomic_load(&count->tokens),
+                  atomic_load(&count->bytes));
+    }
+    add_level(reply, parts, KVQ__PLACE__PLACE_TAIL, PAGE_EXACT, atomic_load(&usage->tail_tokens),
+              atomic_load(&usage->tails_bytes));
+}
+
+static void write_store(struct store *store, Kvq__StatsReply *reply, struct stats_parts *parts) {
+    struct store_totals totals;
+    struct keeper_stats keeper;
+    info_totals(store, &totals);
+    keeper_read_stats(&store->keeper, &keeper);
+    reply->limit_bytes = atomic_load(&store->budget.limit_bytes);
+    reply->used_bytes = store_used_bytes(store);
+    reply->sessions = totals.sessions;
+    reply->tokens = totals.tokens;
+    reply->bytes_16bit = totals.values * 2;
+    reply->stored_bytes = totals.stored_bytes;
+    reply->unique_bytes = totals.unique_bytes;
+    reply->sessions_created = atomic_load(&store->usage.sessions_created);
+    reply->sessions_deleted = atomic_load(&store->usage.sessions_deleted);
+    reply->appends_waiting = atomic_load(&store->budget.waiting);
+    count_levels(&store->usage, reply, parts);
+    kvq__memory_stats__init(&parts->memory);
+    parts->memory.pages_bytes = totals.pages_bytes;
+    parts->memory.tails_bytes = totals.tails_bytes;
+    parts->memory.sessions_bytes = totals.sessions_bytes;
+    parts->memory.fixed_bytes = store_fixed_bytes(store);
+    parts->memory.warm_bytes = pool_warm_bytes(store->pool);
+    reply->memory = &parts->memory;
+    kvq__keeper_stats__init(&parts->keeper);
+    parts->keeper.queued_sessions = keeper.queued_sessions;
+    parts->keeper.chunks = keeper.chunks;
+    parts->keeper.bytes_before = keeper.bytes_before;
+    parts->keeper.bytes_after = keeper.bytes_after;
+    reply->keeper = &parts->keeper;
+}
+
+static void write_counters(struct rpc_daemon *daemon, Kvq__StatsReply *reply) {
+    reply->connections = atomic_load(&daemon->connections);
+    reply->connections_accepted = atomic_load(&daemon->connections_accepted);
+    reply->connections_refused = atomic_load(&daemon->connections_refused);
+    reply->connections_stalled = atomic_load(&daemon->connections_stalled);
+    reply->appended_tokens = atomic_load(&daemon->appended_tokens);
+    reply->appended_bytes = atomic_load(&daemon->appended_bytes);
+    reply->fetched_tokens = atomic_load(&daemon->fetched_tokens);
+    reply->fetched_bytes = atomic_load(&daemon->fetched_bytes);
+    reply->fetch_hits = atomic_load(&daemon->fetch_hits);
+    reply->fetch_misses = atomic_load(&daemon->fetch_misses);
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_daemon *daemon = request->context->daemon;
     Kvq__StatsReply reply = KVQ__STATS_REPLY__INIT;
-    Kvq__OperationCount counts[RPC_TYPES], *pointers[RPC_TYPES];
-    struct store_totals totals;
-    info_totals(daemon->store, &totals);
+    struct stats_parts parts;
     reply.version = KVQUANT_VERSION;
     reply.pid = (uint64_t)getpid();
     reply.uptime_seconds = (double)(clock_now_ns() - daemon->started_ns) / (double)CLOCK_NS_PER_S;
     reply.n_sockets = daemon->socket_count;
     reply.sockets = (char **)daemon->sockets;
-    reply.limit_bytes = atomic_load(&daemon->store->budget.limit_bytes);
-    reply.used_bytes = store_used_bytes(daemon->store);
     reply.rss_bytes = rss_bytes();
-    reply.sessions = totals.sessions;
-    reply.tokens = totals.tokens;
-    reply.bytes_16bit = totals.values * 2;
-    reply.stored_bytes = totals.stored_bytes;
-    reply.connections = atomic_load(&daemon->connections);
-    reply.operations = pointers;
-    count_operations(daemon, &reply, counts);
+    reply.operations = parts.operation_pointers;
+    count_operations(daemon, &reply, parts.operations);
+    count_errors(daemon, &reply, &parts);
+    write_store(daemon->store, &reply, &parts);
+    write_counters(daemon, &reply);
     return rpc_reply(request, frame, &reply.base);
 }
 

@@ -236,6 +236,7 @@ static void send_frames(struct connection *connection) {
 static void write_fault(struct connection *connection, struct rpc_request *request,
                         struct rpc_frame *frame) {
     rpc_write_fault(request->id, &request->fault, frame);
+    requests_count_answer(connection, request);
     if (request->receiving) {
         request->failed = false;
         request->discarding = true;
@@ -260,6 +261,7 @@ static void step_request(struct connection *connection, struct rpc_request *requ
         request->waiting = true;
         break;
     case RPC_DONE:
+        requests_count_answer(connection, request);
         requests_remove(connection, request);
         break;
     case RPC_FAILED:
@@ -442,10 +444,12 @@ void connection_new(struct reactor *reactor, int socket) {
         budget_release(budget, sizeof *connection);
     if (!connection) {
         log_warning("no memory for one more connection");
+        atomic_fetch_add(&reactor->context.daemon->connections_refused, 1);
         close(socket);
         atomic_fetch_sub(&reactor->context.daemon->connections, 1);
         return;
     }
+    atomic_fetch_add(&reactor->context.daemon->connections_accepted, 1);
     connection->reactor = reactor;
     bool is_tcp = init_handle(connection, socket);
     connection->next = reactor->connections;

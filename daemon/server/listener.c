@@ -12,20 +12,20 @@
 
 enum { PAUSE_MS = 100 };
 
-static _Atomic uint64_t *connections_of(const struct listener *listener) {
-    return &listener->dealer->reactors[0].context.daemon->connections;
+static struct rpc_daemon *daemon_of(const struct listener *listener) {
+    return listener->dealer->reactors[0].context.daemon;
 }
 
 /* To the next reactor that has room. From here on the connection counts. */
 static bool deal_out(struct listener *listener, int socket) {
     struct dealer *dealer = listener->dealer;
-    atomic_fetch_add(connections_of(listener), 1);
+    atomic_fetch_add(&daemon_of(listener)->connections, 1);
     for (size_t i = 0; i < dealer->reactor_count; i++) {
         size_t next = dealer->next_reactor++ % dealer->reactor_count;
         if (reactor_give(&dealer->reactors[next], socket))
             return true;
     }
-    atomic_fetch_sub(connections_of(listener), 1);
+    atomic_fetch_sub(&daemon_of(listener)->connections, 1);
     return false;
 }
 
@@ -50,6 +50,7 @@ static void accept_failed(struct listener *listener, int error) {
 }
 
 static void refuse(const struct listener *listener, int socket) {
+    atomic_fetch_add(&daemon_of(listener)->connections_refused, 1);
     char peer[ADDRESS_TEXT_BYTES];
     peer_describe(socket, peer, sizeof peer);
     log_about(LOG_LEVEL_WARNING, &(struct log_fields){.peer = peer},
@@ -66,9 +67,11 @@ static void on_readable(uv_poll_t *poll, int status, int events) {
     int socket = accept4(listener->socket, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
     if (socket < 0) {
         accept_failed(listener, errno);
-    } else if (atomic_load(connections_of(listener)) >= listener->dealer->connections_max) {
+    } else if (atomic_load(&daemon_of(listener)->connections) >=
+               listener->dealer->connections_max) {
         refuse(listener, socket);
     } else if (!deal_out(listener, socket)) {
+        atomic_fetch_add(&daemon_of(listener)->connections_refused, 1);
         close(socket); /* every reactor's inbox is full */
         pause_accepting(listener);
     }

@@ -89,6 +89,7 @@ static bool close_stalled(struct reactor *reactor) {
          connection = next) {
         next = connection->next;
         if (is_stalled(connection, now, limit_ns)) {
+            atomic_fetch_add(&reactor->context.daemon->connections_stalled, 1);
             connection_log(connection, LOG_LEVEL_INFO, NULL,
                            "a client took more than %llu ms for a frame; its connection is closed",
                            (unsigned long long)(limit_ns / CLOCK_NS_PER_MS));

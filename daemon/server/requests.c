@@ -1,5 +1,7 @@
 #include "daemon/server/requests.h"
 
+#include "daemon/base/clock.h"
+
 enum { REQUESTS_KEPT = 2 * WIRE_REQUESTS_MAX }; /* refused ones, too, until their ERROR is sent */
 
 struct rpc_request *requests_find(const struct connection *connection, uint32_t id) {
@@ -52,6 +54,23 @@ void requests_fail(struct connection *connection, struct rpc_request *request) {
                    request->fault.message);
 }
 
+static void raise_to(_Atomic uint64_t *most, uint64_t value) {
+    uint64_t seen = atomic_load(most);
+    while (value > seen && !atomic_compare_exchange_weak(most, &seen, value))
+        ;
+}
+
+void requests_count_answer(const struct connection *connection, const struct rpc_request *request) {
+    struct rpc_daemon *daemon = connection->reactor->context.daemon;
+    uint64_t us = (clock_now_ns() - request->begun_ns) / 1000;
+    if (request->fault.code != WIRE_OK)
+        atomic_fetch_add(&daemon->faults[request->fault.code], 1);
+    if (request->type >= RPC_TYPES)
+        return;
+    atomic_fetch_add(&daemon->total_us[request->type], us);
+    raise_to(&daemon->max_us[request->type], us);
+}
+
 static struct rpc_request *add(struct connection *connection, uint32_t id, uint8_t type) {
     struct rpc_request *request = reactor_take_request(connection->reactor);
     if (!request)
@@ -59,6 +78,7 @@ static struct rpc_request *add(struct connection *connection, uint32_t id, uint8
     request->id = id;
     request->peer = &connection->peer;
     request->type = type;
+    request->begun_ns = clock_now_ns();
     append(connection, request);
     connection->request_count++;
     return request;

@@ -17,6 +17,9 @@ bool requests_add_fault(struct connection *connection, uint32_t id, uint32_t cod
 /* The request's fault is set: its operation ends, its ERROR frame is still to be sent. */
 void requests_fail(struct connection *connection, struct rpc_request *request);
 
+/* Its last frame is made: for the statistics. */
+void requests_count_answer(const struct connection *connection, const struct rpc_request *request);
+
 /* Ends its operation and drops it. */
 void requests_remove(struct connection *connection, struct rpc_request *request);
 void requests_clear(struct connection *connection);

@@ -70,20 +70,21 @@ void chunk_own(struct chunk *chunk, int level) {
     pthread_mutex_unlock(&chunk->lock);
 }
 
-struct chunk_release chunk_disown(struct chunk *chunk, int level) {
-    struct chunk_release release = {0};
+uint64_t chunk_disown(struct chunk *chunk, int level) {
+    uint64_t freed_bytes = 0;
     pthread_mutex_lock(&chunk->lock);
     int finest_before = finest_level(chunk);
     chunk->owners[level - PAGE_LEVEL_MIN]--;
     atomic_fetch_sub(&chunk->usage->pages_full_bytes, bytes_of(chunk->record));
     if (--chunk->owner_count == 0) {
         count_once(chunk->usage, chunk->record, -1);
-        release.freed_bytes = bytes_of(chunk->record);
+        freed_bytes = bytes_of(chunk->record);
     }
-    release.may_age = finest_level(chunk) > finest_before;
+    if (finest_level(chunk) > finest_before)
+        atomic_fetch_add(&chunk->usage->loosened, 1);
     pthread_mutex_unlock(&chunk->lock);
     chunk_unref(chunk);
-    return release;
+    return freed_bytes;
 }
 
 void chunk_move_owner(struct chunk *chunk, int from, int to) {

@@ -37,12 +37,8 @@ void chunk_complete(struct chunk *chunk, struct record *record);
 /* One more slice has it, of a session at that level: takes a reference. */
 void chunk_own(struct chunk *chunk, int level);
 
-/* What became of a chunk that a slice let go. */
-struct chunk_release {
-    uint64_t freed_bytes; /* 0 if others have it still */
-    bool may_age;         /* those that have it allow a coarser level than before */
-};
-struct chunk_release chunk_disown(struct chunk *chunk, int level);
+/* A slice lets go of it. Bytes that became free: 0 if others have it still. */
+uint64_t chunk_disown(struct chunk *chunk, int level);
 
 /* An owner's session changed its level. */
 void chunk_move_owner(struct chunk *chunk, int from, int to);

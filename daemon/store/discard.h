@@ -33,7 +33,6 @@ struct session_discard {
     size_t slice_count, slice_capacity;
     struct tail *tail;
     uint64_t freed_bytes; /* so far: what others have too is not in it */
-    bool may_age;         /* something that others have may be coarser now */
 };
 
 /* Empty, to be freed by its steps. NULL at the memory limit. */

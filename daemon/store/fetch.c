@@ -186,10 +186,14 @@ static void advance(struct fetch *fetch) {
     fetch->run_end = 0;
 }
 
+bool fetch_is_done(const struct fetch *fetch) {
+    return fetch->token >= fetch->end || fetch->parts == 0;
+}
+
 int fetch_next(struct store *store, struct fetch *fetch, void *values, void *workspace,
                struct fetch_piece *piece) {
     struct source source;
-    if (fetch->token >= fetch->end || fetch->parts == 0)
+    if (fetch_is_done(fetch))
         return STORE_OK;
     if (!(fetch->parts & 1u << fetch->part))
         fetch->part = PAGE_V;

@@ -51,6 +51,9 @@ struct fetch_piece {
 int fetch_begin(struct store *store, const struct fetch_request *request, struct fetch *fetch)
     __attribute__((warn_unused_result));
 
+/* Whether all pieces were made. */
+bool fetch_is_done(const struct fetch *fetch);
+
 /* No piece is larger. */
 size_t fetch_piece_bytes_max(const struct fetch *fetch);
 

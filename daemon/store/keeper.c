@@ -153,10 +153,19 @@ static void replace(struct keeper *keeper, struct chunk *chunk, struct record *r
     budget_release(&keeper->budget, bytes);
 }
 
+static void count(struct keeper *keeper, const struct record *old, const struct record *record) {
+    pthread_mutex_lock(&keeper->lock);
+    keeper->stats.chunks++;
+    keeper->stats.bytes_before += old->reserved_bytes;
+    keeper->stats.bytes_after += record->reserved_bytes;
+    pthread_mutex_unlock(&keeper->lock);
+}
+
 static void work_on_chunk(struct keeper *keeper, const struct work *work) {
     struct record *old = chunk_pin(work->chunk);
     struct record *record = recode(keeper, old, &work->session->geometry, work->level);
     if (record && record->reserved_bytes < old->reserved_bytes) {
+        count(keeper, old, record);
         replace(keeper, work->chunk, record);
         return;
     }
@@ -175,11 +184,37 @@ static void work_on_session(struct keeper *keeper, struct session *session) {
     }
 }
 
-/* With nothing queued: frees, touches memory ahead, or sleeps. The lock is held again when it
- * returns. */
+static bool is_wanted(struct keeper *keeper) {
+    pthread_mutex_lock(&keeper->lock);
+    bool wanted = keeper->stopping || keeper->first;
+    pthread_mutex_unlock(&keeper->lock);
+    return wanted;
+}
+
+/* What was shared with a finer session that is gone may be coarser now; whose it is nobody knows,
+ * so all are looked at, unless there is other work. */
+static void sweep(struct keeper *keeper) {
+    struct store *store = keeper->store;
+    uint64_t loosened = atomic_load(&store->usage.loosened);
+    if (loosened == keeper->swept_loosened)
+        return;
+    struct session *session = list_after(&store->list, 0);
+    while (session && !is_wanted(keeper)) {
+        work_on_session(keeper, session);
+        session = list_next(&store->list, session);
+    }
+    if (session)
+        session_unref(session);
+    else
+        keeper->swept_loosened = loosened;
+}
+
+/* With nothing queued: frees, sweeps, touches memory ahead, or sleeps. The lock is held again when
+ * it returns. */
 static void rest(struct keeper *keeper) {
     pthread_mutex_unlock(&keeper->lock);
     free_discards(keeper);
+    sweep(keeper);
     bool more = pool_warm_up(keeper->store->pool);
     pthread_mutex_lock(&keeper->lock);
     if (!more && !keeper->stopping && !keeper->first && !keeper->discards && !keeper->poked)
@@ -199,6 +234,7 @@ static struct session *take(struct keeper *keeper, uint64_t *ticket) {
         if (!keeper->first)
             keeper->last = NULL;
         session->queued = false;
+        keeper->stats.queued_sessions--;
         *ticket = session->asked;
     }
     pthread_mutex_unlock(&keeper->lock);
@@ -278,6 +314,7 @@ void keeper_add(struct keeper *keeper, struct session *session) {
     session->asked++;
     if (!session->queued) {
         session->queued = true;
+        keeper->stats.queued_sessions++;
         session->next_in_queue = NULL;
         session_ref(session);
         if (keeper->last)
@@ -309,6 +346,12 @@ bool keeper_has_done(struct keeper *keeper, const struct session *session, uint6
     bool done = session->done >= ticket;
     pthread_mutex_unlock(&keeper->lock);
     return done;
+}
+
+void keeper_read_stats(struct keeper *keeper, struct keeper_stats *stats) {
+    pthread_mutex_lock(&keeper->lock);
+    *stats = keeper->stats;
+    pthread_mutex_unlock(&keeper->lock);
 }
 
 void keeper_discard(struct keeper *keeper, struct discard *discard) {

@@ -17,6 +17,11 @@
 struct store;
 struct session;
 
+struct keeper_stats {
+    uint64_t queued_sessions;
+    uint64_t chunks, bytes_before, bytes_after; /* coded anew since the start */
+};
+
 struct keeper {
     struct store *store;
     pthread_t thread;
@@ -26,7 +31,9 @@ struct keeper {
     bool stopping, poked;
     struct session *first, *last; /* each with a reference */
     struct discard *discards;     /* to be freed, before all else */
-    struct budget budget;         /* working space */
+    struct keeper_stats stats;
+    uint64_t swept_loosened; /* usage.loosened when the last sweep began; the keeper's own */
+    struct budget budget;    /* working space */
     void *workspace, *page;
     void (*on_progress)(void *context);
     void *context;
@@ -52,6 +59,8 @@ void keeper_poke(struct keeper *keeper);
 /* A ticket for all that the keeper was asked so far to do for the session, and whether it has. */
 uint64_t keeper_ticket(struct keeper *keeper, const struct session *session);
 bool keeper_has_done(struct keeper *keeper, const struct session *session, uint64_t ticket);
+
+void keeper_read_stats(struct keeper *keeper, struct keeper_stats *stats);
 
 /* Leaves it to the keeper to free this. */
 void keeper_discard(struct keeper *keeper, struct discard *discard);

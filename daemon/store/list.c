@@ -11,6 +11,13 @@ void list_deinit(struct list *list) {
     pthread_mutex_destroy(&list->lock);
 }
 
+uint64_t list_last_id(struct list *list) {
+    pthread_mutex_lock(&list->lock);
+    uint64_t id = list->id_clock;
+    pthread_mutex_unlock(&list->lock);
+    return id;
+}
+
 static int lanes_of(uint64_t id) {
     int lanes = 1;
     while (lanes < LIST_LANES && id % (UINT64_C(1) << (lanes * LIST_LANE_BITS)) == 0)

@@ -30,6 +30,9 @@ void list_deinit(struct list *list);
 void list_append(struct list *list, struct session *session);
 void list_remove(struct list *list, struct session *session);
 
+/* The largest id that was given. */
+uint64_t list_last_id(struct list *list);
+
 /* The session with the smallest id above after_id, as a reference of the caller's, or NULL. */
 struct session *list_after(struct list *list, uint64_t after_id)
     __attribute__((warn_unused_result));

@@ -15,14 +15,17 @@ enum {
     WARM_SHARE = 4,                   /* warm is at most this part of the limit */
     WARM_AHEAD_BYTES_MAX = 256 << 20, /* and touched ahead no more than this */
     WARM_STEP_BYTES = 1 << 20,
+    COOL_BYTES_MAX = 1 << 20, /* at once, for two stretches to become one */
 };
 
 struct pool {
     struct budget *budget;
     pthread_mutex_t lock;             /* of the free stretches and what is warm of them */
-    struct pool_extent *free_extents; /* by offset, never touching each other */
+    struct pool_extent *free_extents; /* by offset */
     size_t free_count, free_capacity;
     uint64_t warm_bytes;
+    pthread_cond_t touched;
+    bool touching; /* some free memory is out of reach while it is touched */
     char *memory;
     uint64_t bytes;
     int file;
@@ -53,6 +56,7 @@ struct pool *pool_new(struct budget *budget) {
     if (!pool)
         return NULL;
     pthread_mutex_init(&pool->lock, NULL);
+    pthread_cond_init(&pool->touched, NULL);
     pool->budget = budget;
     pool->file = -1;
     pool->bytes = pool_round(atomic_load(&budget->limit_bytes)) * ADDRESS_SPACE_FACTOR;
@@ -78,6 +82,7 @@ void pool_free(struct pool *pool) {
         munmap(pool->memory, pool->bytes);
     if (pool->file >= 0)
         close(pool->file);
+    pthread_cond_destroy(&pool->touched);
     pthread_mutex_destroy(&pool->lock);
     free(pool->free_extents);
     free(pool);
@@ -114,11 +119,22 @@ static void cool(struct pool *pool, struct pool_extent *extent) {
     extent->warm_bytes = 0;
 }
 
-/* First fit by address: what is long in use gathers at the pool's start. */
+/* First fit by address: what is long in use gathers at the pool's start. Warm memory is preferred.
+ */
+static size_t find_fit(const struct pool *pool, uint64_t bytes) {
+    size_t fit = pool->free_count;
+    for (size_t i = 0; i < pool->free_count; i++) {
+        const struct pool_extent *extent = &pool->free_extents[i];
+        if (extent->warm_bytes >= bytes)
+            return i;
+        if (extent->bytes >= bytes && fit == pool->free_count)
+            fit = i;
+    }
+    return fit;
+}
+
 static int take_locked(struct pool *pool, uint64_t bytes, struct pool_extent *extent) {
-    size_t i = 0;
-    while (i < pool->free_count && pool->free_extents[i].bytes < bytes)
-        i++;
+    size_t i = find_fit(pool, bytes);
     if (i == pool->free_count)
         return -1;
     struct pool_extent *found = &pool->free_extents[i];
@@ -157,7 +173,13 @@ static size_t first_free_behind(const struct pool *pool, uint64_t offset) {
     return low;
 }
 
-/* Joins b to a, which it follows. Warm is only what is warm from the beginning on. */
+/* Whether b follows a and may be joined to it. Warm is only what is warm from the beginning on:
+ * where much would have to be cooled for that, which takes long, they stay two. */
+static bool can_join(const struct pool_extent *a, const struct pool_extent *b) {
+    return a->offset + a->bytes == b->offset &&
+           (a->warm_bytes == a->bytes || b->warm_bytes <= COOL_BYTES_MAX);
+}
+
 static void join(struct pool *pool, struct pool_extent *a, struct pool_extent *b) {
     if (a->warm_bytes == a->bytes) {
         a->warm_bytes += b->warm_bytes;
@@ -174,11 +196,11 @@ static void insert_free(struct pool *pool, struct pool_extent extent) {
     size_t i = first_free_behind(pool, extent.offset);
     struct pool_extent *next = i < pool->free_count ? &pool->free_extents[i] : NULL;
     struct pool_extent *before = i > 0 ? &pool->free_extents[i - 1] : NULL;
-    if (next && extent.offset + extent.bytes == next->offset) {
+    if (next && can_join(&extent, next)) {
         join(pool, &extent, next);
         remove_free(pool, i);
     }
-    if (before && before->offset + before->bytes == extent.offset) {
+    if (before && can_join(before, &extent)) {
         join(pool, before, &extent);
     } else if (ensure_capacity(pool) == 0) {
         memmove(&pool->free_extents[i + 1], &pool->free_extents[i],
@@ -218,12 +240,8 @@ void pool_give(struct pool *pool, struct pool_extent *extent, uint64_t keep_byte
     budget_release(budget, reserved_bytes - rest.warm_bytes);
 }
 
-/* The budget is at its limit: so many bytes of what is warm, or all, go back; somewhat more, so
- * that it is not asked for each page. */
-static void reclaim(void *context, uint64_t bytes) {
-    struct pool *pool = context;
-    uint64_t want = bytes > UINT64_MAX / 2 ? bytes : bytes + WARM_STEP_BYTES;
-    pthread_mutex_lock(&pool->lock);
+/* Gives so many warm bytes back to the system and the budget. What is left to give back. */
+static uint64_t cool_bytes(struct pool *pool, uint64_t want) {
     for (size_t i = pool->free_count; i-- > 0 && want > 0;) {
         struct pool_extent *extent = &pool->free_extents[i];
         uint64_t part =
@@ -234,6 +252,18 @@ static void reclaim(void *context, uint64_t bytes) {
         budget_release(pool->budget, part);
         want -= part < want ? part : want;
     }
+    return want;
+}
+
+/* The budget is at its limit: so many bytes of what is warm, or all, go back; somewhat more, so
+ * that it is not asked for each page. */
+static void reclaim(void *context, uint64_t bytes) {
+    struct pool *pool = context;
+    pthread_mutex_lock(&pool->lock);
+    uint64_t want = cool_bytes(pool, bytes > UINT64_MAX / 2 ? bytes : bytes + WARM_STEP_BYTES);
+    while (want > 0 && pool->touching)
+        pthread_cond_wait(&pool->touched, &pool->lock);
+    cool_bytes(pool, want);
     pthread_mutex_unlock(&pool->lock);
 }
 
@@ -244,32 +274,58 @@ static struct pool_extent *first_to_warm(struct pool *pool) {
     return NULL;
 }
 
-static bool warm_up_locked(struct pool *pool) {
-    struct pool_extent *extent = first_to_warm(pool);
+/* Takes out some free memory that is to be touched, and counts as warm already; what lies behind it
+ * becomes a stretch of its own. Without bytes there is none, enough is warm, or no room for more.
+ */
+static struct pool_extent take_cold(struct pool *pool) {
+    struct pool_extent *extent = first_to_warm(pool), cold = {0};
     uint64_t limit = atomic_load(&pool->budget->limit_bytes);
     uint64_t most = limit / WARM_SHARE < WARM_AHEAD_BYTES_MAX ? limit / WARM_SHARE
                                                               : (uint64_t)WARM_AHEAD_BYTES_MAX;
     if (!extent || pool->warm_bytes + WARM_STEP_BYTES > most)
-        return false;
-    uint64_t cold = extent->bytes - extent->warm_bytes;
-    uint64_t step = cold < WARM_STEP_BYTES ? cold : (uint64_t)WARM_STEP_BYTES;
-    char *memory = pool->memory + extent->offset + extent->warm_bytes;
+        return cold;
+    uint64_t bytes = extent->bytes - extent->warm_bytes;
+    uint64_t step = bytes < WARM_STEP_BYTES ? bytes : (uint64_t)WARM_STEP_BYTES;
     if (!budget_reserve_spare(pool->budget, step))
-        return false;
-    if (madvise(memory, step, MADV_POPULATE_WRITE) < 0) { /* Linux before 5.14 */
-        budget_release(pool->budget, step);
-        return false;
-    }
-    extent->warm_bytes += step;
+        return cold;
     pool->warm_bytes += step;
-    return true;
+    cold.offset = extent->offset + extent->warm_bytes;
+    cold.bytes = cold.warm_bytes = step;
+    struct pool_extent behind = {.offset = cold.offset + cold.bytes, .bytes = bytes - cold.bytes};
+    extent->bytes = extent->warm_bytes;
+    if (extent->bytes == 0)
+        remove_free(pool, (size_t)(extent - pool->free_extents));
+    if (behind.bytes > 0)
+        insert_free(pool, behind);
+    return cold;
 }
 
+/* The keeper may lose its processor while it touches: nobody waits for the lock meanwhile. */
 bool pool_warm_up(struct pool *pool) {
     pthread_mutex_lock(&pool->lock);
-    bool more = warm_up_locked(pool);
+    struct pool_extent extent = take_cold(pool);
+    pool->touching = extent.bytes > 0;
     pthread_mutex_unlock(&pool->lock);
-    return more;
+    if (extent.bytes == 0)
+        return false;
+    bool warm = madvise(pool->memory + extent.offset, extent.bytes, MADV_POPULATE_WRITE) == 0;
+    pthread_mutex_lock(&pool->lock);
+    if (!warm) { /* Linux before 5.14 */
+        pool->warm_bytes -= extent.warm_bytes;
+        cool(pool, &extent);
+    }
+    insert_free(pool, extent);
+    pool->touching = false;
+    pthread_cond_broadcast(&pool->touched);
+    pthread_mutex_unlock(&pool->lock);
+    return warm;
+}
+
+uint64_t pool_used_bytes(struct pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    uint64_t warm = pool->warm_bytes, used = atomic_load(&pool->budget->used_bytes);
+    pthread_mutex_unlock(&pool->lock);
+    return used > warm ? used - warm : 0;
 }
 
 uint64_t pool_warm_bytes(struct pool *pool) {

@@ -46,6 +46,9 @@ bool pool_warm_up(struct pool *pool);
 
 uint64_t pool_warm_bytes(struct pool *pool);
 
+/* What is reserved in the budget for anything else than warm memory. */
+uint64_t pool_used_bytes(struct pool *pool);
+
 void *pool_memory(const struct pool *pool, const struct pool_extent *extent);
 
 /* The pool's rounding: what so many bytes take of it. */

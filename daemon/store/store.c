@@ -36,16 +36,17 @@ static int shard_init(struct shard *shard) {
 
 /* Twice the buckets once there is a session for each; if memory is short, the chains grow instead.
  */
-static void shard_grow(struct shard *shard, struct budget *budget) {
+static void shard_grow(struct store *store, struct shard *shard) {
     size_t count = shard->bucket_count * 2;
-    if (shard->sessions < shard->bucket_count ||
-        !budget_reserve(budget, shard->bucket_count * sizeof(struct session *)))
+    uint64_t more_bytes = shard->bucket_count * sizeof(struct session *);
+    if (shard->sessions < shard->bucket_count || !budget_reserve(&store->budget, more_bytes))
         return;
     struct session **old = shard->buckets, **buckets = calloc(count, sizeof(struct session *));
     if (!buckets) {
-        budget_release(budget, shard->bucket_count * sizeof(struct session *));
+        budget_release(&store->budget, more_bytes);
         return;
     }
+    atomic_fetch_add(&store->fixed_bytes, more_bytes);
     size_t old_count = shard->bucket_count;
     shard->buckets = buckets;
     shard->bucket_count = count;
@@ -104,8 +105,11 @@ void store_deinit(struct store *store) {
 }
 
 uint64_t store_used_bytes(struct store *store) {
-    uint64_t warm = pool_warm_bytes(store->pool), used = atomic_load(&store->budget.used_bytes);
-    return used > warm ? used - warm : 0;
+    return pool_used_bytes(store->pool);
+}
+
+uint64_t store_fixed_bytes(struct store *store) {
+    return atomic_load(&store->fixed_bytes) + atomic_load(&store->keeper.budget.limit_bytes);
 }
 
 uint64_t store_next_version(struct store *store) {
@@ -143,7 +147,7 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     struct store_name name = {session->name, session->name_bytes};
     session->lock = &shard->lock;
     session->version = store_next_version(store);
-    shard_grow(shard, &store->budget);
+    shard_grow(store, shard);
     struct session **bucket = bucket_of(shard, name);
     session->next_in_bucket = *bucket;
     *bucket = session;
@@ -234,17 +238,30 @@ int store_delete(struct store *store, struct store_name name, struct session_dis
     struct session *session = store_find(store, name);
     if (!session)
         return STORE_MISS;
-    int status = store_delete_session(store, session, discard);
+    int status = store_delete_session(store, session, NULL, discard);
     session_unref(session);
     return status;
 }
 
+bool store_filter_passes(const struct session_filter *filter, const struct session *session) {
+    struct store_name prefix = filter->prefix, model = filter->model;
+    uint64_t now = clock_now_ns();
+    if (prefix.bytes > session->name_bytes || memcmp(prefix.text, session->name, prefix.bytes) != 0)
+        return false;
+    if (model.bytes > 0 && (model.bytes != session->model_bytes ||
+                            memcmp(model.text, session->model, model.bytes) != 0))
+        return false;
+    return (now - session->used_ns) / CLOCK_NS_PER_MS >= filter->idle_ms &&
+           (now - session->created_ns) / CLOCK_NS_PER_MS >= filter->age_ms &&
+           (filter->pinned_too || session->pinned_until_ns <= now);
+}
+
 int store_delete_session(struct store *store, struct session *session,
-                         struct session_discard **discard) {
+                         const struct session_filter *filter, struct session_discard **discard) {
     struct store_name name = {session->name, session->name_bytes};
     struct shard *shard = shard_of(store, name);
     pthread_mutex_lock(&shard->lock);
-    bool there = !session->deleted;
+    bool there = !session->deleted && (!filter || store_filter_passes(filter, session));
     if (there)
         *discard = remove_locked(store, shard, find_link(shard, name));
     pthread_mutex_unlock(&shard->lock);

@@ -39,7 +39,7 @@ struct store {
 
     struct list list;
     struct usage usage;
-    uint64_t fixed_bytes; /* reserved before there was a session */
+    _Atomic uint64_t fixed_bytes; /* reserved for no session in particular */
     struct keeper keeper;
 };
 
@@ -75,9 +75,21 @@ struct session *store_find(struct store *store, struct store_name name)
 int store_delete(struct store *store, struct store_name name, struct session_discard **discard)
     __attribute__((warn_unused_result));
 
-/* The same for a session that was found; STORE_MISS if somebody else has deleted it. */
+/* Which sessions a deletion in bulk is about: all conditions hold. */
+struct session_filter {
+    struct store_name prefix, model; /* empty: any */
+    uint64_t idle_ms, age_ms;        /* at least */
+    bool pinned_too;
+};
+
+/* The same for a session that was found, if the filter (NULL: any) lets it through; else, or if
+ * somebody else has deleted it, STORE_MISS. */
 int store_delete_session(struct store *store, struct session *session,
-                         struct session_discard **discard) __attribute__((warn_unused_result));
+                         const struct session_filter *filter, struct session_discard **discard)
+    __attribute__((warn_unused_result));
+
+/* With the session locked: whether the filter lets it through. */
+bool store_filter_passes(const struct session_filter *filter, const struct session *session);
 
 /* STORE_OK, STORE_UNSUPPORTED if sessions of this shape and names do not fit the limit, or
  * STORE_FULL. */
@@ -91,6 +103,9 @@ int store_insert(struct store *store, struct session *session, struct session_st
 
 /* What is in use of the memory limit: what is reserved, without free memory that is kept warm. */
 uint64_t store_used_bytes(struct store *store);
+
+/* What the daemon itself takes of it, with the keeper's working space. */
+uint64_t store_fixed_bytes(struct store *store);
 
 /* The next version; called with the session's shard locked. */
 uint64_t store_next_version(struct store *store);

@@ -1,0 +1,43 @@
+#include "daemon/store/policy.h"
+
+#include "daemon/base/clock.h"
+
+/* With the session locked. What is shared stays as fine as the finest of its owners. */
+static int set_level(struct session *session, int level) {
+    if (session->deleted)
+        return STORE_MISS;
+    if (level < session->level)
+        return STORE_INVALID;
+    for (size_t i = 0; level != session->level && i < session->slice_count; i++)
+        chunk_move_owner(session->slices[i].chunk, session->level, level);
+    session->level = level;
+    return STORE_OK;
+}
+
+int policy_age(struct store *store, struct session *session, int level, struct session_info *before,
+               uint64_t *ticket) {
+    int status = info_read(session, before);
+    if (status != STORE_OK)
+        return status;
+    pthread_mutex_lock(session->lock);
+    status = set_level(session, level);
+    pthread_mutex_unlock(session->lock);
+    if (status != STORE_OK)
+        return status;
+    keeper_add(&store->keeper, session);
+    *ticket = keeper_ticket(&store->keeper, session);
+    return STORE_OK;
+}
+
+int policy_pin(struct store *store, struct store_name name, uint64_t lease_ns) {
+    struct session *session = store_find(store, name);
+    if (!session)
+        return STORE_MISS;
+    uint64_t now = clock_now_ns();
+    pthread_mutex_lock(session->lock);
+    bool deleted = session->deleted;
+    session->pinned_until_ns = lease_ns < UINT64_MAX - now ? now + lease_ns : UINT64_MAX;
+    pthread_mutex_unlock(session->lock);
+    session_unref(session);
+    return deleted ? STORE_MISS : STORE_OK;
+}
