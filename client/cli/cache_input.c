@@ -98,6 +98,15 @@ static enum exit_status take_member(const char *path, const char *part, enum kvq
     return EXIT_FAILED;
 }
 
+/* Of an array [layers, tokens, heads, head_dim]. */
+static struct kvq_source source_of(const struct npy_array *array) {
+    uint64_t layer_values = array->shape[1] * array->shape[2] * array->shape[3];
+    return (struct kvq_source){
+        .block = array->values,
+        .layer_stride = (ptrdiff_t)(layer_values * kvq_dtype_bytes(array->dtype)),
+    };
+}
+
 /* k and v as [layers, tokens, heads, head_dim]; v may be absent, or of another head_dim. */
 static bool take_npz(const char *path, enum kvq_dtype dtype, struct cache_input *input) {
     struct npy_array k, v;
@@ -109,7 +118,7 @@ static bool take_npz(const char *path, enum kvq_dtype dtype, struct cache_input 
     input->tokens = k.shape[1];
     if (!set_geometry(path, &k, k.shape[2], k.shape[3], input))
         return false;
-    input->k.block = k.values;
+    input->k = source_of(&k);
     found = take_member(path, "v", dtype, input, &v);
     if (found != EXIT_DONE)
         return found == EXIT_MISS;
@@ -118,7 +127,7 @@ static bool take_npz(const char *path, enum kvq_dtype dtype, struct cache_input 
         complain("%s: k and v differ in more than head_dim", path);
         return false;
     }
-    input->v.block = v.values;
+    input->v = source_of(&v);
     return true;
 }
 

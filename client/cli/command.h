@@ -75,7 +75,7 @@ struct command {
 
 extern const struct command import_command, export_command, info_command, sessions_command,
     status_command, fork_command, truncate_command, age_command, pin_command, rm_command,
-    ping_command;
+    ping_command, bench_synthetic_command, bench_socket_command;
 
 /* All of them, in the order in which they are shown. */
 extern const struct command *const commands[];

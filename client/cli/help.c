@@ -13,8 +13,7 @@ const char socket_text[] =
 
 const char exit_status_text[] = "0 done, 1 refused or failed, 2 usage, 3 no such session or range.";
 
-/* Fills lines up to COLUMNS; line breaks of the text stay. */
-static void print_wrapped(FILE *out, int indent, const char *text) {
+void print_wrapped(FILE *out, int indent, const char *text) {
     int column = 0;
     for (const char *word = text; *word;) {
         int length = (int)strcspn(word, " \n");

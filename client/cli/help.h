@@ -18,6 +18,9 @@ struct example {
 extern const struct example examples[];
 extern const int example_count;
 
+/* Fills lines up to 80 columns; line breaks of the text stay. */
+void print_wrapped(FILE *out, int indent, const char *text);
+
 void print_help(FILE *out);
 void print_command_help(const struct command *command);
 

@@ -1,3 +1,4 @@
+#include "client/cli/append.h"
 #include "client/cli/cache_file.h"
 #include "client/cli/command.h"
 #include "client/cli/progress.h"
@@ -74,37 +75,11 @@ static enum exit_status prepare_session(struct kvq_client *client, const struct 
     return error ? report_failure(client, error) : EXIT_DONE;
 }
 
-/* Everything in as few appends as the daemon allows; most often one. */
-static int append_all(struct kvq_client *client, struct kvq_session_state *state,
-                      const struct cache_input *input) {
-    const struct kvq_geometry *geometry = &input->geometry;
-    uint64_t value_bytes = kvq_dtype_bytes(geometry->dtype);
-    uint64_t token_k_bytes = geometry->heads * value_bytes * geometry->head_dim_k;
-    uint64_t token_v_bytes = geometry->heads * value_bytes * geometry->head_dim_v;
-    uint64_t token_bytes = geometry->layers * (token_k_bytes + token_v_bytes);
+static int append_file(struct kvq_client *client, struct kvq_session_state *state,
+                       const struct cache_input *input) {
     struct progress progress;
-    progress_init(&progress, "importing", input->tokens * token_bytes);
-    int error = KVQ_OK;
-    for (uint64_t done = 0; !error && done < input->tokens;) {
-        uint64_t left = input->tokens - done;
-        uint64_t tokens = left < state->append_tokens_max ? left : state->append_tokens_max;
-        struct kvq_append_options append = {
-            .size = sizeof append,
-            .first = KVQ_AT_END,
-            .tokens = tokens,
-            .k = input->k,
-            .v = input->v,
-            .settle = true,
-            .deadline_ms = -1,
-            .progress = progress_report,
-            .context = &progress,
-        };
-        append.k.block = (const char *)input->k.block + done * token_k_bytes;
-        append.v.block = (const char *)input->v.block + done * token_v_bytes;
-        error = kvq_append(client, state, &append);
-        done += tokens;
-        progress.done_before_bytes = done * token_bytes;
-    }
+    progress_init(&progress, "importing", input->tokens * token_bytes_of(&input->geometry));
+    int error = append_all(client, state, &input->k, &input->v, input->tokens, &progress);
     progress_end(&progress);
     return error;
 }
@@ -130,7 +105,7 @@ static enum exit_status import_session(const struct options *options,
         status = prepare_session(client, options, &geometry, &state);
     if (status != EXIT_DONE)
         return status;
-    int error = append_all(client, &state, input);
+    int error = append_file(client, &state, input);
     if (error)
         return give_up(client, &state, error);
     error = show_session(client, state.session, options->given & OPTION_JSON);

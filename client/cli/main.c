@@ -7,25 +7,31 @@
 #include <stdio.h>
 #include <string.h>
 
-/* Whether the words from argv[1] on begin with a command's one or two; words is how many. */
-static bool is_command(const char *name, int argc, char **argv, int *words) {
+/* Whether it is the first of a command's two words. */
+static bool begins_with_word(const char *name, const char *word) {
     const char *blank = strchr(name, ' ');
-    *words = blank ? 2 : 1;
-    if (!blank)
-        return strcmp(name, argv[1]) == 0;
-    size_t first = (size_t)(blank - name);
-    return strlen(argv[1]) == first && strncmp(name, argv[1], first) == 0 && argc > 2 &&
-           strcmp(blank + 1, argv[2]) == 0;
+    return blank && strlen(word) == (size_t)(blank - name) &&
+           strncmp(name, word, strlen(word)) == 0;
 }
 
-/* Afterwards argv[0] is the command's last word. */
+static bool is_first_word(const char *word) {
+    for (int i = 0; i < command_count; i++)
+        if (begins_with_word(commands[i]->name, word))
+            return true;
+    return false;
+}
+
+/* The command that the words from argv[1] on name. Afterwards argv[0] is the last of them. */
 static const struct command *find_command(int *argc, char ***argv) {
-    int words;
+    const char *first = (*argv)[1], *second = *argc > 2 ? (*argv)[2] : "";
     for (int i = 0; i < command_count; i++) {
-        if (!is_command(commands[i]->name, *argc, *argv, &words))
+        const char *name = commands[i]->name;
+        bool two_words =
+            begins_with_word(name, first) && strcmp(name + strlen(first) + 1, second) == 0;
+        if (!two_words && strcmp(name, first) != 0)
             continue;
-        *argc -= words;
-        *argv += words;
+        *argc -= two_words ? 2 : 1;
+        *argv += two_words ? 2 : 1;
         return commands[i];
     }
     return NULL;
@@ -65,6 +71,17 @@ static bool print_page(const char *option) {
     return true;
 }
 
+/* `kvq bench`, with or without --help: what could follow. */
+static enum exit_status ask_for_second_word(int argc, char **argv) {
+    bool help = argc > 2 && (strcmp(argv[2], "--help") == 0 || strcmp(argv[2], "-h") == 0);
+    if (!help)
+        complain("%s what? `kvq %s --help` lists it", argv[1], argv[1]);
+    for (int i = 0; help && i < command_count; i++)
+        if (begins_with_word(commands[i]->name, argv[1]))
+            print_command_help(commands[i]);
+    return help ? EXIT_DONE : EXIT_USAGE;
+}
+
 static enum exit_status run(int argc, char **argv) {
     if (argc < 2) {
         print_help(stderr);
@@ -75,6 +92,8 @@ static enum exit_status run(int argc, char **argv) {
     const struct command *command = find_command(&argc, &argv);
     if (command)
         return run_command(command, argc, argv);
+    if (is_first_word(argv[1]))
+        return ask_for_second_word(argc, argv);
     complain("no command \"%s\"; `kvq --help` lists them", argv[1]);
     return EXIT_USAGE;
 }

@@ -20,10 +20,14 @@ static int64_t now_ns(void) {
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
-void progress_init(struct progress *progress, const char *verb, uint64_t all_bytes) {
+void progress_catch_signals(void) {
     struct sigaction action = {.sa_handler = interrupt, .sa_flags = (int)SA_RESETHAND};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
+}
+
+void progress_init(struct progress *progress, const char *verb, uint64_t all_bytes) {
+    progress_catch_signals();
     *progress = (struct progress){
         .verb = verb,
         .all_bytes = all_bytes,
@@ -44,6 +48,10 @@ bool progress_report(void *context, uint64_t bytes) {
         progress->shown_ns = now_ns();
     }
     return !interrupted;
+}
+
+bool progress_interrupted(void) {
+    return interrupted;
 }
 
 void progress_end(struct progress *progress) {

@@ -14,11 +14,17 @@ struct progress {
     bool terminal;
 };
 
-/* From here on the first SIGINT or SIGTERM only asks the transfer to end; the second kills. */
+/* From here on the first SIGINT or SIGTERM only asks for the end; the second kills. */
+void progress_catch_signals(void);
+
+/* Catches signals too. */
 void progress_init(struct progress *progress, const char *verb, uint64_t all_bytes);
 
 /* For kvq_append and kvq_fetch; context is the progress. */
 bool progress_report(void *context, uint64_t bytes);
+
+/* Whether a signal has asked for the end. */
+bool progress_interrupted(void);
 
 /* Removes the line. */
 void progress_end(struct progress *progress);

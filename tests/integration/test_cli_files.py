@@ -305,3 +305,13 @@ def test_an_import_that_does_not_fit_leaves_no_session(kvq, tmp_path):
     result = kvq("import", "a", large, "--model", "m", "--level", "exact")
     refused(result, "--memory")
     assert kvq.json("sessions") == []
+
+
+def test_an_npz_of_more_tokens_than_one_append_takes_is_whole(kvq, tmp_path):
+    tokens = 8192 * 128 + 77  # an append has at most 8,192 runs of at most 128 tokens
+    k = np.arange(2 * tokens * 2, dtype=np.uint32).astype(np.uint16).reshape(2, tokens, 1, 2)
+    np.savez(tmp_path / "in.npz", k=k)
+    result = kvq("import", "a", tmp_path / "in.npz", "--model", "m", "--level", "exact", "--dtype", "bf16")
+    assert result.returncode == 0, result.stderr
+    assert kvq("export", "a", tmp_path / "out.npz").returncode == 0
+    assert np.array_equal(np.load(tmp_path / "out.npz")["k"], k)
