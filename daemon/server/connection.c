@@ -220,15 +220,31 @@ static void on_written(uv_write_t *write, int status) {
         connection_step(connection);
 }
 
-static void send_frames(struct connection *connection) {
-    uv_buf_t buffer = uv_buf_init((char *)connection->out.buffer + RPC_FRAME_START,
-                                  (unsigned)connection->out_bytes);
+static void send_rest(struct connection *connection, uv_buf_t rest) {
     connection->write.data = connection;
     set_writing(connection, true);
-    int status = uv_write(&connection->write, &connection->stream, &buffer, 1, on_written);
+    int status = uv_write(&connection->write, &connection->stream, &rest, 1, on_written);
     if (status < 0) {
         set_writing(connection, false);
         connection_close(connection);
+    }
+}
+
+/* Mostly the socket takes all at once; then there is nothing to wait for. */
+static void send_frames(struct connection *connection) {
+    uv_buf_t buffer = uv_buf_init((char *)connection->out.buffer + RPC_FRAME_START,
+                                  (unsigned)connection->out_bytes);
+    int sent = uv_try_write(&connection->stream, &buffer, 1);
+    if (sent == UV_EAGAIN)
+        sent = 0;
+    if (sent < 0) {
+        connection_close(connection);
+    } else if ((size_t)sent < connection->out_bytes) {
+        send_rest(connection, uv_buf_init(buffer.base + sent,
+                                          (unsigned)(connection->out_bytes - (size_t)sent)));
+    } else {
+        connection->out_bytes = 0;
+        connection->ready |= requests_any_can_step(connection);
     }
 }
 
@@ -298,10 +314,10 @@ static void produce(struct connection *connection) {
         step_request(connection, request);
     if (connection->out_bytes > 0)
         send_frames(connection);
-    else
+    if (connection->out_bytes == 0)
         lease_return(connection->reactor->leases, &connection->out);
-    if (connection->ready)
-        reactor_step_again(connection->reactor);
+    if (connection->ready && !connection->closing)
+        reactor_step_again(connection->reactor, connection);
 }
 
 /* --- receiving --- */
@@ -488,6 +504,7 @@ void connection_close(struct connection *connection) {
         return;
     connection->closing = true;
     set_waiting(connection, false);
+    reactor_forget(connection->reactor, connection);
     requests_clear(connection);
     lease_return(connection->reactor->leases, &connection->in);
     uv_close(&connection->handle, on_closed);

@@ -30,10 +30,12 @@ struct connection {
     struct rpc_request *requests; /* the next to be stepped comes first */
     unsigned request_count;
     bool greeted, reading, writing, closing;
-    bool blocked;         /* the frame in `in` cannot be taken yet */
-    bool waiting;         /* for memory, a buffer or the keeper */
-    bool starved;         /* there was no buffer to read into */
-    bool ready;           /* to be stepped again */
+    bool blocked; /* the frame in `in` cannot be taken yet */
+    bool waiting; /* for memory, a buffer or the keeper */
+    bool starved; /* there was no buffer to read into */
+    bool ready;   /* to be stepped again */
+    bool listed;  /* among the reactor's `ready` */
+    struct connection *next_ready;
     bool close_when_sent; /* after a fault that ends the connection */
 };
 

@@ -108,15 +108,19 @@ static void on_tick(uv_timer_t *handle) {
         uv_timer_stop(handle);
 }
 
+/* Those that get ready meanwhile come next time, so that each has its turn. */
 static void on_again(uv_idle_t *handle) {
     struct reactor *reactor = handle->data;
-    uv_idle_stop(handle);
-    for (struct connection *connection = reactor->connections, *next; connection;
-         connection = next) {
-        next = connection->next;
-        if (connection->ready)
-            connection_step(connection);
+    reactor->stepping = reactor->ready;
+    reactor->ready = NULL;
+    while (reactor->stepping) {
+        struct connection *connection = reactor->stepping;
+        reactor->stepping = connection->next_ready;
+        connection->listed = false;
+        connection_step(connection);
     }
+    if (!reactor->ready)
+        uv_idle_stop(handle);
 }
 
 static void run(void *argument) {
@@ -229,8 +233,27 @@ void reactor_return_request(struct reactor *reactor, struct rpc_request *request
     budget_release(reactor->context.daemon->budget, sizeof *request);
 }
 
-void reactor_step_again(struct reactor *reactor) {
+void reactor_step_again(struct reactor *reactor, struct connection *connection) {
+    if (connection->listed)
+        return;
+    connection->next_ready = reactor->ready;
+    connection->listed = true;
+    reactor->ready = connection;
     uv_idle_start(&reactor->again, on_again);
+}
+
+static void unlink_ready(struct connection **link, const struct connection *connection) {
+    while (*link && *link != connection)
+        link = &(*link)->next_ready;
+    if (*link)
+        *link = connection->next_ready;
+}
+
+void reactor_forget(struct reactor *reactor, const struct connection *connection) {
+    if (!connection->listed)
+        return;
+    unlink_ready(&reactor->ready, connection);
+    unlink_ready(&reactor->stepping, connection);
 }
 
 void reactor_start_tick(struct reactor *reactor) {

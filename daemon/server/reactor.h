@@ -29,6 +29,7 @@ struct reactor {
     uint64_t stall_ns;
 
     struct connection *connections;
+    struct connection *ready, *stepping; /* to be stepped again, next time and now */
     struct rpc_request *requests,
         *spare_requests;     /* REACTOR_REQUESTS of them; more are made as needed */
     size_t waiting, writing; /* connections that do */
@@ -73,8 +74,11 @@ int reactor_join(struct reactor *reactor);
 struct rpc_request *reactor_take_request(struct reactor *reactor);
 void reactor_return_request(struct reactor *reactor, struct rpc_request *request);
 
-/* Steps the connections that are `ready` once more, after the sockets have had their turn. */
-void reactor_step_again(struct reactor *reactor);
+/* Steps the connection once more, after the sockets have had their turn. */
+void reactor_step_again(struct reactor *reactor, struct connection *connection);
+
+/* The connection is closing: it is not stepped again. */
+void reactor_forget(struct reactor *reactor, const struct connection *connection);
 void reactor_start_tick(struct reactor *reactor);
 
 /* After a connection is gone: a draining reactor ends with its last one. */

@@ -150,6 +150,13 @@ struct rpc_request *requests_next(struct connection *connection) {
     return request;
 }
 
+bool requests_any_can_step(const struct connection *connection) {
+    const struct rpc_request *request = connection->requests;
+    while (request && !can_step(request))
+        request = request->next;
+    return request != NULL;
+}
+
 void requests_wake(struct connection *connection) {
     for (struct rpc_request *request = connection->requests; request; request = request->next)
         request->waiting = false;

@@ -27,6 +27,8 @@ void requests_clear(struct connection *connection);
 /* The next that can be stepped, moved behind the others, or NULL. */
 struct rpc_request *requests_next(struct connection *connection);
 
+bool requests_any_can_step(const struct connection *connection);
+
 /* Those that wait may be stepped again. */
 void requests_wake(struct connection *connection);
 bool requests_any_waits(const struct connection *connection);

@@ -16,6 +16,7 @@ TINY = Geometry(layers=1, heads=1, head_dim_k=8, head_dim_v=8, dtype=F16)
 @pytest.fixture
 def connection(daemon):
     with Connection(daemon.socket) as connection:
+        wait_until(lambda: connection.stats().connections == 1)  # the fixture's own has gone
         yield connection
 
 
