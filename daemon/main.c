@@ -1,14 +1,16 @@
 /* kvquantd: parse -> set up -> run -> exit. */
-#include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "daemon/base/clock.h"
-#include "daemon/base/config.h"
+#include "daemon/base/command_line.h"
 #include "daemon/base/log.h"
+#include "daemon/ops/manual.h"
 #include "daemon/ops/notify.h"
+#include "daemon/ops/reload.h"
+#include "daemon/ops/status.h"
+#include "daemon/ops/watchdog.h"
 #include "daemon/server/listeners.h"
 #include "daemon/server/reactor.h"
 #include "daemon/store/store.h"
@@ -16,6 +18,7 @@
 enum { REACTORS_MAX = 64, LEASES_LEAST = 8, LEASES_MOST = 64, LEASE_SHARE = 32, USAGE = 2 };
 
 struct kvquantd {
+    struct command_line line;
     struct config config;
     struct store store;
     struct rpc_daemon rpc;
@@ -25,105 +28,21 @@ struct kvquantd {
     struct listeners listeners;
     struct dealer dealer;
     uv_loop_t loop;
-    uv_signal_t on_terminate, on_interrupt;
-    uv_timer_t limit; /* of the shutdown */
-    uv_async_t ended;
+    uv_signal_t on_terminate, on_interrupt, on_hangup;
+    uv_timer_t limit;          /* of the shutdown */
+    uv_async_t told;           /* by a reactor */
+    _Atomic uint64_t stall_ms; /* the reactors' */
+    struct watchdog watchdog;
+    struct status status;
+    char sockets[256]; /* in words */
 };
-
-static const char usage[] =
-    "usage: kvquantd [options]\n"
-    "Holds the KV caches of language models, compressed.\n"
-    "\n"
-    "  --config FILE      read options from FILE (kvquantd.conf documents them)\n"
-    "  --socket PATH      listen on this unix socket\n"
-    "  --tcp HOST:PORT    listen on this port of the loopback interface, too\n"
-    "  --memory SIZE      the memory limit, such as 512M or 8G\n"
-    "  --log-level LEVEL  error, warning, info or debug\n"
-    "  --check-config     say whether the configuration is valid, and end\n"
-    "  --version          print the version\n"
-    "  --help             print this\n"
-    "\n"
-    "Options of the command line override those of the file.\n";
-
-enum action { RUN, CHECK, END_WELL, END_BADLY };
-
-struct arguments {
-    const char *config_path, *socket, *tcp, *memory, *log_level;
-};
-
-static enum action parse(int count, char **values, struct arguments *arguments) {
-    static const struct option long_options[] = {{"config", required_argument, NULL, 'c'},
-                                                 {"socket", required_argument, NULL, 's'},
-                                                 {"tcp", required_argument, NULL, 't'},
-                                                 {"memory", required_argument, NULL, 'm'},
-                                                 {"log-level", required_argument, NULL, 'l'},
-                                                 {"check-config", no_argument, NULL, 'k'},
-                                                 {"version", no_argument, NULL, 'v'},
-                                                 {"help", no_argument, NULL, 'h'},
-                                                 {NULL, 0, NULL, 0}};
-    enum action action = RUN;
-    int letter;
-    while ((letter = getopt_long(count, values, "", long_options, NULL)) != -1) {
-        switch (letter) {
-        case 'c':
-            arguments->config_path = optarg;
-            break;
-        case 's':
-            arguments->socket = optarg;
-            break;
-        case 't':
-            arguments->tcp = optarg;
-            break;
-        case 'm':
-            arguments->memory = optarg;
-            break;
-        case 'l':
-            arguments->log_level = optarg;
-            break;
-        case 'k':
-            action = CHECK;
-            break;
-        case 'v':
-            puts("kvquantd " KVQUANT_VERSION);
-            return END_WELL;
-        case 'h':
-            fputs(usage, stdout);
-            return END_WELL;
-        default:
-            fputs("try kvquantd --help\n", stderr);
-            return END_BADLY;
-        }
-    }
-    if (optind == count)
-        return action;
-    fprintf(stderr, "kvquantd: %s is not an option; try kvquantd --help\n", values[optind]);
-    return END_BADLY;
-}
-
-static int configure(struct config *config, const struct arguments *arguments) {
-    const char *const overrides[][2] = {{"socket", arguments->socket},
-                                        {"tcp", arguments->tcp},
-                                        {"memory", arguments->memory},
-                                        {"log_level", arguments->log_level}};
-    char message[800] = "no memory";
-    int status = config_init(config);
-    if (status == 0 && arguments->config_path)
-        status = config_read(config, arguments->config_path, message, sizeof message);
-    for (size_t i = 0; status == 0 && i < sizeof overrides / sizeof overrides[0]; i++)
-        if (overrides[i][1])
-            status = config_set(config, overrides[i][0], overrides[i][1], message, sizeof message);
-    if (status == 0)
-        status = config_finish(config, message, sizeof message);
-    if (status < 0)
-        fprintf(stderr, "kvquantd: %s\n", message);
-    return status;
-}
 
 /* Memory was freed or the keeper got on; from any thread. */
 static void on_progress(void *context) {
     struct kvquantd *daemon = context;
     for (size_t i = 0; i < daemon->reactor_count; i++)
         reactor_wake(&daemon->reactors[i]);
+    status_changed(&daemon->status);
 }
 
 static size_t lease_count(const struct config *config) {
@@ -150,6 +69,17 @@ static int set_up_store(struct kvquantd *daemon) {
     return store_init(&daemon->store, &options);
 }
 
+/* What a reload may change, to where it is used. */
+static void apply_live(struct kvquantd *daemon) {
+    const struct config *config = &daemon->config;
+    log_set_level((enum log_level)config->log_level);
+    daemon->store.landing_level = (int)config->landing_level + PAGE_LEVEL_MIN;
+    daemon->rpc.default_level = (int)config->level + PAGE_LEVEL_MIN;
+    daemon->rpc.append_wait_ms = (uint32_t)config->append_wait_ms;
+    daemon->stall_ms = config->stall_ms;
+    daemon->dealer.connections_max = config->connections;
+}
+
 static int set_up_server(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
     if (listeners_init(&daemon->listeners, config) < 0)
@@ -160,18 +90,18 @@ static int set_up_server(struct kvquantd *daemon) {
         .sockets = daemon->listeners.names,
         .socket_count = daemon->listeners.count,
         .started_ns = clock_now_ns(),
-        .append_wait_ms = (uint32_t)config->append_wait_ms,
-        .default_level = (int)config->level + PAGE_LEVEL_MIN,
+        .on_change = status_changed,
+        .change_context = &daemon->status,
     };
+    apply_live(daemon);
     for (size_t i = 0; i < config->reactors; i++) {
-        if (reactor_start(&daemon->reactors[i], &daemon->rpc, &daemon->leases,
-                          config->stall_ms * CLOCK_NS_PER_MS, &daemon->ended) < 0)
+        if (reactor_start(&daemon->reactors[i], &daemon->rpc, &daemon->leases, &daemon->stall_ms,
+                          &daemon->told) < 0)
             return -1;
         daemon->reactor_count++;
     }
-    daemon->dealer = (struct dealer){.reactors = daemon->reactors,
-                                     .reactor_count = daemon->reactor_count,
-                                     .connections_max = config->connections};
+    daemon->dealer.reactors = daemon->reactors;
+    daemon->dealer.reactor_count = daemon->reactor_count;
     return listeners_start(&daemon->listeners, &daemon->loop, &daemon->dealer);
 }
 
@@ -196,55 +126,82 @@ static void on_signal(uv_signal_t *handle, int signal) {
     drain(daemon, false);
 }
 
+static void on_reload(uv_signal_t *handle, int signal) {
+    struct kvquantd *daemon = handle->data;
+    char line[STATUS_BYTES];
+    (void)signal;
+    if (uv_is_active((uv_handle_t *)&daemon->limit))
+        return; /* it is ending */
+    notify_reloading();
+    reload(&daemon->config, &daemon->line);
+    apply_live(daemon);
+    status_write(&daemon->status, line);
+    notify_ready(line);
+}
+
 /* Signals come to the main thread, and only while its loop has handlers for them. */
 static void take_signals(int how) {
     sigset_t signals;
     sigemptyset(&signals);
     sigaddset(&signals, SIGTERM);
     sigaddset(&signals, SIGINT);
+    sigaddset(&signals, SIGHUP);
     pthread_sigmask(how, &signals, NULL);
 }
 
-/* A reactor's thread has ended. */
-static void on_ended(uv_async_t *handle) {
-    struct kvquantd *daemon = handle->data;
+/* Once every reactor's thread has ended, nothing is left for the loop to do. */
+static void end_if_all_ended(struct kvquantd *daemon) {
     for (size_t i = 0; i < daemon->reactor_count; i++)
         if (!reactor_has_ended(&daemon->reactors[i]))
             return;
-    if (uv_is_closing((uv_handle_t *)&daemon->ended))
+    if (uv_is_closing((uv_handle_t *)&daemon->told))
         return;
     take_signals(SIG_BLOCK);
-    uv_close((uv_handle_t *)&daemon->ended, NULL);
+    uv_close((uv_handle_t *)&daemon->told, NULL);
     uv_close((uv_handle_t *)&daemon->limit, NULL);
     uv_close((uv_handle_t *)&daemon->on_terminate, NULL);
     uv_close((uv_handle_t *)&daemon->on_interrupt, NULL);
+    uv_close((uv_handle_t *)&daemon->on_hangup, NULL);
+    watchdog_close(&daemon->watchdog);
+    status_close(&daemon->status);
     listeners_stop(&daemon->listeners);
+}
+
+/* A reactor has ended, or answered the watchdog. */
+static void on_told(uv_async_t *handle) {
+    struct kvquantd *daemon = handle->data;
+    watchdog_on_answer(&daemon->watchdog);
+    end_if_all_ended(daemon);
 }
 
 static int set_up_loop(struct kvquantd *daemon) {
     if (uv_loop_init(&daemon->loop) < 0)
         return -1;
-    uv_async_init(&daemon->loop, &daemon->ended, on_ended);
+    uv_async_init(&daemon->loop, &daemon->told, on_told);
     uv_timer_init(&daemon->loop, &daemon->limit);
     uv_signal_init(&daemon->loop, &daemon->on_terminate);
     uv_signal_init(&daemon->loop, &daemon->on_interrupt);
-    daemon->ended.data = daemon->limit.data = daemon;
-    daemon->on_terminate.data = daemon->on_interrupt.data = daemon;
+    uv_signal_init(&daemon->loop, &daemon->on_hangup);
+    watchdog_init(&daemon->watchdog, &daemon->loop);
+    status_init(&daemon->status, &daemon->loop, &daemon->store);
+    daemon->told.data = daemon->limit.data = daemon;
+    daemon->on_terminate.data = daemon->on_interrupt.data = daemon->on_hangup.data = daemon;
     uv_signal_start(&daemon->on_terminate, on_signal, SIGTERM);
     uv_signal_start(&daemon->on_interrupt, on_signal, SIGINT);
+    uv_signal_start(&daemon->on_hangup, on_reload, SIGHUP);
     return 0;
 }
 
-static void announce(const struct kvquantd *daemon) {
-    char sockets[256] = "";
-    for (size_t i = 0, at = 0; i < daemon->listeners.count && at < sizeof sockets; i++)
-        at += (size_t)snprintf(sockets + at, sizeof sockets - at, "%s%s", i ? ", " : "",
-                               daemon->listeners.names[i]);
-    char status[400];
-    snprintf(status, sizeof status, "Listening on %s; memory limit %llu MiB", sockets,
+static void announce(struct kvquantd *daemon) {
+    char line[STATUS_BYTES];
+    for (size_t i = 0, at = 0; i < daemon->listeners.count && at < sizeof daemon->sockets; i++)
+        at += (size_t)snprintf(daemon->sockets + at, sizeof daemon->sockets - at, "%s%s",
+                               i ? ", " : "", daemon->listeners.names[i]);
+    log_info("version %s, listening on %s; memory limit %llu MiB", KVQUANT_VERSION, daemon->sockets,
              (unsigned long long)daemon->config.memory_bytes >> 20);
-    log_info("version %s, %s", KVQUANT_VERSION, status);
-    notify_ready(status);
+    status_start(&daemon->status, daemon->sockets, line);
+    notify_ready(line);
+    watchdog_start(&daemon->watchdog, daemon->reactors, daemon->reactor_count);
 }
 
 /* Ends the reactors, waits for them and the loop, and frees all. Non-zero if a loop was not empty.
@@ -253,13 +210,14 @@ static int tear_down(struct kvquantd *daemon) {
     int left = 0;
     drain(daemon, true);
     if (daemon->reactor_count == 0)
-        on_ended(&daemon->ended);
+        end_if_all_ended(daemon);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
     keeper_stop(&daemon->store.keeper); /* the last other thread that wakes reactors */
     for (size_t i = 0; i < daemon->reactor_count; i++)
         left |= reactor_join(&daemon->reactors[i]);
     daemon->reactor_count = 0;
     left |= uv_loop_close(&daemon->loop);
+    status_deinit(&daemon->status);
     listeners_deinit(&daemon->listeners);
     store_deinit(&daemon->store);
     lease_pool_deinit(&daemon->leases);
@@ -287,17 +245,44 @@ static int run(struct kvquantd *daemon) {
     return status == 0 && left == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
 }
 
+/* What ends without serving anybody. */
+static void print(enum command command) {
+    switch (command) {
+    case COMMAND_PRINT_CONFIG:
+        manual_print_config();
+        break;
+    case COMMAND_PRINT_MANUAL:
+        manual_print_page();
+        break;
+    case COMMAND_PRINT_CONFIG_MANUAL:
+        manual_print_config_page();
+        break;
+    case COMMAND_PRINT_HELP:
+        manual_print_help();
+        break;
+    default:
+        puts("kvquantd " KVQUANT_VERSION);
+    }
+}
+
 int main(int count, char **values) {
     static struct kvquantd daemon;
-    struct arguments arguments = {0};
-    enum action action = parse(count, values, &arguments);
-    if (action == END_WELL || action == END_BADLY)
-        return action == END_WELL ? EXIT_SUCCESS : USAGE;
-    int status = configure(&daemon.config, &arguments) == 0 ? EXIT_SUCCESS : USAGE;
-    if (status == EXIT_SUCCESS && action == RUN) {
+    const struct command_line *line = &daemon.line;
+    char message[800];
+    if (command_line_parse(&daemon.line, count, values) < 0)
+        return USAGE;
+    if (line->command != COMMAND_RUN && line->command != COMMAND_CHECK_CONFIG) {
+        print(line->command);
+        return EXIT_SUCCESS;
+    }
+    int status = EXIT_SUCCESS;
+    if (command_line_configure(line, &daemon.config, message, sizeof message) < 0) {
+        fprintf(stderr, "kvquantd: %s\n", message);
+        status = USAGE;
+    } else if (line->command == COMMAND_RUN) {
         log_init((enum log_level)daemon.config.log_level);
         status = run(&daemon);
-    } else if (status == EXIT_SUCCESS) {
+    } else {
         puts("the configuration is valid");
     }
     config_deinit(&daemon.config);

@@ -1,6 +1,6 @@
-/* The configuration: one row an option, from its file and the command line.
+/* The configuration, from its file and the command line. config_option.h says what each option is.
  *
- * Owns its strings. config/kvquantd.conf documents every option.
+ * Owns its strings.
  */
 #ifndef DAEMON_BASE_CONFIG_H
 #define DAEMON_BASE_CONFIG_H
@@ -29,5 +29,15 @@ int config_set(struct config *config, const char *name, const char *value, char 
 /* Chooses the socket if none was set. 0, or -1 with the fault in message. */
 int config_finish(struct config *config, char *message, int message_bytes)
     __attribute__((warn_unused_result));
+
+/* In words, "NAME BEFORE -> AFTER, ..." or empty: changes that hold now, and those that a restart
+ * would make. */
+struct config_changes {
+    char made[400], waiting[400];
+};
+
+/* Takes over from fresh what may change while the daemon runs. */
+void config_take_live(struct config *config, const struct config *fresh,
+                      struct config_changes *changes);
 
 #endif

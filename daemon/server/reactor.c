@@ -56,6 +56,9 @@ static void on_wake(uv_async_t *handle) {
     uv_mutex_lock(&reactor->lock);
     bool abandon = reactor->abandon;
     reactor->draining = reactor->drain;
+    if (reactor->asked)
+        uv_async_send(reactor->owner);
+    reactor->asked = false;
     uv_mutex_unlock(&reactor->lock);
     if (!reactor->draining) {
         step_waiting(reactor);
@@ -81,7 +84,7 @@ static bool is_stalled(const struct connection *connection, uint64_t now, uint64
 /* Closes those that are too slow with a frame. True if others hold a large buffer to receive one.
  */
 static bool close_stalled(struct reactor *reactor) {
-    uint64_t now = clock_now_ns(), limit_ns = reactor->stall_ns;
+    uint64_t now = clock_now_ns(), limit_ns = *reactor->stall_ms * CLOCK_NS_PER_MS;
     bool receiving = false;
     if (lease_is_short(reactor->leases))
         limit_ns /= SHORTAGE_HASTE;
@@ -125,10 +128,11 @@ static void on_again(uv_idle_t *handle) {
 
 static void run(void *argument) {
     struct reactor *reactor = argument;
+    pthread_setname_np(pthread_self(), "reactor");
     uv_run(&reactor->loop, UV_RUN_DEFAULT);
     uv_mutex_lock(&reactor->lock);
     reactor->ended = true;
-    uv_async_send(reactor->on_end); /* locked: who has seen `ended` may close that loop */
+    uv_async_send(reactor->owner); /* locked: who has seen `ended` may close that loop */
     uv_mutex_unlock(&reactor->lock);
 }
 
@@ -150,9 +154,9 @@ static void divide_memory(struct reactor *reactor) {
 }
 
 int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
-                  uint64_t stall_ns, uv_async_t *on_end) {
+                  const _Atomic uint64_t *stall_ms, uv_async_t *owner) {
     *reactor = (struct reactor){
-        .leases = leases, .on_end = on_end, .stall_ns = stall_ns, .context = {.daemon = daemon}};
+        .leases = leases, .owner = owner, .stall_ms = stall_ms, .context = {.daemon = daemon}};
     reactor->memory = aligned_alloc(64, REACTOR_BYTES);
     uv_mutex_init(&reactor->lock);
     int status = reactor->memory ? uv_loop_init(&reactor->loop) : UV_ENOMEM;
@@ -192,6 +196,20 @@ void reactor_drain(struct reactor *reactor, bool abandon) {
     reactor->abandon = abandon;
     uv_mutex_unlock(&reactor->lock);
     reactor_wake(reactor);
+}
+
+void reactor_ask(struct reactor *reactor) {
+    uv_mutex_lock(&reactor->lock);
+    reactor->asked = true;
+    uv_mutex_unlock(&reactor->lock);
+    reactor_wake(reactor);
+}
+
+bool reactor_has_answered(struct reactor *reactor) {
+    uv_mutex_lock(&reactor->lock);
+    bool answered = !reactor->asked || reactor->closed;
+    uv_mutex_unlock(&reactor->lock);
+    return answered;
 }
 
 bool reactor_has_ended(struct reactor *reactor) {

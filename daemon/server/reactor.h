@@ -26,7 +26,7 @@ struct reactor {
     struct rpc_context context;
     char *memory; /* the context's workspace and arena, the requests */
     struct lease_pool *leases;
-    uint64_t stall_ns;
+    const _Atomic uint64_t *stall_ms; /* may change at any time */
 
     struct connection *connections;
     struct connection *ready, *stepping; /* to be stepped again, next time and now */
@@ -38,8 +38,8 @@ struct reactor {
     uv_mutex_t lock; /* of the fields below */
     int inbox[REACTOR_INBOX];
     size_t inbox_count;
-    bool drain, abandon, closed, ended;
-    uv_async_t *on_end;
+    bool drain, abandon, closed, ended, asked;
+    uv_async_t *owner; /* of another loop: sent when the thread ends, and when it answers */
 };
 
 /* Bytes that a reactor holds. */
@@ -49,9 +49,10 @@ enum {
         (PAGE_WORKSPACE_BYTES + RPC_ARENA_BYTES + REACTOR_REQUESTS_BYTES + 63) / 64 * 64,
 };
 
-/* Starts the thread, which sends on_end, of another loop, when it ends. 0, or -1, logged. */
+/* Starts the thread. 0, or -1, logged. */
 int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
-                  uint64_t stall_ns, uv_async_t *on_end) __attribute__((warn_unused_result));
+                  const _Atomic uint64_t *stall_ms, uv_async_t *owner)
+    __attribute__((warn_unused_result));
 
 /* Hands over a connected socket; false if the inbox is full, then it stays the caller's. */
 bool reactor_give(struct reactor *reactor, int socket) __attribute__((warn_unused_result));
@@ -61,6 +62,12 @@ void reactor_wake(struct reactor *reactor);
 
 /* No new requests; connections end once they have none. With abandon they end at once. */
 void reactor_drain(struct reactor *reactor, bool abandon);
+
+/* Has it answer, by its loop, which is what shows that it is alive. */
+void reactor_ask(struct reactor *reactor);
+
+/* Whether it has answered since, or is closed and will not. */
+bool reactor_has_answered(struct reactor *reactor);
 
 bool reactor_has_ended(struct reactor *reactor);
 

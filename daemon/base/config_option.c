@@ -1,0 +1,126 @@
+#include "daemon/base/config_option.h"
+
+#include <string.h>
+
+/* Levels are kept from 0 up; the page's own numbers begin at -2. */
+static const char *const levels[] = {"exact", "fast8", "0", "1", "2", "3", "4", "5", NULL};
+static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
+
+#define AT(field) offsetof(struct config, field)
+
+const struct config_option config_options[] = {
+    {.name = "socket",
+     .kind = CONFIG_PATH,
+     .offset = AT(socket),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/run/kvquantd/kvquantd.sock",
+     .text = "The unix socket to listen on. Without it: $KVQ_SOCKET, else "
+             "$XDG_RUNTIME_DIR/kvquantd.sock, else /run/kvquantd/kvquantd.sock. Sockets that a "
+             "service manager hands over (kvquantd.socket) take the place of this and of `tcp`."},
+    {.name = "tcp",
+     .kind = CONFIG_ADDRESS,
+     .offset = AT(tcp),
+     .example = "127.0.0.1:7420",
+     .text = "A TCP port to listen on, too, as HOST:PORT: HOST is in 127.0.0.0/8, [::1] or "
+             "localhost (127.0.0.1); port 0 lets the system choose, and the log names it. Whoever "
+             "is on this machine can connect to it and read every session. Addresses beyond "
+             "loopback need TLS, which this version has not. The system service is closed to TCP "
+             "until kvquantd-tcp.conf is made a drop-in of it."},
+    {.name = "socket_mode",
+     .kind = CONFIG_OCTAL,
+     .offset = AT(socket_mode),
+     .most = 0777,
+     .standard = "0660",
+     .text = "Who may connect to the unix socket: its file's mode, octal. Whoever can connect can "
+             "read every session."},
+    {.name = "memory",
+     .kind = CONFIG_SIZE,
+     .offset = AT(memory_bytes),
+     .least = 32 << 20,
+     .most = UINT64_C(1) << 45,
+     .standard = "1G",
+     .text = "The memory limit: everything the daemon holds for its clients, its buffers and its "
+             "own working space stay below it. Up to a quarter of it, at most 256M, is touched "
+             "ahead, so that appends need not wait for fresh pages; that is given up for anything "
+             "that needs it. A model is refused whose page of tokens, raw and of all layers, "
+             "exceeds an eighth of the limit. At least 32M."},
+    {.name = "reactors",
+     .kind = CONFIG_COUNT,
+     .offset = AT(reactors),
+     .least = 1,
+     .most = 64,
+     .standard = "2",
+     .text = "Threads that serve connections, 1 to 64. Two suit most machines: one core decodes as "
+             "fast as a socket carries."},
+    {.name = "connections",
+     .kind = CONFIG_COUNT,
+     .offset = AT(connections),
+     .least = 1,
+     .most = 1 << 20,
+     .standard = "1024",
+     .live = true,
+     .text = "Connections at a time; one more is closed at once."},
+    {.name = "level",
+     .kind = CONFIG_CHOICE,
+     .offset = AT(level),
+     .standard = "3",
+     .choices = levels,
+     .live = true,
+     .text = "The level of a session whose client names none: exact, fast8, 0, 1, 2, 3, 4, 5 (fine "
+             "to coarse). Sessions that there are keep theirs."},
+    {.name = "landing_level",
+     .kind = CONFIG_CHOICE,
+     .offset = AT(landing_level),
+     .standard = "fast8",
+     .choices = levels,
+     .live = true,
+     .text = "How appended pages are kept until the keeper has brought them to their session's "
+             "level: no coarser than this. fast8 is quickest; a session whose own level is finer "
+             "is kept at its own."},
+    {.name = "append_wait",
+     .kind = CONFIG_MILLISECONDS,
+     .offset = AT(append_wait_ms),
+     .least = 1,
+     .most = 3600000,
+     .standard = "2s",
+     .live = true,
+     .text = "How long an append waits at the memory limit before it is refused (a client may ask "
+             "for another time)."},
+    {.name = "stall_timeout",
+     .kind = CONFIG_MILLISECONDS,
+     .offset = AT(stall_ms),
+     .least = 1,
+     .most = 3600000,
+     .standard = "30s",
+     .live = true,
+     .text = "A connection whose client takes longer than this to read a frame, or to send a large "
+             "one that it has begun, is closed; a tenth of it while others lack buffers because of "
+             "such clients."},
+    {.name = "shutdown_timeout",
+     .kind = CONFIG_MILLISECONDS,
+     .offset = AT(shutdown_ms),
+     .least = 1,
+     .most = 3600000,
+     .standard = "10s",
+     .live = true,
+     .text = "How long requests may take to finish after SIGTERM."},
+    {.name = "log_level",
+     .kind = CONFIG_CHOICE,
+     .offset = AT(log_level),
+     .standard = "info",
+     .choices = log_levels,
+     .live = true,
+     .text = "What is logged: error, warning, info or debug. It goes to the journal where standard "
+             "error is connected to it, each line with the peer, client, operation, session and "
+             "error it is about as fields (KVQ_PEER, KVQ_CLIENT, ...); else to standard error as "
+             "text. K, V and tokens are never logged."},
+};
+
+const int config_option_count = sizeof config_options / sizeof config_options[0];
+
+const struct config_option *config_option_find(const char *name) {
+    for (int i = 0; i < config_option_count; i++)
+        if (strcmp(config_options[i].name, name) == 0)
+            return &config_options[i];
+    return NULL;
+}

@@ -1,0 +1,52 @@
+/* What each option of the configuration is: a row of one table, which the reader of the file, the
+ * shipped file, the manual pages and a reload go by.
+ */
+#ifndef DAEMON_BASE_CONFIG_OPTION_H
+#define DAEMON_BASE_CONFIG_OPTION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include "daemon/base/config.h"
+
+enum config_kind {
+    CONFIG_PATH,
+    CONFIG_ADDRESS,
+    CONFIG_COUNT,
+    CONFIG_SIZE,
+    CONFIG_OCTAL,
+    CONFIG_MILLISECONDS,
+    CONFIG_CHOICE
+};
+
+struct config_option {
+    const char *name;
+    enum config_kind kind;
+    size_t offset; /* in struct config: a char * for paths and addresses, else a uint64_t */
+    uint64_t least, most;
+    const char *standard; /* NULL: none */
+    const char *example;  /* where there is no default */
+    const char *const *choices;
+    bool live;        /* a reload changes it in the running daemon */
+    const char *text; /* one or more sentences, `code` in backticks */
+};
+
+extern const struct config_option config_options[];
+extern const int config_option_count;
+
+enum { CONFIG_VALUE_BYTES = 4096 };
+
+const struct config_option *config_option_find(const char *name);
+
+/* 0, or -1 if the text is no such value. */
+int config_option_read(const struct config_option *option, struct config *config, const char *text)
+    __attribute__((warn_unused_result));
+
+/* The value as the file writes it. */
+void config_option_write(const struct config_option *option, const struct config *config,
+                         char text[CONFIG_VALUE_BYTES]);
+
+/* "a number from 1 to 64" and the like. */
+void config_option_write_allowed(const struct config_option *option, char *text, size_t bytes);
+
+#endif
