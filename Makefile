@@ -87,6 +87,12 @@ file 644 $(BUILD)/man/*.5 $(MANDIR)/man5
 file 644 $(BUILD)/man/*.8 $(MANDIR)/man8
 file 644 $(BUILD)/completion/kvq $(PREFIX)/share/bash-completion/completions
 text deploy/kvquantd.service $(PREFIX)/lib/systemd/system/kvquantd.service
+file 644 deploy/kvquantd.socket $(PREFIX)/lib/systemd/system
+text deploy/user/kvquantd.service $(PREFIX)/lib/systemd/user/kvquantd.service
+file 644 deploy/user/kvquantd.socket $(PREFIX)/lib/systemd/user
+file 644 deploy/kvquantd-tcp.conf $(PREFIX)/share/kvquant
+as   644 deploy/sysusers.conf $(PREFIX)/lib/sysusers.d/kvquantd.conf
+as   644 deploy/tmpfiles.conf $(PREFIX)/lib/tmpfiles.d/kvquantd.conf
 keep config/kvquantd.conf $(SYSCONFDIR)/kvquant/kvquantd.conf
 endef
 export INSTALLED
@@ -98,7 +104,8 @@ LIBRARIES := $(if $(CLIENT_OBJECTS),$(BUILD)/libkvq.a $(BUILD)/libkvq.so)
 PROGRAMS := $(if $(DAEMON_MAIN),$(BUILD)/kvquantd) $(if $(CLI_OBJECTS),$(BUILD)/kvq)
 # Programs write their own pages, so there are none where what is built does not run.
 ifneq ($(filter $(shell uname -m)-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
-PAGES := $(if $(CLI_OBJECTS),$(BUILD)/man/kvq.1 $(BUILD)/completion/kvq)
+PAGES := $(if $(CLI_OBJECTS),$(BUILD)/man/kvq.1 $(BUILD)/completion/kvq) \
+    $(if $(DAEMON_MAIN),$(BUILD)/man/kvquantd.8 $(BUILD)/man/kvquantd.conf.5)
 endif
 
 ## all: build kvquantd, kvq and libkvq under build/
@@ -214,6 +221,14 @@ $(BUILD)/kvq: $(CLI_OBJECTS) $(BUILD)/libkvq.a
 $(BUILD)/man/kvq.1: $(BUILD)/kvq
 	@mkdir -p $(@D)
 	$(Q)$(BUILD)/kvq --man >$@
+
+$(BUILD)/man/kvquantd.8: $(BUILD)/kvquantd
+	@mkdir -p $(@D)
+	$(Q)$(BUILD)/kvquantd --man >$@
+
+$(BUILD)/man/kvquantd.conf.5: $(BUILD)/kvquantd
+	@mkdir -p $(@D)
+	$(Q)$(BUILD)/kvquantd --man-config >$@
 
 $(BUILD)/completion/kvq: $(BUILD)/kvq
 	@mkdir -p $(@D)

@@ -197,7 +197,7 @@ static void announce(struct kvquantd *daemon) {
     for (size_t i = 0, at = 0; i < daemon->listeners.count && at < sizeof daemon->sockets; i++)
         at += (size_t)snprintf(daemon->sockets + at, sizeof daemon->sockets - at, "%s%s",
                                i ? ", " : "", daemon->listeners.names[i]);
-    log_info("version %s, listening on %s; memory limit %llu MiB", KVQUANT_VERSION, daemon->sockets,
+    log_info("version %s, Listening on %s; memory limit %llu MiB", KVQUANT_VERSION, daemon->sockets,
              (unsigned long long)daemon->config.memory_bytes >> 20);
     status_start(&daemon->status, daemon->sockets, line);
     notify_ready(line);

@@ -27,12 +27,16 @@ class Manager:
         self.socket.settimeout(10)
         self.environment = {"NOTIFY_SOCKET": address.replace("\0", "@")}
 
-    def next(self, key):
-        """The value of key in the next message that has it."""
+    def message_with(self, key):
+        """The next message that has this key."""
         while True:
             lines = dict(line.split("=", 1) for line in self.socket.recv(4096).decode().splitlines())
             if key in lines:
-                return lines[key]
+                return lines
+
+    def next(self, key):
+        """The value of key in the next message that has it."""
+        return self.message_with(key)[key]
 
 
 @pytest.fixture(params=["a path", "an abstract name"])
