@@ -120,7 +120,7 @@ deps:
 test:
 	$(Q)tools/bootstrap.sh build test model
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
-	$(Q)+$(SUBMAKE) all unit-tests examples
+	$(Q)+$(SUBMAKE) all unit-tests examples $(if $(findstring address,$(SANITIZE)),sanitized-python)
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) --sanitize '$(SANITIZE)' $(TESTS)
 
 ## lint: check formatting, clang-tidy, the rooms' "may use" table, a build without warnings
@@ -209,6 +209,17 @@ $(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a client/c/kvq.h
 	$(Q)$(VENV)/bin/pip install -qq --no-deps --no-build-isolation --force-reinstall \
 	    ./client/python
 	$(Q)touch $@
+
+# The same with the address sanitizer in it, for tests alone: run-tests.py says how it is loaded. The
+# thread sanitizer would have nothing to see there, since libkvq starts no thread.
+sanitized-python: $(BUILD)/python/preload
+	@:
+$(BUILD)/python/preload: $(PYTHON_SOURCES) $(BUILD)/libkvq.a client/c/kvq.h
+	$(call say,PYTHON,'client/python with -fsanitize=$(SANITIZE)')
+	$(Q)rm -rf $(@D)
+	$(Q)KVQUANT_BUILD=$(abspath $(BUILD)) CC='$(CC)' CFLAGS='$(HARDENING) -g' LDFLAGS='$(HARDENING)' \
+	    $(VENV)/bin/pip install -qq --no-deps --no-build-isolation --target $(@D) ./client/python
+	$(Q)echo '$(SANITIZE_PRELOAD)' >$@
 
 $(BUILD)/kvquantd: $(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
 	$(call say,LINK,$@)
@@ -304,6 +315,7 @@ $(PROBED): tools/probe.sh Makefile
 
 FORCE:
 .PHONY: all deps test lint run bench bench-peers benches quality aarch64 test-aarch64 stop install \
-    uninstall clean help unit-tests examples python tidy FORCE
+    uninstall clean help unit-tests examples python sanitized-python tidy \
+    FORCE
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -27,6 +27,19 @@ accepted() {
     done
 }
 
+# The runtimes of the address sanitizer, for a program that was built without: clang's, else gcc's.
+preloaded() {
+    for names in "libclang_rt.asan-$(uname -m).so" 'libasan.so libubsan.so'; do
+        found=
+        for name in $names; do
+            path=$($CC -print-file-name="$name")
+            [ "$path" = "$name" ] || found="$found${found:+:}$path"
+        done
+        [ -z "$found" ] || break
+    done
+    printf '%s' "$found"
+}
+
 packages() {
     for name; do
         pkg-config --exists "$name" || fail "the development files of $name are missing"
@@ -41,6 +54,7 @@ if [ -n "$sanitize" ]; then # the sanitizers do not see through the checked vari
     hardening="$hardening -fsanitize=$sanitize -fno-sanitize-recover=all -fno-omit-frame-pointer"
     # Shared, gcc's two runtimes do not share log_path.
     printf 'SANITIZE_STATIC :=%s\n' "$(accepted -static-libasan -static-libubsan -static-libtsan)"
+    printf 'SANITIZE_PRELOAD := %s\n' "$(preloaded)"
 else
     hardening="$hardening -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=3"
 fi

@@ -90,11 +90,30 @@ def counts_of_pytest(report, returncode):
     return Counts(passed, failed, total["skipped"])
 
 
-def run_pytest(selection, environment):
+def pytest_of(build, environment):
+    """How pytest is started, and its environment: with the sanitized extension where there is one.
+
+    Its runtime has to come first in the process, and Python's own leaks are not looked for; but
+    programs that tests start are to have neither: the setting is undone as soon as it has worked.
+    """
+    package = build / "python"
+    if not (package / "preload").exists():
+        return [sys.executable, "-m", "pytest"], environment
+    undo = ("import os, sys, pytest; "
+            "[os.environ.pop(name) for name in ('LD_PRELOAD', 'PYTHONPATH', 'PYTHONMALLOC')]; "
+            f"os.environ['ASAN_OPTIONS'] = {environment['ASAN_OPTIONS']!r}; "
+            "sys.exit(pytest.main())")
+    return [sys.executable, "-c", undo], dict(
+        environment, LD_PRELOAD=(package / "preload").read_text().strip(),
+        PYTHONPATH=str(package), PYTHONMALLOC="malloc",
+        ASAN_OPTIONS=f"{environment['ASAN_OPTIONS']}:detect_leaks=0")
+
+
+def run_pytest(selection, build, environment):
+    program, environment = pytest_of(build, environment)
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
-        command = [sys.executable, "-m", "pytest", "-q", "-ra", "--tb=short", "-p",
-                   "no:cacheprovider", f"--junitxml={report.name}", "-o",
-                   "junit_logging=no", selection]
+        command = [*program, "-q", "-ra", "--tb=short", "-p", "no:cacheprovider",
+                   f"--junitxml={report.name}", "-o", "junit_logging=no", selection]
         try:
             returncode = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL,
                                         timeout=PYTEST_SECONDS_MAX).returncode
@@ -148,7 +167,7 @@ def main():
             program = build / pathlib.Path(source).with_suffix("")
             total += run_unit(program, arguments.under, environment)
         for selection in pytest:
-            total += run_pytest(selection, environment)
+            total += run_pytest(selection, build, environment)
         total += counts_of_reports(reports, total)
     print(total, flush=True)
     return 1 if total.failed or not total.passed else 0
