@@ -1,6 +1,7 @@
 """What the package kvquantd does to whole sessions: fork, truncate, and what a fetch tells."""
 
 import datetime
+import pickle
 
 import kvquantd
 import numpy as np
@@ -124,6 +125,13 @@ def test_a_fetch_of_exact_values_tells_no_loss(session):
     fetched = session.fetch(range(10, 20))
     assert fetched.levels == [{"level": "exact", "tokens": 10}]
     assert (fetched.snr_k_db, fetched.snr_v_db, fetched.estimated) == (None, None, False)
+
+
+def test_what_was_fetched_can_be_handed_to_another_process(session, values):
+    fetched = session.fetch()
+    again = pickle.loads(pickle.dumps(fetched))
+    assert np.array_equal(again[0], values[0]) and np.array_equal(again[1], values[1])
+    assert vars(again) == vars(fetched)
 
 
 def test_a_fetch_of_nothing_tells_nothing(session):

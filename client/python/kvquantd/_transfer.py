@@ -34,6 +34,9 @@ class Fetched(tuple[Any, Any]):
         fetched.__dict__.update(report)
         return fetched
 
+    def __getnewargs__(self) -> tuple[Any, ...]:
+        return (*self, self.__dict__)  # it is copied and pickled as any pair is
+
 
 def append(
     state: Any,
