@@ -6,18 +6,11 @@ import shutil
 import subprocess
 import sys
 
+import kvquantd
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("KVQ_BUILD", ROOT / "build")).resolve()
-PKG_CONFIG = """prefix={prefix}
-Name: libkvq
-Description: under test
-Version: 0
-Libs: -L${{prefix}}/lib -lkvq
-Cflags: -I${{prefix}}/include
-includedir=${{prefix}}/include
-"""
 SDIST = "import setuptools.build_meta as backend, sys; print(backend.build_sdist(sys.argv[1]))"
 PROGRAM = """
 import sys, kvquantd
@@ -73,8 +66,13 @@ def system_libkvq(tmp_path, environment):
     for name in ("libkvq.so", "libkvq.so.0"):
         shutil.copy(BUILD / "libkvq.so", prefix / "lib" / name)
     shutil.copy(ROOT / "client/c/kvq.h", prefix / "include")
-    (prefix / "lib/pkgconfig/libkvq.pc").write_text(PKG_CONFIG.format(prefix=prefix))
-    environment["PKG_CONFIG_LIBDIR"] = str(prefix / "lib/pkgconfig")
+    described = (ROOT / "client/c/libkvq.pc.in").read_text()
+    for name, value in {"PREFIX": prefix, "LIBDIR": prefix / "lib", "INCLUDEDIR": prefix / "include",
+                        "VERSION": kvquantd.__version__}.items():
+        described = described.replace(f"@{name}@", str(value))
+    (prefix / "lib/pkgconfig/libkvq.pc").write_text(described)
+    del environment["PKG_CONFIG_LIBDIR"]  # libkvq.pc names libraries of the system's
+    environment["PKG_CONFIG_PATH"] = str(prefix / "lib/pkgconfig")
     return prefix
 
 
