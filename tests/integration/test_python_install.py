@@ -1,5 +1,6 @@
 """pip install ./client/python: what it is linked to, and what it says where there is nothing."""
 
+import importlib.metadata
 import os
 import pathlib
 import shutil
@@ -41,6 +42,11 @@ def pip_install(package, target, environment):
     command = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation",
                "--no-index", "--target", target, package]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
+
+
+def test_the_package_has_the_version_of_the_command(kvq):
+    version = kvq("--version").stdout.split()[-1]
+    assert kvquantd.__version__ == importlib.metadata.version("kvquantd") == version
 
 
 def test_without_libkvq_pip_says_what_to_do(checkout, environment, tmp_path):
