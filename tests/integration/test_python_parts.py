@@ -1,5 +1,7 @@
 """kvq.h's calls that the Python interface does not show: appends in parts, and progress that cancels."""
 
+import importlib.metadata
+
 import kvquantd
 import numpy as np
 import pytest
@@ -39,6 +41,11 @@ def send(session, values, layer, part):
 
 def tokens_of(session):
     return session.info()["tokens"]
+
+
+def test_the_package_has_the_librarys_version():
+    version = ffi.string(lib.kvq_version()).decode()
+    assert (importlib.metadata.version("kvquantd"), kvquantd.__version__) == (version, version)
 
 
 def test_layers_may_be_sent_in_any_order_and_appear_at_commit(daemon, session, values):
