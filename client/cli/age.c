@@ -34,11 +34,20 @@ static enum exit_status run(const struct options *options) {
     enum exit_status status = connect_patient_client(options, &client);
     if (status != EXIT_DONE)
         return status;
+    struct kvq_session_info info;
+    int error = kvq_info(client, session, &info);
+    if (!error && options->level < info.level) {
+        complain(
+            "session %s is at level %s; choose a coarser one: what was lost does not come back",
+            session, level_name(info.level));
+        return EXIT_FAILED;
+    }
     struct kvq_aged aged;
     bool settled = !(options->given & OPTION_NO_WAIT);
-    int error = kvq_age(client, session, options->level, settled, &aged);
+    if (!error)
+        error = kvq_age(client, session, options->level, settled, &aged);
     if (error)
-        return report_failure(client, error);
+        return report_session_failure(client, error, session);
     if (options->given & OPTION_JSON)
         print_json(session, settled, &aged);
     else

@@ -71,10 +71,3 @@ int bench_store(struct kvq_client *client, const struct bench_values *values, in
         remove_session(client, state->session);
     return error;
 }
-
-enum exit_status bench_failed(struct kvq_client *client, int error) {
-    if (!progress_interrupted())
-        return report_failure(client, error);
-    complain("stopped");
-    return EXIT_FAILED;
-}

@@ -28,7 +28,4 @@ uint64_t bench_values_bytes(const struct bench_values *values);
 int bench_store(struct kvq_client *client, const struct bench_values *values, int level,
                 struct kvq_session_state *state);
 
-/* What ends a bench: the failure that is to be told, or a signal. */
-enum exit_status bench_failed(struct kvq_client *client, int error);
-
 #endif

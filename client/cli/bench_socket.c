@@ -141,7 +141,7 @@ static enum exit_status measure(struct kvq_client *client, uint64_t seconds,
     int error = measure_pings(client, start + all_ns / 3, &report->pings);
     if (!error)
         error = measure_rounds(client, start + all_ns, values, report);
-    return error ? bench_failed(client, error) : EXIT_DONE;
+    return error ? report_failure(client, error) : EXIT_DONE;
 }
 
 static enum exit_status run(const struct options *options) {

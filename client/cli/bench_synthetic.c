@@ -61,7 +61,7 @@ static enum exit_status measure_shape(struct kvq_client *client,
             error = KVQ_CANCELLED;
     }
     bench_values_free(&values);
-    return error ? bench_failed(client, error) : EXIT_DONE;
+    return error ? report_failure(client, error) : EXIT_DONE;
 }
 
 static enum exit_status run(const struct options *options) {

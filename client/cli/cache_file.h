@@ -18,11 +18,13 @@ struct cache_input {
 bool cache_input_open(const char *path, enum kvq_dtype dtype, struct cache_input *input);
 void cache_input_close(struct cache_input *input);
 
-/* A file to write: mapped under another name beside it, and named only when it is whole. Owns both.
+/* A file to write: mapped without a name, or under another one where the file system cannot do
+ * that, and put in its place only when it is whole. Owns both.
  */
 struct cache_output {
     const char *path;
-    char *temporary; /* NULL: nothing is there */
+    char *temporary; /* its other name; NULL: it has none */
+    int file;        /* while it is mapped */
     uint8_t *map;
     size_t map_bytes;
     struct kvq_target k, v; /* where the values go */

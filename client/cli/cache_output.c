@@ -5,6 +5,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,34 +18,71 @@ static bool fail(const struct cache_output *output, int reason) {
     return false;
 }
 
-/* Reserves the space, so that a full disk is an error here and not a signal later. */
-static bool map_temporary(struct cache_output *output) {
+/* -1 where the file system has no files without a name. */
+static int open_unnamed(const char *path) {
+    char *copy = strdup(path);
+    int file = copy ? open(dirname(copy), O_TMPFILE | O_RDWR | O_CLOEXEC, 0666) : -1;
+    free(copy);
+    return file;
+}
+
+static int open_temporary(struct cache_output *output) {
     if (asprintf(&output->temporary, "%s.XXXXXX", output->path) < 0) {
         output->temporary = NULL;
-        return fail(output, ENOMEM);
+        return -1;
     }
     int file = mkostemp(output->temporary, O_CLOEXEC);
-    if (file < 0) {
-        int reason = errno;
-        free(output->temporary);
-        output->temporary = NULL;
-        return fail(output, reason);
-    }
     mode_t mask = umask(0);
     umask(mask);
-    int reason = fchmod(file, 0666 & ~mask) ? errno : 0;
-    if (!reason)
-        reason = posix_fallocate(file, 0, (off_t)output->map_bytes);
+    if (file >= 0 && fchmod(file, 0666 & ~mask) == 0)
+        return file;
+    int reason = errno;
+    if (file >= 0) {
+        close(file);
+        unlink(output->temporary);
+    }
+    free(output->temporary);
+    output->temporary = NULL;
+    errno = reason;
+    return -1;
+}
+
+/* Reserves the space, so that a full disk is an error here and not a signal later. */
+static bool map_file(struct cache_output *output) {
+    int file = open_unnamed(output->path);
+    if (file < 0)
+        file = open_temporary(output);
+    if (file < 0)
+        return fail(output, errno);
+    int reason = posix_fallocate(file, 0, (off_t)output->map_bytes);
     void *map = MAP_FAILED;
     if (!reason)
         map = mmap(NULL, output->map_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, file, 0);
     if (map == MAP_FAILED && !reason)
         reason = errno;
-    close(file);
-    if (reason)
+    if (reason) {
+        close(file);
         return fail(output, reason);
+    }
+    output->file = file;
     output->map = map;
     return true;
+}
+
+/* A file cannot be linked over another: it gets a name beside it first. */
+static bool name_unnamed(struct cache_output *output) {
+    char unnamed[32];
+    snprintf(unnamed, sizeof unnamed, "/proc/self/fd/%d", output->file);
+    if (asprintf(&output->temporary, "%s.%ld", output->path, (long)getpid()) < 0) {
+        output->temporary = NULL;
+        return fail(output, ENOMEM);
+    }
+    if (linkat(AT_FDCWD, unnamed, AT_FDCWD, output->temporary, AT_SYMLINK_FOLLOW) == 0)
+        return true;
+    int reason = errno;
+    free(output->temporary);
+    output->temporary = NULL;
+    return fail(output, reason);
 }
 
 /* Bytes of K or V of one layer. */
@@ -56,7 +94,7 @@ static bool open_npy(const struct kvq_geometry *geometry, uint64_t tokens,
                      struct cache_output *output) {
     size_t part_bytes = layer_bytes(geometry, tokens, geometry->head_dim_k);
     output->map_bytes = NPY_HEADER_BYTES + 2 * part_bytes * geometry->layers;
-    if (!map_temporary(output))
+    if (!map_file(output))
         return false;
     const uint64_t shape[] = {geometry->layers, 2, tokens, geometry->heads, geometry->head_dim_k};
     npy_write_header(output->map, geometry->dtype, shape, 5);
@@ -101,7 +139,7 @@ static bool open_npz(const struct kvq_geometry *geometry, uint64_t tokens,
     if (geometry->head_dim_v > 0)
         add_member(output, "v.npy", geometry, tokens, geometry->head_dim_v);
     output->map_bytes = directory_offset(output) + zip_directory_bytes(output->member_count);
-    if (!map_temporary(output))
+    if (!map_file(output))
         return false;
     output->k.block = member_values(output, 0, geometry, tokens, geometry->head_dim_k);
     if (geometry->head_dim_v > 0)
@@ -135,6 +173,8 @@ static void finish_npz(struct cache_output *output) {
 bool cache_output_finish(struct cache_output *output) {
     if (output->member_count > 0)
         finish_npz(output);
+    if (!output->temporary && !name_unnamed(output))
+        return false;
     if (rename(output->temporary, output->path))
         return fail(output, errno);
     free(output->temporary);
@@ -146,7 +186,9 @@ void cache_output_close(struct cache_output *output) {
     if (output->temporary)
         unlink(output->temporary);
     free(output->temporary);
-    if (output->map)
+    if (output->map) {
         munmap(output->map, output->map_bytes);
+        close(output->file);
+    }
     *output = (struct cache_output){0};
 }

@@ -110,6 +110,10 @@ enum exit_status connect_patient_client(const struct options *options, struct kv
 /* Says why a call failed and what to do: EXIT_MISS for a miss, else EXIT_FAILED. */
 enum exit_status report_failure(const struct kvq_client *client, int error);
 
+/* The same of a call that names a session, which a miss then says. */
+enum exit_status report_session_failure(const struct kvq_client *client, int error,
+                                        const char *session);
+
 /* More tokens were asked for than the session has. */
 enum exit_status report_too_few_tokens(const struct kvq_session_state *state);
 

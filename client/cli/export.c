@@ -80,13 +80,14 @@ static enum exit_status export_session(const struct options *options, struct kvq
     struct kvq_fetch_result result;
     int error = kvq_find(client, options->arguments[0], &state);
     if (error)
-        return report_failure(client, error);
+        return report_session_failure(client, error, options->arguments[0]);
     enum exit_status status = select_ranges(options, &state, &selection);
     if (status != EXIT_DONE)
         return status;
     struct kvq_geometry geometry = state.geometry;
     geometry.layers = (uint32_t)(selection.layers.end - selection.layers.first);
     uint64_t tokens = selection.tokens.end - selection.tokens.first;
+    progress_catch_signals();
     if (!cache_output_open(options->arguments[1], &geometry, tokens, output))
         return EXIT_FAILED;
     error = fetch(client, &state, &selection, output, &result);

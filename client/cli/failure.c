@@ -40,9 +40,21 @@ static const char *advice(int error) {
 }
 
 enum exit_status report_failure(const struct kvq_client *client, int error) {
+    if (error == KVQ_CANCELLED) {
+        complain("stopped; nothing of it is left");
+        return EXIT_FAILED;
+    }
     complain("%s%s", client ? kvq_client_message(client) : kvq_error_sentence(error),
              advice(error));
     return error == KVQ_MISS ? EXIT_MISS : EXIT_FAILED;
+}
+
+enum exit_status report_session_failure(const struct kvq_client *client, int error,
+                                        const char *session) {
+    if (error != KVQ_MISS)
+        return report_failure(client, error);
+    complain("no session \"%s\"%s", session, advice(error));
+    return EXIT_MISS;
 }
 
 enum exit_status report_too_few_tokens(const struct kvq_session_state *state) {

@@ -29,7 +29,7 @@ static enum exit_status run(const struct options *options) {
     struct kvq_session_state state, forked;
     int error = kvq_find(client, options->arguments[0], &state);
     if (error)
-        return report_failure(client, error);
+        return report_session_failure(client, error, options->arguments[0]);
     struct kvq_fork_options fork = {
         .size = sizeof fork,
         .target = options->arguments[1],

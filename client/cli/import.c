@@ -3,18 +3,21 @@
 #include "client/cli/command.h"
 #include "client/cli/progress.h"
 #include "client/cli/show.h"
+#include "client/cli/temporary.h"
 #include "client/cli/words.h"
 
 #include <string.h>
 
 enum { LEVEL_DEFAULT = 3 };
 
-static int open_session(struct kvq_client *client, const struct options *options,
+#define REPLACEMENT_PREFIX "kvq-import-"
+
+static int open_session(struct kvq_client *client, const struct options *options, const char *name,
                         const struct kvq_geometry *geometry, enum kvq_open_mode mode,
                         struct kvq_session_state *state) {
     struct kvq_open_options open = {
         .size = sizeof open,
-        .session = options->arguments[0],
+        .session = name,
         .model = options->model,
         .geometry = mode == KVQ_OPEN_EXISTING ? NULL : geometry,
         .has_level = true,
@@ -56,22 +59,23 @@ static enum exit_status check_existing(const struct options *options,
     return EXIT_DONE;
 }
 
+/* What replaces a session is made beside it, so that a failure leaves the old one. */
 static enum exit_status prepare_session(struct kvq_client *client, const struct options *options,
                                         const struct kvq_geometry *geometry,
                                         struct kvq_session_state *state) {
+    char temporary[TEMPORARY_NAME_BYTES];
+    const char *name = options->arguments[0];
     int error = KVQ_MISS;
     if (options->given & OPTION_REPLACE) {
-        error = kvq_delete(client, options->arguments[0], NULL);
-        if (error && error != KVQ_MISS)
-            return report_failure(client, error);
-        error = KVQ_MISS;
+        temporary_name(REPLACEMENT_PREFIX, temporary);
+        name = temporary;
     } else if (options->given & OPTION_APPEND) {
-        error = open_session(client, options, geometry, KVQ_OPEN_EXISTING, state);
+        error = open_session(client, options, name, geometry, KVQ_OPEN_EXISTING, state);
         if (!error)
             return check_existing(options, geometry, state);
     }
     if (error == KVQ_MISS)
-        error = open_session(client, options, geometry, KVQ_OPEN_NEW, state);
+        error = open_session(client, options, name, geometry, KVQ_OPEN_NEW, state);
     return error ? report_failure(client, error) : EXIT_DONE;
 }
 
@@ -84,14 +88,44 @@ static int append_file(struct kvq_client *client, struct kvq_session_state *stat
     return error;
 }
 
-/* A session that was made for an import that failed would only be in the way of the next. The
- * failure stays what is reported. */
-static enum exit_status give_up(struct kvq_client *client, const struct kvq_session_state *state,
-                                int error) {
+/* Of several appends some may be there. They are taken back unless somebody else has changed the
+ * session since. */
+static void take_back_appends(struct kvq_client *client, struct kvq_session_state *state,
+                              uint64_t tokens_before) {
+    struct kvq_session_info info;
+    if (state->tokens > tokens_before && kvq_client_connected(client) &&
+        kvq_info(client, state->session, &info) == KVQ_OK && info.version == state->version)
+        (void)kvq_truncate(client, state, tokens_before);
+}
+
+/* Leaves what was there before. The failure stays what is reported. */
+static enum exit_status give_up(struct kvq_client *client, struct kvq_session_state *state,
+                                uint64_t tokens_before, int error) {
     enum exit_status status = report_failure(client, error);
-    if (state->created && kvq_client_connected(client))
-        (void)kvq_delete(client, state->session, NULL);
+    if (state->created)
+        remove_session(client, state->session);
+    else
+        take_back_appends(client, state, tokens_before);
     return status;
+}
+
+/* There is no renaming: a fork, which copies nothing, gets the name. */
+static enum exit_status put_in_place(struct kvq_client *client, const char *name,
+                                     const struct kvq_session_state *state) {
+    int error = kvq_delete(client, name, NULL);
+    if (error && error != KVQ_MISS) {
+        enum exit_status status = report_failure(client, error);
+        remove_session(client, state->session);
+        return status;
+    }
+    struct kvq_fork_options fork = {.size = sizeof fork, .target = name};
+    error = kvq_fork(client, state, &fork, NULL);
+    if (error) {
+        complain("%s; what was imported is session %s", kvq_client_message(client), state->session);
+        return EXIT_FAILED;
+    }
+    remove_session(client, state->session);
+    return EXIT_DONE;
 }
 
 static enum exit_status import_session(const struct options *options,
@@ -101,26 +135,28 @@ static enum exit_status import_session(const struct options *options,
     struct kvq_geometry geometry = input->geometry;
     geometry.rope = options->rope;
     enum exit_status status = connect_client(options, &client);
+    progress_catch_signals(); /* what is made from here on is taken back */
     if (status == EXIT_DONE)
         status = prepare_session(client, options, &geometry, &state);
     if (status != EXIT_DONE)
         return status;
+    uint64_t tokens_before = state.tokens;
     int error = append_file(client, &state, input);
     if (error)
-        return give_up(client, &state, error);
-    error = show_session(client, state.session, options->given & OPTION_JSON);
+        return give_up(client, &state, tokens_before, error);
+    if (options->given & OPTION_REPLACE)
+        status = put_in_place(client, options->arguments[0], &state);
+    if (status != EXIT_DONE)
+        return status;
+    error = show_session(client, options->arguments[0], options->given & OPTION_JSON);
     return error ? report_failure(client, error) : EXIT_DONE;
 }
 
 static enum exit_status run(const struct options *options) {
-    if (!(options->given & OPTION_MODEL)) {
-        complain("import: --model NAME is missing; see `kvq import --help`");
-        return EXIT_USAGE;
-    }
-    if ((options->given & OPTION_APPEND) && (options->given & OPTION_REPLACE)) {
-        complain("import: --append and --replace exclude each other; see `kvq import --help`");
-        return EXIT_USAGE;
-    }
+    if (!(options->given & OPTION_MODEL))
+        return usage_error(&import_command, "--model NAME is missing", "");
+    if ((options->given & OPTION_APPEND) && (options->given & OPTION_REPLACE))
+        return usage_error(&import_command, "--append and --replace exclude each other", "");
     struct cache_input input;
     enum exit_status status = EXIT_FAILED;
     if (cache_input_open(options->arguments[1], options->dtype, &input))
@@ -136,13 +172,15 @@ const struct command import_command = {
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_ROPE |
                OPTION_DTYPE | OPTION_APPEND | OPTION_REPLACE,
     .summary = "store a cache from a file",
-    .help =
-        "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "
-        "float16, "
-        "float32, or bfloat16 as uint16 with --dtype bf16; or from an .npz file (numpy.savez) "
-        "with "
-        "arrays k and, if the model keeps V, v: [layers, tokens, heads, head_dim], where head_dim "
-        "of v may differ. --model is required. Ends when everything is coded at the level, and "
-        "shows the session. A session that exists is an error without --append or --replace.",
+    .help = "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "
+            "float16, float32, or bfloat16 as uint16 with --dtype bf16; or from an .npz file "
+            "(numpy.savez; a compressed one is refused) with arrays k and, if the model keeps V, "
+            "v: [layers, tokens, heads, head_dim], where head_dim of v may differ. --model is "
+            "required; the level is 3 without --level. Ends when everything is coded at the "
+            "level, and shows the session.\n\n"
+            "A session that exists is an error without --append or --replace. With --replace it "
+            "is there until the new one is whole, and the daemon needs room for both; to replace "
+            "it in less, `kvq rm` it first. An import that fails or is stopped leaves what was "
+            "there before.",
     .run = run,
 };

@@ -7,7 +7,7 @@ static enum exit_status run(const struct options *options) {
     if (status != EXIT_DONE)
         return status;
     int error = show_session(client, options->arguments[0], options->given & OPTION_JSON);
-    return error ? report_failure(client, error) : EXIT_DONE;
+    return error ? report_session_failure(client, error, options->arguments[0]) : EXIT_DONE;
 }
 
 const struct command info_command = {

@@ -138,7 +138,7 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {OPTION_DTYPE, "dtype", "bf16|f16|f32", "of the file's values; bf16 stands in uint16",
      parse_dtype},
     {OPTION_APPEND, "append", NULL, "add the tokens to a session that may exist", NULL},
-    {OPTION_REPLACE, "replace", NULL, "delete a session that exists, then import", NULL},
+    {OPTION_REPLACE, "replace", NULL, "put it in the place of a session that may exist", NULL},
     {OPTION_TOKENS, "tokens", "A:B", "tokens A to B, B not among them; either may be left out",
      parse_tokens},
     {OPTION_FIRST_TOKENS, "tokens", "N", "the first N tokens only", parse_first_tokens},

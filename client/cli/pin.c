@@ -35,7 +35,7 @@ static enum exit_status run(const struct options *options) {
         return status;
     int error = kvq_pin(client, options->arguments[0], lease_ms);
     if (error)
-        return report_failure(client, error);
+        return report_session_failure(client, error, options->arguments[0]);
     print_result(options, lease_ms);
     return EXIT_DONE;
 }

@@ -11,7 +11,7 @@ static enum exit_status delete_one(struct kvq_client *client, const struct optio
     uint64_t freed_bytes;
     int error = kvq_delete(client, options->arguments[0], &freed_bytes);
     if (error)
-        return report_failure(client, error);
+        return report_session_failure(client, error, options->arguments[0]);
     char text[WORD_BYTES];
     if (options->given & OPTION_JSON) {
         struct json json = {.out = stdout};

@@ -32,7 +32,7 @@ static enum exit_status run(const struct options *options) {
     struct kvq_session_state state;
     int error = kvq_find(client, options->arguments[0], &state);
     if (error)
-        return report_failure(client, error);
+        return report_session_failure(client, error, options->arguments[0]);
     uint64_t tokens_before = state.tokens;
     error = kvq_truncate(client, &state, tokens);
     if (error == KVQ_MISS && tokens > tokens_before)

@@ -114,7 +114,7 @@ def test_a_bench_that_is_stopped_leaves_nothing_behind(kvq, daemon, bench, numbe
         time.sleep(0.5)
     process.send_signal(number)
     out, error = process.communicate(timeout=20)
-    assert (process.returncode, out, error) == (1, "", "kvq: stopped\n")
+    assert (process.returncode, out, error) == (1, "", "kvq: stopped; nothing of it is left\n")
     assert kvq.json("sessions") == []
 
 

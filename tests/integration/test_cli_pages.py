@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import time
 
+import numpy as np
 import pytest
 from conftest import program
 from wire import Connection, Geometry
@@ -63,6 +64,24 @@ def test_the_build_has_written_page_and_completion(kvq):
     build = pathlib.Path(os.environ.get("KVQ_BUILD") or pathlib.Path(program("KVQ", "kvq")).parent)
     assert (build / "man/kvq.1").read_text() == kvq("--man").stdout
     assert (build / "completion/kvq").read_text() == kvq("--completion").stdout
+
+
+def examples(page):
+    section = text_of(page).split(".SH EXAMPLES\n")[1].split(".SH ")[0]
+    return re.findall(r"^kvq .*$", section, re.MULTILINE)
+
+
+def test_every_example_of_the_page_runs(daemon, page, tmp_path):
+    lines = examples(page)
+    assert len(lines) >= 10
+    np.save(tmp_path / "cache.npy", np.ones((2, 2, 600, 2, 64), np.float16))
+    (tmp_path / "kvq").symlink_to(program("KVQ", "kvq"))
+    environment = {**os.environ, "KVQ_SOCKET": daemon.socket, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    for line in lines:
+        result = subprocess.run(["bash", "-o", "pipefail", "-c", line], cwd=tmp_path, env=environment,
+                                capture_output=True, text=True)
+        assert (result.returncode, result.stderr) == (0, ""), line
+        assert result.stdout, line
 
 
 # ---- Completion ----
