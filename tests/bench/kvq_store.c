@@ -166,11 +166,13 @@ static void clear(void *argument, uint32_t session) {
     kvq_check(connection->client, kvq_delete(connection->client, name, NULL));
 }
 
+/* Memory that is touched ahead for appends to come is no session's. */
 static struct contender_memory memory(void *argument) {
     struct kvq_connection *connection = argument;
     struct kvq_stats stats;
     kvq_check(connection->client, kvq_stats(connection->client, &stats));
-    return (struct contender_memory){(double)stats.used_bytes, (double)stats.rss_bytes};
+    return (struct contender_memory){(double)stats.used_bytes,
+                                     (double)stats.rss_bytes - (double)stats.memory.warm_bytes};
 }
 
 struct contender kvq_store_contender(struct kvq_store *store) {

@@ -8,6 +8,7 @@ import string
 import charts
 
 TEMPLATE = pathlib.Path(__file__).with_name("page.html")
+LONG = 60  # a cell of more letters is broken into lines
 NUMBER = re.compile(r"^[-\d.,]+( (%|B))?$")
 
 
@@ -25,7 +26,8 @@ def markdown_table(table):
 
 
 def is_number_column(table, index):
-    return all(NUMBER.match(row[index]) for row in table.rows if row[index])
+    cells = [row[index] for row in table.rows if row[index]]
+    return bool(cells) and all(NUMBER.match(cell) for cell in cells)
 
 
 def markdown(title, warnings, tables):
@@ -40,22 +42,28 @@ def with_code(text):
     return re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
 
 
-def html_cell(cell):
-    style = {"PASS": ' class="pass"', "MISS": ' class="miss"'}.get(cell, "")
-    return f"<td{style}>{with_code(cell)}</td>"
+def html_cell(cell, number):
+    style = {"PASS": "pass", "MISS": "miss"}.get(cell, "number" if number else
+                                            "long" if len(cell) > LONG else "")
+    return f'<td{f" class={style}" if style else ""}>{with_code(cell)}</td>'
+
+
+def html_row(cells, numbers):
+    return "<tr>" + "".join(map(html_cell, cells, numbers)) + "</tr>"
 
 
 def html_table(table):
-    words = any(len(cell) > 40 for row in table.rows for cell in row[1:]) or len(table.columns) == 2
+    numbers = [is_number_column(table, i) for i in range(len(table.columns))]
     parts = [f"<h2>{with_code(table.title)}</h2>"]
     if table.note:
         parts.append(f"<p>{with_code(table.note)}</p>")
     if table.chart:
         parts.append(charts.bar_chart(table.chart))
-    parts.append(f'<div class="wide"><table{" class=words" if words else ""}><thead><tr>')
-    parts += [f"<th>{with_code(column)}</th>" for column in table.columns]
+    parts.append('<div class="wide"><table><thead><tr>')
+    parts += [f'<th{" class=number" if number else ""}>{with_code(column)}</th>'
+              for column, number in zip(table.columns, numbers)]
     parts.append("</tr></thead><tbody>")
-    parts += ["<tr>" + "".join(map(html_cell, row)) + "</tr>" for row in table.rows]
+    parts += [html_row(row, numbers) for row in table.rows]
     parts.append("</tbody></table></div>")
     return "\n".join(parts)
 

@@ -10,6 +10,7 @@ import dataclasses
 import json
 import pathlib
 import sys
+import time
 
 import figures
 import measure
@@ -64,11 +65,13 @@ def write(folder, data):
 
 def main():
     arguments = parse()
+    start = time.monotonic()
     data = measured(arguments)
     folder = arguments.output or arguments.build / "report"
-    print(f"\n{write(folder, data)}\nin {folder}: {data['bench']}.md, .json and .html")
+    print(f"\n{write(folder, data)}\nin {folder}: {data['bench']}.md, .json and .html "
+          f"({time.monotonic() - start:.0f} s)")
     if arguments.picture:
-        arguments.picture.write_text(picture.draw(data["lines"]))
+        arguments.picture.write_text(picture.draw(data["machine"], data["lines"]))
     return 0
 
 

@@ -85,13 +85,25 @@ static void clear(const struct contest *contest, size_t contender) {
         sample(contest, contender, CLEAR);
 }
 
-static void rehearse(struct contest *contest, struct rounds_result *results) {
+/* What the workload adds to a contender's memory. Where it can be cleared that is done before: what
+ * the first append leaves behind, such as buffers, is no session's. */
+static struct contender_memory rehearse_append(const struct contest *contest, size_t contender,
+                                               struct rounds_result *result) {
+    struct contender_memory before = memory_of(contest, contender);
+    result->first_append_seconds = append(contest, contender);
+    if (contest->contenders[contender].clear) {
+        clear(contest, contender);
+        before = memory_of(contest, contender);
+        append(contest, contender);
+    }
+    struct contender_memory after = memory_of(contest, contender);
+    return (struct contender_memory){after.used_bytes - before.used_bytes,
+                                     after.rss_bytes - before.rss_bytes};
+}
+
+static void rehearse(const struct contest *contest, struct rounds_result *results) {
     for (size_t c = 0; c < contest->count; c++) {
-        struct contender_memory before = memory_of(contest, c);
-        results[c].first_append_seconds = append(contest, c);
-        struct contender_memory after = memory_of(contest, c);
-        results[c].memory.used_bytes = after.used_bytes - before.used_bytes;
-        results[c].memory.rss_bytes = after.rss_bytes - before.rss_bytes;
+        results[c].memory = rehearse_append(contest, c, &results[c]);
         results[c].first_fetch_seconds = fetch(contest, c);
         clear(contest, c);
     }

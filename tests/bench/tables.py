@@ -36,6 +36,10 @@ def by_level(line):
     return LEVEL_ORDER.index(line["level"])
 
 
+def level_name(level):
+    return level if level in ("exact", "fast8") else f"level {level}"
+
+
 def mib(byte_count):
     return f"{byte_count / (1 << 20):.4g}"
 
@@ -118,7 +122,7 @@ def throughput_chart(lines, found):
     for level in LEVEL_ORDER:
         of_level = select(found, level=level)
         if of_level:
-            groups.append({"label": level, "bars": [
+            groups.append({"label": level_name(level), "bars": [
                 {"label": f"{line['connections']:.0f}", "value": speed(line)} for line in of_level]})
     return {"unit": "GB/s", "bars": "connections", "groups": groups}
 
