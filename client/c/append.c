@@ -1,25 +1,40 @@
-/* Append: begin, parts, commit, and the whole of it in coding order. */
+/* Append: one state machine for the whole of it and for its parts. */
 #include "client/c/client.h"
-#include "client/c/rows.h"
 
 #include <string.h>
 
-/* Which tokens a DATA frame carries, counted from the append's first. */
-struct run {
-    uint64_t offset;
-    uint32_t tokens;
+enum { ATTEMPTS = 3, QUEUED_BYTES_FULL = 64 << 10 };
+
+enum stage {
+    BEGIN,
+    VALUES, /* the runs, layers and parts of this call */
+    FLUSH,  /* of a call that leaves the append open */
+    COMMIT, /* what is queued before it, too */
+    ANSWER,
+    REFUSED, /* the frame under way is finished first */
+    REFUSED_CANCEL,
+    ABORT,
+    ABORT_SENT,
+    ABORT_ANSWER,
+    DONE,
 };
 
-static struct run first_run(const struct kvq_append_progress *append) {
+/* ---- What is sent ---- */
+
+static struct kvq_run first_run(const struct kvq_append *append) {
     uint64_t tokens = append->run_tokens_first;
-    return (struct run){0, (uint32_t)(append->tokens < tokens ? append->tokens : tokens)};
+    return (struct kvq_run){0, (uint32_t)(append->tokens < tokens ? append->tokens : tokens)};
 }
 
-/* Of 0 tokens after the last. */
-static struct run next_run(const struct kvq_append_progress *append, struct run run) {
-    uint64_t offset = run.offset + run.tokens, left = append->tokens - offset;
-    return (struct run){offset,
-                        (uint32_t)(left < append->page_tokens ? left : append->page_tokens)};
+static struct kvq_run next_run(const struct kvq_append *append) {
+    uint64_t offset = append->run.offset + append->run.tokens, left = append->tokens - offset;
+    return (struct kvq_run){offset,
+                            (uint32_t)(left < append->page_tokens ? left : append->page_tokens)};
+}
+
+static uint64_t runs_of(const struct kvq_append *append) {
+    uint64_t left = append->tokens - first_run(append).tokens;
+    return 1 + left / append->page_tokens + (left % append->page_tokens != 0);
 }
 
 static size_t dim_bytes(const struct kvq_geometry *geometry, enum kvq_part part) {
@@ -32,161 +47,328 @@ static uint64_t token_bytes(const struct kvq_geometry *geometry) {
     return geometry->layers * (uint64_t)geometry->heads * row_bytes;
 }
 
-/* Ends the append on this side for an error of the daemon's; its numbers go to the state. */
-static int end_refused(struct kvq_client *client, int error) {
+/* The first token's values of the layer and part that come next. */
+static char *values_at(const struct kvq_append *append) {
+    const struct kvq_source *source =
+        append->part == KVQ_K ? &append->options.k : &append->options.v;
+    if (!append->whole)
+        return (char *)append->part_values;
+    if (source->layers)
+        return (char *)source->layers[append->layer];
+    return (char *)source->block + (ptrdiff_t)append->layer * append->strides[append->part].layer;
+}
+
+/* Of kvq_append() run by run, layer by layer, K then V: the order in which the daemon codes. A part
+ * is all runs of its layer. Returns whether a run of all layers has ended. */
+static bool go_on(struct kvq_append *append) {
+    if (append->whole) {
+        if (append->part == KVQ_K && append->geometry.head_dim_v > 0) {
+            append->part = KVQ_V;
+            return false;
+        }
+        append->part = KVQ_K;
+        if (++append->layer < append->geometry.layers)
+            return false;
+        append->layer = 0;
+    }
+    append->run = next_run(append);
+    return true;
+}
+
+static void queue_head(struct kvq_connection *connection, const struct kvq_append *append,
+                       size_t payload_bytes) {
+    struct wire_header header = {.type = WIRE_DATA,
+                                 .request_id = append->request_id,
+                                 .control_bytes = WIRE_DATA_BYTES,
+                                 .payload_bytes = (uint32_t)payload_bytes};
+    struct wire_data data = {.first = append->first + append->run.offset,
+                             .tokens = append->run.tokens,
+                             .layer = append->layer,
+                             .part = (uint8_t)append->part};
+    uint8_t *head =
+        kvq_channel_queue_head(&connection->channel, WIRE_HEADER_BYTES + WIRE_DATA_BYTES);
+    wire_header_write(head, &header);
+    wire_data_write(head + WIRE_HEADER_BYTES, &data);
+}
+
+/* Queues the next frame, its values where they stand or, where they lie in too many rows, gathered.
+ * Returns whether there was room. */
+static bool queue_frame(struct kvq_connection *connection, const struct kvq_append *append) {
+    struct kvq_channel *channel = &connection->channel;
+    struct kvq_strides strides = append->strides[append->part];
+    struct kvq_rows rows = kvq_rows_of(
+        values_at(append) + (ptrdiff_t)append->run.offset * strides.token, append->layout, strides,
+        append->run.tokens, append->geometry.heads, dim_bytes(&append->geometry, append->part));
+    size_t payload_bytes = rows.outer * rows.inner * rows.row_bytes;
+    bool in_place = kvq_rows_are_few(&rows);
+    size_t pieces = in_place ? rows.outer * rows.inner : 1;
+    if (kvq_channel_drained(channel))
+        connection->bounce_used = 0;
+    if (channel->out_bytes >= QUEUED_BYTES_FULL || !kvq_channel_has_room(channel, pieces) ||
+        (!in_place && payload_bytes > WIRE_PAYLOAD_BYTES_MAX - connection->bounce_used))
+        return false;
+    queue_head(connection, append, payload_bytes);
+    if (in_place) {
+        kvq_rows_pieces(&rows, kvq_channel_output_end(channel));
+    } else {
+        uint8_t *packed = connection->bounce + connection->bounce_used;
+        kvq_rows_gather(&rows, packed);
+        connection->bounce_used += payload_bytes;
+        *kvq_channel_output_end(channel) =
+            (struct iovec){.iov_base = packed, .iov_len = payload_bytes};
+    }
+    kvq_channel_queue(channel, pieces);
+    return true;
+}
+
+/* ---- Stages: each moves the call's stage on, or returns what it waits for or failed with ---- */
+
+/* Something came before COMMIT was sent: it can only be a refusal. The daemon reads on up to our
+ * CANCEL and does not answer that. */
+static int take_refusal(struct kvq_client *client) {
+    ProtobufCMessage *reply;
+    int error =
+        kvq_read_answer(client, client->connections[0], &kvq__append_reply__descriptor, &reply);
+    if (!error)
+        return kvq_break(client, client->connections[0], KVQ_DAEMON_PROTOCOL,
+                         "%s accepted an append before its end; the connection is closed",
+                         client->address);
+    if (client->connections[0]->state != KVQ_READY)
+        return error;
+    client->append.result = error;
+    client->call.stage = REFUSED;
+    return KVQ_OK;
+}
+
+/* Sends what is queued; the stage is then next, or REFUSED. */
+static int send_queued(struct kvq_client *client, enum stage next) {
+    struct kvq_connection *connection = client->connections[0];
+    int error = kvq_send(client, connection, client->append.request_id);
+    if (error == KVQ_AGAIN && kvq_frame_waits(connection))
+        return take_refusal(client);
+    if (!error)
+        client->call.stage = next;
+    return error;
+}
+
+static void queue_request(struct kvq_client *client) {
+    struct kvq_append *append = &client->append;
+    uint8_t control[KVQ_REQUEST_BYTES_MAX];
+    Kvq__AppendRequest request = KVQ__APPEND_REQUEST__INIT;
+    request.session = kvq_text(append->state->session);
+    request.first = append->first;
+    request.tokens = append->tokens;
+    request.tail_tokens = append->state->tail_tokens;
+    request.layout = (Kvq__Layout)append->layout;
+    request.settle = append->options.settle;
+    request.wait_ms = append->options.wait_ms;
+    append->request_id = kvq_new_request_id(client);
+    kvq_queue_control(client->connections[0], WIRE_APPEND, append->request_id, control,
+                      protobuf_c_message_pack(&request.base, control));
+}
+
+/* The daemon's numbers, and limits, may have changed since the call was made. */
+static int cut(struct kvq_client *client) {
+    struct kvq_append *append = &client->append;
+    const struct kvq_session_state *state = append->state;
+    uint64_t end;
+    append->first = append->options.first == KVQ_AT_END ? state->tokens : append->options.first;
+    append->page_tokens = state->page_tokens;
+    if (append->page_tokens == 0 || state->tail_tokens >= append->page_tokens)
+        return kvq_fail(client, KVQ_ARGUMENT, "state was not filled by kvq_open or kvq_find");
+    append->run_tokens_first = state->page_tokens - state->tail_tokens;
+    if (append->tokens == 0 || __builtin_add_overflow(append->first, append->tokens, &end))
+        return kvq_fail(client, KVQ_ARGUMENT, "an append carries at least 1 token");
+    if (runs_of(append) > client->append_runs_max)
+        return kvq_fail(
+            client, KVQ_ARGUMENT, "%llu tokens are more than one append may carry (%llu)",
+            (unsigned long long)append->tokens, (unsigned long long)state->append_tokens_max);
+    return KVQ_OK;
+}
+
+static int begin(struct kvq_client *client) {
+    struct kvq_append *append = &client->append;
+    int error = kvq_connection_ready(client, client->connections[0]);
+    if (!error)
+        error = cut(client);
+    if (error)
+        return error;
+    append->run = append->whole ? first_run(append) : (struct kvq_run){0};
+    append->layer = 0;
+    append->part = KVQ_K;
+    queue_request(client);
+    client->call.stage = VALUES;
+    return KVQ_OK;
+}
+
+static int report_progress(struct kvq_client *client) {
+    const struct kvq_append *append = &client->append;
+    const struct kvq_append_options *options = &append->options;
+    uint64_t sent_bytes = append->run.offset * token_bytes(&append->geometry);
+    if (!append->whole || !options->progress || options->progress(options->context, sent_bytes))
+        return KVQ_OK;
+    client->call.stage = ABORT;
+    client->append.result =
+        kvq_fail(client, KVQ_CANCELLED, "the append was cancelled by its progress function");
+    return KVQ_OK;
+}
+
+static int send_values(struct kvq_client *client) {
+    struct kvq_append *append = &client->append;
+    struct kvq_connection *connection = client->connections[0];
+    if (append->run.tokens == 0) {
+        client->call.stage = append->whole ? COMMIT : FLUSH;
+        if (append->whole)
+            kvq_queue_control(connection, WIRE_COMMIT, append->request_id, NULL, 0);
+        return KVQ_OK;
+    }
+    if (queue_frame(connection, append))
+        return go_on(append) ? report_progress(client) : KVQ_OK;
+    if (kvq_step_is_long(client))
+        return KVQ_AGAIN;
+    client->call.moved_bytes += connection->channel.out_bytes;
+    return send_queued(client, VALUES);
+}
+
+/* An error of the daemon's; its numbers go to the state. */
+static int take_numbers(struct kvq_client *client, int error) {
     struct kvq_session_state *state = client->append.state;
     if (error == KVQ_WRONG_FIRST || error == KVQ_TAIL_MOVED) {
         state->tokens = client->error_tokens;
         if (client->error_tail_tokens < state->page_tokens)
             state->tail_tokens = client->error_tail_tokens;
     }
-    client->append.active = false;
     return error;
 }
 
-/* Something arrived before COMMIT was sent: it can only be a refusal. The daemon reads on up to our
- * CANCEL and does not answer that. */
-static int take_refusal(struct kvq_client *client) {
-    const uint32_t request_id = client->append.request_id;
-    ProtobufCMessage *reply;
-    int error = kvq_await_answer(client, request_id, &kvq__append_reply__descriptor, &reply);
-    if (!error)
-        return kvq_break(client, KVQ_DAEMON_PROTOCOL,
-                         "%s accepted an append before its end; the connection is closed",
-                         client->address);
-    if (client->channel.socket < 0)
+/* Cut anew by the numbers that came with the error, unless that was tried often enough. */
+static int end_or_begin_anew(struct kvq_client *client, int error) {
+    take_numbers(client, error);
+    if (error != KVQ_TAIL_MOVED || !client->append.whole || ++client->append.attempts == ATTEMPTS)
         return error;
-    int lost = kvq_send_control(client, WIRE_CANCEL, request_id, NULL);
-    if (lost)
-        kvq_channel_close(&client->channel);
-    return end_refused(client, error);
-}
-
-static int send_run(struct kvq_client *client, uint32_t layer, enum kvq_part part, char *values,
-                    struct kvq_strides strides, struct run run) {
-    const struct kvq_append_progress *append = &client->append;
-    struct kvq_rows rows = kvq_rows_of(values + (ptrdiff_t)run.offset * strides.token,
-                                       (enum kvq_layout)append->layout, strides, run.tokens,
-                                       append->geometry.heads, dim_bytes(&append->geometry, part));
-    size_t payload_bytes = rows.outer * rows.inner * rows.row_bytes;
-    struct wire_header header = {.type = WIRE_DATA,
-                                 .request_id = append->request_id,
-                                 .control_bytes = WIRE_DATA_BYTES,
-                                 .payload_bytes = (uint32_t)payload_bytes};
-    struct wire_data data = {.first = append->first + run.offset,
-                             .tokens = run.tokens,
-                             .layer = layer,
-                             .part = (uint8_t)part};
-    uint8_t head[WIRE_HEADER_BYTES + WIRE_DATA_BYTES];
-    wire_header_write(head, &header);
-    wire_data_write(head + WIRE_HEADER_BYTES, &data);
-    struct iovec pieces[1 + KVQ_PIECES_MAX] = {{.iov_base = head, .iov_len = sizeof head}};
-    size_t count = 1;
-    if (kvq_rows_are_few(&rows)) {
-        count += kvq_rows_pieces(&rows, pieces + 1);
-    } else {
-        kvq_rows_gather(&rows, client->bounce);
-        pieces[count++] = (struct iovec){.iov_base = client->bounce, .iov_len = payload_bytes};
-    }
-    int error = kvq_channel_write(&client->channel, pieces, count);
-    if (error)
-        return end_refused(client, kvq_lost_in_write(client, append->request_id, error));
-    return client->channel.input_waits ? take_refusal(client) : KVQ_OK;
-}
-
-static uint64_t runs_of(const struct kvq_append_progress *append) {
-    struct run run = first_run(append);
-    uint64_t left = append->tokens - run.tokens;
-    return 1 + left / append->page_tokens + (left % append->page_tokens != 0);
-}
-
-static int check_append(struct kvq_client *client, const struct kvq_append_progress *append) {
-    uint64_t end;
-    if (append->page_tokens == 0 || append->state->tail_tokens >= append->page_tokens)
-        return kvq_fail(client, KVQ_ARGUMENT, "state was not filled by kvq_open or kvq_find");
-    if (append->tokens == 0 || __builtin_add_overflow(append->first, append->tokens, &end))
-        return kvq_fail(client, KVQ_ARGUMENT, "an append carries at least 1 token");
-    if (runs_of(append) > client->append_runs_max)
-        return kvq_fail(client, KVQ_ARGUMENT,
-                        "%llu tokens are more than one append may carry (%llu)",
-                        (unsigned long long)append->tokens,
-                        (unsigned long long)append->state->append_tokens_max);
-    return kvq_bounce(client) ? KVQ_OK : KVQ_NO_MEMORY;
-}
-
-static int begin(struct kvq_client *client, struct kvq_session_state *state,
-                 const struct kvq_append_options *options, enum kvq_layout layout) {
-    struct kvq_append_progress append = {
-        .first = options->first == KVQ_AT_END ? state->tokens : options->first,
-        .tokens = options->tokens,
-        .run_tokens_first = state->page_tokens - state->tail_tokens,
-        .page_tokens = state->page_tokens,
-        .layout = layout,
-        .deadline_ms = options->deadline_ms,
-        .geometry = state->geometry,
-        .state = state,
-    };
-    int error = check_append(client, &append);
-    if (error)
-        return error;
-    Kvq__AppendRequest request = KVQ__APPEND_REQUEST__INIT;
-    request.session.data = (uint8_t *)state->session;
-    request.session.len = strlen(state->session);
-    request.first = append.first;
-    request.tokens = append.tokens;
-    request.tail_tokens = state->tail_tokens;
-    request.layout = (Kvq__Layout)layout;
-    request.settle = options->settle;
-    request.wait_ms = options->wait_ms;
-    append.request_id = kvq_new_request_id(client);
-    append.active = true;
-    client->append = append;
-    error = kvq_send_control(client, WIRE_APPEND, append.request_id, &request.base);
-    return error ? end_refused(client, kvq_lost_in_write(client, append.request_id, error)) : 0;
-}
-
-static int commit(struct kvq_client *client) {
-    const uint32_t request_id = client->append.request_id;
-    struct kvq_session_state *state = client->append.state;
-    int error = kvq_send_control(client, WIRE_COMMIT, request_id, NULL);
-    if (error)
-        return end_refused(client, kvq_lost_in_write(client, request_id, error));
-    const Kvq__AppendReply *reply;
-    error = kvq_await_answer(client, request_id, &kvq__append_reply__descriptor,
-                             (ProtobufCMessage **)&reply);
-    if (error)
-        return end_refused(client, error);
-    if (reply->tail_tokens >= state->page_tokens)
-        return kvq_break(client, KVQ_DAEMON_PROTOCOL,
-                         "%s reports a tail that cannot be; the connection is closed",
-                         client->address);
-    state->version = reply->version;
-    state->tokens = reply->tokens;
-    state->tail_tokens = reply->tail_tokens;
-    client->append.active = false;
+    client->call.sent = false;
+    client->call.stage = BEGIN;
     return KVQ_OK;
 }
 
-static int cancel(struct kvq_client *client) {
-    const uint32_t request_id = client->append.request_id;
-    client->append.active = false;
-    int error = kvq_send_control(client, WIRE_CANCEL, request_id, NULL);
+static int take_answer(struct kvq_client *client) {
+    struct kvq_connection *connection = client->connections[0];
+    struct kvq_session_state *state = client->append.state;
+    const Kvq__AppendReply *reply;
+    int error = kvq_receive(client, connection, client->append.request_id);
     if (error)
-        return kvq_check_channel(client, error);
-    ProtobufCMessage *reply;
-    error = kvq_await_answer(client, request_id, &kvq__append_reply__descriptor, &reply);
-    if (!error)
-        return kvq_break(client, KVQ_DAEMON_PROTOCOL,
-                         "%s accepted an append that was cancelled; the connection is closed",
-                         client->address);
-    return client->channel.socket < 0 ? error : KVQ_OK;
+        return error;
+    error = kvq_read_answer(client, connection, &kvq__append_reply__descriptor,
+                            (ProtobufCMessage **)&reply);
+    if (error)
+        return end_or_begin_anew(client, error);
+    if (reply->tail_tokens >= state->page_tokens)
+        return kvq_impossible(client, "a tail");
+    state->version = reply->version;
+    state->tokens = reply->tokens;
+    state->tail_tokens = reply->tail_tokens;
+    client->call.stage = DONE;
+    return KVQ_OK;
 }
 
-static char *layer_values(const struct kvq_source *source, struct kvq_strides strides,
-                          uint32_t layer) {
-    if (source->layers)
-        return (char *)source->layers[layer];
-    return (char *)source->block + (ptrdiff_t)layer * strides.layer;
+static int queue_cancel(struct kvq_client *client, enum stage next) {
+    kvq_queue_control(client->connections[0], WIRE_CANCEL, client->append.request_id, NULL, 0);
+    client->call.stage = next;
+    return KVQ_OK;
+}
+
+/* A connection that ends now changes nothing: the append was refused. */
+static int send_refused(struct kvq_client *client) {
+    int error = kvq_send(client, client->connections[0], 0);
+    if (!error || error == KVQ_AGAIN)
+        return error;
+    error = take_numbers(client, client->append.result);
+    return kvq_fail(client, error, "%s", kvq_error_sentence(error));
+}
+
+static int take_abort_answer(struct kvq_client *client) {
+    struct kvq_connection *connection = client->connections[0];
+    ProtobufCMessage *reply;
+    int error = kvq_receive(client, connection, client->append.request_id);
+    if (error)
+        return error;
+    error = kvq_read_answer(client, connection, &kvq__append_reply__descriptor, &reply);
+    if (!error)
+        return kvq_break(client, connection, KVQ_DAEMON_PROTOCOL,
+                         "%s accepted an append that was cancelled; the connection is closed",
+                         client->address);
+    if (connection->state != KVQ_READY)
+        return error;
+    client->call.stage = DONE;
+    return client->append.result;
+}
+
+static int run_stage(struct kvq_client *client) {
+    int error;
+    switch ((enum stage)client->call.stage) {
+    case BEGIN:
+        return begin(client);
+    case VALUES:
+        return send_values(client);
+    case FLUSH:
+        return send_queued(client, DONE);
+    case COMMIT:
+        error = send_queued(client, ANSWER);
+        client->call.sent = client->call.stage == ANSWER;
+        return error;
+    case ANSWER:
+        return take_answer(client);
+    case REFUSED:
+        error = send_refused(client);
+        return error ? error : queue_cancel(client, REFUSED_CANCEL);
+    case REFUSED_CANCEL:
+        error = send_refused(client);
+        return error ? error : end_or_begin_anew(client, client->append.result);
+    case ABORT:
+        return queue_cancel(client, ABORT_SENT);
+    case ABORT_SENT:
+        error = kvq_send(client, client->connections[0], client->append.request_id);
+        client->call.stage = error ? ABORT_SENT : ABORT_ANSWER;
+        return error;
+    case ABORT_ANSWER:
+        return take_abort_answer(client);
+    case DONE:
+        break;
+    }
+    return KVQ_OK;
+}
+
+static int step(struct kvq_client *client) {
+    int error = KVQ_OK;
+    while (!error && client->call.stage != DONE)
+        error = run_stage(client);
+    if (error && error != KVQ_AGAIN)
+        client->append.active = false;
+    return error;
+}
+
+static void leave(struct kvq_client *client) {
+    struct kvq_connection *connection = client->connections[0];
+    const uint32_t request_id = client->append.request_id;
+    bool closed = client->call.stage == REFUSED || client->call.stage == REFUSED_CANCEL;
+    client->append.active = false;
+    if (client->call.stage == BEGIN && connection->state == KVQ_READY)
+        return;
+    if (!closed)
+        return kvq_leave(connection, request_id);
+    kvq_channel_disown_output(&connection->channel, connection->bounce);
+    if (client->call.stage == REFUSED)
+        queue_cancel(client, REFUSED_CANCEL);
+}
+
+/* ---- Calls ---- */
+
+static int run(struct kvq_client *client, enum stage stage) {
+    client->call.stage = stage;
+    client->call.fetch.range_count = 0;
+    client->call.safe = false;
+    client->connections[0]->busy = true;
+    return kvq_run_call(client, step, leave);
 }
 
 static struct kvq_strides strides_of(const struct kvq_source *source,
@@ -196,36 +378,12 @@ static struct kvq_strides strides_of(const struct kvq_source *source,
     return kvq_resolve_strides(given, tokens, geometry->heads, dim_bytes(geometry, part));
 }
 
-/* Run by run, layer by layer, K then V: the order in which the daemon codes. */
-static int send_all(struct kvq_client *client, const struct kvq_append_options *options,
-                    struct kvq_strides strides_k, struct kvq_strides strides_v) {
-    const struct kvq_append_progress *append = &client->append;
-    for (struct run run = first_run(append); run.tokens > 0; run = next_run(append, run)) {
-        for (uint32_t layer = 0; layer < append->geometry.layers; layer++) {
-            char *k = layer_values(&options->k, strides_k, layer);
-            int error = send_run(client, layer, KVQ_K, k, strides_k, run);
-            if (!error && append->geometry.head_dim_v > 0)
-                error = send_run(client, layer, KVQ_V, layer_values(&options->v, strides_v, layer),
-                                 strides_v, run);
-            if (error)
-                return error;
-        }
-        uint64_t sent_bytes = (run.offset + run.tokens) * token_bytes(&append->geometry);
-        if (options->progress && !options->progress(options->context, sent_bytes)) {
-            int error = cancel(client);
-            return error ? error : kvq_fail(client, KVQ_CANCELLED, "the append was cancelled");
-        }
-    }
-    return KVQ_OK;
-}
-
 static bool given(const struct kvq_source *source) {
     return source->layers || source->block;
 }
 
 int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
                const struct kvq_append_options *options) {
-    enum { ATTEMPTS = 3 };
     struct kvq_append_options known;
     kvq_copy_options(&known, sizeof known, options, options->size);
     int error = kvq_begin_call(client, known.deadline_ms);
@@ -236,17 +394,16 @@ int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
         return kvq_fail(client, KVQ_ARGUMENT, "the geometry asks for values that are NULL");
     struct kvq_strides strides_k = strides_of(&known.k, geometry, known.tokens, KVQ_K);
     struct kvq_strides strides_v = strides_of(&known.v, geometry, known.tokens, KVQ_V);
-    enum kvq_layout layout =
-        kvq_best_layout(strides_k, geometry->heads, dim_bytes(geometry, KVQ_K));
-    for (int attempt = 1;; attempt++) {
-        error = begin(client, state, &known, layout);
-        if (!error)
-            error = send_all(client, &known, strides_k, strides_v);
-        if (!error)
-            error = commit(client);
-        if (error != KVQ_TAIL_MOVED || attempt == ATTEMPTS)
-            return error;
-    }
+    client->append = (struct kvq_append){
+        .state = state,
+        .geometry = *geometry,
+        .tokens = known.tokens,
+        .options = known,
+        .strides = {[KVQ_K] = strides_k, [KVQ_V] = strides_v},
+        .layout = kvq_best_layout(strides_k, geometry->heads, dim_bytes(geometry, KVQ_K)),
+        .whole = true,
+    };
+    return run(client, BEGIN);
 }
 
 int kvq_append_begin(struct kvq_client *client, struct kvq_session_state *state,
@@ -254,18 +411,35 @@ int kvq_append_begin(struct kvq_client *client, struct kvq_session_state *state,
     struct kvq_append_options known;
     kvq_copy_options(&known, sizeof known, options, options->size);
     int error = kvq_begin_call(client, known.deadline_ms);
-    return error ? error : begin(client, state, &known, KVQ_TOKENS_HEADS_DIM);
+    if (error)
+        return error;
+    client->append = (struct kvq_append){
+        .active = true, /* any failure ends that */
+        .state = state,
+        .geometry = state->geometry,
+        .tokens = known.tokens,
+        .options = known,
+        .layout = KVQ_TOKENS_HEADS_DIM,
+    };
+    return run(client, BEGIN);
 }
 
-/* Like kvq_begin_call(), of a call that needs an append under way. */
+/* Opens a call that needs an append under way; it cannot begin anew on another connection. */
 static int continue_append(struct kvq_client *client) {
-    if (!client->append.active)
-        return kvq_fail(client, client->channel.socket < 0 ? KVQ_CONNECTION_LOST : KVQ_ARGUMENT,
-                        "no append is under way");
-    int64_t deadline_ms = client->append.deadline_ms;
-    wire_arena_reset(&client->arena);
-    kvq_channel_set_deadline(&client->channel, deadline_ms ? deadline_ms : client->deadline_ms);
-    return KVQ_OK;
+    int error = kvq_begin_any_call(client, client->append.options.deadline_ms);
+    if (error)
+        return error;
+    bool gone = client->connections[0]->state != KVQ_READY;
+    if (client->append.active && !gone) {
+        client->call.may_repeat = false;
+        return KVQ_OK;
+    }
+    bool lost = client->append.active || (gone && client->no_reconnect);
+    client->append.active = false;
+    if (lost)
+        return kvq_fail(client, KVQ_CONNECTION_LOST,
+                        "the connection to %s is gone, and the append with it", client->address);
+    return kvq_fail(client, KVQ_ARGUMENT, "no append is under way");
 }
 
 int kvq_append_part(struct kvq_client *client, uint32_t layer, enum kvq_part part,
@@ -273,29 +447,37 @@ int kvq_append_part(struct kvq_client *client, uint32_t layer, enum kvq_part par
     int error = continue_append(client);
     if (error)
         return error;
-    const struct kvq_append_progress *append = &client->append;
-    size_t row_bytes = dim_bytes(&append->geometry, part);
-    if (layer >= append->geometry.layers || (part != KVQ_K && part != KVQ_V) || row_bytes == 0 ||
-        !values)
+    struct kvq_append *append = &client->append;
+    const struct kvq_geometry *geometry = &append->geometry;
+    if (layer >= geometry->layers || (part != KVQ_K && part != KVQ_V) ||
+        dim_bytes(geometry, part) == 0 || !values)
         return kvq_fail(client, KVQ_ARGUMENT, "the geometry has no layer %u with this part", layer);
     struct kvq_strides strides = {.token = token_stride, .head = head_stride};
-    strides = kvq_resolve_strides(strides, append->tokens, append->geometry.heads, row_bytes);
-    for (struct run run = first_run(append); run.tokens > 0; run = next_run(append, run)) {
-        error = send_run(client, layer, part, (char *)values, strides, run);
-        if (error)
-            return error;
-    }
-    return KVQ_OK;
+    append->strides[part] =
+        kvq_resolve_strides(strides, append->tokens, geometry->heads, dim_bytes(geometry, part));
+    append->run = first_run(append);
+    append->layer = layer;
+    append->part = part;
+    append->part_values = values;
+    return run(client, VALUES);
 }
 
 int kvq_append_commit(struct kvq_client *client) {
     int error = continue_append(client);
-    return error ? error : commit(client);
+    if (error)
+        return error;
+    client->append.active = false;
+    kvq_queue_control(client->connections[0], WIRE_COMMIT, client->append.request_id, NULL, 0);
+    return run(client, COMMIT);
 }
 
 int kvq_append_abort(struct kvq_client *client) {
     if (!client->append.active)
         return KVQ_OK;
     int error = continue_append(client);
-    return error ? error : cancel(client);
+    if (error)
+        return error;
+    client->append.active = false;
+    client->append.result = KVQ_OK;
+    return run(client, ABORT);
 }

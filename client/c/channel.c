@@ -3,20 +3,23 @@
 #include "client/c/kvq.h"
 
 #include <errno.h>
-#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
-static int64_t now_ns(void) {
+int64_t kvq_now_ns(void) {
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return now.tv_sec * 1000000000LL + now.tv_nsec;
 }
 
 void kvq_channel_init(struct kvq_channel *channel) {
-    *channel = (struct kvq_channel){.socket = -1, .deadline_ns = INT64_MAX};
+    channel->socket = -1;
+    channel->started = false;
+    channel->in = channel->out = (struct kvq_pieces){0};
+    channel->ahead_start = channel->ahead_end = 0;
+    channel->out_bytes = channel->heads_used = 0;
 }
 
 void kvq_channel_close(struct kvq_channel *channel) {
@@ -25,142 +28,161 @@ void kvq_channel_close(struct kvq_channel *channel) {
     kvq_channel_init(channel);
 }
 
-void kvq_channel_set_deadline(struct kvq_channel *channel, int64_t deadline_ms) {
-    int64_t now = now_ns(), ns;
-    if (deadline_ms < 0 || __builtin_mul_overflow(deadline_ms, (int64_t)1000000, &ns) ||
-        __builtin_add_overflow(now, ns, &channel->deadline_ns))
-        channel->deadline_ns = INT64_MAX;
+bool kvq_channel_hung_up(const struct kvq_channel *channel) {
+    char byte;
+    ssize_t seen = recv(channel->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
+    return seen == 0 || (seen < 0 && errno != EAGAIN && errno != EINTR);
 }
 
-/* Milliseconds that poll() may wait, rounded up so that it never spins at the end. */
-static int left_ms(const struct kvq_channel *channel) {
-    enum { POLL_MS_MAX = 3600 * 1000 };
-    if (channel->deadline_ns == INT64_MAX)
-        return -1;
-    int64_t left = channel->deadline_ns - now_ns();
-    if (left <= 0)
-        return 0;
-    left = (left - 1) / 1000000 + 1;
-    return left > POLL_MS_MAX ? POLL_MS_MAX : (int)left;
-}
-
-bool kvq_channel_expired(const struct kvq_channel *channel) {
-    return left_ms(channel) == 0;
-}
-
-int kvq_channel_wait(struct kvq_channel *channel, short events, short *events_seen) {
-    struct pollfd poller = {.fd = channel->socket, .events = events};
-    for (;;) {
-        int ready = poll(&poller, 1, left_ms(channel));
-        if (ready > 0) {
-            if (events_seen)
-                *events_seen = poller.revents;
-            return KVQ_OK;
-        }
-        if (ready < 0 && errno != EINTR)
-            return KVQ_CONNECTION_LOST;
-        if (kvq_channel_expired(channel))
-            return KVQ_DEADLINE;
+/* Takes bytes off the front of the pieces that are still to be moved. */
+static void take_off(struct iovec *all, struct kvq_pieces *pieces, size_t bytes) {
+    while (pieces->first < pieces->count && bytes >= all[pieces->first].iov_len)
+        bytes -= all[pieces->first++].iov_len;
+    if (pieces->first < pieces->count) {
+        struct iovec *piece = &all[pieces->first];
+        piece->iov_base = (char *)piece->iov_base + bytes;
+        piece->iov_len -= bytes;
     }
 }
 
-/* Takes count bytes off the front of pieces; returns how many pieces are thereby done. */
-static size_t take_off(struct iovec *pieces, size_t pieces_left, size_t count) {
-    size_t done = 0;
-    while (done < pieces_left && count >= pieces[done].iov_len)
-        count -= pieces[done++].iov_len;
-    if (done < pieces_left) {
-        pieces[done].iov_base = (char *)pieces[done].iov_base + count;
-        pieces[done].iov_len -= count;
-    }
-    return done;
+static bool done(struct kvq_pieces pieces) {
+    return pieces.first == pieces.count;
 }
 
-/* What arrives meanwhile is an answer that the writer wants to know of after its frame. */
-static int wait_for_room(struct kvq_channel *channel) {
-    short seen = 0;
-    int error = kvq_channel_wait(channel, channel->input_waits ? POLLOUT : POLLOUT | POLLIN, &seen);
-    if (seen & POLLIN)
-        channel->input_waits = true;
-    return error;
+/* ---- Output ---- */
+
+bool kvq_channel_drained(const struct kvq_channel *channel) {
+    return done(channel->out);
 }
 
-int kvq_channel_write(struct kvq_channel *channel, struct iovec *pieces, size_t count) {
-    while (count > 0) {
-        struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
+void kvq_channel_mark(struct kvq_channel *channel) {
+    channel->started = false;
+}
+
+static bool fits(const struct kvq_channel *channel, size_t pieces, size_t head_bytes) {
+    return pieces <= KVQ_OUTPUT_PIECES_MAX - channel->out.count &&
+           head_bytes <= KVQ_HEADS_BYTES - channel->heads_used;
+}
+
+bool kvq_channel_has_room(const struct kvq_channel *channel, size_t pieces) {
+    return fits(channel, pieces + 1 + KVQ_SPARE_FRAMES,
+                WIRE_HEADER_BYTES + WIRE_DATA_BYTES + KVQ_SPARE_FRAMES * WIRE_HEADER_BYTES);
+}
+
+struct iovec *kvq_channel_output_end(struct kvq_channel *channel) {
+    return channel->output + channel->out.count;
+}
+
+void kvq_channel_queue(struct kvq_channel *channel, size_t pieces) {
+    for (size_t i = 0; i < pieces; i++)
+        channel->out_bytes += channel->output[channel->out.count++].iov_len;
+}
+
+uint8_t *kvq_channel_queue_head(struct kvq_channel *channel, size_t bytes) {
+    if (!fits(channel, 1, bytes))
+        return NULL;
+    uint8_t *head = channel->heads + channel->heads_used;
+    channel->heads_used += bytes;
+    *kvq_channel_output_end(channel) = (struct iovec){.iov_base = head, .iov_len = bytes};
+    kvq_channel_queue(channel, 1);
+    return head;
+}
+
+static void forget_output(struct kvq_channel *channel) {
+    channel->out = (struct kvq_pieces){0};
+    channel->out_bytes = channel->heads_used = 0;
+}
+
+static bool is_head(const struct kvq_channel *channel, const struct iovec *piece) {
+    uintptr_t at = (uintptr_t)piece->iov_base, heads = (uintptr_t)channel->heads;
+    return at >= heads && at < heads + sizeof channel->heads;
+}
+
+void kvq_channel_disown_output(struct kvq_channel *channel, uint8_t *filler) {
+    if (!channel->started)
+        forget_output(channel);
+    for (size_t i = channel->out.first; i < channel->out.count; i++)
+        if (!is_head(channel, &channel->output[i]))
+            channel->output[i].iov_base = filler;
+}
+
+int kvq_channel_send(struct kvq_channel *channel) {
+    while (!done(channel->out)) {
+        struct msghdr message = {.msg_iov = channel->output + channel->out.first,
+                                 .msg_iovlen = channel->out.count - channel->out.first};
         ssize_t sent = sendmsg(channel->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno == EAGAIN) {
-            int error = wait_for_room(channel);
-            if (error)
-                return error;
-        } else if (sent < 0 && errno != EINTR) {
+        if (sent < 0 && errno == EAGAIN)
+            return KVQ_AGAIN;
+        if (sent < 0 && errno != EINTR)
             return KVQ_CONNECTION_LOST;
-        } else if (sent >= 0) {
-            size_t done = take_off(pieces, count, (size_t)sent);
-            pieces += done;
-            count -= done;
+        if (sent > 0) {
+            channel->started = true;
+            take_off(channel->output, &channel->out, (size_t)sent);
         }
     }
+    forget_output(channel);
     return KVQ_OK;
 }
 
-/* At least one byte into pieces; *received says how many. */
-static int receive_some(struct kvq_channel *channel, struct iovec *pieces, size_t count,
-                        size_t *received) {
-    for (;;) {
-        struct msghdr message = {.msg_iov = pieces, .msg_iovlen = count};
-        ssize_t got = recvmsg(channel->socket, &message, MSG_DONTWAIT);
-        if (got > 0) {
-            *received = (size_t)got;
-            return KVQ_OK;
-        }
-        if (got == 0 || (errno != EAGAIN && errno != EINTR))
+/* ---- Input ---- */
+
+void kvq_channel_expect(struct kvq_channel *channel, void *memory, size_t bytes) {
+    channel->input[0] = (struct iovec){.iov_base = memory, .iov_len = bytes};
+    channel->in = (struct kvq_pieces){.count = bytes > 0};
+    channel->ahead_max = KVQ_AHEAD_BYTES;
+}
+
+void kvq_channel_expect_payload(struct kvq_channel *channel, size_t count) {
+    channel->in = (struct kvq_pieces){.count = count};
+    channel->ahead_max = KVQ_AHEAD_OF_PAYLOAD_BYTES;
+}
+
+size_t kvq_channel_missing_bytes(const struct kvq_channel *channel) {
+    size_t bytes = 0;
+    for (size_t i = channel->in.first; i < channel->in.count; i++)
+        bytes += channel->input[i].iov_len;
+    return bytes;
+}
+
+bool kvq_channel_has_ahead(const struct kvq_channel *channel) {
+    return channel->ahead_end > channel->ahead_start;
+}
+
+static void take_from_ahead(struct kvq_channel *channel) {
+    while (!done(channel->in) && kvq_channel_has_ahead(channel)) {
+        struct iovec *piece = &channel->input[channel->in.first];
+        size_t there = channel->ahead_end - channel->ahead_start;
+        size_t taken = piece->iov_len < there ? piece->iov_len : there;
+        memcpy(piece->iov_base, channel->ahead + channel->ahead_start, taken);
+        channel->ahead_start += taken;
+        take_off(channel->input, &channel->in, taken);
+    }
+}
+
+/* Where the pieces are full what follows goes to ahead, which is empty when this is called. */
+static ssize_t receive(struct kvq_channel *channel) {
+    channel->input[channel->in.count] =
+        (struct iovec){.iov_base = channel->ahead, .iov_len = channel->ahead_max};
+    struct msghdr message = {.msg_iov = channel->input + channel->in.first,
+                             .msg_iovlen = channel->in.count - channel->in.first + 1};
+    bool may_sleep = kvq_channel_drained(channel) && channel->patient_until_ns > 0 &&
+                     kvq_now_ns() < channel->patient_until_ns;
+    return recvmsg(channel->socket, &message, may_sleep ? 0 : MSG_DONTWAIT);
+}
+
+int kvq_channel_fill(struct kvq_channel *channel) {
+    take_from_ahead(channel);
+    while (!done(channel->in)) {
+        size_t missing_bytes = kvq_channel_missing_bytes(channel);
+        ssize_t got = receive(channel);
+        if (got < 0 && (errno == EAGAIN || errno == EINTR))
+            return KVQ_AGAIN;
+        if (got <= 0)
             return KVQ_CONNECTION_LOST;
-        int error = errno == EINTR ? KVQ_OK : kvq_channel_wait(channel, POLLIN, NULL);
-        if (error)
-            return error;
-    }
-}
-
-static size_t take_from_ahead(struct kvq_channel *channel, void *bytes, size_t count) {
-    size_t there = channel->ahead_end - channel->ahead_start;
-    size_t taken = count < there ? count : there;
-    memcpy(bytes, channel->ahead + channel->ahead_start, taken);
-    channel->ahead_start += taken;
-    if (channel->ahead_start == channel->ahead_end)
-        channel->ahead_start = channel->ahead_end = 0;
-    return taken;
-}
-
-int kvq_channel_read(struct kvq_channel *channel, void *bytes, size_t count) {
-    struct iovec pieces[2] = {{.iov_base = bytes, .iov_len = count}};
-    return kvq_channel_read_pieces(channel, pieces, count > 0, false);
-}
-
-int kvq_channel_read_pieces(struct kvq_channel *channel, struct iovec *pieces, size_t count,
-                            bool more) {
-    channel->input_waits = false;
-    while (count > 0 && channel->ahead_end > channel->ahead_start) {
-        size_t taken = take_from_ahead(channel, pieces->iov_base, pieces->iov_len);
-        size_t done = take_off(pieces, 1, taken);
-        pieces += done;
-        count -= done;
-    }
-    size_t extra = more && channel->ahead_end == 0 ? 1 : 0;
-    if (extra)
-        pieces[count] = (struct iovec){.iov_base = channel->ahead, .iov_len = KVQ_AHEAD_BYTES};
-    while (count > 0) {
-        size_t received = 0, wanted = 0;
-        for (size_t i = 0; i < count; i++)
-            wanted += pieces[i].iov_len;
-        int error = receive_some(channel, pieces, count + extra, &received);
-        if (error)
-            return error;
-        if (received > wanted)
-            channel->ahead_end = received - wanted;
-        size_t done = take_off(pieces, count, received < wanted ? received : wanted);
-        pieces += done;
-        count -= done;
+        size_t received = (size_t)got, wanted = received < missing_bytes ? received : missing_bytes;
+        channel->ahead_start = 0;
+        channel->ahead_end = received - wanted;
+        take_off(channel->input, &channel->in, wanted);
     }
     return KVQ_OK;
 }

@@ -1,154 +1,27 @@
+/* Opening and closing a client, and what all calls use. */
 #include "client/c/client.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
 
-__attribute__((format(printf, 2, 0))) static void record(struct kvq_client *client,
-                                                         const char *format, va_list arguments) {
-    vsnprintf(client->message, sizeof client->message, format, arguments);
-}
+enum { DEADLINE_MS_DEFAULT = 60000, NAME_BYTES_MAX = 255 };
 
 int kvq_fail(struct kvq_client *client, int error, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);
-    record(client, format, arguments);
+    vsnprintf(client->message, sizeof client->message, format, arguments);
     va_end(arguments);
     return error;
-}
-
-int kvq_break(struct kvq_client *client, int error, const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    record(client, format, arguments);
-    va_end(arguments);
-    kvq_channel_close(&client->channel);
-    client->append.active = false;
-    return error;
-}
-
-int kvq_check_channel(struct kvq_client *client, int error) {
-    if (error == KVQ_DEADLINE)
-        return kvq_break(client, error, "no answer from %s in time; the connection is closed",
-                         client->address);
-    if (error)
-        return kvq_break(client, error, "the connection to %s broke", client->address);
-    return KVQ_OK;
-}
-
-int kvq_begin_call(struct kvq_client *client, int64_t deadline_ms) {
-    if (client->channel.socket < 0)
-        return kvq_fail(client, KVQ_CONNECTION_LOST, "the connection to %s is gone; connect anew",
-                        client->address);
-    if (client->append.active)
-        return kvq_fail(client, KVQ_ARGUMENT,
-                        "an append is under way; commit or abort it before anything else");
-    wire_arena_reset(&client->arena);
-    kvq_channel_set_deadline(&client->channel, deadline_ms ? deadline_ms : client->deadline_ms);
-    return KVQ_OK;
 }
 
 uint32_t kvq_new_request_id(struct kvq_client *client) {
     if (++client->next_request_id == 0)
         client->next_request_id = 1; /* 0 is the connection's own */
     return client->next_request_id;
-}
-
-int kvq_send_control(struct kvq_client *client, enum wire_type type, uint32_t request_id,
-                     const ProtobufCMessage *message) {
-    /* Names are checked before; what is left of a request is far below the limit. */
-    size_t control_bytes = message ? protobuf_c_message_get_packed_size(message) : 0;
-    struct wire_header header = {
-        .type = (uint8_t)type,
-        .request_id = request_id,
-        .control_bytes = (uint32_t)control_bytes,
-    };
-    wire_header_write(client->control, &header);
-    if (message)
-        protobuf_c_message_pack(message, client->control + WIRE_HEADER_BYTES);
-    struct iovec piece = {.iov_base = client->control,
-                          .iov_len = WIRE_HEADER_BYTES + control_bytes};
-    return kvq_channel_write(&client->channel, &piece, 1);
-}
-
-static int out_of_step(struct kvq_client *client, const char *what) {
-    return kvq_break(client, KVQ_DAEMON_PROTOCOL, "%s sent %s; the connection is closed",
-                     client->address, what);
-}
-
-int kvq_read_header(struct kvq_client *client, uint32_t request_id, struct wire_header *header) {
-    uint8_t bytes[WIRE_HEADER_BYTES];
-    int error = kvq_channel_read(&client->channel, bytes, sizeof bytes);
-    if (error)
-        return kvq_check_channel(client, error);
-    if (wire_header_read(bytes, header))
-        return out_of_step(client, "bytes that are not a frame of this protocol");
-    bool ends_connection = header->type == WIRE_ERROR && header->request_id == 0;
-    if (header->request_id != request_id && !ends_connection)
-        return out_of_step(client, "an answer to nothing that was asked");
-    return KVQ_OK;
-}
-
-static int daemon_failed(struct kvq_client *client, const struct wire_header *header,
-                         const Kvq__ErrorReply *reply) {
-    if (reply->code == 0 || reply->code >= KVQ_NO_MEMORY)
-        return out_of_step(client, "an error without a number");
-    int error = (int)reply->code;
-    const char *sentence = reply->message[0] ? reply->message : kvq_error_sentence(error);
-    client->error_tokens = reply->tokens;
-    client->error_tail_tokens = reply->tail_tokens;
-    if (header->request_id == 0 || error == KVQ_PROTOCOL || error == KVQ_VERSION)
-        return kvq_break(client, error, "%s", sentence);
-    return kvq_fail(client, error, "%s", sentence);
-}
-
-int kvq_read_answer(struct kvq_client *client, const struct wire_header *header,
-                    const ProtobufCMessageDescriptor *type, ProtobufCMessage **reply) {
-    if (header->type != WIRE_REPLY && header->type != WIRE_ERROR)
-        return out_of_step(client, "a frame that answers nothing");
-    int error = kvq_channel_read(&client->channel, client->control, header->control_bytes);
-    if (error)
-        return kvq_check_channel(client, error);
-    if (header->type == WIRE_ERROR)
-        type = &kvq__error_reply__descriptor;
-    ProtobufCMessage *message = protobuf_c_message_unpack(type, &client->arena.allocator,
-                                                          header->control_bytes, client->control);
-    if (!message)
-        return out_of_step(client, "an answer that does not decode");
-    if (header->type == WIRE_ERROR)
-        return daemon_failed(client, header, (const Kvq__ErrorReply *)message);
-    *reply = message;
-    return KVQ_OK;
-}
-
-int kvq_await_answer(struct kvq_client *client, uint32_t request_id,
-                     const ProtobufCMessageDescriptor *type, ProtobufCMessage **reply) {
-    struct wire_header header = {0};
-    int error = kvq_read_header(client, request_id, &header);
-    return error ? error : kvq_read_answer(client, &header, type, reply);
-}
-
-int kvq_request(struct kvq_client *client, enum wire_type type, const ProtobufCMessage *message,
-                const ProtobufCMessageDescriptor *reply_type, ProtobufCMessage **reply) {
-    uint32_t request_id = kvq_new_request_id(client);
-    int error = kvq_send_control(client, type, request_id, message);
-    if (error)
-        return kvq_lost_in_write(client, request_id, error);
-    return kvq_await_answer(client, request_id, reply_type, reply);
-}
-
-int kvq_lost_in_write(struct kvq_client *client, uint32_t request_id, int error) {
-    struct wire_header header = {0};
-    ProtobufCMessage *reply;
-    if (error != KVQ_CONNECTION_LOST)
-        return kvq_check_channel(client, error);
-    error = kvq_read_header(client, request_id, &header);
-    if (!error)
-        error = kvq_read_answer(client, &header, &kvq__error_reply__descriptor, &reply);
-    kvq_channel_close(&client->channel);
-    client->append.active = false;
-    return error ? error : kvq_check_channel(client, KVQ_CONNECTION_LOST);
 }
 
 void kvq_copy_options(void *options, size_t options_bytes, const void *given, size_t given_bytes) {
@@ -166,6 +39,11 @@ int kvq_check_name(struct kvq_client *client, const char *what, const char *name
     return KVQ_OK;
 }
 
+ProtobufCBinaryData kvq_text(const char *string) {
+    size_t bytes = string ? strlen(string) : 0;
+    return (ProtobufCBinaryData){.len = bytes, .data = bytes ? (uint8_t *)string : NULL};
+}
+
 const char *kvq_lend_string(struct kvq_client *client, const ProtobufCBinaryData *bytes) {
     char *copy = wire_arena_alloc(&client->arena, bytes->len + 1);
     if (!copy)
@@ -175,27 +53,10 @@ const char *kvq_lend_string(struct kvq_client *client, const ProtobufCBinaryData
     return copy;
 }
 
-uint8_t *kvq_bounce(struct kvq_client *client) {
-    if (!client->bounce)
-        client->bounce = malloc(WIRE_PAYLOAD_BYTES_MAX);
-    if (!client->bounce)
-        kvq_fail(client, KVQ_NO_MEMORY, "no memory");
-    return client->bounce;
-}
-
 struct kvq_loss kvq_loss_from_wire(const Kvq__Loss *wire) {
     if (!wire)
         return (struct kvq_loss){0};
     return (struct kvq_loss){wire->error, wire->energy, wire->estimated};
-}
-
-int kvq_ping(struct kvq_client *client) {
-    Kvq__PingRequest request = KVQ__PING_REQUEST__INIT;
-    ProtobufCMessage *reply;
-    int error = kvq_begin_call(client, 0);
-    return error ? error
-                 : kvq_request(client, WIRE_PING, &request.base, &kvq__ping_reply__descriptor,
-                               &reply);
 }
 
 const char *kvq_client_message(const struct kvq_client *client) {
@@ -207,5 +68,81 @@ const char *kvq_client_socket(const struct kvq_client *client) {
 }
 
 bool kvq_client_connected(const struct kvq_client *client) {
-    return client->channel.socket >= 0;
+    return client->connections[0]->state == KVQ_READY;
+}
+
+/* ---- Opening and closing ---- */
+
+static struct kvq_client *new_client(const struct kvq_connect_options *options) {
+    struct kvq_client *client = calloc(1, sizeof *client);
+    if (!client)
+        return NULL;
+    client->watcher = -1;
+    client->non_blocking = options->non_blocking;
+    client->no_reconnect = options->no_reconnect;
+    client->connections_max = options->connections ? options->connections : 1;
+    client->deadline_ms = options->deadline_ms ? options->deadline_ms : DEADLINE_MS_DEFAULT;
+    void *memory = malloc(KVQ_ARENA_BYTES);
+    wire_arena_init(&client->arena, memory, KVQ_ARENA_BYTES);
+    client->connections[0] = kvq_connection_new();
+    if (client->non_blocking)
+        client->watcher = epoll_create1(EPOLL_CLOEXEC);
+    if (memory && client->connections[0] && (!client->non_blocking || client->watcher >= 0))
+        return client;
+    kvq_close(client);
+    return NULL;
+}
+
+static int prepare_hello(struct kvq_client *client, const char *name) {
+    Kvq__HelloRequest request = KVQ__HELLO_REQUEST__INIT;
+    if (strnlen(name, NAME_BYTES_MAX + 1) > NAME_BYTES_MAX)
+        return kvq_fail(client, KVQ_ARGUMENT, "the client's name is longer than %d bytes",
+                        NAME_BYTES_MAX);
+    request.version_min = WIRE_VERSION_MIN;
+    request.version_max = WIRE_VERSION_MAX;
+    request.client = (char *)name;
+    client->hello_bytes = protobuf_c_message_pack(&request.base, client->hello);
+    return KVQ_OK;
+}
+
+static int connect_step(struct kvq_client *client) {
+    return kvq_connection_ready(client, client->connections[0]);
+}
+
+static void connect_leave(struct kvq_client *client) {
+    kvq_connection_close(client->connections[0]);
+}
+
+int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **opened) {
+    struct kvq_connect_options known = {0};
+    if (options)
+        kvq_copy_options(&known, sizeof known, options, options->size);
+    struct kvq_client *client = *opened = new_client(&known);
+    if (!client)
+        return KVQ_NO_MEMORY;
+    if (client->connections_max > KVQ_CONNECTIONS_MAX)
+        return kvq_fail(client, KVQ_ARGUMENT, "a client has at most %d connections",
+                        KVQ_CONNECTIONS_MAX);
+    int error = kvq_find_addresses(client, known.socket);
+    if (!error)
+        error = prepare_hello(client, known.name ? known.name : "libkvq");
+    if (!error)
+        error = kvq_begin_call(client, 0);
+    if (error)
+        return error;
+    client->call.may_repeat = false;
+    client->call.connecting = true;
+    return kvq_run_call(client, connect_step, connect_leave);
+}
+
+void kvq_close(struct kvq_client *client) {
+    if (!client)
+        return;
+    for (size_t i = 0; i < KVQ_CONNECTIONS_MAX; i++)
+        kvq_connection_free(client->connections[i]);
+    if (client->watcher >= 0)
+        close(client->watcher);
+    free(client->cursors);
+    free(client->arena.memory);
+    free(client);
 }

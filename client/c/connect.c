@@ -1,141 +1,151 @@
-/* Finding the daemon's socket, connecting, and the hello. */
+/* Connecting: the socket, the hello, and doing both again where a connection is gone. */
 #include "client/c/client.h"
 
 #include <errno.h>
-#include <poll.h>
-#include <stdio.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
-#include <unistd.h>
+#include <sys/ioctl.h>
+#include <sys/time.h>
 
-enum { DEADLINE_MS_DEFAULT = 60000, SEND_BUFFER_BYTES = 2 << 20 };
+enum { SEND_BUFFER_BYTES = 2 << 20, RETRY_NS = 5 * 1000 * 1000 };
 
-static int set_address(struct kvq_client *client, const char *address) {
-    int length = snprintf(client->address, sizeof client->address, "%s", address);
-    if (length < 0 || (size_t)length >= sizeof client->address)
-        return kvq_fail(client, KVQ_ARGUMENT, "the socket's path is longer than %zu bytes: %s",
-                        sizeof((struct sockaddr_un *)0)->sun_path - 1, address);
-    return KVQ_OK;
+static bool is_unix(const struct kvq_client *client) {
+    return client->addresses[0].socket.ss_family == AF_UNIX;
 }
 
-static int find_address(struct kvq_client *client, const char *given) {
-    const char *environment = getenv("KVQ_SOCKET");
-    const char *runtime = getenv("XDG_RUNTIME_DIR");
-    if (given)
-        return set_address(client, given);
-    if (environment && environment[0])
-        return set_address(client, environment);
-    if (runtime && runtime[0]) {
-        char path[sizeof client->address];
-        int length = snprintf(path, sizeof path, "%s/kvquantd.sock", runtime);
-        if (length > 0 && (size_t)length < sizeof path && access(path, F_OK) == 0)
-            return set_address(client, path);
-    }
-    return set_address(client, "/run/kvquantd/kvquantd.sock");
-}
-
-static int check_address(struct kvq_client *client) {
-    size_t bytes_max = sizeof((struct sockaddr_un *)0)->sun_path - 1;
-    if (!strchr(client->address, '/'))
-        return kvq_fail(client, KVQ_ARGUMENT,
-                        "\"%s\" means host:port, which this version does not speak; give the path "
-                        "of a unix socket, with a '/' in it",
-                        client->address);
-    if (strlen(client->address) > bytes_max)
-        return kvq_fail(client, KVQ_ARGUMENT, "the socket's path is longer than %zu bytes: %s",
-                        bytes_max, client->address);
-    return KVQ_OK;
-}
-
-static int cannot_connect(struct kvq_client *client, int reason) {
+static int cannot_connect(struct kvq_client *client, struct kvq_connection *connection,
+                          int reason) {
     const char *hint = reason == ENOENT || reason == ECONNREFUSED ? "; is kvquantd running?" : "";
-    return kvq_break(client, KVQ_CANNOT_CONNECT, "cannot connect to %s: %s%s", client->address,
-                     strerror(reason), hint);
+    return kvq_break(client, connection, KVQ_CANNOT_CONNECT, "cannot connect to %s: %s%s",
+                     client->address, strerror(reason), hint);
 }
 
-/* A connection is there at once, or the daemon's backlog is full: then it is tried again. */
-static int connect_socket(struct kvq_client *client) {
-    enum { RETRY_MS = 5 };
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    memcpy(address.sun_path, client->address, strlen(client->address) + 1);
-    int handle = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+/* A blocking client's reads sleep in the socket: that saves a poll() for each answer. */
+static void be_patient(int socket) {
+    struct timeval patience = {.tv_usec = KVQ_CHANNEL_PATIENCE_MS * 1000};
+    int off = 0;
+    if (setsockopt(socket, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience) == 0)
+        (void)ioctl(socket, FIONBIO, &off);
+}
+
+static int open_socket(struct kvq_client *client, struct kvq_connection *connection) {
+    int family = client->addresses[connection->address].socket.ss_family;
+    int handle = socket(family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     if (handle < 0)
-        return cannot_connect(client, errno);
-    client->channel.socket = handle;
-    int bytes = SEND_BUFFER_BYTES; /* as much of it as the system grants */
-    (void)setsockopt(handle, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
-    while (connect(handle, (const struct sockaddr *)&address, sizeof address)) {
-        if (errno == EAGAIN && kvq_channel_expired(&client->channel))
-            return kvq_break(client, KVQ_DEADLINE, "%s takes no connection in time",
-                             client->address);
-        if (errno != EAGAIN && errno != EINTR)
-            return cannot_connect(client, errno);
-        poll(NULL, 0, RETRY_MS);
-    }
+        return cannot_connect(client, connection, errno);
+    /* TCP's buffers grow by themselves; a unix socket has as much as the system grants. */
+    int bytes = SEND_BUFFER_BYTES, on = 1;
+    if (family == AF_UNIX)
+        (void)setsockopt(handle, SOL_SOCKET, SO_SNDBUF, &bytes, sizeof bytes);
+    else
+        (void)setsockopt(handle, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    connection->channel.socket = handle;
+    connection->state = KVQ_CONNECTING;
+    connection->retry_ns = 0;
     return KVQ_OK;
 }
 
-static int say_hello(struct kvq_client *client, const char *name) {
-    Kvq__HelloRequest request = KVQ__HELLO_REQUEST__INIT;
-    request.version_min = WIRE_VERSION_MIN;
-    request.version_max = WIRE_VERSION_MAX;
-    request.client = (char *)name;
+static int try_next_address(struct kvq_client *client, struct kvq_connection *connection,
+                            int reason) {
+    size_t next = connection->address + 1;
+    if (next >= client->address_count)
+        return cannot_connect(client, connection, reason);
+    kvq_connection_close(connection);
+    connection->address = next;
+    return open_socket(client, connection);
+}
+
+/* A unix socket connects at once, or the daemon's backlog is full: then it is tried again. TCP
+ * says that it is on its way, and by being writable that there is a result, which asking again
+ * gives. */
+static int finish_connecting(struct kvq_client *client, struct kvq_connection *connection) {
+    if (connection->retry_ns && kvq_now_ns() < connection->retry_ns)
+        return KVQ_AGAIN;
+    const struct kvq_address *address = &client->addresses[connection->address];
+    connection->retry_ns = 0;
+    if (connect(connection->channel.socket, (const struct sockaddr *)&address->socket,
+                address->bytes) == 0 ||
+        errno == EISCONN) {
+        if (!client->non_blocking)
+            be_patient(connection->channel.socket);
+        connection->state = KVQ_GREETING;
+        connection->hello_id = kvq_new_request_id(client);
+        kvq_queue_control(connection, WIRE_HELLO, connection->hello_id, client->hello,
+                          client->hello_bytes);
+        return KVQ_OK;
+    }
+    if (errno == EAGAIN)
+        connection->retry_ns = kvq_now_ns() + RETRY_NS;
+    if (errno == EAGAIN || errno == EINPROGRESS || errno == EALREADY || errno == EINTR)
+        return KVQ_AGAIN;
+    return try_next_address(client, connection, errno);
+}
+
+static int greet(struct kvq_client *client, struct kvq_connection *connection) {
     ProtobufCMessage *reply;
-    int error =
-        kvq_request(client, WIRE_HELLO, &request.base, &kvq__hello_reply__descriptor, &reply);
+    int error = kvq_send(client, connection, connection->hello_id);
+    if (!error)
+        error = kvq_receive(client, connection, connection->hello_id);
+    if (error)
+        return error;
+    error = kvq_read_answer(client, connection, &kvq__hello_reply__descriptor, &reply);
+    if (error) /* without a hello the connection serves for nothing */
+        kvq_connection_close(connection);
     if (error)
         return error;
     const Kvq__HelloReply *hello = (const Kvq__HelloReply *)reply;
     if (hello->version < WIRE_VERSION_MIN || hello->version > WIRE_VERSION_MAX ||
         hello->append_runs_max == 0)
-        return kvq_break(client, KVQ_DAEMON_PROTOCOL, "%s greets with limits that cannot be",
-                         client->address);
+        return kvq_break(client, connection, KVQ_DAEMON_PROTOCOL,
+                         "%s greets with limits that cannot be", client->address);
     client->append_runs_max = hello->append_runs_max;
+    connection->state = KVQ_READY;
     return KVQ_OK;
 }
 
-static struct kvq_client *new_client(int64_t deadline_ms) {
-    struct kvq_client *client = calloc(1, sizeof *client);
-    uint8_t *control = malloc(WIRE_HEADER_BYTES + WIRE_CONTROL_BYTES_MAX);
-    void *memory = malloc(KVQ_ARENA_BYTES);
-    if (!client || !control || !memory) {
-        free(client);
-        free(control);
-        free(memory);
-        return NULL;
+static int begin_connecting(struct kvq_client *client, struct kvq_connection *connection) {
+    if (client->no_reconnect && !client->call.connecting && connection == client->connections[0])
+        return kvq_fail(client, KVQ_CONNECTION_LOST, "the connection to %s is gone; connect anew",
+                        client->address);
+    connection->address = 0;
+    return open_socket(client, connection);
+}
+
+/* What was sent last may have gone to a daemon that is no more: TCP tells that late. */
+static void drop_stale(const struct kvq_client *client, struct kvq_connection *connection) {
+    if (connection->state == KVQ_READY && !is_unix(client) && !client->call.safe &&
+        kvq_channel_hung_up(&connection->channel))
+        kvq_connection_close(connection);
+}
+
+static int connect_further(struct kvq_client *client, struct kvq_connection *connection) {
+    switch (connection->state) {
+    case KVQ_GONE:
+        return begin_connecting(client, connection);
+    case KVQ_CONNECTING:
+        return finish_connecting(client, connection);
+    case KVQ_GREETING:
+        return greet(client, connection);
+    case KVQ_READY:
+        break;
     }
-    kvq_channel_init(&client->channel);
-    wire_arena_init(&client->arena, memory, KVQ_ARENA_BYTES);
-    client->control = control;
-    client->deadline_ms = deadline_ms ? deadline_ms : DEADLINE_MS_DEFAULT;
-    return client;
+    return kvq_send(client, connection, 0);
 }
 
-int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **opened) {
-    struct kvq_connect_options known = {0};
-    if (options)
-        kvq_copy_options(&known, sizeof known, options, options->size);
-    struct kvq_client *client = *opened = new_client(known.deadline_ms);
-    if (!client)
-        return KVQ_NO_MEMORY;
-    kvq_channel_set_deadline(&client->channel, client->deadline_ms);
-    int error = find_address(client, known.socket);
+int kvq_connection_ready(struct kvq_client *client, struct kvq_connection *connection) {
+    int error = KVQ_OK;
+    connection->busy = true;
+    drop_stale(client, connection);
+    while (!error && connection->state != KVQ_READY)
+        error = connect_further(client, connection);
     if (!error)
-        error = check_address(client);
+        error = connect_further(client, connection);
     if (!error)
-        error = connect_socket(client);
-    return error ? error : say_hello(client, known.name ? known.name : "libkvq");
-}
-
-void kvq_close(struct kvq_client *client) {
-    if (!client)
-        return;
-    kvq_channel_close(&client->channel);
-    free(client->cursors);
-    free(client->bounce);
-    free(client->control);
-    free(client->arena.memory);
-    free(client);
+        kvq_channel_mark(&connection->channel);
+    if (error != KVQ_CANNOT_CONNECT || client->call.connecting)
+        return error;
+    client->call.may_repeat = client->call.may_repeat && connection != client->connections[0];
+    return KVQ_CONNECTION_LOST; /* that is what the caller has to know; the message says more */
 }

@@ -54,6 +54,7 @@ static const struct wire_error_info local_errors[] = {
     [KVQ_DEADLINE - KVQ_NO_MEMORY] = {"deadline", true, "no answer in time"},
     [KVQ_DAEMON_PROTOCOL -
         KVQ_NO_MEMORY] = {"daemon_protocol", false, "the daemon broke the protocol"},
+    [KVQ_AGAIN - KVQ_NO_MEMORY] = {"again", false, "the call goes on with kvq_step()"},
 };
 
 static const struct wire_error_info *find(int error) {

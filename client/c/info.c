@@ -2,7 +2,6 @@
 #include "client/c/client.h"
 
 #include <math.h>
-#include <string.h>
 
 static double quotient(double over, double under) {
     return under > 0 ? over / under : NAN;
@@ -72,6 +71,10 @@ static int fill_info(struct kvq_client *client, const Kvq__SessionInfo *wire,
     return kvq_fill_levels(client, wire->levels, wire->n_levels, &info->levels, &info->level_count);
 }
 
+static int finish_info(struct kvq_client *client, const ProtobufCMessage *message) {
+    return fill_info(client, (const Kvq__SessionInfo *)message, client->call.request.result);
+}
+
 int kvq_info(struct kvq_client *client, const char *session, struct kvq_session_info *info) {
     int error = kvq_begin_call(client, 0);
     if (!error)
@@ -79,12 +82,29 @@ int kvq_info(struct kvq_client *client, const char *session, struct kvq_session_
     if (error)
         return error;
     Kvq__InfoRequest request = KVQ__INFO_REQUEST__INIT;
-    request.session.data = (uint8_t *)session;
-    request.session.len = strlen(session);
-    const Kvq__SessionInfo *reply;
-    error = kvq_request(client, WIRE_INFO, &request.base, &kvq__session_info__descriptor,
-                        (ProtobufCMessage **)&reply);
-    return error ? error : fill_info(client, reply, info);
+    request.session = kvq_text(session);
+    return kvq_request(client, WIRE_INFO, true, &request.base, &kvq__session_info__descriptor,
+                       finish_info, info);
+}
+
+static int finish_list(struct kvq_client *client, const ProtobufCMessage *message) {
+    const Kvq__ListReply *reply = (const Kvq__ListReply *)message;
+    uint64_t last_id = client->call.request.after_id;
+    struct kvq_session_info *sessions =
+        wire_arena_alloc(&client->arena, reply->n_sessions * sizeof *sessions);
+    if (!sessions)
+        return no_room(client);
+    for (size_t i = 0; i < reply->n_sessions; i++) {
+        int error = fill_info(client, reply->sessions[i], &sessions[i]);
+        if (error)
+            return error;
+        if (sessions[i].id <= last_id)
+            return kvq_impossible(client, "an order of sessions");
+        last_id = sessions[i].id;
+    }
+    *(struct kvq_session_list *)client->call.request.result = (struct kvq_session_list){
+        sessions, reply->n_sessions, reply->more && reply->n_sessions > 0};
+    return KVQ_OK;
 }
 
 int kvq_list(struct kvq_client *client, uint64_t after_id, uint32_t limit,
@@ -95,25 +115,7 @@ int kvq_list(struct kvq_client *client, uint64_t after_id, uint32_t limit,
     Kvq__ListRequest request = KVQ__LIST_REQUEST__INIT;
     request.after_id = after_id;
     request.limit = limit;
-    const Kvq__ListReply *reply;
-    error = kvq_request(client, WIRE_LIST, &request.base, &kvq__list_reply__descriptor,
-                        (ProtobufCMessage **)&reply);
-    if (error)
-        return error;
-    struct kvq_session_info *sessions =
-        wire_arena_alloc(&client->arena, reply->n_sessions * sizeof *sessions);
-    if (!sessions)
-        return no_room(client);
-    for (size_t i = 0; i < reply->n_sessions; i++) {
-        error = fill_info(client, reply->sessions[i], &sessions[i]);
-        if (error)
-            return error;
-        if (sessions[i].id <= after_id)
-            return kvq_break(client, KVQ_DAEMON_PROTOCOL, "%s lists sessions out of order",
-                             client->address);
-        after_id = sessions[i].id;
-    }
-    *list = (struct kvq_session_list){sessions, reply->n_sessions,
-                                      reply->more && reply->n_sessions > 0};
-    return KVQ_OK;
+    client->call.request.after_id = after_id;
+    return kvq_request(client, WIRE_LIST, true, &request.base, &kvq__list_reply__descriptor,
+                       finish_list, list);
 }

@@ -68,6 +68,7 @@ enum kvq_error {
     KVQ_CONNECTION_LOST = 103, /* the connection broke, now or at an earlier call */
     KVQ_DEADLINE = 104,        /* the call's time was up; the connection is closed */
     KVQ_DAEMON_PROTOCOL = 105, /* the daemon broke the protocol; the connection is closed */
+    KVQ_AGAIN = 106,           /* not a failure: the call goes on with kvq_step() */
 };
 
 /* A short stable name ("wrong_first"), "unknown" for a number that is none. Static. */
@@ -91,7 +92,12 @@ struct kvq_connect_options {
      * bytes. Without a '/' it means host:port, which this version refuses. */
     const char *socket;
     int64_t deadline_ms; /* of this call and of those without one; 0: 60,000; negative: none */
-    const char *name;    /* for the daemon's log; NULL: "libkvq" */
+    const char *name;    /* for the daemon's log, at most 255 bytes; NULL: "libkvq" */
+    bool non_blocking;   /* calls that would wait return KVQ_AGAIN: see kvq_step() */
+    bool no_reconnect;   /* once the connection is gone, every call is KVQ_CONNECTION_LOST */
+    /* How many connections one large fetch may use; 0 means 1; at most 8. Further ones are opened
+     * when they are worth it. Appends use one. */
+    uint32_t connections;
 };
 
 /* options may be NULL. *opened is set also when this fails, so that kvq_client_message() can tell
@@ -113,6 +119,29 @@ const char *kvq_client_socket(const struct kvq_client *client);
 bool kvq_client_connected(const struct kvq_client *client);
 
 int kvq_ping(struct kvq_client *client);
+
+/* ---- For programs with a loop of their own: clients opened with non_blocking ---- */
+
+/* Goes on with the call under way: KVQ_AGAIN, or the call's result. To be called when
+ * kvq_client_fd() is ready or kvq_client_timeout_ms() is over; a step without need does no harm.
+ * KVQ_ARGUMENT: no call is under way. */
+int kvq_step(struct kvq_client *client);
+
+/* Ends the call under way at once and returns KVQ_CANCELLED, 0 if there was none. Its pointers are
+ * free. Nothing is known of what it did, but of a fetch, and of an append before its commit:
+ * nothing of that is kept. The connection stays usable; if it was just being made it is closed. */
+int kvq_cancel(struct kvq_client *client);
+
+/* A descriptor to poll while a call is under way. It is the client's, stays the same until
+ * kvq_close() and stands for all of its connections. -1 of a blocking client. */
+int kvq_client_fd(const struct kvq_client *client);
+
+/* What to poll it for now: POLLIN; 0 if no call is under way, or it waits for time only. */
+short kvq_client_events(const struct kvq_client *client);
+
+/* Milliseconds after which kvq_step() is to be called even if the descriptor is not ready; 0: now;
+ * -1: there is no such time. */
+int kvq_client_timeout_ms(const struct kvq_client *client);
 
 /* ---- Sessions ---- */
 
@@ -318,6 +347,9 @@ struct kvq_fetch_options {
      * fetch with KVQ_CANCELLED. Must not use the client. */
     bool (*progress)(void *context, uint64_t bytes_received);
     void *context;
+    /* A miss unless all is there within so many ms: KVQ_MISS is returned then at the latest, and
+     * the connection serves on. 0: no such limit. */
+    uint32_t within_ms;
 };
 
 enum { KVQ_LEVELS = 8 };

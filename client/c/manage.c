@@ -2,21 +2,25 @@
 #include "client/c/client.h"
 
 #include <stdio.h>
-#include <string.h>
-
-static ProtobufCBinaryData text(const char *string) {
-    size_t bytes = string ? strlen(string) : 0;
-    return (ProtobufCBinaryData){.len = bytes, .data = bytes ? (uint8_t *)string : NULL};
-}
 
 static int begin(struct kvq_client *client, const char *session, int64_t deadline_ms) {
     int error = kvq_begin_call(client, deadline_ms);
     return error ? error : kvq_check_name(client, "session's name", session, KVQ_SESSION_BYTES_MAX);
 }
 
-static int impossible_tail(struct kvq_client *client) {
-    return kvq_break(client, KVQ_DAEMON_PROTOCOL,
-                     "%s reports a tail that cannot be; the connection is closed", client->address);
+static int finish_fork(struct kvq_client *client, const ProtobufCMessage *message) {
+    const Kvq__ForkReply *reply = (const Kvq__ForkReply *)message;
+    struct kvq_session_state *made = &client->call.request.state;
+    if (reply->tail_tokens >= made->page_tokens)
+        return kvq_impossible(client, "a tail");
+    made->version = reply->version;
+    made->tokens = reply->tokens;
+    made->tail_tokens = reply->tail_tokens;
+    made->created = true;
+    struct kvq_session_state *forked = client->call.request.result;
+    if (forked)
+        *forked = *made;
+    return KVQ_OK;
 }
 
 int kvq_fork(struct kvq_client *client, const struct kvq_session_state *state,
@@ -28,27 +32,26 @@ int kvq_fork(struct kvq_client *client, const struct kvq_session_state *state,
         error = kvq_check_name(client, "fork's name", known.target, KVQ_SESSION_BYTES_MAX);
     if (error)
         return error;
+    struct kvq_session_state *made = &client->call.request.state;
+    *made = *state;
+    snprintf(made->session, sizeof made->session, "%s", known.target);
     Kvq__ForkRequest request = KVQ__FORK_REQUEST__INIT;
-    request.session = text(state->session);
-    request.target = text(known.target);
+    request.session = kvq_text(state->session);
+    request.target = kvq_text(known.target);
     request.tokens = known.tokens;
     request.if_version = known.if_version;
-    const Kvq__ForkReply *reply;
-    error = kvq_request(client, WIRE_FORK, &request.base, &kvq__fork_reply__descriptor,
-                        (ProtobufCMessage **)&reply);
-    if (error)
-        return error;
+    return kvq_request(client, WIRE_FORK, false, &request.base, &kvq__fork_reply__descriptor,
+                       finish_fork, forked);
+}
+
+static int finish_truncate(struct kvq_client *client, const ProtobufCMessage *message) {
+    const Kvq__TruncateReply *reply = (const Kvq__TruncateReply *)message;
+    struct kvq_session_state *state = client->call.request.result;
     if (reply->tail_tokens >= state->page_tokens)
-        return impossible_tail(client);
-    if (!forked)
-        return KVQ_OK;
-    struct kvq_session_state made = *state;
-    snprintf(made.session, sizeof made.session, "%s", known.target);
-    made.version = reply->version;
-    made.tokens = reply->tokens;
-    made.tail_tokens = reply->tail_tokens;
-    made.created = true;
-    *forked = made;
+        return kvq_impossible(client, "a tail");
+    state->version = reply->version;
+    state->tokens = reply->tokens;
+    state->tail_tokens = reply->tail_tokens;
     return KVQ_OK;
 }
 
@@ -57,18 +60,17 @@ int kvq_truncate(struct kvq_client *client, struct kvq_session_state *state, uin
     if (error)
         return error;
     Kvq__TruncateRequest request = KVQ__TRUNCATE_REQUEST__INIT;
-    request.session = text(state->session);
+    request.session = kvq_text(state->session);
     request.tokens = tokens;
-    const Kvq__TruncateReply *reply;
-    error = kvq_request(client, WIRE_TRUNCATE, &request.base, &kvq__truncate_reply__descriptor,
-                        (ProtobufCMessage **)&reply);
-    if (error)
-        return error;
-    if (reply->tail_tokens >= state->page_tokens)
-        return impossible_tail(client);
-    state->version = reply->version;
-    state->tokens = reply->tokens;
-    state->tail_tokens = reply->tail_tokens;
+    return kvq_request(client, WIRE_TRUNCATE, false, &request.base,
+                       &kvq__truncate_reply__descriptor, finish_truncate, state);
+}
+
+static int finish_age(struct kvq_client *client, const ProtobufCMessage *message) {
+    const Kvq__AgeReply *reply = (const Kvq__AgeReply *)message;
+    struct kvq_aged *aged = client->call.request.result;
+    if (aged)
+        *aged = (struct kvq_aged){reply->level, reply->stored_bytes_before, reply->stored_bytes};
     return KVQ_OK;
 }
 
@@ -78,15 +80,11 @@ int kvq_age(struct kvq_client *client, const char *session, int level, bool sett
     if (error)
         return error;
     Kvq__AgeRequest request = KVQ__AGE_REQUEST__INIT;
-    request.session = text(session);
+    request.session = kvq_text(session);
     request.level = level;
     request.settle = settle;
-    const Kvq__AgeReply *reply;
-    error = kvq_request(client, WIRE_AGE, &request.base, &kvq__age_reply__descriptor,
-                        (ProtobufCMessage **)&reply);
-    if (!error && aged)
-        *aged = (struct kvq_aged){reply->level, reply->stored_bytes_before, reply->stored_bytes};
-    return error;
+    return kvq_request(client, WIRE_AGE, true, &request.base, &kvq__age_reply__descriptor,
+                       finish_age, aged);
 }
 
 int kvq_pin(struct kvq_client *client, const char *session, uint64_t lease_ms) {
@@ -94,10 +92,18 @@ int kvq_pin(struct kvq_client *client, const char *session, uint64_t lease_ms) {
     if (error)
         return error;
     Kvq__PinRequest request = KVQ__PIN_REQUEST__INIT;
-    request.session = text(session);
+    request.session = kvq_text(session);
     request.lease_ms = lease_ms;
-    ProtobufCMessage *reply;
-    return kvq_request(client, WIRE_PIN, &request.base, &kvq__pin_reply__descriptor, &reply);
+    return kvq_request(client, WIRE_PIN, true, &request.base, &kvq__pin_reply__descriptor, NULL,
+                       NULL);
+}
+
+static int finish_delete_many(struct kvq_client *client, const ProtobufCMessage *message) {
+    const Kvq__DeleteManyReply *reply = (const Kvq__DeleteManyReply *)message;
+    struct kvq_deleted *deleted = client->call.request.result;
+    if (deleted)
+        *deleted = (struct kvq_deleted){reply->sessions, reply->freed_bytes};
+    return KVQ_OK;
 }
 
 int kvq_delete_many(struct kvq_client *client, const struct kvq_delete_many_options *options,
@@ -108,18 +114,14 @@ int kvq_delete_many(struct kvq_client *client, const struct kvq_delete_many_opti
     if (error)
         return error;
     Kvq__DeleteManyRequest request = KVQ__DELETE_MANY_REQUEST__INIT;
-    request.prefix = text(known.prefix);
-    request.model = text(known.model);
+    request.prefix = kvq_text(known.prefix);
+    request.model = kvq_text(known.model);
     request.idle_ms = known.idle_ms;
     request.age_ms = known.age_ms;
     request.pinned_too = known.pinned_too;
     request.dry_run = known.dry_run;
     if (request.prefix.len > KVQ_SESSION_BYTES_MAX || request.model.len > KVQ_MODEL_BYTES_MAX)
         return kvq_fail(client, KVQ_ARGUMENT, "a prefix or model has more than 255 bytes");
-    const Kvq__DeleteManyReply *reply;
-    error = kvq_request(client, WIRE_DELETE_MANY, &request.base,
-                        &kvq__delete_many_reply__descriptor, (ProtobufCMessage **)&reply);
-    if (!error && deleted)
-        *deleted = (struct kvq_deleted){reply->sessions, reply->freed_bytes};
-    return error;
+    return kvq_request(client, WIRE_DELETE_MANY, known.dry_run, &request.base,
+                       &kvq__delete_many_reply__descriptor, finish_delete_many, deleted);
 }

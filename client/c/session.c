@@ -2,7 +2,6 @@
 #include "client/c/client.h"
 
 #include <stdio.h>
-#include <string.h>
 
 void kvq_geometry_from_wire(struct kvq_geometry *geometry, const Kvq__Geometry *wire) {
     *geometry = (struct kvq_geometry){0};
@@ -48,9 +47,7 @@ static int check_state(struct kvq_client *client, const struct kvq_session_state
                                    widest * kvq_dtype_bytes(geometry->dtype);
     if (page_bytes == 0 || page_bytes > WIRE_PAYLOAD_BYTES_MAX || geometry->layers == 0 ||
         geometry->head_dim_k == 0 || state->tail_tokens >= state->page_tokens)
-        return kvq_break(client, KVQ_DAEMON_PROTOCOL,
-                         "%s reports a session that cannot be; the connection is closed",
-                         client->address);
+        return kvq_impossible(client, "a session");
     return KVQ_OK;
 }
 
@@ -59,16 +56,33 @@ static void set_limits(const struct kvq_client *client, struct kvq_session_state
     state->append_tokens_max = runs * state->page_tokens;
 }
 
+static int finish_open(struct kvq_client *client, const ProtobufCMessage *message) {
+    const Kvq__OpenReply *reply = (const Kvq__OpenReply *)message;
+    struct kvq_session_state *opened = &client->call.request.state;
+    opened->level = reply->level;
+    opened->version = reply->version;
+    opened->tokens = reply->tokens;
+    opened->tail_tokens = reply->tail_tokens;
+    opened->page_tokens = reply->page_tokens;
+    opened->created = reply->created;
+    kvq_geometry_from_wire(&opened->geometry, reply->geometry);
+    int error = check_state(client, opened);
+    if (error)
+        return error;
+    set_limits(client, opened);
+    *(struct kvq_session_state *)client->call.request.result = *opened;
+    return KVQ_OK;
+}
+
+/* Twice is as good as once where the session may exist: the second finds what the first made. */
 static int open_request(struct kvq_client *client, const struct kvq_open_options *options,
-                        const Kvq__OpenReply **reply) {
+                        struct kvq_session_state *state) {
     Kvq__OpenRequest request = KVQ__OPEN_REQUEST__INIT;
     Kvq__Geometry geometry;
     Kvq__Rope rope;
     Kvq__Level level = KVQ__LEVEL__INIT;
-    request.session.data = (uint8_t *)options->session;
-    request.session.len = strlen(options->session);
-    request.model.data = (uint8_t *)options->model;
-    request.model.len = strlen(options->model);
+    request.session = kvq_text(options->session);
+    request.model = kvq_text(options->model);
     request.mode = (Kvq__OpenMode)options->mode;
     if (options->geometry) {
         geometry_to_wire(options->geometry, &geometry, &rope);
@@ -78,8 +92,8 @@ static int open_request(struct kvq_client *client, const struct kvq_open_options
         level.level = options->level;
         request.level = &level;
     }
-    return kvq_request(client, WIRE_OPEN, &request.base, &kvq__open_reply__descriptor,
-                       (ProtobufCMessage **)reply);
+    return kvq_request(client, WIRE_OPEN, options->mode != KVQ_OPEN_NEW, &request.base,
+                       &kvq__open_reply__descriptor, finish_open, state);
 }
 
 int kvq_open(struct kvq_client *client, const struct kvq_open_options *options,
@@ -95,49 +109,50 @@ int kvq_open(struct kvq_client *client, const struct kvq_open_options *options,
         return error;
     if (!known.geometry && known.mode != KVQ_OPEN_EXISTING)
         return kvq_fail(client, KVQ_ARGUMENT, "a session that may be created needs a geometry");
-    const Kvq__OpenReply *reply;
-    error = open_request(client, &known, &reply);
+    struct kvq_session_state *opened = &client->call.request.state;
+    *opened = (struct kvq_session_state){0};
+    snprintf(opened->session, sizeof opened->session, "%s", known.session);
+    snprintf(opened->model, sizeof opened->model, "%s", known.model);
+    return open_request(client, &known, state);
+}
+
+static int finish_find(struct kvq_client *client, const ProtobufCMessage *message) {
+    const Kvq__SessionInfo *info = (const Kvq__SessionInfo *)message;
+    struct kvq_session_state *found = &client->call.request.state;
+    found->level = info->level;
+    found->version = info->version;
+    found->tokens = info->tokens_available;
+    found->tail_tokens = info->tail_tokens;
+    found->page_tokens = info->page_tokens;
+    kvq_geometry_from_wire(&found->geometry, info->geometry);
+    snprintf(found->model, sizeof found->model, "%s", kvq_lend_string(client, &info->model));
+    int error = check_state(client, found);
     if (error)
         return error;
-    struct kvq_session_state opened = {
-        .level = reply->level,
-        .version = reply->version,
-        .tokens = reply->tokens,
-        .tail_tokens = reply->tail_tokens,
-        .page_tokens = reply->page_tokens,
-        .created = reply->created,
-    };
-    snprintf(opened.session, sizeof opened.session, "%s", known.session);
-    snprintf(opened.model, sizeof opened.model, "%s", known.model);
-    kvq_geometry_from_wire(&opened.geometry, reply->geometry);
-    error = check_state(client, &opened);
-    if (error)
-        return error;
-    set_limits(client, &opened);
-    *state = opened;
+    set_limits(client, found);
+    *(struct kvq_session_state *)client->call.request.result = *found;
     return KVQ_OK;
 }
 
 int kvq_find(struct kvq_client *client, const char *session, struct kvq_session_state *state) {
-    struct kvq_session_info info;
-    int error = kvq_info(client, session, &info);
+    int error = kvq_begin_call(client, 0);
+    if (!error)
+        error = kvq_check_name(client, "session's name", session, KVQ_SESSION_BYTES_MAX);
     if (error)
         return error;
-    struct kvq_session_state found = {
-        .geometry = info.geometry,
-        .level = info.level,
-        .version = info.version,
-        .tokens = info.tokens_available,
-        .tail_tokens = info.tail_tokens,
-        .page_tokens = info.page_tokens,
-    };
-    snprintf(found.session, sizeof found.session, "%s", session);
-    snprintf(found.model, sizeof found.model, "%s", info.model);
-    error = check_state(client, &found);
-    if (error)
-        return error;
-    set_limits(client, &found);
-    *state = found;
+    struct kvq_session_state *found = &client->call.request.state;
+    *found = (struct kvq_session_state){0};
+    snprintf(found->session, sizeof found->session, "%s", session);
+    Kvq__InfoRequest request = KVQ__INFO_REQUEST__INIT;
+    request.session = kvq_text(session);
+    return kvq_request(client, WIRE_INFO, true, &request.base, &kvq__session_info__descriptor,
+                       finish_find, state);
+}
+
+static int finish_delete(struct kvq_client *client, const ProtobufCMessage *message) {
+    uint64_t *freed_bytes = client->call.request.result;
+    if (freed_bytes)
+        *freed_bytes = ((const Kvq__DeleteReply *)message)->freed_bytes;
     return KVQ_OK;
 }
 
@@ -148,12 +163,7 @@ int kvq_delete(struct kvq_client *client, const char *session, uint64_t *freed_b
     if (error)
         return error;
     Kvq__DeleteRequest request = KVQ__DELETE_REQUEST__INIT;
-    request.session.data = (uint8_t *)session;
-    request.session.len = strlen(session);
-    const Kvq__DeleteReply *reply;
-    error = kvq_request(client, WIRE_DELETE, &request.base, &kvq__delete_reply__descriptor,
-                        (ProtobufCMessage **)&reply);
-    if (!error && freed_bytes)
-        *freed_bytes = reply->freed_bytes;
-    return error;
+    request.session = kvq_text(session);
+    return kvq_request(client, WIRE_DELETE, false, &request.base, &kvq__delete_reply__descriptor,
+                       finish_delete, freed_bytes);
 }

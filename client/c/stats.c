@@ -86,21 +86,23 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
     fill_parts(reply, stats);
 }
 
-int kvq_stats(struct kvq_client *client, struct kvq_stats *stats) {
-    int error = kvq_begin_call(client, 0);
-    if (error)
-        return error;
-    Kvq__StatsRequest request = KVQ__STATS_REQUEST__INIT;
-    const Kvq__StatsReply *reply;
-    error = kvq_request(client, WIRE_STATS, &request.base, &kvq__stats_reply__descriptor,
-                        (ProtobufCMessage **)&reply);
-    if (error)
-        return error;
+static int finish_stats(struct kvq_client *client, const ProtobufCMessage *message) {
+    const Kvq__StatsReply *reply = (const Kvq__StatsReply *)message;
+    struct kvq_stats *stats = client->call.request.result;
     fill_figures(reply, stats);
-    error = fill_operations(client, reply, stats);
+    int error = fill_operations(client, reply, stats);
     if (!error)
         error = fill_errors(client, reply, stats);
     return error ? error
                  : kvq_fill_levels(client, reply->levels, reply->n_levels, &stats->levels,
                                    &stats->level_count);
+}
+
+int kvq_stats(struct kvq_client *client, struct kvq_stats *stats) {
+    int error = kvq_begin_call(client, 0);
+    if (error)
+        return error;
+    Kvq__StatsRequest request = KVQ__STATS_REQUEST__INIT;
+    return kvq_request(client, WIRE_STATS, true, &request.base, &kvq__stats_reply__descriptor,
+                       finish_stats, stats);
 }

@@ -231,7 +231,8 @@ def test_version_is_told(kvq):
 @pytest.mark.parametrize("socket, words", [
     ("{folder}/none.sock", ["cannot connect", "is kvquantd running?"]),
     ("{folder}/cache.npy", ["cannot connect"]),
-    ("localhost:7777", ["host:port"]),
+    ("localhost:1", ["cannot connect", "is kvquantd running?"]),
+    ("localhost", ["host:port"]),
     ("/" + "x" * 107, ["longer than 107 bytes"]),
     ("/" + "x" * 400, ["longer than 107 bytes"]),
 ])

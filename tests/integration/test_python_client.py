@@ -397,8 +397,10 @@ def test_a_forked_process_is_kept_off_its_parent_s_connection(client, session):
 def test_no_daemon_is_an_exception(tmp_path):
     with pytest.raises(kvquantd.CannotConnect, match="is kvquantd running"):
         kvquantd.connect(str(tmp_path / "none.sock"))
-    with pytest.raises(kvquantd.Invalid, match="host:port"):
+    with pytest.raises(kvquantd.CannotConnect, match="is kvquantd running"):
         kvquantd.connect("localhost:1")
+    with pytest.raises(kvquantd.Invalid, match="host:port"):
+        kvquantd.connect("localhost")
 
 
 def test_a_daemon_that_goes_away_is_an_exception(daemon, client, session):

@@ -185,4 +185,4 @@ def test_every_error_has_a_name_and_a_sentence():
     retryable = {name for name, code in zip(names, codes) if lib.kvq_error_retryable(code)}
     assert retryable == {"tail_moved", "busy", "full", "too_many_requests", "shutting_down",
                          "cannot_connect", "connection_lost", "deadline"}
-    assert [ffi.string(lib.kvq_error_name(code)) for code in (-1, 21, 99, 106, 2**31 - 1)] == [b"unknown"] * 5
+    assert [ffi.string(lib.kvq_error_name(code)) for code in (-1, 21, 99, 107, 2**31 - 1)] == [b"unknown"] * 5

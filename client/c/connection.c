@@ -1,0 +1,254 @@
+#include "client/c/client.h"
+
+#include <poll.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct kvq_connection *kvq_connection_new(void) {
+    struct kvq_connection *connection = calloc(1, sizeof *connection);
+    if (!connection)
+        return NULL;
+    kvq_channel_init(&connection->channel);
+    connection->watched_events = -1;
+    connection->control = malloc(WIRE_CONTROL_BYTES_MAX);
+    connection->bounce = malloc(WIRE_PAYLOAD_BYTES_MAX);
+    if (connection->control && connection->bounce)
+        return connection;
+    kvq_connection_free(connection);
+    return NULL;
+}
+
+void kvq_connection_free(struct kvq_connection *connection) {
+    if (!connection)
+        return;
+    kvq_channel_close(&connection->channel);
+    free(connection->control);
+    free(connection->bounce);
+    free(connection);
+}
+
+void kvq_connection_close(struct kvq_connection *connection) {
+    kvq_channel_close(&connection->channel);
+    connection->state = KVQ_GONE;
+    connection->stage = KVQ_BETWEEN_FRAMES;
+    connection->watched_events = -1;
+    connection->abandoned_count = 0;
+}
+
+int kvq_break(struct kvq_client *client, struct kvq_connection *connection, int error,
+              const char *format, ...) {
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(client->message, sizeof client->message, format, arguments);
+    va_end(arguments);
+    kvq_connection_close(connection);
+    return error;
+}
+
+int kvq_lost(struct kvq_client *client, struct kvq_connection *connection) {
+    return kvq_break(client, connection, KVQ_CONNECTION_LOST, "the connection to %s broke",
+                     client->address);
+}
+
+static int out_of_step(struct kvq_client *client, struct kvq_connection *connection,
+                       const char *what) {
+    return kvq_break(client, connection, KVQ_DAEMON_PROTOCOL,
+                     "%s sent %s; the connection is closed", client->address, what);
+}
+
+/* ---- Sending ---- */
+
+void kvq_queue_control(struct kvq_connection *connection, enum wire_type type, uint32_t request_id,
+                       const uint8_t *control, size_t control_bytes) {
+    struct wire_header header = {
+        .type = (uint8_t)type,
+        .request_id = request_id,
+        .control_bytes = (uint32_t)control_bytes,
+    };
+    uint8_t *head = kvq_channel_queue_head(&connection->channel, WIRE_HEADER_BYTES + control_bytes);
+    if (!head) /* only where a daemon reads nothing while call after call is given up */
+        return kvq_connection_close(connection);
+    wire_header_write(head, &header);
+    if (control_bytes > 0)
+        memcpy(head + WIRE_HEADER_BYTES, control, control_bytes);
+}
+
+/* Nobody reads any more: the daemon may have said why before it closed. Where this call had not
+ * sent anything yet, it does not concern it. */
+static int lost_in_send(struct kvq_client *client, struct kvq_connection *connection,
+                        uint32_t request_id) {
+    ProtobufCMessage *reply;
+    int error = KVQ_CONNECTION_LOST;
+    if (connection->channel.started)
+        error = kvq_receive(client, connection, request_id);
+    if (!error)
+        error = kvq_read_answer(client, connection, &kvq__error_reply__descriptor, &reply);
+    if (!error || error == KVQ_AGAIN || error == KVQ_CONNECTION_LOST)
+        return kvq_lost(client, connection);
+    kvq_connection_close(connection);
+    return error;
+}
+
+int kvq_send(struct kvq_client *client, struct kvq_connection *connection, uint32_t request_id) {
+    int error = kvq_channel_send(&connection->channel);
+    if (error == KVQ_CONNECTION_LOST)
+        return lost_in_send(client, connection, request_id);
+    if (error == KVQ_AGAIN)
+        error = kvq_receive(client, connection, request_id);
+    else
+        return error;
+    return error ? error : KVQ_AGAIN;
+}
+
+/* ---- Receiving ---- */
+
+static size_t find_abandoned(const struct kvq_connection *connection, uint32_t request_id) {
+    size_t i = 0;
+    while (i < connection->abandoned_count && connection->abandoned[i] != request_id)
+        i++;
+    return i;
+}
+
+static bool is_abandoned(const struct kvq_connection *connection) {
+    return find_abandoned(connection, connection->header.request_id) < connection->abandoned_count;
+}
+
+static bool is_closing(const struct wire_header *header) {
+    return header->type == WIRE_REPLY || header->type == WIRE_ERROR;
+}
+
+static int take_header(struct kvq_client *client, struct kvq_connection *connection,
+                       uint32_t request_id) {
+    struct wire_header *header = &connection->header;
+    if (wire_header_read(connection->header_bytes, header))
+        return out_of_step(client, connection, "bytes that are not a frame of this protocol");
+    bool ends_connection = header->type == WIRE_ERROR && header->request_id == 0;
+    bool expected = request_id != 0 && header->request_id == request_id;
+    if (!expected && !ends_connection && !is_abandoned(connection))
+        return out_of_step(client, connection, "an answer to nothing that was asked");
+    kvq_channel_expect(&connection->channel, connection->control, header->control_bytes);
+    connection->stage = KVQ_CONTROL;
+    return KVQ_OK;
+}
+
+/* A frame that nobody waits for: its payload is read over. */
+static void drop_frame(struct kvq_connection *connection) {
+    const struct wire_header *header = &connection->header;
+    size_t i = find_abandoned(connection, header->request_id);
+    if (is_closing(header))
+        connection->abandoned[i] = connection->abandoned[--connection->abandoned_count];
+    kvq_channel_expect(&connection->channel, connection->bounce, header->payload_bytes);
+    connection->stage = KVQ_DROPPING;
+}
+
+/* One stage of the frame at hand, which is not complete. */
+static int receive_stage(struct kvq_client *client, struct kvq_connection *connection,
+                         uint32_t request_id) {
+    if (connection->stage == KVQ_BETWEEN_FRAMES) {
+        kvq_channel_expect(&connection->channel, connection->header_bytes, WIRE_HEADER_BYTES);
+        connection->stage = KVQ_HEADER;
+    }
+    int error = kvq_channel_fill(&connection->channel);
+    if (error == KVQ_CONNECTION_LOST)
+        return kvq_lost(client, connection);
+    if (error)
+        return error;
+    if (connection->stage == KVQ_HEADER)
+        return take_header(client, connection, request_id);
+    connection->stage = connection->stage == KVQ_CONTROL ? KVQ_FRAME : KVQ_BETWEEN_FRAMES;
+    if (connection->stage == KVQ_FRAME && is_abandoned(connection))
+        drop_frame(connection);
+    return KVQ_OK;
+}
+
+int kvq_receive(struct kvq_client *client, struct kvq_connection *connection, uint32_t request_id) {
+    int error = KVQ_OK;
+    while (!error && connection->stage != KVQ_FRAME)
+        error = receive_stage(client, connection, request_id);
+    return error;
+}
+
+bool kvq_frame_waits(const struct kvq_connection *connection) {
+    return connection->stage == KVQ_FRAME;
+}
+
+int kvq_receive_payload(struct kvq_client *client, struct kvq_connection *connection) {
+    int error = kvq_channel_fill(&connection->channel);
+    if (!error)
+        connection->stage = KVQ_BETWEEN_FRAMES;
+    return error == KVQ_CONNECTION_LOST ? kvq_lost(client, connection) : error;
+}
+
+static int daemon_failed(struct kvq_client *client, struct kvq_connection *connection,
+                         const Kvq__ErrorReply *reply) {
+    if (reply->code == 0 || reply->code >= KVQ_NO_MEMORY)
+        return out_of_step(client, connection, "an error without a number");
+    int error = (int)reply->code;
+    const char *sentence = reply->message[0] ? reply->message : kvq_error_sentence(error);
+    client->error_tokens = reply->tokens;
+    client->error_tail_tokens = reply->tail_tokens;
+    if (connection->header.request_id == 0 || error == KVQ_PROTOCOL || error == KVQ_VERSION)
+        return kvq_break(client, connection, error, "%s", sentence);
+    return kvq_fail(client, error, "%s", sentence);
+}
+
+int kvq_read_answer(struct kvq_client *client, struct kvq_connection *connection,
+                    const ProtobufCMessageDescriptor *type, ProtobufCMessage **reply) {
+    const struct wire_header *header = &connection->header;
+    if (!is_closing(header))
+        return out_of_step(client, connection, "a frame that answers nothing");
+    connection->stage = KVQ_BETWEEN_FRAMES;
+    if (header->type == WIRE_ERROR)
+        type = &kvq__error_reply__descriptor;
+    ProtobufCMessage *message = protobuf_c_message_unpack(
+        type, &client->arena.allocator, header->control_bytes, connection->control);
+    if (!message)
+        return out_of_step(client, connection, "an answer that does not decode");
+    if (header->type == WIRE_ERROR)
+        return daemon_failed(client, connection, (const Kvq__ErrorReply *)message);
+    *reply = message;
+    return KVQ_OK;
+}
+
+/* ---- Giving up ---- */
+
+/* Whether anything may still come of the request. */
+static bool abandon(struct kvq_connection *connection, uint32_t request_id) {
+    bool at_hand = connection->header.request_id == request_id;
+    if (connection->stage == KVQ_FRAME && at_hand && is_closing(&connection->header)) {
+        connection->stage = KVQ_BETWEEN_FRAMES;
+        return false;
+    }
+    if (connection->stage == KVQ_PAYLOAD) {
+        kvq_channel_expect(&connection->channel, connection->bounce,
+                           kvq_channel_missing_bytes(&connection->channel));
+        connection->stage = KVQ_DROPPING;
+    }
+    connection->abandoned[connection->abandoned_count++] = request_id;
+    if (connection->stage == KVQ_FRAME && at_hand)
+        drop_frame(connection);
+    return true;
+}
+
+void kvq_leave(struct kvq_connection *connection, uint32_t request_id) {
+    bool sent = request_id != 0 && connection->channel.started;
+    if (connection->state != KVQ_READY || connection->abandoned_count == KVQ_ABANDONED_MAX)
+        return kvq_connection_close(connection);
+    kvq_channel_disown_output(&connection->channel, connection->bounce);
+    if (!sent || !abandon(connection, request_id))
+        return;
+    kvq_queue_control(connection, WIRE_CANCEL, request_id, NULL, 0);
+    if (kvq_channel_send(&connection->channel) == KVQ_CONNECTION_LOST)
+        kvq_connection_close(connection);
+}
+
+short kvq_connection_events(const struct kvq_connection *connection) {
+    if (!connection->busy || connection->state == KVQ_GONE)
+        return 0;
+    if (connection->state == KVQ_CONNECTING)
+        return connection->retry_ns ? 0 : POLLOUT;
+    short events = connection->stage == KVQ_FRAME ? 0 : POLLIN;
+    return kvq_channel_drained(&connection->channel) ? events : events | POLLOUT;
+}
