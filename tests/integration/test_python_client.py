@@ -411,6 +411,50 @@ def test_a_daemon_that_goes_away_is_an_exception(daemon, client, session):
             session.fetch(range(0, TOKENS))
 
 
+def test_a_client_connects_again_to_a_daemon_that_was_started_anew(start_daemon, tmp_path):
+    first = start_daemon(folder=tmp_path / "daemon")
+    with kvquantd.connect(first.socket) as client, \
+            kvquantd.connect(first.socket, reconnect=False) as strict:
+        session = client.open("s", model="m", geometry=GEOMETRY)
+        first.stop()
+        start_daemon(folder=tmp_path / "daemon")
+        client.ping()
+        with pytest.raises(kvquantd.Miss):
+            session.fetch(range(0, 1))
+        for _ in range(2):
+            with pytest.raises(kvquantd.ConnectionLost):
+                strict.ping()
+
+
+def test_a_large_fetch_uses_the_connections_it_may(daemon):
+    k = values((LAYERS, 16000, HEADS, DIM))
+    with kvquantd.connect(daemon.socket, connections=2) as client:
+        session = client.open("s", model="m", geometry=GEOMETRY, level="exact")
+        session.append(k, k)
+        assert client.status()["connections"] == 1
+        fetched = session.fetch()
+        assert client.status()["connections"] == 2
+    assert same(fetched[0], k) and same(fetched[1], k)
+    assert fetched.levels == [{"level": "exact", "tokens": 16000}]
+
+
+@pytest.mark.parametrize("connections", [0, -1, 9])
+def test_a_number_of_connections_that_cannot_be_is_refused(daemon, connections):
+    with pytest.raises(ValueError, match="connections is 1 to 8"):
+        kvquantd.connect(daemon.socket, connections=connections)
+
+
+def test_the_daemon_is_found_on_loopback_tcp(start_daemon):
+    daemon = start_daemon(arguments=["--tcp", "127.0.0.1:0"])
+    with kvquantd.connect(daemon.socket) as client:
+        address, = [socket for socket in client.status()["sockets"] if "/" not in socket]
+    with kvquantd.connect(address) as client:
+        session = client.open("s", model="m", geometry=GEOMETRY, level="exact")
+        session.append(values(), values(seed=1))
+        assert client.socket == address
+        assert same(session.fetch()[0], values())
+
+
 @pytest.mark.parametrize("wrong_geometry", [
     {"layers": 1, "heads": 1, "head_dim": 8, "dtype": "f8"},
     {"layers": 1, "heads": 1, "head_dim": 8, "rope": {"theta": 1.0, "pairing": "x", "dims": 8}},

@@ -4,12 +4,14 @@ Whatever comes, a call ends in time with an error, nothing outside the caller's 
 the connection is not used again once it is out of step.
 """
 
+import asyncio
 import contextlib
 import socket
 import threading
 import time
 
 import kvquantd
+import kvquantd.aio
 import numpy as np
 import pytest
 import wire
@@ -251,6 +253,60 @@ def test_a_daemon_that_trickles_does_not_outlive_the_deadline(play):
     with pytest.raises(kvquantd.Deadline):
         fetch(play(script), deadline=0.4)
     assert time.monotonic() - start < 5
+
+
+def stalling(release):
+    """A daemon that sends half of a fetch, waits, sends the rest, and answers what comes after."""
+    def script(peer):
+        peer.greet()
+        peer.open()
+        i = peer.receive()[1]
+        frames = whole(i)
+        peer.send(b"".join(frames[:3]))
+        assert peer.receive()[:2] == (wire.CANCEL, i)
+        assert release.wait(20)
+        peer.send(b"".join(frames[3:]))
+        peer.error(i, "cancelled")
+        peer.reply(peer.receive()[1], "PingReply")
+        peer.until_closed()
+    return script
+
+
+def sevens():
+    return tuple(np.full((LAYERS, TOKENS, HEADS, DIM), 7, np.float16) for _ in range(2))
+
+
+def test_a_fetch_that_takes_too_long_is_a_miss_and_its_rest_goes_nowhere(play):
+    release, out = threading.Event(), sevens()
+    with kvquantd.connect(play(stalling(release))) as client:
+        session = client.open("s", model="m")
+        start = time.monotonic()
+        with pytest.raises(kvquantd.Miss):
+            session.fetch(range(0, TOKENS), out=out, within=0.2)
+        assert 0.15 < time.monotonic() - start < 5
+        for array in out:
+            array[:] = 7
+        release.set()
+        client.ping()
+    assert all((array == 7).all() for array in out)
+
+
+def test_a_cancelled_task_cancels_its_fetch_and_the_rest_goes_nowhere(play):
+    release, out = threading.Event(), sevens()
+
+    async def main():
+        async with await kvquantd.aio.connect(play(stalling(release))) as client:
+            session = await client.open("s", model="m")
+            with pytest.raises(asyncio.TimeoutError):
+                await asyncio.wait_for(session.fetch(range(0, TOKENS), out=out), 0.2)
+            assert not (out[0] == 7).all()
+            for array in out:
+                array[:] = 7
+            release.set()
+            await client.ping()
+
+    asyncio.run(main())
+    assert all((array == 7).all() for array in out)
 
 
 def test_a_daemon_that_accepts_and_says_nothing_is_a_deadline(play):

@@ -14,25 +14,40 @@ from ._session import Session
 T = TypeVar("T")
 
 
-def connect(socket: Optional[str] = None, *, deadline: Optional[Duration] = 60.0) -> Client:
-    """Connects to the daemon at a socket's path; None: $KVQ_SOCKET, else the usual places.
+def connect(
+    socket: Optional[str] = None,
+    *,
+    connections: int = 1,
+    deadline: Optional[Duration] = 60.0,
+    reconnect: bool = True,
+) -> Client:
+    """Connects to the daemon at a socket's path, or host:port of the loopback interface; None:
+    $KVQ_SOCKET, else the usual places.
 
-    deadline: of each call, in seconds or a timedelta; None: none.
-    CannotConnect: no daemon there, or not allowed in.
+    connections: how many of them one large fetch may use, 1 to 8. deadline: of each call, in seconds
+    or a timedelta; None: none. With reconnect a call that finds the connection gone makes a new
+    one, and is repeated by itself where that does no harm. CannotConnect: no daemon there, or not
+    allowed in.
     """
-    return Client(socket, deadline)
+    client = Client(Connection(socket, connections, deadline, reconnect))
+    try:
+        client._run(client._connection.opening())
+    except BaseException:
+        client.close()
+        raise
+    return client
 
 
 class Client:
-    """One connection. Threads that share it take turns; connect once more to work in parallel.
+    """Comes from connect(). Threads that share it take turns; connect once more to work in parallel.
 
     A call ends by its deadline at the latest, and is not interrupted by a signal before. A process that
     was forked from this one has to connect anew.
     """
 
-    def __init__(self, socket: Optional[str], deadline: Optional[Duration]) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._lock = threading.Lock()
-        self._connection = Connection(socket, deadline)
+        self._connection = connection
 
     def __enter__(self) -> Client:
         return self

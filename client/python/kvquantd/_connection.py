@@ -10,24 +10,36 @@ from ._errors import error_of
 from ._kvq import ffi, lib
 
 T = TypeVar("T")
+CONNECTIONS_MAX = 8
 
 
 class Connection:
-    def __init__(self, socket: Optional[str], deadline: Optional[Duration]) -> None:
+    """opening() has to be called, as its first call."""
+
+    def __init__(
+        self,
+        socket: Optional[str],
+        connections: int,
+        deadline: Optional[Duration],
+        reconnect: bool,
+        non_blocking: bool = False,
+    ) -> None:
         self._client = ffi.NULL
         self._process = os.getpid()
-        options = options_of("kvq_connect_options")
+        if not 1 <= connections <= CONNECTIONS_MAX:
+            raise ValueError(f"connections is 1 to {CONNECTIONS_MAX}, not {connections}")
+        options, opened = options_of("kvq_connect_options"), ffi.new("struct kvq_client **")
         name = text("kvquantd (Python)")
         path = ffi.NULL if socket is None else text(socket)
         options.socket, options.name = path, name
         options.deadline_ms = -1 if deadline is None else max(1, milliseconds(deadline, "deadline"))
-        opened = ffi.new("struct kvq_client **")
-        code = lib.kvq_connect(options, opened)
+        options.connections, options.no_reconnect = connections, not reconnect
+        options.non_blocking = non_blocking
+        self._opened: int = lib.kvq_connect(options, opened)
         self._client = opened[0]
-        if code:
-            error = error_of(code, self._message(code))
-            self.close()
-            raise error
+
+    def opening(self) -> Call[None]:
+        return Call(lambda client: self._opened, (), lambda: None)
 
     def __del__(self) -> None:
         self.close()

@@ -85,6 +85,7 @@ class Session(SessionState):
         out: Optional[tuple[Any, Any]] = None,
         *,
         if_version: Optional[int] = None,
+        within: Optional[Duration] = None,
     ) -> Fetched:
         """Returns (k, v) of a range of tokens (None: all there are now) and layers (None: all).
 
@@ -94,12 +95,14 @@ class Session(SessionState):
         returns; one of them may be None, and is not fetched. The pair has attributes that say at
         which levels and with which loss the values were kept: see Fetched.
 
-        Miss: a part of it is not there. VersionChanged: the session is no longer at if_version.
+        Miss: a part of it is not there, or not all is here within so many seconds (or a timedelta).
+        VersionChanged: the session is no longer at if_version.
         """
         if tokens is None:
             self.refresh()
             tokens = range(0, self.tokens)
-        call = _transfer.fetch(self._state, self.geometry, tokens, layers, out, if_version)
+        state, geometry = self._state, self.geometry
+        call = _transfer.fetch(state, geometry, tokens, layers, out, if_version, within)
         return self._client._run(call)
 
     def fork(

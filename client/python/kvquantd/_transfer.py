@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Optional, Sequence
 
 from . import _report
-from ._calls import Call, options_of, structure
+from ._calls import Call, Duration, milliseconds, options_of, structure
 from ._errors import Error, WrongFirst
 from ._geometry import Geometry
 from ._kvq import ffi, lib
@@ -99,6 +99,7 @@ def fetch(
     layers: Optional[range],
     out: Optional[tuple[Any, Any]],
     if_version: Optional[int],
+    within: Optional[Duration],
 ) -> Call[Fetched]:
     layers = range(0, geometry.layers) if layers is None else layers
     _check_range(tokens, "tokens")
@@ -120,6 +121,8 @@ def fetch(
     options.first, options.end = tokens.start, tokens.stop
     options.first_layer, options.end_layer = layers.start, layers.stop
     options.if_version = if_version or 0
+    if within is not None:
+        options.within_ms = max(1, milliseconds(within, "within"))
     kept = [
         _fill_target(geometry, out_k, *shape, dims[0], "k", options.k),
         _fill_target(geometry, out_v, *shape, dims[1], "v", options.v),

@@ -1,0 +1,268 @@
+"""The same client for asyncio: every call is awaited, and no thread is used.
+
+    import kvquantd.aio
+
+    async with await kvquantd.aio.connect() as client:
+        session = await client.open("chat-1")
+        k, v = await session.fetch(tokens=range(0, 512))
+
+What a call takes, returns and raises stands at kvquantd.Client and kvquantd.Session. Arrays that are
+given to a call must be left alone until it is done. If its task is cancelled, so is the call, and
+the client serves on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Mapping, Optional, Sequence, Type, TypeVar, Union
+
+from . import _calls, _transfer
+from ._calls import Call, Deleted, Duration
+from ._connection import Connection
+from ._geometry import Geometry, Level
+from ._kvq import lib
+from ._session import SessionState
+from ._transfer import Fetched
+
+__all__ = ["AsyncClient", "AsyncSession", "connect"]
+
+T = TypeVar("T")
+
+
+async def connect(
+    socket: Optional[str] = None,
+    *,
+    connections: int = 1,
+    deadline: Optional[Duration] = 60.0,
+    reconnect: bool = True,
+) -> AsyncClient:
+    """As kvquantd.connect()."""
+    connection = Connection(socket, connections, deadline, reconnect, non_blocking=True)
+    client = AsyncClient(connection)
+    try:
+        await client._run(connection.opening())
+    except BaseException:
+        connection.close()
+        raise
+    return client
+
+
+class _Steps:
+    """Goes on with a call whenever it can; `code` becomes its result."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._fd: int = lib.kvq_client_fd(client)
+        self._is_read = False
+        self._timer: Optional[asyncio.TimerHandle] = None
+        self.code: asyncio.Future[int] = self._loop.create_future()
+        self._wait()
+
+    def _wait(self) -> None:
+        wants_to_read = lib.kvq_client_events(self._client) != 0
+        if wants_to_read != self._is_read:
+            self._watch(wants_to_read)
+        timeout_ms = lib.kvq_client_timeout_ms(self._client)
+        if timeout_ms >= 0:
+            self._wake_at(self._loop.time() + timeout_ms / 1000)
+
+    def _watch(self, wants_to_read: bool) -> None:
+        if wants_to_read:
+            self._loop.add_reader(self._fd, self._step)
+        else:
+            self._loop.remove_reader(self._fd)
+        self._is_read = wants_to_read
+
+    def _wake_at(self, when: float) -> None:
+        """A timer that is set already may stay: a step too early does no harm."""
+        if self._timer and self._timer.when() <= when:
+            return
+        self._end_timer()
+        self._timer = self._loop.call_at(when, self._on_time)
+
+    def _end_timer(self) -> None:
+        if self._timer:
+            self._timer.cancel()
+            self._timer = None
+
+    def _on_time(self) -> None:
+        self._timer = None
+        self._step()
+
+    def stop(self) -> None:
+        """Once more does nothing."""
+        self._watch(False)
+        self._end_timer()
+
+    def _step(self) -> None:
+        code = lib.kvq_step(self._client)
+        if code == lib.KVQ_AGAIN:
+            self._wait()
+            return
+        self.stop()
+        if not self.code.done():
+            self.code.set_result(code)
+
+
+class AsyncClient:
+    """Comes from connect(). Tasks that share it take turns; connect once more to work in parallel."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._turn = asyncio.Lock()
+
+    async def __aenter__(self) -> AsyncClient:
+        return self
+
+    async def __aexit__(
+        self, kind: Optional[Type[BaseException]], value: Any, traceback: Any
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Ends the connection, after the call that is under way; once more does nothing."""
+        async with self._turn:
+            self._connection.close()
+
+    @property
+    def socket(self) -> str:
+        """The address connected to."""
+        return self._connection.address()
+
+    async def _run(self, call: Call[T]) -> T:
+        async with self._turn:
+            code = self._connection.begin(call)
+            if code == lib.KVQ_AGAIN:
+                code = await self._rest()
+            return self._connection.finish(call, code)
+
+    async def _rest(self) -> int:
+        client = self._connection.handle()
+        steps = _Steps(client)
+        try:
+            return await steps.code
+        except BaseException:
+            lib.kvq_cancel(client)
+            raise
+        finally:
+            steps.stop()
+
+    async def ping(self) -> None:
+        """As Client.ping()."""
+        await self._run(_calls.ping())
+
+    async def open(
+        self,
+        session: str,
+        *,
+        model: Optional[str] = None,
+        geometry: Optional[Union[Geometry, Mapping[str, Any]]] = None,
+        level: Optional[Level] = None,
+        new: bool = False,
+    ) -> AsyncSession:
+        """As Client.open()."""
+        call = _calls.open_or_find(session, model, geometry, level, new)
+        return AsyncSession(self, await self._run(call))
+
+    async def delete(self, session: str) -> int:
+        """As Client.delete()."""
+        return await self._run(_calls.delete(session))
+
+    async def delete_many(
+        self,
+        prefix: Optional[str] = None,
+        model: Optional[str] = None,
+        idle: Optional[Duration] = None,
+        age: Optional[Duration] = None,
+        pinned_too: bool = False,
+        dry_run: bool = False,
+    ) -> Deleted:
+        """As Client.delete_many()."""
+        return await self._run(_calls.delete_many(prefix, model, idle, age, pinned_too, dry_run))
+
+    async def sessions(self) -> list[dict[str, Any]]:
+        """As Client.sessions()."""
+        page = await self._run(_calls.list_sessions(0))
+        found = page.sessions
+        while page.more:
+            page = await self._run(_calls.list_sessions(page.after_id))
+            found += page.sessions
+        return found
+
+    async def status(self) -> dict[str, Any]:
+        """As Client.status()."""
+        return await self._run(_calls.stats())
+
+
+class AsyncSession(SessionState):
+    """Tokens 0 to `tokens` of one sequence. Comes from AsyncClient.open() and fork()."""
+
+    def __init__(self, client: AsyncClient, state: Any) -> None:
+        super().__init__(state)
+        self._client = client
+
+    async def append(
+        self,
+        k: Any,
+        v: Any = None,
+        first: Optional[int] = None,
+        token_ids: Optional[Sequence[int]] = None,
+        *,
+        settle: bool = False,
+    ) -> int:
+        """As Session.append(). If it is cancelled, refresh() tells whether it was in time."""
+        call = _transfer.append(self._state, self.geometry, k, v, first, token_ids, settle)
+        return await self._client._run(call) if call else self.tokens
+
+    async def fetch(
+        self,
+        tokens: Optional[range] = None,
+        layers: Optional[range] = None,
+        out: Optional[tuple[Any, Any]] = None,
+        *,
+        if_version: Optional[int] = None,
+        within: Optional[Duration] = None,
+    ) -> Fetched:
+        """As Session.fetch()."""
+        if tokens is None:
+            await self.refresh()
+            tokens = range(0, self.tokens)
+        state, geometry = self._state, self.geometry
+        call = _transfer.fetch(state, geometry, tokens, layers, out, if_version, within)
+        return await self._client._run(call)
+
+    async def fork(
+        self, name: str, tokens: Optional[int] = None, *, if_version: Optional[int] = None
+    ) -> AsyncSession:
+        """As Session.fork()."""
+        forked = await self._client._run(_calls.fork(self._state, name, tokens, if_version))
+        return AsyncSession(self._client, forked)
+
+    async def truncate(self, tokens: int) -> int:
+        """As Session.truncate()."""
+        return await self._client._run(_calls.truncate(self._state, tokens))
+
+    async def age(self, level: Level, *, settle: bool = True) -> dict[str, Any]:
+        """As Session.age()."""
+        return await self._client._run(_calls.age(self._state, level, settle))
+
+    async def pin(self, lease: Duration) -> None:
+        """As Session.pin()."""
+        await self._client._run(_calls.pin(self._state, lease))
+
+    async def unpin(self) -> None:
+        """As Session.unpin()."""
+        await self._client._run(_calls.unpin(self._state))
+
+    async def refresh(self) -> None:
+        """As Session.refresh()."""
+        await self._client._run(_calls.refresh(self._state))
+
+    async def info(self) -> dict[str, Any]:
+        """As Session.info()."""
+        return await self._client._run(_calls.info(self._state))
+
+    async def delete(self) -> int:
+        """As Session.delete()."""
+        return await self._client.delete(self.name)
