@@ -147,9 +147,20 @@ static bool open_npz(const struct kvq_geometry *geometry, uint64_t tokens,
     return true;
 }
 
+/* The new file would take the place of what is there, were it a device. */
+static bool may_be_replaced(const char *path) {
+    struct stat status;
+    if (stat(path, &status) || S_ISREG(status.st_mode))
+        return true;
+    complain("%s: is there and not a file; choose another name", path);
+    return false;
+}
+
 bool cache_output_open(const char *path, const struct kvq_geometry *geometry, uint64_t tokens,
                        struct cache_output *output) {
     *output = (struct cache_output){.path = path};
+    if (!may_be_replaced(path))
+        return false;
     if (is_npz(path))
         return open_npz(geometry, tokens, output);
     if (geometry->head_dim_k == geometry->head_dim_v)

@@ -2,6 +2,7 @@
 #include "client/cli/command.h"
 #include "client/cli/help.h"
 
+#include <errno.h>
 #include <locale.h>
 #include <signal.h>
 #include <stdio.h>
@@ -104,7 +105,8 @@ int main(int argc, char **argv) {
     signal(SIGPIPE, SIG_IGN);       /* a reader that goes away is a failed write, checked below */
     enum exit_status status = run(argc, argv);
     if (fclose(stdout) && status == EXIT_DONE) {
-        complain("cannot write to standard output");
+        if (errno != EPIPE) /* a reader such as head has seen enough */
+            complain("cannot write to standard output: %s", strerror(errno));
         return EXIT_FAILED;
     }
     return (int)status;

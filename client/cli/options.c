@@ -27,13 +27,13 @@ static void list_options(const struct command *command, struct option *list) {
 
 static enum exit_status take_option(const struct command *command, const struct option_row *row,
                                     struct options *options) {
-    char name[32], expected[128];
+    char what[192];
     options->given |= row->flag;
     if (!row->parse || row->parse(optarg, options))
         return EXIT_DONE;
-    snprintf(name, sizeof name, "--%s:", row->name);
-    snprintf(expected, sizeof expected, "\"%.40s\" is not %s", optarg, row->value);
-    return usage_error(command, name, expected);
+    snprintf(what, sizeof what, "--%s %s: %s; not \"%.40s\"", row->name, row->value, row->help,
+             optarg);
+    return usage_error(command, what, "");
 }
 
 static enum exit_status take_arguments(const struct command *command, int count, char **arguments,

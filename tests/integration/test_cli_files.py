@@ -294,6 +294,15 @@ def test_an_export_into_no_folder_is_refused(kvq, stored, tmp_path):
     refused(kvq("export", "a", tmp_path / "none" / "x.npy"), "No such file")
 
 
+def test_an_export_replaces_files_only(kvq, stored, tmp_path):
+    os.mkfifo(tmp_path / "pipe.npy")
+    os.symlink("/dev/full", tmp_path / "device.npy")
+    (tmp_path / "folder.npy").mkdir()
+    for name in ("pipe.npy", "device.npy", "folder.npy"):
+        refused(kvq("export", "a", tmp_path / name), name, "not a file")
+    assert (tmp_path / "pipe.npy").is_fifo() and (tmp_path / "device.npy").is_symlink()
+
+
 def test_an_exported_file_has_the_mode_that_the_umask_leaves(kvq, stored, tmp_path):
     kvq("export", "a", tmp_path / "x.npy", umask=0o027)
     assert os.stat(tmp_path / "x.npy").st_mode & 0o777 == 0o640
