@@ -200,13 +200,17 @@ static bool consume_one(struct connection *connection) {
 }
 
 static void consume(struct connection *connection) {
+    struct lease_pool *leases = connection->reactor->leases;
+    bool any = false;
     connection->blocked = false;
     while (!connection->close_when_sent && connection->in.buffer && consume_one(connection))
-        ;
+        any = true;
     if (connection->blocked)
         set_waiting(connection, true);
     if (connection->in_bytes == 0)
-        lease_return(connection->reactor->leases, &connection->in);
+        lease_return(leases, &connection->in);
+    else if (any && lease_is_short(leases)) /* between frames it is given up */
+        lease_shrink(leases, &connection->in, RPC_FRAME_START + connection->in_bytes);
 }
 
 /* --- sending --- */
@@ -288,15 +292,19 @@ static void step_request(struct connection *connection, struct rpc_request *requ
     connection->out_bytes += frame.bytes;
 }
 
-/* Room for a frame of so many bytes: behind those that are there, or in a buffer of its own. */
+/* Room for a frame of so many bytes: behind those that are there, or in a buffer of its own. A
+ * large one that others wait for is not kept for the next frame. */
 static bool hold_buffer(struct connection *connection, size_t frame_bytes) {
+    struct lease_pool *leases = connection->reactor->leases;
     size_t bytes = RPC_FRAME_START + connection->out_bytes + frame_bytes;
-    if (connection->out.buffer && connection->out.bytes >= bytes)
-        return true;
+    bool fits = connection->out.buffer && connection->out.bytes >= bytes;
+    bool is_wanted = connection->out.bytes > LEASE_SMALL_BYTES && lease_is_short(leases);
     if (connection->out_bytes > 0)
-        return false;
-    lease_return(connection->reactor->leases, &connection->out);
-    if (lease_take(connection->reactor->leases, bytes, &connection->out))
+        return fits;
+    if (fits && !is_wanted)
+        return true;
+    lease_return(leases, &connection->out);
+    if (lease_take(leases, bytes, &connection->out, &connection->out_place))
         return true;
     set_waiting(connection, true);
     return false;
@@ -305,13 +313,15 @@ static bool hold_buffer(struct connection *connection, size_t frame_bytes) {
 /* Several small frames go out in one write: each write wakes the reader, which costs as much as
  * coding some kilobytes. */
 static void produce(struct connection *connection) {
-    struct rpc_request *request;
+    struct rpc_request *request = NULL;
     if (connection->writing)
         return;
     connection->out_bytes = 0;
     while (!connection->ready && connection->out_bytes < WRITE_BYTES &&
            (request = requests_next(connection)) && hold_buffer(connection, request->frame_bytes))
         step_request(connection, request);
+    if (!request)
+        lease_leave(connection->reactor->leases, &connection->out_place);
     if (connection->out_bytes > 0)
         send_frames(connection);
     if (connection->out_bytes == 0)
@@ -345,7 +355,7 @@ static bool hold_room(struct connection *connection) {
     struct lease old = connection->in, lease;
     if (old.buffer && old.bytes >= bytes)
         return true;
-    if (!lease_take(leases, bytes, &lease))
+    if (!lease_take(leases, bytes, &lease, &connection->in_place))
         return false;
     if (old.buffer)
         memcpy(lease.buffer + RPC_FRAME_START, old.buffer + RPC_FRAME_START, connection->in_bytes);
@@ -507,5 +517,7 @@ void connection_close(struct connection *connection) {
     reactor_forget(connection->reactor, connection);
     requests_clear(connection);
     lease_return(connection->reactor->leases, &connection->in);
+    lease_leave(connection->reactor->leases, &connection->in_place);
+    lease_leave(connection->reactor->leases, &connection->out_place);
     uv_close(&connection->handle, on_closed);
 }

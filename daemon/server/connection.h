@@ -19,6 +19,7 @@ struct connection {
     struct reactor *reactor;
     struct connection *next, *previous;
 
+    struct lease_place in_place, out_place;
     struct lease in; /* while bytes are there: a frame begins at its RPC_FRAME_START */
     size_t in_bytes;
     uint64_t receive_start_ns; /* of the frame that is coming in */

@@ -1,6 +1,7 @@
 #include "daemon/server/lease.h"
 
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "daemon/rpc/rpc.h"
@@ -44,24 +45,66 @@ static uint8_t *take_small(struct lease_pool *pool) {
     return buffer;
 }
 
-static uint8_t *take_large(struct lease_pool *pool) {
+static void enter(struct lease_pool *pool, struct lease_place *place) {
+    *place = (struct lease_place){.previous = pool->last, .taken = true};
+    *(pool->last ? &pool->last->next : &pool->first) = place;
+    pool->last = place;
+    pool->waiting++;
+}
+
+static void leave(struct lease_pool *pool, struct lease_place *place) {
+    *(place->previous ? &place->previous->next : &pool->first) = place->next;
+    *(place->next ? &place->next->previous : &pool->last) = place->previous;
+    place->taken = false;
+    pool->waiting--;
+}
+
+/* Whether there is a buffer for this place, and one for each before it. */
+static bool is_its_turn(const struct lease_pool *pool, const struct lease_place *place) {
+    const struct lease_place *other = pool->first;
+    size_t ahead = 0;
+    if (!place->taken)
+        return pool->free_count > pool->waiting;
+    for (; other != place && ahead < pool->free_count; other = other->next)
+        ahead++;
+    return ahead < pool->free_count;
+}
+
+static uint8_t *take_large(struct lease_pool *pool, struct lease_place *place) {
     uint8_t *buffer = NULL;
     pthread_mutex_lock(&pool->lock);
-    if (pool->free_count > 0)
+    if (is_its_turn(pool, place)) {
         buffer = pool->free_buffers[--pool->free_count];
-    else
-        atomic_fetch_add(&pool->waiting, 1);
+        if (place->taken)
+            leave(pool, place);
+    } else if (!place->taken) {
+        enter(pool, place);
+    }
     pthread_mutex_unlock(&pool->lock);
     return buffer;
 }
 
+void lease_leave(struct lease_pool *pool, struct lease_place *place) {
+    if (!place->taken)
+        return;
+    pthread_mutex_lock(&pool->lock);
+    leave(pool, place);
+    bool others_turn = pool->free_count > 0 && pool->waiting > 0;
+    pthread_mutex_unlock(&pool->lock);
+    if (others_turn)
+        pool->on_return(pool->context);
+}
+
 /* At the memory limit a small frame takes a large buffer. */
-bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease) {
+bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease,
+                struct lease_place *place) {
     lease->buffer = bytes <= LEASE_SMALL_BYTES ? take_small(pool) : NULL;
     lease->bytes = LEASE_SMALL_BYTES;
-    if (lease->buffer)
+    if (lease->buffer) {
+        lease_leave(pool, place);
         return true;
-    lease->buffer = take_large(pool);
+    }
+    lease->buffer = take_large(pool, place);
     lease->bytes = LARGE_BYTES;
     return lease->buffer != NULL;
 }
@@ -70,7 +113,7 @@ static void return_large(struct lease_pool *pool, uint8_t *buffer) {
     pthread_mutex_lock(&pool->lock);
     pool->free_buffers[pool->free_count++] = buffer;
     pthread_mutex_unlock(&pool->lock);
-    if (atomic_exchange(&pool->waiting, 0) > 0)
+    if (pool->waiting > 0)
         pool->on_return(pool->context);
 }
 
@@ -84,6 +127,16 @@ void lease_return(struct lease_pool *pool, struct lease *lease) {
     lease->buffer = NULL;
 }
 
+void lease_shrink(struct lease_pool *pool, struct lease *lease, size_t bytes) {
+    struct lease small = {.bytes = LEASE_SMALL_BYTES};
+    if (lease->bytes == LEASE_SMALL_BYTES || bytes > LEASE_SMALL_BYTES ||
+        !(small.buffer = take_small(pool)))
+        return;
+    memcpy(small.buffer, lease->buffer, bytes);
+    lease_return(pool, lease);
+    *lease = small;
+}
+
 bool lease_is_short(struct lease_pool *pool) {
-    return atomic_load(&pool->waiting) > 0;
+    return pool->waiting > 0;
 }

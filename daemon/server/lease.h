@@ -2,7 +2,8 @@
  *
  * Large ones hold any frame; there is a fixed number of them, reserved ahead. Small ones are made
  * as needed, out of the budget, so that small requests are served while slow readers hold all large
- * ones. One pool serves all reactors. Who finds none waits; giving one back wakes those who do.
+ * ones. One pool serves all reactors. Who finds none has a place in the queue and comes again;
+ * giving one back wakes those who wait, and it is lent to who came first.
  */
 #ifndef DAEMON_SERVER_LEASE_H
 #define DAEMON_SERVER_LEASE_H
@@ -21,13 +22,20 @@ struct lease {
     size_t bytes;
 };
 
+/* A place in the queue for large buffers; zeroed: none. It must stay where it is. */
+struct lease_place {
+    struct lease_place *next, *previous;
+    bool taken;
+};
+
 struct lease_pool {
     pthread_mutex_t lock;
     struct budget *budget; /* of small buffers */
     char *memory;
     uint8_t **free_buffers;
     size_t count, free_count;
-    _Atomic unsigned waiting;
+    struct lease_place *first, *last;
+    _Atomic size_t waiting;
     void (*on_return)(void *context); /* while somebody waits; from the returning thread */
     void *context;
 };
@@ -41,14 +49,22 @@ void lease_pool_deinit(struct lease_pool *pool);
 /* What so many large buffers take. */
 uint64_t lease_pool_bytes(size_t count);
 
-/* A buffer for a frame of so many bytes. Without one, false; the caller is told by on_return. */
-bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease)
-    __attribute__((warn_unused_result));
+/* A buffer for a frame of so many bytes, if its turn has come. Without one, false, with a place in
+ * the queue: the caller is told by on_return and comes again, or gives its place up. */
+bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease,
+                struct lease_place *place) __attribute__((warn_unused_result));
+
+/* Gives up a place, if there is one. */
+void lease_leave(struct lease_pool *pool, struct lease_place *place);
+
+/* Exchanges a large buffer for a small one with the same first bytes, where they fit and there is
+ * memory. */
+void lease_shrink(struct lease_pool *pool, struct lease *lease, size_t bytes);
 
 /* Nothing happens without a lease. */
 void lease_return(struct lease_pool *pool, struct lease *lease);
 
-/* Whether somebody found no large buffer and waits. */
+/* Whether somebody waits for a large buffer. */
 bool lease_is_short(struct lease_pool *pool);
 
 #endif
