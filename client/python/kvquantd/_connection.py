@@ -37,6 +37,8 @@ class Connection:
         options.non_blocking = non_blocking
         self._opened: int = lib.kvq_connect(options, opened)
         self._client = opened[0]
+        if self._client == ffi.NULL:
+            raise error_of(self._opened, self._message(self._opened))
 
     def opening(self) -> Call[None]:
         return Call(lambda client: self._opened, (), lambda: None)

@@ -73,11 +73,13 @@ class CannotConnect(Error, ConnectionError):
 
 
 class ConnectionLost(Error, ConnectionError):
-    """The connection is gone; connect anew."""
+    """The connection broke, and what was asked may be done or not. The next call connects anew,
+    unless the client is closed or was made with reconnect=False."""
 
 
 class Deadline(Error, TimeoutError):
-    """No answer in time; the connection is closed."""
+    """No answer in time: the connection is closed, and what was asked may be done or not. The next
+    call connects anew, unless the client was made with reconnect=False."""
 
 
 _CLASSES: dict[int, Type[Error]] = {
