@@ -5,11 +5,29 @@
  * (refused at begin), a part that is none (refused), the memory limit (waits, then refused), the
  * session deleted meanwhile (a miss), the client gone or cancelling (end drops everything).
  */
+#include <string.h>
+
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/rpc/messages.h"
 
 #define FULL_SAID_EVERY_NS (10 * CLOCK_NS_PER_S)
+
+/* Several connections that send one append together. */
+static uint32_t read_group(struct rpc_request *request, const Kvq__AppendRequest *message,
+                           struct append_request *append) {
+    bool grouped = message->group.len > 0;
+    append->members = grouped ? message->group_connections : 1;
+    if (!grouped && message->group_connections == 0)
+        return WIRE_OK;
+    if (message->group.len != APPEND_GROUP_BYTES || append->members == 0 ||
+        append->members > APPEND_MEMBERS_MAX)
+        return rpc_fail(request, WIRE_INVALID,
+                        "a group is %d bytes, with group_connections from 1 to %d",
+                        APPEND_GROUP_BYTES, APPEND_MEMBERS_MAX);
+    memcpy(append->group, message->group.data, APPEND_GROUP_BYTES);
+    return WIRE_OK;
+}
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     struct rpc_daemon *daemon = request->context->daemon;
@@ -30,11 +48,13 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     append.heads_first = message->layout == KVQ__LAYOUT__LAYOUT_HEADS_TOKENS_DIM;
     append.settle = message->settle;
     request->append = (struct rpc_append){
-        .tokens = message->tokens,
         .settle = message->settle,
         .wait_ns = (message->wait_ms ? message->wait_ms : daemon->append_wait_ms) * CLOCK_NS_PER_MS,
     };
-    int status = append_begin(daemon->store, &append, &request->append.append, &state);
+    if ((code = read_group(request, message, &append)))
+        return code;
+    append.join_ns = request->append.wait_ns;
+    int status = append_begin(daemon->store, &append, &request->append.member, &state);
     if (status == STORE_UNSUPPORTED)
         return rpc_fail(request, WIRE_TOO_LARGE, "an append has at most %d runs",
                         WIRE_APPEND_RUNS_MAX);
@@ -79,7 +99,7 @@ static enum rpc_step data(struct rpc_request *request, const struct wire_data *d
                                .part = data->part ? PAGE_V : PAGE_K,
                                .values = payload,
                                .bytes = payload_bytes};
-    int status = append_put(request->append.append, &part, request->context->workspace);
+    int status = append_put(request->append.member, &part, request->context->workspace);
     if (status == STORE_FULL)
         return wait_for_memory(request);
     stop_waiting(request);
@@ -101,24 +121,17 @@ static enum rpc_step reply(struct rpc_request *request, struct rpc_frame *frame)
     return rpc_reply(request, frame, &message.base);
 }
 
-static void count(const struct rpc_request *request) {
-    struct rpc_daemon *daemon = request->context->daemon;
-    const struct rpc_append *append = &request->append;
-    atomic_fetch_add(&daemon->appended_tokens, append->tokens);
-    atomic_fetch_add(&daemon->appended_bytes,
-                     append->tokens * geometry_token_bytes(&append->result.geometry));
-}
-
 static enum rpc_step step_commit(struct rpc_request *request) {
     struct rpc_append *append = &request->append;
-    int status = append_commit(append->append, request->context->workspace, &append->result);
+    int status = append_commit(append->member, request->context->workspace, &append->result);
     if (status == STORE_FULL)
         return wait_for_memory(request);
     stop_waiting(request);
+    if (status == STORE_WAIT)
+        return RPC_WAIT;
     if (status == STORE_OK) {
         append->phase = APPEND_SETTLING;
         request->irrevocable = true;
-        count(request);
         rpc_changed(request);
     }
     if (status == STORE_OK || status == STORE_MORE)
@@ -127,10 +140,12 @@ static enum rpc_step step_commit(struct rpc_request *request) {
     return RPC_FAILED;
 }
 
-/* The first step is taken at once: what the client sends behind COMMIT finds its effect. */
+/* The first step is taken at once: what the client sends behind COMMIT finds its effect, unless
+ * other connections are waited for. */
 static enum rpc_step commit(struct rpc_request *request) {
     request->append.phase = APPEND_COMMITTING;
-    return step_commit(request);
+    enum rpc_step status = step_commit(request);
+    return status == RPC_WAIT && !request->append.waiting ? RPC_MORE : status;
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
@@ -142,14 +157,14 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
         if (status != RPC_MORE || append->phase == APPEND_COMMITTING)
             return status;
     }
-    if (append->settle && !append_is_settled(append->append))
+    if (append->settle && !append_is_settled(append->member))
         return RPC_WAIT;
     return reply(request, frame);
 }
 
 static void end(struct rpc_request *request) {
     stop_waiting(request);
-    append_free(request->append.append);
+    append_end(request->append.member);
 }
 
 const struct rpc_operation rpc_append = {

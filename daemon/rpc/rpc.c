@@ -57,6 +57,8 @@ static uint32_t wire_code(int store_error) {
         return WIRE_INVALID;
     case STORE_INCOMPLETE:
         return WIRE_INCOMPLETE;
+    case STORE_CANCELLED:
+        return WIRE_CANCELLED;
     default:
         return WIRE_INTERNAL;
     }

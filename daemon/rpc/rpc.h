@@ -37,7 +37,6 @@ struct rpc_daemon {
     _Atomic uint64_t connections, connections_accepted, connections_refused, connections_stalled;
     _Atomic uint64_t requests[RPC_TYPES], errors[RPC_TYPES], total_us[RPC_TYPES], max_us[RPC_TYPES];
     _Atomic uint64_t faults[WIRE_ERROR_COUNT]; /* by code */
-    _Atomic uint64_t appended_tokens, appended_bytes;
     _Atomic uint64_t fetched_tokens, fetched_bytes, fetch_hits, fetch_misses;
 };
 
@@ -81,10 +80,10 @@ struct rpc_peer {
 };
 
 struct rpc_append {
-    struct append *append;
+    struct append_member *member;
     enum append_phase phase;
     bool settle, waiting;
-    uint64_t wait_ns, deadline_ns, tokens;
+    uint64_t wait_ns, deadline_ns;
     struct session_state result;
 };
 

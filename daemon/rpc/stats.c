@@ -127,8 +127,8 @@ static void write_counters(struct rpc_daemon *daemon, Kvq__StatsReply *reply) {
     reply->connections_accepted = atomic_load(&daemon->connections_accepted);
     reply->connections_refused = atomic_load(&daemon->connections_refused);
     reply->connections_stalled = atomic_load(&daemon->connections_stalled);
-    reply->appended_tokens = atomic_load(&daemon->appended_tokens);
-    reply->appended_bytes = atomic_load(&daemon->appended_bytes);
+    reply->appended_tokens = atomic_load(&daemon->store->usage.appended_tokens);
+    reply->appended_bytes = atomic_load(&daemon->store->usage.appended_bytes);
     reply->fetched_tokens = atomic_load(&daemon->fetched_tokens);
     reply->fetched_bytes = atomic_load(&daemon->fetched_bytes);
     reply->fetch_hits = atomic_load(&daemon->fetch_hits);

@@ -1,6 +1,7 @@
 #include "daemon/store/append.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/store/append_runs.h"
@@ -74,9 +75,9 @@ static struct append *append_new(struct store *store, struct session *session,
     append->end = request->first + request->tokens;
     append->tail_tokens = request->tail_tokens;
     append->page_tokens = session->page_tokens;
-    append->heads_first = request->heads_first;
     append->settle = request->settle;
     append->finest_level = PAGE_LEVEL_MAX;
+    append->members.expected = append->members.joined = 1;
     count_runs(append, request);
     return append;
 }
@@ -90,27 +91,114 @@ static void claim_tail(struct append *append, struct tail *tail) {
         append->copied_from = tail;
 }
 
-int append_begin(struct store *store, const struct append_request *request, struct append **append,
-                 struct session_state *state) {
-    struct session *session = store_find(store, request->session);
+/* Takes over the reference to the session, but for a failure. */
+static int begin_first(struct store *store, struct session *session,
+                       const struct append_request *request, struct append **append,
+                       struct session_state *state) {
     struct tail *tail = NULL;
+    int status = claim(session, request, &tail, state);
+    if (status != STORE_OK)
+        return status;
+    *append = append_new(store, session, request);
+    if (!*append) {
+        if (tail)
+            tail_unref(tail);
+        unclaim(session);
+        return STORE_FULL;
+    }
+    claim_tail(*append, tail);
+    return STORE_OK;
+}
+
+/* --- members --- */
+
+/* From now on others may join. */
+static void invite(struct append *append, const struct append_request *request) {
+    struct append_members *members = &append->members;
+    pthread_mutex_lock(append->session->lock);
+    members->expected = request->members;
+    memcpy(members->group, request->group, APPEND_GROUP_BYTES);
+    members->join_deadline_ns = clock_now_ns() + request->join_ns;
+    append->session->joint = append;
+    pthread_mutex_unlock(append->session->lock);
+}
+
+static bool is_same(const struct append *append, const struct append_request *request) {
+    return request->members == append->members.expected && request->first == append->first &&
+           request->tokens == append->end - append->first &&
+           request->tail_tokens == append->tail_tokens && request->settle == append->settle;
+}
+
+/* With the session locked: STORE_WAIT if there is nothing to join. */
+static int join_locked(struct session *session, const struct append_request *request,
+                       struct append **append, uint32_t *number) {
+    struct append *joint = session->joint;
+    if (!joint || memcmp(joint->members.group, request->group, APPEND_GROUP_BYTES) != 0)
+        return STORE_WAIT;
+    if (!is_same(joint, request))
+        return STORE_INVALID;
+    if (joint->members.joined == joint->members.expected)
+        return STORE_BUSY;
+    *number = ++joint->members.joined;
+    *append = joint;
+    return STORE_OK;
+}
+
+static int join(struct session *session, const struct append_request *request,
+                struct append **append, uint32_t *number, struct session_state *state) {
+    pthread_mutex_lock(session->lock);
+    int status = join_locked(session, request, append, number);
+    session_read_state(session, state);
+    pthread_mutex_unlock(session->lock);
+    return status;
+}
+
+static int begin_or_join(struct store *store, struct session *session,
+                         const struct append_request *request, struct append_member *member,
+                         struct session_state *state) {
+    int status = STORE_WAIT;
+    if (request->members > 1)
+        status = join(session, request, &member->append, &member->number, state);
+    if (status == STORE_OK)
+        session_unref(session); /* the append has one */
+    if (status != STORE_WAIT)
+        return status;
+    status = begin_first(store, session, request, &member->append, state);
+    member->number = 1;
+    if (status == STORE_OK && request->members > 1)
+        invite(member->append, request);
+    return status;
+}
+
+static struct append_member *member_new(struct budget *budget, bool heads_first) {
+    if (!budget_reserve(budget, sizeof(struct append_member)))
+        return NULL;
+    struct append_member *member = calloc(1, sizeof *member);
+    if (member)
+        member->heads_first = heads_first;
+    else
+        budget_release(budget, sizeof *member);
+    return member;
+}
+
+static void member_free(struct budget *budget, struct append_member *member) {
+    budget_release(budget, sizeof *member);
+    free(member);
+}
+
+int append_begin(struct store *store, const struct append_request *request,
+                 struct append_member **member, struct session_state *state) {
+    struct session *session = store_find(store, request->session);
     if (!session)
         return STORE_MISS;
-    int status = claim(session, request, &tail, state);
-    if (status != STORE_OK) {
-        session_unref(session);
-        return status;
-    }
-    *append = append_new(store, session, request);
-    if (*append) {
-        claim_tail(*append, tail);
+    *member = member_new(&store->budget, request->heads_first);
+    int status = *member ? begin_or_join(store, session, request, *member, state) : STORE_FULL;
+    if (status == STORE_OK)
         return STORE_OK;
-    }
-    if (tail)
-        tail_unref(tail);
-    unclaim(session);
+    if (*member)
+        member_free(&store->budget, *member);
     session_unref(session);
-    return STORE_FULL;
+    return status;
 }
 
 /* The tail that stands behind the last page once this append is committed, and its tokens. */
@@ -180,19 +268,29 @@ static struct tail *change_tail(struct append *append, uint32_t *tokens) {
 /* With the session locked. */
 static struct tail *publish_locked(struct append *append) {
     struct session *session = append->session;
+    struct keeper *keeper = &append->store->keeper;
+    uint64_t tokens = append->end - append->first;
     uint32_t tail_tokens;
     add_slices(append);
     struct tail *old = change_tail(append, &tail_tokens);
     session_set_length(session, append->end, tail_tokens);
+    atomic_fetch_add(&session->usage->appended_tokens, tokens);
+    atomic_fetch_add(&session->usage->appended_bytes,
+                     tokens * geometry_token_bytes(&session->geometry));
     session->version = store_next_version(append->store);
     session->used_ns = clock_now_ns();
     session->appending = false;
-    append->committed = true;
+    session->joint = NULL;
+    if (append->finest_level < session->level)
+        keeper_add(keeper, session);
+    append->members.ticket = keeper_ticket(keeper, session);
+    append->members.published = true;
+    session_read_state(session, &append->members.result);
     return old;
 }
 
 /* After this has begun to change the session it cannot fail. */
-static int publish(struct append *append, struct session_state *state) {
+static int publish(struct append *append) {
     struct session *session = append->session;
     struct tail *old = NULL;
     pthread_mutex_lock(session->lock);
@@ -200,32 +298,66 @@ static int publish(struct append *append, struct session_state *state) {
         session->deleted ? STORE_MISS : session_reserve_slices(session, append->run_count + 1);
     if (status == STORE_OK)
         old = publish_locked(append);
-    session_read_state(session, state);
     pthread_mutex_unlock(session->lock);
     if (old)
         tail_disown(old);
     return status;
 }
 
-int append_commit(struct append *append, void *workspace, struct session_state *state) {
+/* Those that wait in other threads look again. */
+static void tell_members(const struct store *store) {
+    if (store->budget.on_release)
+        store->budget.on_release(store->budget.context);
+}
+
+/* What the last of the members does for all. */
+static int commit_all(struct append *append, void *workspace) {
     if (append->complete_count < append->run_count)
         return STORE_INCOMPLETE;
     int status = append->settle ? close_tail(append, workspace) : STORE_OK;
     if (status == STORE_OK)
-        status = publish(append, state);
+        status = publish(append);
     if (status != STORE_OK)
         return status;
-    struct keeper *keeper = &append->store->keeper;
-    if (append->finest_level < append->session->level)
-        keeper_add(keeper, append->session);
-    else
-        keeper_poke(keeper);
-    append->ticket = keeper_ticket(keeper, append->session);
+    keeper_poke(&append->store->keeper);
     return STORE_OK;
 }
 
-bool append_is_settled(const struct append *append) {
-    return keeper_has_done(&append->store->keeper, append->session, append->ticket);
+/* With the session locked: STORE_OK if the append is visible, STORE_MORE if it is this member's to
+ * see to that. */
+static int look_at_others(struct append_member *member) {
+    struct append_members *members = &member->append->members;
+    if (members->published)
+        return STORE_OK;
+    if (members->failed)
+        return STORE_CANCELLED;
+    if (!member->has_committed && ++members->committed == members->expected)
+        members->last_to_commit = member->number;
+    member->has_committed = true;
+    if (members->last_to_commit == member->number)
+        return STORE_MORE;
+    bool all_came = members->joined == members->expected;
+    return all_came || clock_now_ns() < members->join_deadline_ns ? STORE_WAIT : STORE_INCOMPLETE;
+}
+
+int append_commit(struct append_member *member, void *workspace, struct session_state *state) {
+    struct append *append = member->append;
+    pthread_mutex_lock(append->session->lock);
+    int status = look_at_others(member);
+    pthread_mutex_unlock(append->session->lock);
+    if (status == STORE_MORE) {
+        status = commit_all(append, workspace);
+        if (status == STORE_OK && append->members.expected > 1)
+            tell_members(append->store);
+    }
+    if (status == STORE_OK)
+        *state = append->members.result;
+    return status;
+}
+
+bool append_is_settled(const struct append_member *member) {
+    const struct append *append = member->append;
+    return keeper_has_done(&append->store->keeper, append->session, append->members.ticket);
 }
 
 static void run_deinit(struct run *run) {
@@ -249,7 +381,7 @@ static bool drop_step(struct discard *discard) {
 }
 
 static void drop_tails(struct append *append) {
-    if (append->filling && !append->copied_from && !append->committed)
+    if (append->filling && !append->copied_from && !append->members.published)
         tail_cut(append->filling, append->tail_tokens);
     if (append->filling)
         tail_unref(append->filling);
@@ -259,14 +391,38 @@ static void drop_tails(struct append *append) {
         tail_unref(append->remainder);
 }
 
-void append_free(struct append *append) {
+static void append_free(struct append *append) {
     drop_tails(append);
-    if (!append->committed)
+    if (!append->members.published)
         unclaim(append->session);
     append->discard.step = drop_step;
-    if (append->committed)
+    if (append->members.published)
         while (drop_step(&append->discard)) /* its chunks are the session's: nothing is freed */
             ;
     else if (drop_step(&append->discard))
         keeper_discard(&append->store->keeper, &append->discard);
+}
+
+/* True if it was the last of those that came. None comes behind. */
+static bool leave(struct append *append) {
+    struct append_members *members = &append->members;
+    pthread_mutex_lock(append->session->lock);
+    if (!members->published) {
+        members->failed = true;
+        if (append->session->joint == append)
+            append->session->joint = NULL;
+    }
+    bool last = ++members->left == members->joined;
+    pthread_mutex_unlock(append->session->lock);
+    return last;
+}
+
+void append_end(struct append_member *member) {
+    struct append *append = member->append;
+    struct store *store = append->store;
+    member_free(&store->budget, member);
+    if (leave(append))
+        append_free(append);
+    else
+        tell_members(store);
 }

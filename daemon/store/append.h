@@ -2,15 +2,21 @@
  *
  * The tokens are cut into runs as PROTOCOL.md says: the first fills the session's tail, the others
  * are whole pages, the last takes what is left. A run that fills a page goes into an open chunk,
- * coded as it arrives; one that does not goes into the tail. An append belongs to one thread at a
- * time and holds a reference to its session.
+ * coded as it arrives; one that does not goes into the tail.
+ *
+ * Several connections may send one append: each is a member, used by one thread at a time; all
+ * parts of a run come from one of them, so that members share counters and nothing else. The append
+ * is committed when all of them have, and dropped when one ends before. It holds a reference to its
+ * session.
  */
 #ifndef DAEMON_STORE_APPEND_H
 #define DAEMON_STORE_APPEND_H
 
 #include "daemon/store/store.h"
 
-struct append;
+struct append_member;
+
+enum { APPEND_GROUP_BYTES = 16, APPEND_MEMBERS_MAX = 64 };
 
 struct append_request {
     struct store_name session;
@@ -19,6 +25,10 @@ struct append_request {
     bool heads_first; /* blocks are [heads, tokens, head_dim] */
     bool settle;      /* code at the session's level at once, the tail too */
     uint64_t runs_max;
+    /* of an append with several members, who come with the same group; else 1 */
+    uint32_t members;
+    uint8_t group[APPEND_GROUP_BYTES];
+    uint64_t join_ns; /* from the first on: who has not come by then is not waited for */
 };
 
 struct append_part {
@@ -29,25 +39,29 @@ struct append_part {
     size_t bytes;
 };
 
-/* STORE_OK, STORE_MISS, STORE_BUSY, STORE_WRONG_FIRST, STORE_TAIL_MOVED, STORE_INVALID,
- * STORE_UNSUPPORTED or STORE_FULL. state is filled for all but STORE_MISS. */
-int append_begin(struct store *store, const struct append_request *request, struct append **append,
-                 struct session_state *state) __attribute__((warn_unused_result));
-
-/* STORE_OK, STORE_INVALID (not a run of this append, or one that came before), STORE_FULL (nothing
- * was done, repeat it) or STORE_INTERNAL. */
-int append_put(struct append *append, const struct append_part *part, void *workspace)
+/* Begins an append, or joins one under way. STORE_OK, STORE_MISS, STORE_BUSY, STORE_WRONG_FIRST,
+ * STORE_TAIL_MOVED, STORE_INVALID, STORE_UNSUPPORTED or STORE_FULL. state is filled for all but
+ * STORE_MISS. */
+int append_begin(struct store *store, const struct append_request *request,
+                 struct append_member **member, struct session_state *state)
     __attribute__((warn_unused_result));
 
-/* One step of the commit. STORE_OK when all is visible, STORE_MORE to be called again, STORE_FULL
- * (repeat), STORE_INCOMPLETE, STORE_MISS (deleted meanwhile) or STORE_INTERNAL. */
-int append_commit(struct append *append, void *workspace, struct session_state *state)
+/* STORE_OK, STORE_INVALID (not a run of this append, or one that came before, or from another
+ * member), STORE_FULL (nothing was done, repeat it), STORE_CANCELLED (another member has ended) or
+ * STORE_INTERNAL. */
+int append_put(struct append_member *member, const struct append_part *part, void *workspace)
+    __attribute__((warn_unused_result));
+
+/* One step of the commit. STORE_OK when all is visible, STORE_MORE to be called again, STORE_WAIT
+ * (the other members have not committed), STORE_FULL (repeat), STORE_INCOMPLETE (parts or members
+ * are missing), STORE_MISS (deleted meanwhile), STORE_CANCELLED or STORE_INTERNAL. */
+int append_commit(struct append_member *member, void *workspace, struct session_state *state)
     __attribute__((warn_unused_result));
 
 /* After a commit with settle: whether the keeper is done with the whole session. */
-bool append_is_settled(const struct append *append);
+bool append_is_settled(const struct append_member *member);
 
-/* Ends the append; what was not committed is dropped. */
-void append_free(struct append *append);
+/* Ends the member; what was not committed is dropped. */
+void append_end(struct append_member *member);
 
 #endif

@@ -26,9 +26,11 @@ static int64_t find_run(const struct append *append, const struct append_part *p
     return (int64_t)index;
 }
 
-static struct page_strides strides_of(const struct append *append, const struct append_part *part) {
+static struct page_strides strides_of(const struct append_member *member,
+                                      const struct append_part *part) {
+    const struct append *append = member->append;
     size_t head_dim = geometry_head_dim(&append->session->geometry, part->part);
-    if (append->heads_first)
+    if (member->heads_first)
         return (struct page_strides){.token = head_dim, .head = part->tokens * head_dim};
     return (struct page_strides){.token = append->session->geometry.heads * head_dim,
                                  .head = head_dim};
@@ -62,8 +64,10 @@ int append_open_chunk(struct append *append, struct run *run, uint64_t first_tok
 int append_code_page(struct append *append, struct run *run, uint32_t layer,
                      struct page_source *source, void *workspace) {
     source->level = run->builder.record->level_asked; /* that of the chunk's first page */
-    if (source->level < append->finest_level)
-        append->finest_level = source->level;
+    int finest = append->finest_level;
+    while (source->level < finest &&
+           !atomic_compare_exchange_weak(&append->finest_level, &finest, source->level))
+        ;
     return builder_put(&run->builder, layer, source, 0, workspace);
 }
 
@@ -93,7 +97,9 @@ static void copy_rows(const struct append *append, const struct append_part *par
                tail_strides(append->copied_from, part->part));
 }
 
-static int put_into_tail(struct append *append, uint64_t index, const struct append_part *part) {
+static int put_into_tail(const struct append_member *member, uint64_t index,
+                         const struct append_part *part) {
+    struct append *append = member->append;
     struct tail *tail;
     int status = tail_for_run(append, index, &tail);
     if (status != STORE_OK)
@@ -101,13 +107,14 @@ static int put_into_tail(struct append *append, uint64_t index, const struct app
     if (tail == append->filling && append->copied_from)
         copy_rows(append, part);
     struct tail_block block = {rows_before(append, index), part->tokens, part->layer, part->part};
-    tail_write(tail, &block, part->values, strides_of(append, part));
+    tail_write(tail, &block, part->values, strides_of(member, part));
     return STORE_OK;
 }
 
 /* Codes a page of the run; its values are the part's own or, behind a tail, the tail's rows. */
-static int put_into_chunk(struct append *append, uint64_t index, const struct append_part *part,
-                          void *workspace) {
+static int put_into_chunk(const struct append_member *member, uint64_t index,
+                          const struct append_part *part, void *workspace) {
+    struct append *append = member->append;
     struct run *run = &append->runs[index];
     uint64_t first_token = run_first(append, index) - rows_before(append, index);
     uint32_t tokens = append->page_tokens;
@@ -120,7 +127,7 @@ static int put_into_chunk(struct append *append, uint64_t index, const struct ap
         source.strides = tail_strides(append->filling, part->part);
     } else {
         source.values = part->values;
-        source.strides = strides_of(append, part);
+        source.strides = strides_of(member, part);
     }
     return append_code_page(append, run, part->layer, &source, workspace);
 }
@@ -130,17 +137,28 @@ static void part_arrived(struct append *append, uint64_t index, size_t bit) {
     run->arrived[bit / 8] |= (uint8_t)(1u << (bit % 8));
     if (++run->arrived_count < parts_per_run(append))
         return;
-    append->complete_count++;
     if (fills_page(append, index))
         append_close_chunk(run);
+    atomic_fetch_add(&append->complete_count, 1);
 }
 
-int append_put(struct append *append, const struct append_part *part, void *workspace) {
+/* Whether the run is this member's: the first that sends a part of it has it. */
+static bool claim_run(struct run *run, uint32_t number) {
+    uint32_t seen = 0;
+    return atomic_compare_exchange_strong(&run->member, &seen, number) || seen == number;
+}
+
+int append_put(struct append_member *member, const struct append_part *part, void *workspace) {
+    struct append *append = member->append;
     int64_t found = find_run(append, part);
     if (found < 0)
         return STORE_INVALID;
+    if (append->members.failed)
+        return STORE_CANCELLED;
     uint64_t index = (uint64_t)found;
     struct run *run = &append->runs[index];
+    if (!claim_run(run, member->number))
+        return STORE_INVALID;
     if (!run->arrived && !(run->arrived = calloc(1, arrived_bytes(append))))
         return STORE_FULL;
     size_t bit = (size_t)part->layer * GEOMETRY_PARTS + part->part;
@@ -149,9 +167,9 @@ int append_put(struct append *append, const struct append_part *part, void *work
 
     int status = STORE_OK;
     if (rows_before(append, index) > 0 || !fills_page(append, index))
-        status = put_into_tail(append, index, part);
+        status = put_into_tail(member, index, part);
     if (status == STORE_OK && fills_page(append, index))
-        status = put_into_chunk(append, index, part, workspace);
+        status = put_into_chunk(member, index, part, workspace);
     if (status == STORE_OK)
         part_arrived(append, index, bit);
     return status;

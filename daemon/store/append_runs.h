@@ -6,10 +6,29 @@
 #include "daemon/store/builder.h"
 
 struct run {
-    uint8_t *arrived; /* a bit a part, allocated with the first */
+    _Atomic uint32_t member; /* that sends it; 0: none yet */
+    uint8_t *arrived;        /* a bit a part, allocated with the first */
     uint32_t arrived_count;
     struct builder builder; /* of a run that fills a page, until it is complete */
     struct chunk *chunk;    /* made with the builder, so that completing it cannot fail */
+};
+
+/* Who sends the append; with the session locked. */
+struct append_members {
+    uint32_t expected, joined, left, committed;
+    uint32_t last_to_commit; /* the member that does it for all; 0 as long as there is none */
+    uint8_t group[APPEND_GROUP_BYTES];
+    uint64_t join_deadline_ns;
+    _Atomic bool failed;         /* one of them ended before all had committed */
+    bool published;              /* the append is visible, */
+    struct session_state result; /* the session then, */
+    uint64_t ticket;             /* and the keeper's ticket for it */
+};
+
+struct append_member {
+    struct append *append;
+    uint32_t number; /* from 1 on */
+    bool heads_first, has_committed;
 };
 
 struct append {
@@ -18,14 +37,16 @@ struct append {
     struct session *session; /* owned reference, with its appending flag */
     uint64_t first, end;
     uint32_t tail_tokens, first_run_tokens, page_tokens;
-    uint64_t run_count, complete_count, charged_bytes;
-    bool heads_first, settle, committed;
-    int finest_level; /* of what was coded */
-    uint64_t ticket;  /* the keeper's, of a committed append */
-    /* The first run fills the session's tail where nobody else has appended to it, else a copy. */
+    uint64_t run_count, charged_bytes;
+    bool settle;
+    _Atomic uint64_t complete_count;
+    _Atomic int finest_level; /* of what was coded */
+    struct append_members members;
+    /* The first run, whose member alone uses these, fills the session's tail where nobody else has
+     * appended to it, else a copy. */
     struct tail *filling;     /* owned reference; its rows behind tail_tokens are claimed */
     struct tail *copied_from; /* the session's, of which `filling` takes over the rows, or NULL */
-    struct tail *remainder;   /* the tail that the last run begins; owned reference */
+    struct tail *remainder;   /* that the last run begins, its member's alone; owned reference */
     uint32_t closing_parts;   /* with settle: pages of the tail that are coded */
     uint64_t dropped_runs;
     struct run runs[]; /* run_count, and one for the tail's own chunk */

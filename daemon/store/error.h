@@ -5,6 +5,7 @@
 enum store_error {
     STORE_OK = 0,
     STORE_MORE, /* call again: there is more to do */
+    STORE_WAIT, /* call again: others have to do something before */
     STORE_FULL, /* the memory limit; nothing was done, the call may be repeated */
     STORE_MISS,
     STORE_BUSY,
@@ -16,6 +17,7 @@ enum store_error {
     STORE_UNSUPPORTED,
     STORE_INVALID,
     STORE_INCOMPLETE,
+    STORE_CANCELLED,
     STORE_INTERNAL,
 };
 

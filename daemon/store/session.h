@@ -44,6 +44,7 @@ struct session {
     struct tail *tail; /* owned by the session, too; NULL with no tail tokens */
     uint32_t tail_tokens;
     bool appending, deleted;
+    struct append *joint; /* the append under way, while others may join it */
     uint64_t used_ns, pinned_until_ns;
     struct session_cuts cuts;
     struct session_discard *discard; /* takes what it holds when it is deleted */

@@ -23,6 +23,7 @@ struct usage {
     _Atomic uint64_t sessions_bytes;
     _Atomic uint64_t sessions, tokens, tail_tokens, values; /* shared tokens with each session */
     _Atomic uint64_t sessions_created, sessions_deleted;
+    _Atomic uint64_t appended_tokens, appended_bytes; /* since the start; bytes as they came */
     _Atomic uint64_t
         loosened; /* times that a chunk, let go by one session, may be coarser for it */
     struct usage_count levels[USAGE_LEVELS], sinks; /* of chunks, once; by level - PAGE_LEVEL_MIN */

@@ -46,7 +46,7 @@ SCHEMA = {
     "OpenReply": "1 created uint, 2 version uint, 3 tokens uint, 4 tail_tokens uint, 5 page_tokens uint, "
     "6 level sint, 7 geometry Geometry, 8 model bytes",
     "AppendRequest": "1 session bytes, 2 first uint, 3 tokens uint, 4 tail_tokens uint, 5 layout uint, "
-    "6 settle uint, 7 wait_ms uint",
+    "6 settle uint, 7 wait_ms uint, 8 group bytes, 9 group_connections uint",
     "AppendReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
     "FetchRequest": "1 session bytes, 2 first uint, 3 end uint, 4 first_layer uint, 5 end_layer uint, "
     "6 skip_k uint, 7 skip_v uint, 8 dtype uint, 9 layout uint, 10 if_version uint, 11 model bytes, "

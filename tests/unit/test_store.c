@@ -14,10 +14,10 @@ END_TEST
 
 START_TEST(nothing_is_seen_before_the_commit) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
-    struct append *append = begin("a", 0, 300, false);
+    struct append_member *append = begin("a", 0, 300, false);
     ck_assert_int_eq(put_all(append, 0, 300), STORE_OK);
     ck_assert_int_eq(fetch_all("a", 0, 1, 0), STORE_MISS);
-    append_free(append);
+    append_end(append);
     ck_assert_int_eq(fetch_all("a", 0, 1, 0), STORE_MISS);
     store_tokens("a", 0, 300, false);
     ck_assert_int_eq(fetch_all("a", 0, 300, 0), STORE_OK);
@@ -28,20 +28,20 @@ START_TEST(a_dropped_append_gives_its_memory_back) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 200, false);
     uint64_t before = store_used_bytes(&store);
-    struct append *append = begin("a", 200, 600, false);
+    struct append_member *append = begin("a", 200, 600, false);
     ck_assert_int_eq(put_all(append, 200, 800), STORE_OK);
     ck_assert_uint_gt(store_used_bytes(&store), before);
-    append_free(append);
+    append_end(append);
     ck_assert_uint_eq(store_used_bytes(&store), before);
 }
 END_TEST
 
 START_TEST(a_part_that_came_before_is_refused) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
-    struct append *append = begin("a", 0, 50, false);
+    struct append_member *append = begin("a", 0, 50, false);
     ck_assert_int_eq(put_run(append, 0, 50), STORE_OK);
     ck_assert_int_eq(put_run(append, 0, 50), STORE_INVALID);
-    append_free(append);
+    append_end(append);
 }
 END_TEST
 
@@ -83,14 +83,14 @@ START_TEST(at_the_limit_an_append_is_told_to_wait_and_goes_on_when_there_is_room
     ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
     store_tokens("b", 0, TOKENS_MAX, false);
     wait_for_keeper("b"); /* while it works, what is left changes */
-    struct append *append = begin("a", 0, TOKENS_MAX / 2, false);
+    struct append_member *append = begin("a", 0, TOKENS_MAX / 2, false);
     uint64_t left = LIMIT_BYTES - store_used_bytes(&store); /* what is warm is given up for it */
     ck_assert(budget_reserve(&store.budget, left));
     ck_assert_int_eq(put_run(append, 0, PAGE), STORE_FULL);
     ck_assert_int_eq(delete_session("b"), STORE_OK);
     ck_assert_int_eq(put_all(append, 0, TOKENS_MAX / 2), STORE_OK);
     ck_assert_int_eq(commit(append), STORE_OK);
-    append_free(append);
+    append_end(append);
     ck_assert_int_eq(fetch_all("a", 0, TOKENS_MAX / 2, 0), STORE_OK);
     budget_release(&store.budget, left);
 }
@@ -151,11 +151,11 @@ END_TEST
 
 START_TEST(an_append_to_a_session_that_is_deleted_meanwhile_is_a_miss) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
-    struct append *append = begin("a", 0, 200, false);
+    struct append_member *append = begin("a", 0, 200, false);
     ck_assert_int_eq(put_all(append, 0, 200), STORE_OK);
     ck_assert_int_eq(delete_session("a"), STORE_OK);
     ck_assert_int_eq(commit(append), STORE_MISS);
-    append_free(append);
+    append_end(append);
 }
 END_TEST
 

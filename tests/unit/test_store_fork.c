@@ -81,10 +81,10 @@ END_TEST
 START_TEST(the_mark_goes_back_when_an_append_is_dropped) {
     uint64_t before = store_used_bytes(&store);
     struct tail *tail = locked("a")->tail;
-    struct append *append = begin("a", 300, 20, false);
+    struct append_member *append = begin("a", 300, 20, false);
     ck_assert_int_eq(put_all(append, 300, 320), STORE_OK);
     ck_assert_uint_eq(tail->mark, 320 % PAGE);
-    append_free(append);
+    append_end(append);
     ck_assert_uint_eq(tail->mark, 300 % PAGE);
     ck_assert_uint_eq(store_used_bytes(&store), before);
     store_tokens("a", 300, 310, false);
@@ -94,13 +94,13 @@ END_TEST
 
 START_TEST(source_and_fork_may_append_at_the_same_time) {
     ck_assert_int_eq(fork_session("a", "b", 0), STORE_OK);
-    struct append *first = begin("a", 300, 400, false), *second = begin("b", 300, 10, false);
+    struct append_member *first = begin("a", 300, 400, false), *second = begin("b", 300, 10, false);
     ck_assert_int_eq(put_all(second, 300, 310), STORE_OK);
     ck_assert_int_eq(put_all(first, 300, 700), STORE_OK);
     ck_assert_int_eq(commit(second), STORE_OK);
     ck_assert_int_eq(commit(first), STORE_OK);
-    append_free(first);
-    append_free(second);
+    append_end(first);
+    append_end(second);
     ck_assert_int_eq(fetch_all("a", 0, 700, 0), STORE_OK);
     ck_assert_int_eq(fetch_all("b", 0, 310, 0), STORE_OK);
 }
@@ -110,9 +110,9 @@ START_TEST(a_copy_of_a_tail_whose_append_is_dropped_is_free_again) {
     ck_assert_int_eq(fork_session("a", "b", 0), STORE_OK);
     store_tokens("a", 300, 310, false);
     uint64_t before = store_used_bytes(&store);
-    struct append *append = begin("b", 300, 200, false);
+    struct append_member *append = begin("b", 300, 200, false);
     ck_assert_int_eq(put_all(append, 300, 500), STORE_OK);
-    append_free(append);
+    append_end(append);
     ck_assert_uint_eq(store_used_bytes(&store), before);
     ck_assert_int_eq(fetch_all("b", 0, 300, 0), STORE_OK);
 }

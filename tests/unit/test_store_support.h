@@ -65,21 +65,23 @@ static inline int delete_session(const char *name) {
     return STORE_OK;
 }
 
-static inline struct append *begin(const char *name, uint64_t first, uint64_t tokens, bool settle) {
-    struct append *append;
+static inline struct append_member *begin(const char *name, uint64_t first, uint64_t tokens,
+                                          bool settle) {
+    struct append_member *append;
     struct session_state state;
     struct append_request request = {.session = name_of(name),
                                      .first = first,
                                      .tokens = tokens,
                                      .tail_tokens = (uint32_t)(settle ? 0 : first % PAGE),
                                      .settle = settle,
-                                     .runs_max = 64};
+                                     .runs_max = 64,
+                                     .members = 1};
     ck_assert_int_eq(append_begin(&store, &request, &append, &state), STORE_OK);
     return append;
 }
 
 /* K and V of every layer are the same values, those of their tokens. */
-static inline int put_run(struct append *append, uint64_t first, uint32_t tokens) {
+static inline int put_run(struct append_member *append, uint64_t first, uint32_t tokens) {
     for (uint32_t layer = 0; layer < LAYERS; layer++)
         for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
             struct append_part piece = {.first = first,
@@ -95,7 +97,7 @@ static inline int put_run(struct append *append, uint64_t first, uint32_t tokens
     return STORE_OK;
 }
 
-static inline int put_all(struct append *append, uint64_t first, uint64_t end) {
+static inline int put_all(struct append_member *append, uint64_t first, uint64_t end) {
     int status = STORE_OK;
     while (first < end && status == STORE_OK) {
         uint64_t run_end = (first / PAGE + 1) * PAGE;
@@ -106,7 +108,7 @@ static inline int put_all(struct append *append, uint64_t first, uint64_t end) {
     return status;
 }
 
-static inline int commit(struct append *append) {
+static inline int commit(struct append_member *append) {
     struct session_state state;
     int status;
     while ((status = append_commit(append, workspace, &state)) == STORE_MORE)
@@ -115,10 +117,10 @@ static inline int commit(struct append *append) {
 }
 
 static inline void store_tokens(const char *name, uint64_t first, uint64_t end, bool settle) {
-    struct append *append = begin(name, first, end - first, settle);
+    struct append_member *append = begin(name, first, end - first, settle);
     ck_assert_int_eq(put_all(append, first, end), STORE_OK);
     ck_assert_int_eq(commit(append), STORE_OK);
-    append_free(append);
+    append_end(append);
 }
 
 /* STORE_OK if all of the range came and its largest error is at most this. */
