@@ -10,15 +10,6 @@ from figures import select, speed
 
 LEVEL_ORDER = ["exact", "fast8", "0", "1", "2", "3", "4", "5"]
 
-# The write-up's own column, MiB and ratio for one tensor. Only the first of these sizes counts two
-# bytes a value; the others count one.
-WRITE_UP = {
-    "chat-turn": 0.50, "code-assist": 1.00, "rag-summary": 2.00,
-    "tool-agent": 8.00, "long-context": 16.00, "tiny-firmware": 0.0625,
-}
-WRITE_UP_RATIO = 4.00
-
-
 @dataclasses.dataclass
 class Table:
     title: str
@@ -199,26 +190,35 @@ def codec_table(lines):
                  ["level", "bits a value", "encode", "decode", "decode of memcpy"], rows)
 
 
+def decibels(row):
+    """Of the one tensor, or of K and of V."""
+    found = [row[key] for key in ("snr_db", "snr_k_db", "snr_v_db") if key in row]
+    return ", ".join("exact" if value is None else f"{value:.1f}" for value in found)
+
+
+def write_up(row):
+    if "writeup_bytes" not in row:
+        return ""
+    return f"{mib(row['writeup_bytes'])} MiB, {row['writeup_ratio']:.2f} x [1]"
+
+
+def synthetic_row(row):
+    return [row["name"], " x ".join(str(n) for n in row["shape"]),
+            "one" if row["tensors"] == "one" else "K and V", str(row["level"]),
+            mib(row["bytes_16bit"]), mib(row["pool_bytes"]), mib(row["saved_bytes"]),
+            f"{row['ratio']:.2f}", decibels(row), write_up(row)]
+
+
 def synthetic_table(lines):
     found = select(lines, kind="synthetic")
     if not found:
         return None
-    rows = []
-    for row in found[0]["rows"]:
-        one = row["tensors"] == "one"
-        written = WRITE_UP.get(row["name"]) if one else None
-        rows.append([row["name"], " x ".join(str(n) for n in row["shape"]),
-                     "one" if one else "K and V", str(row["level"]), mib(row["bytes_16bit"]),
-                     mib(row["pool_bytes"]), mib(row["saved_bytes"]), f"{row['ratio']:.2f}",
-                     f"{row['snr_db']:.1f}",
-                     f"{written:g} MiB, {WRITE_UP_RATIO:.2f}" if written else ""])
     return Table("The synthetic table",
-                 f"`kvq bench synthetic`, seed {found[0]['seed']}: {found[0]['generator']}. Sizes in "
-                 "MiB; the pool's count everything; shapes are batch x heads x tokens x head_dim. The "
-                 "last column is that of the write-up which this project answers, for one tensor: only "
-                 "its first size counts two bytes a value, its others one.",
-                 ["", "shape", "tensors", "level", "16-bit", "pool", "saved", "ratio", "dB", "write-up"],
-                 rows)
+                 "`kvq bench synthetic`: bytes in the pool, everything counted. Sizes in MiB; shapes are "
+                 f"batch x heads x tokens x head_dim. Seed {found[0]['seed']}. "
+                 f"{found[0]['generator']} {found[0]['footnote']}",
+                 ["", "shape", "tensors", "level", "16-bit", "pool", "saved", "ratio", "dB",
+                  "the write-up's"], [synthetic_row(row) for row in found[0]["rows"]])
 
 
 def bench_tables(machine, lines):

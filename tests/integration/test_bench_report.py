@@ -202,17 +202,10 @@ def test_the_synthetic_table_stands_beside_the_write_ups_column(report):
     one = report.row("The synthetic table", "chat-turn", "1 x 8 x 512 x 64", "one")
     both = report.row("The synthetic table", "chat-turn", "1 x 8 x 512 x 64", "K and V")
 
-    assert (one["16-bit"], one["pool"], one["ratio"]) == ("0.5", "0.1074", "4.65")
-    assert one["write-up"] == "0.5 MiB, 4.00"
-    assert both["write-up"] == ""
-
-
-def test_without_the_synthetic_command_its_section_is_left_out(tmp_path, recording):
-    recording["lines"] = [line for line in recording["lines"] if line["kind"] != "synthetic"]
-
-    titles = [table["title"] for table in Report(tmp_path, recording).json["tables"]]
-
-    assert "The synthetic table" not in titles
+    assert (one["16-bit"], one["pool"], one["ratio"], one["dB"]) == ("0.5", "0.1158", "4.32", "24.9")
+    assert one["the write-up's"] == "0.5 MiB, 4.00 x [1]"
+    assert (both["dB"], both["the write-up's"]) == ("24.9, 16.1", "")
+    assert "[1] what the write-up gives" in report.table("The synthetic table")["note"]
 
 
 def test_each_neighbour_is_shown_with_its_best_settings(tmp_path):
