@@ -52,11 +52,31 @@ static size_t lease_count(const struct config *config) {
                                           : count);
 }
 
+/* What the daemon takes ahead, apart from the store. */
+static uint64_t own_bytes(const struct config *config) {
+    return lease_pool_bytes(lease_count(config)) + config->reactors * REACTOR_BYTES;
+}
+
+/* 0, or -1 with what the command line or the file has wrong in message. */
+static int configure(struct kvquantd *daemon, char *message, int message_bytes) {
+    const struct config *config = &daemon->config;
+    if (command_line_configure(&daemon->line, &daemon->config, message, message_bytes) < 0)
+        return -1;
+    uint64_t least_bytes = own_bytes(config) + store_empty_bytes();
+    if (least_bytes <= config->memory_bytes)
+        return 0;
+    snprintf(message, (size_t)message_bytes,
+             "memory = %lluM: with %llu reactors the daemon itself needs %lluM",
+             (unsigned long long)config->memory_bytes >> 20, (unsigned long long)config->reactors,
+             (unsigned long long)(least_bytes >> 20) + 1);
+    return -1;
+}
+
 static int set_up_store(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
     struct store_options options = {
         .memory_bytes = config->memory_bytes,
-        .fixed_bytes = lease_pool_bytes(lease_count(config)) + config->reactors * REACTOR_BYTES,
+        .fixed_bytes = own_bytes(config),
         .landing_level = (int)config->landing_level + PAGE_LEVEL_MIN,
         .on_progress = on_progress,
         .context = daemon,
@@ -276,7 +296,7 @@ int main(int count, char **values) {
         return EXIT_SUCCESS;
     }
     int status = EXIT_SUCCESS;
-    if (command_line_configure(line, &daemon.config, message, sizeof message) < 0) {
+    if (configure(&daemon, message, sizeof message) < 0) {
         fprintf(stderr, "kvquantd: %s\n", message);
         status = USAGE;
     } else if (line->command == COMMAND_RUN) {

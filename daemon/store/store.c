@@ -61,6 +61,10 @@ static void shard_grow(struct store *store, struct shard *shard) {
     free(old);
 }
 
+uint64_t store_empty_bytes(void) {
+    return KEEPER_FIXED_BYTES + STORE_SHARDS * FIRST_BUCKETS * sizeof(struct session *);
+}
+
 int store_init(struct store *store, const struct store_options *options) {
     memset(store, 0, sizeof *store);
     budget_init(&store->budget, options->memory_bytes);
@@ -73,8 +77,7 @@ int store_init(struct store *store, const struct store_options *options) {
     int status = 0;
     for (int i = 0; i < STORE_SHARDS; i++)
         status |= shard_init(&store->shards[i]);
-    store->fixed_bytes = options->fixed_bytes + KEEPER_FIXED_BYTES +
-                         STORE_SHARDS * FIRST_BUCKETS * sizeof(struct session *);
+    store->fixed_bytes = options->fixed_bytes + store_empty_bytes();
     if (status < 0 || !budget_reserve(&store->budget, store->fixed_bytes)) {
         log_error("the memory limit of %llu bytes is below the %llu the daemon itself needs",
                   (unsigned long long)options->memory_bytes,

@@ -104,6 +104,9 @@ int store_insert(struct store *store, struct session *session, struct session_st
 /* What is in use of the memory limit: what is reserved, without free memory that is kept warm. */
 uint64_t store_used_bytes(struct store *store);
 
+/* What a store takes of it before there is a session. */
+uint64_t store_empty_bytes(void);
+
 /* What the daemon itself takes of it, with the keeper's working space. */
 uint64_t store_fixed_bytes(struct store *store);
 

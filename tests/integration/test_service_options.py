@@ -122,6 +122,18 @@ def test_a_mistake_is_told_what_is_allowed(tmp_path, line, allowed):
     assert allowed in check(tmp_path, line + "\n").stderr
 
 
+def test_a_limit_below_what_the_daemon_itself_needs_is_told_with_that_need(tmp_path):
+    done = check(tmp_path, "memory = 32M\nreactors = 64\n")
+    assert done.returncode == 2
+    need = re.search(r"memory = 32M: with 64 reactors the daemon itself needs (\d+M)", done.stderr)[1]
+    done = check(tmp_path, f"memory = {need}\nreactors = 64\n")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_least_limit_is_enough_for_the_default_reactors(start_daemon):
+    assert_serves(start_daemon(memory="32M"))
+
+
 def test_the_first_mistake_is_the_one_that_is_told(tmp_path):
     error = check(tmp_path, "level = 7\nmemory = much\n").stderr
     assert "level" in error and "much" not in error
