@@ -57,4 +57,21 @@ void connection_log(const struct connection *connection, enum log_level level,
 /* Drops its requests and closes; it is freed when the loop says so. */
 void connection_close(struct connection *connection);
 
+/* The rest is for the connection's own parts. */
+
+/* It waits for memory, a buffer or the keeper, or no longer does. */
+void connection_set_waiting(struct connection *connection, bool waiting);
+
+/* A fault that ends the connection: one ERROR frame, then close. */
+void connection_fail(struct connection *connection, uint32_t id, uint32_t code);
+
+/* consume.c: takes the frames that are there. */
+void connection_consume(struct connection *connection);
+
+/* produce.c: steps the requests, and sends. */
+void connection_produce(struct connection *connection);
+
+/* receive.c: reads while there is something to read for. */
+void connection_arm(struct connection *connection);
+
 #endif
