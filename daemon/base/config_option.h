@@ -21,14 +21,14 @@ enum config_kind {
 
 struct config_option {
     const char *name;
-    enum config_kind kind;
     size_t offset; /* in struct config: a char * for paths and addresses, else a uint64_t */
     uint64_t least, most;
     const char *standard; /* NULL: none */
     const char *example;  /* where there is no default */
     const char *const *choices;
-    bool live;        /* a reload changes it in the running daemon */
     const char *text; /* one or more sentences, `code` in backticks */
+    enum config_kind kind;
+    bool live; /* a reload changes it in the running daemon */
 };
 
 extern const struct config_option config_options[];

@@ -102,14 +102,13 @@ static bool is_path(const struct config_option *option, const char *value) {
 }
 
 int config_option_read(const struct config_option *option, struct config *config,
-                       const char *value) {
+                       const char *text) {
     union address address;
     if (option->kind == CONFIG_PATH)
-        return is_path(option, value) ? set_text(option, config, value) : -1;
+        return is_path(option, text) ? set_text(option, config, text) : -1;
     if (option->kind == CONFIG_ADDRESS)
-        return address_parse(value, &address) ? set_text(option, config, value) : -1;
-    return read_value(option, value, (uint64_t *)(void *)((char *)config + option->offset)) ? 0
-                                                                                            : -1;
+        return address_parse(text, &address) ? set_text(option, config, text) : -1;
+    return read_value(option, text, (uint64_t *)(void *)((char *)config + option->offset)) ? 0 : -1;
 }
 
 /* In the largest unit that divides it. */

@@ -21,10 +21,13 @@ static bool to_journal;
 /* Whether standard error is the stream that JOURNAL_STREAM names as DEVICE:INODE. */
 static bool stderr_is_journal(void) {
     const char *stream = getenv("JOURNAL_STREAM");
-    unsigned long long device, inode;
+    char expected[64];
     struct stat entry;
-    return stream && sscanf(stream, "%llu:%llu", &device, &inode) == 2 &&
-           fstat(STDERR_FILENO, &entry) == 0 && entry.st_dev == device && entry.st_ino == inode;
+    if (!stream || fstat(STDERR_FILENO, &entry) < 0)
+        return false;
+    snprintf(expected, sizeof expected, "%llu:%llu", (unsigned long long)entry.st_dev,
+             (unsigned long long)entry.st_ino);
+    return strcmp(stream, expected) == 0;
 }
 
 void log_init(enum log_level level) {
