@@ -31,7 +31,7 @@ static int column_of_models(const struct session_list *list) {
 static void print_row(const struct kvq_session_info *info, int column) {
     char tokens[WORD_BYTES], stored[WORD_BYTES], unique[WORD_BYTES], ratio[WORD_BYTES],
         age[WORD_BYTES], idle[WORD_BYTES], pinned[WORD_BYTES];
-    printf("%9s %10s %10s %5s %-5s", count_text(info->tokens_available, tokens),
+    printf("%9s %9s %9s %5s %-5s", count_text(info->tokens_available, tokens),
            bytes_text(info->stored_bytes, stored), bytes_text(info->unique_bytes, unique),
            figure_text(info->ratio, 2, "", ratio), level_name(info->level));
     printf(" %5s %5s %5s", short_time_text(info->age_ms, age), short_time_text(info->idle_ms, idle),
@@ -42,7 +42,7 @@ static void print_row(const struct kvq_session_info *info, int column) {
 
 static void print_table(const struct session_list *list) {
     int column = column_of_models(list);
-    printf("%9s %10s %10s %5s %-5s %5s %5s %5s  %-*s  %s\n", "TOKENS", "STORED", "UNIQUE", "RATIO",
+    printf("%9s %9s %9s %5s %-5s %5s %5s %5s  %-*s  %s\n", "TOKENS", "STORED", "UNIQUE", "RATIO",
            "LEVEL", "AGE", "IDLE", "PIN", column, "SESSION", "MODEL");
     for (size_t i = 0; i < list->count; i++)
         print_row(&list->rows[i], column);

@@ -86,7 +86,8 @@ const char *bytes_text(uint64_t bytes, char *text) {
     int unit = 0;
     for (; amount >= 1024 && unit < 4; unit++)
         amount /= 1024;
-    snprintf(text, WORD_BYTES, unit ? "%.1f %s" : "%.0f %s", amount, units[unit]);
+    bool whole = unit == 0 || amount >= 999.95; /* at most 9 characters */
+    snprintf(text, WORD_BYTES, whole ? "%.0f %s" : "%.1f %s", amount, units[unit]);
     return text;
 }
 

@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from conftest import program
+from conftest import Command, program
 from wire import Connection, Geometry
 
 LAYERS, TOKENS, HEADS, DIM = 2, 200, 2, 40
@@ -274,6 +274,31 @@ def test_a_full_disk_for_stdout_is_a_failure(kvq, daemon):
         result = subprocess.run([program("KVQ", "kvq"), "status"], stdout=full, stderr=subprocess.PIPE,
                                 env={**os.environ, "KVQ_SOCKET": daemon.socket}, text=True)
     assert result.returncode == 1 and "standard output" in result.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_complaint(kvq, daemon):
+    with Connection(daemon.socket) as connection:
+        for number in range(2000):
+            connection.open(f"session-{number}".encode(), b"m", Geometry(1, 1, 8, 8))
+    result = subprocess.run([f"{program('KVQ', 'kvq')} sessions | head -n 1"], shell=True, text=True,
+                            capture_output=True, env={**os.environ, "KVQ_SOCKET": daemon.socket})
+    assert (result.returncode, result.stderr) == (0, "")
+    assert result.stdout.count("\n") == 1
+
+
+def test_commands_speak_tcp_on_loopback_too(start_daemon, cache, tmp_path):
+    daemon = start_daemon(arguments=["--tcp", "127.0.0.1:0"])
+    address = next(s for s in Command(daemon.socket).json("status")["sockets"] if "/" not in s)
+    kvq = Command(address)
+    assert kvq("import", "a", cache, "--model", "m", "--level", "exact").returncode == 0
+    assert kvq("export", "a", tmp_path / "out.npy").returncode == 0
+    assert np.array_equal(np.load(tmp_path / "out.npy"), np.load(cache))
+    assert kvq.json("ping", "--socket", address)["socket"] == address
+
+
+def test_what_a_value_should_be_is_said(kvq):
+    assert "such as 500ms, 2s, 10min, 3h or 2d" in kvq("pin", "a", "--for", "5").stderr
+    assert "exact, fast8 or 0 (fine) to 5 (coarse)" in kvq("age", "a", "--level", "7").stderr
 
 
 def test_the_example_program_runs(daemon):
