@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 const struct synthetic_shape synthetic_shapes[SYNTHETIC_SHAPES] = {
-    {"chat-turn", 8, 512, 64, 512 << 10},      {"code-assist", 16, 1024, 64, 1 << 20},
-    {"rag-summary", 16, 2048, 64, 2 << 20},    {"tool-agent", 32, 2048, 128, 8 << 20},
-    {"long-context", 32, 4096, 128, 16 << 20}, {"tiny-firmware", 4, 256, 64, 64 << 10},
+    {"chat-turn", 8, 64, 512, 512 << 10},      {"code-assist", 16, 64, 1024, 1 << 20},
+    {"rag-summary", 16, 64, 2048, 2 << 20},    {"tool-agent", 32, 128, 2048, 8 << 20},
+    {"long-context", 32, 128, 4096, 16 << 20}, {"tiny-firmware", 4, 64, 256, 64 << 10},
 };
 static const int levels[SYNTHETIC_LEVELS] = {2, 3, 4};
 

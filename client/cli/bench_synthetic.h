@@ -9,9 +9,8 @@ enum { SYNTHETIC_SHAPES = 6, SYNTHETIC_LEVELS = 3, SYNTHETIC_ROWS = 2 * SYNTHETI
 /* The batch is 1. */
 struct synthetic_shape {
     const char *name;
-    uint32_t heads;
+    uint32_t heads, head_dim;
     uint64_t tokens;
-    uint32_t head_dim;
     uint64_t writeup_bytes; /* what the write-up's ratio refers to, for one tensor */
 };
 extern const struct synthetic_shape synthetic_shapes[SYNTHETIC_SHAPES];
