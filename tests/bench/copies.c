@@ -73,6 +73,7 @@ void copies_measure(struct workload *workload, uint32_t threads, size_t rounds) 
     };
     enum { COUNT = sizeof contenders / sizeof *contenders };
     static struct rounds_result results[COUNT];
+    memset(results, 0, sizeof results);
     rounds_run(workload, contenders, COUNT, threads, rounds, results);
     for (size_t i = 0; i < COUNT; i++) {
         json_begin("copy");

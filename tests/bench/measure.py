@@ -18,13 +18,14 @@ class Plan:
     """How much is measured: all of it within minutes, or a smoke test within one."""
 
     def __init__(self, quick):
-        self.connections = [1, 2] if quick else [1, 2, 8]
-        # Levels and rounds of a run; @LEVEL is answered before it settles. What is quick to measure
-        # is measured more often: the figures that must hold are among it.
-        self.runs = ([(["fast8", "@3", "exact", "3"], 2)] if quick else
-                     [(["fast8", "@fast8", "@3"], 15), (["exact", "1", "3", "4"], 5)])
-        self.tcp_rounds = 2 if quick else 15
-        self.rounds = 2 if quick else 5
+        self.connections = "1,2" if quick else "1,2,8"
+        # Levels, batches and rounds of a run; @LEVEL is answered before it settles. What is quick to
+        # measure is measured more often: the figures that must hold are among it.
+        self.runs = ([(["fast8", "@3", "exact", "3"], 1, 2)] if quick else
+                     [(["fast8", "@fast8", "@3"], 3, 5), (["exact", "1", "3", "4"], 1, 5)])
+        self.tcp_run = (["fast8"], 1, 2) if quick else (["fast8"], 3, 5)
+        self.small_run = (["fast8", "3"], 1, 2 if quick else 5)
+        self.peers_rounds = 2 if quick else 5
         self.sessions = 4 if quick else 8
         self.latency = (["--blocks", "10", "--pings", "100", "--tokens", "16", "--fetches", "1"]
                         if quick else ["--fetches", "4"])
@@ -54,20 +55,20 @@ class Programs:
         except subprocess.CalledProcessError as error:
             self.lines.append({"kind": "failed", "what": what, "status": error.returncode})
 
-    def socket(self, plan, transport, connections, levels, rounds, shape="8x128"):
+    def socket(self, plan, transport, connections, run, shape="8x128"):
+        levels, batches, rounds = run
         self.run_if_possible(
-            f"{transport}, {connections} connections, {', '.join(levels)}", "bench_socket",
-            self.daemon, "--transport", transport, "--connections", connections, "--levels",
-            ",".join(levels), "--rounds", rounds, "--sessions", plan.sessions, "--shape", shape)
+            f"{', '.join(levels)} over {transport}", "bench_socket", self.daemon, "--transport",
+            transport, "--connections", connections, "--levels", ",".join(levels), "--batches", batches,
+            "--rounds", rounds, "--sessions", plan.sessions, "--shape", shape)
 
 
 def measure_all(build, plan):
     programs = Programs(build)
-    for connections in plan.connections:
-        for levels, rounds in plan.runs:
-            programs.socket(plan, "unix", connections, levels, rounds)
-        programs.socket(plan, "tcp", connections, ["fast8"], plan.tcp_rounds)
-    programs.socket(plan, "unix", 1, ["fast8", "3"], plan.rounds, shape="3x64")
+    for run in plan.runs:
+        programs.socket(plan, "unix", plan.connections, run)
+    programs.socket(plan, "tcp", plan.connections, plan.tcp_run)
+    programs.socket(plan, "unix", "1", plan.small_run, shape="3x64")
     for placement in ["together", "apart"] if os.cpu_count() > 1 else ["together"]:
         programs.run("bench_latency", programs.daemon, "--placement", placement, *plan.latency)
     programs.run("bench_codec", plan.codec_mib, 8, 128)
@@ -80,7 +81,7 @@ def measure_peers(build, plan):
     programs = Programs(build)
     for connections in [1, 2]:
         programs.run("bench_peers", programs.daemon, "--connections", connections,
-                     "--rounds", plan.rounds, "--sessions", plan.sessions)
+                     "--rounds", plan.peers_rounds, "--sessions", plan.sessions)
     programs.run("bench_codec", 8, 8, 128)  # for the name of the kernels
     names = sorted({line["program"] for line in programs.lines if line["kind"] == "peer"})
     programs.lines.append({"kind": "versions", **{name: version_of(name) for name in names}})

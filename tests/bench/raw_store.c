@@ -230,6 +230,7 @@ void raw_store_tune(struct raw_store *store, struct workload *workload, uint32_t
         stores[i].buffer_bytes = sizes[i];
         contenders[i] = raw_store_contender(&stores[i]);
     }
+    memset(results, 0, sizeof results);
     rounds_run(workload, contenders, SIZES, connections, TUNING_ROUNDS, results);
     for (size_t i = 0; i < SIZES; i++) {
         if (best_seconds(&results[i]) < best_seconds(&results[best]))

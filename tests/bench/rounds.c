@@ -103,17 +103,20 @@ static struct contender_memory rehearse_append(const struct contest *contest, si
 
 static void rehearse(const struct contest *contest, struct rounds_result *results) {
     for (size_t c = 0; c < contest->count; c++) {
-        results[c].memory = rehearse_append(contest, c, &results[c]);
-        results[c].first_fetch_seconds = fetch(contest, c);
+        struct rounds_result first = {0};
+        first.memory = rehearse_append(contest, c, &first);
+        first.first_fetch_seconds = fetch(contest, c);
         clear(contest, c);
+        if (results[c].count == 0)
+            results[c] = first;
     }
 }
 
-static void play(struct contest *contest, size_t round, struct rounds_result *results) {
+static void play(const struct contest *contest, struct rounds_result *results) {
     for (size_t c = 0; c < contest->count; c++)
-        results[c].append_seconds[round] = append(contest, c);
+        results[c].append_seconds[results[c].count] = append(contest, c);
     for (size_t c = 0; c < contest->count; c++)
-        results[c].fetch_seconds[round] = fetch(contest, c);
+        results[c].fetch_seconds[results[c].count++] = fetch(contest, c);
     for (size_t c = 0; c < contest->count; c++)
         clear(contest, c);
 }
@@ -121,19 +124,18 @@ static void play(struct contest *contest, size_t round, struct rounds_result *re
 void rounds_run(struct workload *workload, const struct contender *contenders, size_t count,
                 uint32_t connections, size_t rounds, struct rounds_result *results) {
     struct contest contest = {workload, contenders, count, connections, {{0}}};
-    if (count > CONTENDERS_MAX || connections > workload->sessions || rounds > ROUNDS_MAX)
+    if (count > CONTENDERS_MAX || connections > workload->sessions ||
+        rounds + results[0].count > ROUNDS_MAX)
         fail_because("too many contenders, connections or rounds");
     for (size_t c = 0; c < count; c++)
         for (uint32_t i = 0; i < connections; i++)
             contest.connection[c][i] = contenders[c].connect(contenders[c].context);
     rehearse(&contest, results);
     for (size_t round = 0; round < rounds; round++)
-        play(&contest, round, results);
-    for (size_t c = 0; c < count; c++) {
-        results[c].count = rounds;
+        play(&contest, results);
+    for (size_t c = 0; c < count; c++)
         for (uint32_t i = 0; i < connections; i++)
             contenders[c].disconnect(contest.connection[c][i]);
-    }
 }
 
 static void print_line(const struct workload *workload, const struct contender *contender,

@@ -20,7 +20,8 @@ struct rounds_result {
     struct contender_memory memory; /* what the workload added to it, at the end of the rehearsal */
 };
 
-/* results: one a contender. */
+/* results: one a contender, all zero, or of an earlier call for the same, whose samples are added
+ * to: then the rehearsal is not told again. At most ROUNDS_MAX rounds together. */
 void rounds_run(struct workload *workload, const struct contender *contenders, size_t count,
                 uint32_t connections, size_t rounds, struct rounds_result *results);
 
