@@ -130,6 +130,5 @@ int main(int argc, char **argv) {
     free(idle);
     kvq_close(client);
     kvq_daemon_stop(&daemon);
-    folder_remove(folder);
     return EXIT_SUCCESS;
 }

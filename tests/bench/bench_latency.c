@@ -233,6 +233,5 @@ int main(int argc, char **argv) {
     kvq_daemon_stop(&bench.daemon);
     raw_store_stop(&bench.raw);
     workload_deinit(&bench.workload);
-    folder_remove(folder);
     return EXIT_SUCCESS;
 }

@@ -127,7 +127,6 @@ int main(int argc, char **argv) {
     kvq_daemon_stop(&bench.daemon);
     raw_store_stop(&bench.raw);
     workload_deinit(&bench.workload);
-    folder_remove(folder);
     free(levels);
     return EXIT_SUCCESS;
 }

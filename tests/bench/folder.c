@@ -3,23 +3,28 @@
 #include "tests/bench/fail.h"
 
 #include <dirent.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-const char *folder_make(void) {
-    static char path[] = "/tmp/kvq-bench.XXXXXX";
-    if (!mkdtemp(path))
-        fail("mkdtemp");
-    return path;
-}
+static char path[] = "/tmp/kvq-bench.XXXXXX";
+static pid_t maker;
 
-void folder_remove(const char *folder) {
-    DIR *entries = opendir(folder);
+static void remove_folder(void) {
+    DIR *entries =
+        getpid() == maker ? opendir(path) : NULL; /* a child that fails removes nothing */
     if (!entries)
-        fail(folder);
+        return;
     for (struct dirent *entry; (entry = readdir(entries));)
         unlinkat(dirfd(entries), entry->d_name, 0);
     closedir(entries);
-    rmdir(folder);
+    rmdir(path);
+}
+
+const char *folder_make(void) {
+    if (!mkdtemp(path))
+        fail("mkdtemp");
+    maker = getpid();
+    if (atexit(remove_folder))
+        fail_because("the folder of this run would stay");
+    return path;
 }
