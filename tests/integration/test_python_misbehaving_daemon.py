@@ -15,57 +15,13 @@ import kvquantd.aio
 import numpy as np
 import pytest
 import wire
+from fake_daemon import HELLO, Peer
 from wire import DATA, DATA_CONTROL, ERROR, HEADER, REPLY, data_frame, decode, encode, frame
 
 LAYERS, TOKENS, HEADS, DIM, PAGE = 2, 8, 2, 4, 4
 GEOMETRY = wire.Geometry(LAYERS, HEADS, DIM, DIM)
 FRAME_BYTES = PAGE * HEADS * DIM * 2
-HELLO = dict(version=1, control_bytes_max=65536, payload_bytes_max=1 << 20, requests_max=32,
-             append_runs_max=1 << 20, server="fake")
 STATE = dict(version=1, tokens=TOKENS, tail_tokens=0, page_tokens=PAGE, level=-2, geometry=GEOMETRY, model=b"m")
-
-
-class Peer:
-    """The daemon's end of a connection."""
-
-    def __init__(self, connection):
-        self.connection = connection
-
-    def receive(self):
-        """(type, request id, control, payload) of the client's next frame."""
-        _, _, kind, _, request_id, control, payload = HEADER.unpack(self.exactly(HEADER.size))
-        return kind, request_id, self.exactly(control), self.exactly(payload)
-
-    def exactly(self, count):
-        out = b""
-        while len(out) < count:
-            got = self.connection.recv(count - len(out))
-            if not got:
-                raise EOFError
-            out += got
-        return out
-
-    def send(self, data):
-        self.connection.sendall(data)
-
-    def reply(self, request_id, message, **values):
-        self.send(frame(REPLY, request_id, encode(message, **values)))
-
-    def error(self, request_id, name, **values):
-        code = next(code for code, known in wire.ERROR_NAMES.items() if known == name)
-        sentence = wire.encode_field(3, "str", f"this is {name}")
-        self.send(frame(ERROR, request_id, encode("ErrorReply", code=code, **values) + sentence))
-
-    def greet(self):
-        self.reply(self.receive()[1], "HelloReply", **HELLO)
-
-    def open(self):
-        self.reply(self.receive()[1], "OpenReply", **STATE)
-
-    def until_closed(self):
-        with contextlib.suppress(EOFError, OSError):
-            while self.connection.recv(1 << 16):
-                pass
 
 
 @pytest.fixture
@@ -135,7 +91,7 @@ def answering(frames):
     """A daemon that answers a fetch with frames(request id)."""
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         peer.send(b"".join(frames(peer.receive()[1])))
         peer.until_closed()
     return script
@@ -208,7 +164,7 @@ def test_an_answer_cut_at_any_byte_is_a_lost_connection(play):
     for length in [*range(0, 60), *range(FRAME_BYTES + 40, FRAME_BYTES + 110), len(answer) - 1]:
         def script(peer, length=length):
             peer.greet()
-            peer.open()
+            peer.answer("OpenReply", **STATE)
             i = peer.receive()[1]
             peer.send((b"".join(whole(i)[:2]) + closing(i))[:length])
         with pytest.raises(kvquantd.ConnectionLost):
@@ -218,7 +174,7 @@ def test_an_answer_cut_at_any_byte_is_a_lost_connection(play):
 def test_a_miss_on_the_way_leaves_the_connection_usable(play):
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         i = peer.receive()[1]
         peer.send(b"".join(whole(i)[:3]))
         peer.error(i, "miss")
@@ -244,7 +200,7 @@ def test_silence_ends_at_the_deadline(play, frames):
 def test_a_daemon_that_trickles_does_not_outlive_the_deadline(play):
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         for byte in b"".join(whole(peer.receive()[1])):
             peer.send(bytes([byte]))
             time.sleep(0.02)
@@ -259,7 +215,7 @@ def stalling(release):
     """A daemon that sends half of a fetch, waits, sends the rest, and answers what comes after."""
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         i = peer.receive()[1]
         frames = whole(i)
         peer.send(b"".join(frames[:3]))
@@ -375,7 +331,7 @@ def test_an_early_refusal_stops_a_large_append_at_the_end_of_a_frame(play):
 
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         _, i, control, _ = peer.receive()
         seen["tokens"] = decode("AppendRequest", control).tokens
         peer.error(i, "full")
@@ -393,7 +349,7 @@ def test_an_early_refusal_stops_a_large_append_at_the_end_of_a_frame(play):
 def test_a_refusal_of_a_small_append_is_taken_at_its_commit(play):
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         peer.error(peer.receive()[1], "busy")
         assert frames_until_end(peer)[-1] == wire.COMMIT
         peer.reply(peer.receive()[1], "PingReply")
@@ -420,7 +376,7 @@ def test_an_append_is_cut_anew_by_what_tail_moved_says(play):
 
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         peer.error(take(peer), "tail_moved", tokens=TOKENS, tail_tokens=3)
         peer.reply(take(peer), "AppendReply", version=2, tokens=TOKENS + 6, tail_tokens=1)
         peer.reply(peer.receive()[1], "PingReply")
@@ -435,7 +391,7 @@ def test_a_tail_that_always_moves_ends_after_three_attempts(play):
 
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         while (got := peer.receive())[0] == wire.APPEND:
             attempts.append(got[1])
             frames_until_end(peer)
@@ -451,7 +407,7 @@ def test_a_tail_that_always_moves_ends_after_three_attempts(play):
 def test_a_daemon_that_closes_in_the_middle_of_an_append_leaves_its_last_words(play):
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         peer.receive()
         peer.error(0, "shutting_down")
 
@@ -464,7 +420,7 @@ def test_a_daemon_that_never_reads_an_append_is_a_deadline(play):
 
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         done.wait(20)
 
     try:
@@ -483,7 +439,7 @@ def test_a_daemon_that_never_reads_an_append_is_a_deadline(play):
 def test_a_broken_answer_to_append_is_an_error(play, answer):
     def script(peer):
         peer.greet()
-        peer.open()
+        peer.answer("OpenReply", **STATE)
         i = peer.receive()[1]
         frames_until_end(peer)
         peer.send(answer(i))
