@@ -1,9 +1,22 @@
 /* libkvq: store a model's K and V in kvquantd and have them back.
  *
- * A client is one connection. Calls block until done, refused or past their deadline:
+ * A client is a connection, or a few. Calls block until done, refused or past their deadline:
  *
  *     kvq_connect -> kvq_open -> kvq_append ...                     one process writes,
  *     kvq_connect -> kvq_find -> kvq_fetch  ...                     another reads.
+ *
+ * A program with a loop of its own opens a client with non_blocking instead: a call that would wait
+ * returns KVQ_AGAIN and goes on in kvq_step(), until that returns the call's result:
+ *
+ *     error = kvq_fetch(client, &state, &options, &result);
+ *     while (error == KVQ_AGAIN) {
+ *         ... poll kvq_client_fd() for kvq_client_events(), at most kvq_client_timeout_ms() ...
+ *         error = kvq_step(client);
+ *     }
+ *
+ * One call at a time: others fail with KVQ_ARGUMENT meanwhile, but for kvq_cancel(), kvq_close()
+ * and those that only tell something of the client. client/c/examples/event_loop.c serves two
+ * clients so.
  *
  * Threads: a client is used by one thread at a time (a lock of the caller's is enough); several
  * clients are independent of each other. The library starts no thread, installs no signal handler,
@@ -12,12 +25,31 @@
  * Errors: every call that can fail returns 0 (KVQ_OK) or a number of enum kvq_error.
  * kvq_client_message() has the sentence that belongs to the last failure of a client. After
  * KVQ_CONNECTION_LOST, KVQ_DEADLINE, KVQ_DAEMON_PROTOCOL and the daemon's KVQ_PROTOCOL and
- * KVQ_VERSION the connection is gone (kvq_client_connected() tells): every later call fails with
- * KVQ_CONNECTION_LOST; close the client and connect anew. After all others it serves on.
+ * KVQ_VERSION the connection is gone (kvq_client_connected() tells). After all others it serves
+ * on.
+ *
+ * Lost connections: the next call connects anew by itself, and a call that finds its connection
+ * lost does so once and repeats itself where that can do no harm, all within its deadline:
+ *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit;
+ *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_age, kvq_pin, and
+ *     kvq_delete_many with dry_run: they change nothing, or twice what they change once;
+ *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
+ *     then be false of a session that this call has made.
+ * Anything else is KVQ_CONNECTION_LOST, and may have been done or not: kvq_find() tells whether a
+ * session was deleted, forked or made, or how long it is after a truncate; kvq_delete_many with
+ * dry_run whether any are left. An append is sent again as it was, with `first` as a number: it is
+ * accepted, or KVQ_WRONG_FIRST says that it was there already. An append in parts is lost between
+ * begin and commit, which one of its calls tells; begin anew. Where nobody listens any more, that
+ * is KVQ_CONNECTION_LOST too.
  *
  * Memory: structures are the caller's; what the library lends out is said at each call. Pointers
  * must not be NULL unless this page says that they may be. Strings end with a zero byte and are
- * UTF-8.
+ * UTF-8. Options, and the strings and geometry that they and other arguments point to, are read
+ * before a call returns for the first time, be it with KVQ_AGAIN. What stays in place until the
+ * call has its result is where that goes (state, forked, info, list, result, ...) and K and V: the
+ * memory of struct kvq_source and kvq_target with the arrays `layers`, the values of
+ * kvq_append_part(), and `context`. Once a call has returned anything but KVQ_AGAIN, nothing of
+ * these is touched.
  *
  * Structures of options begin with their size, so that programs built against an older header keep
  * working: `struct kvq_append_options options = {.size = sizeof options, .k = ...}`. Fields left 0
@@ -54,7 +86,7 @@ enum kvq_error {
     KVQ_MISS = 12,              /* no such session or range, or it went away on the way */
     KVQ_VERSION_CHANGED = 13,   /* the session has changed since */
     KVQ_EXISTS = 14,            /* a session of this name exists */
-    KVQ_CANCELLED = 15,         /* by a progress function */
+    KVQ_CANCELLED = 15,         /* by a progress function or kvq_cancel() */
     KVQ_TOO_MANY_REQUESTS = 16, /* more requests in flight than the daemon allows */
     KVQ_SHUTTING_DOWN = 17,
     KVQ_UNSUPPORTED = 18, /* a geometry or size that this daemon cannot hold */
@@ -75,9 +107,7 @@ enum kvq_error {
 const char *kvq_error_name(int error);
 /* A sentence for a person, static. kvq_client_message() is usually more precise. */
 const char *kvq_error_sentence(int error);
-/* Whether the same call may succeed later, after KVQ_CONNECTION_LOST, KVQ_CANNOT_CONNECT and
- * KVQ_DEADLINE on a new client. An append sent again is safe: it is accepted, or KVQ_WRONG_FIRST
- * says that it was there already. */
+/* Whether the same call may succeed later, after KVQ_CANNOT_CONNECT on a new client. */
 bool kvq_error_retryable(int error);
 
 /* The library's version, "0.1.0". Static. */
@@ -87,9 +117,10 @@ struct kvq_client;
 
 struct kvq_connect_options {
     size_t size;
-    /* The path of the daemon's socket: anything with a '/'. NULL: $KVQ_SOCKET, else
-     * $XDG_RUNTIME_DIR/kvquantd.sock if it is there, else /run/kvquantd/kvquantd.sock. At most 107
-     * bytes. Without a '/' it means host:port, which this version refuses. */
+    /* The path of the daemon's socket: anything with a '/', at most 107 bytes. Else host:port, or
+     * [::1]:port. NULL: $KVQ_SOCKET, else $XDG_RUNTIME_DIR/kvquantd.sock if it is there, else
+     * /run/kvquantd/kvquantd.sock. A host's name is looked up by kvq_connect() only, and that may
+     * block even a non-blocking client; a number does not. */
     const char *socket;
     int64_t deadline_ms; /* of this call and of those without one; 0: 60,000; negative: none */
     const char *name;    /* for the daemon's log, at most 255 bytes; NULL: "libkvq" */
@@ -101,7 +132,8 @@ struct kvq_connect_options {
 };
 
 /* options may be NULL. *opened is set also when this fails, so that kvq_client_message() can tell
- * why, and must be closed then too; it is NULL only after KVQ_NO_MEMORY. */
+ * why, and must be closed then too; it is NULL only after KVQ_NO_MEMORY. Of a
+ * non-blocking client it is set at once. */
 int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **opened);
 
 /* Frees the client and all it has lent out. What was not committed is dropped. NULL: does nothing.
@@ -112,10 +144,10 @@ void kvq_close(struct kvq_client *client);
  * before the first. The client's, until its next call. */
 const char *kvq_client_message(const struct kvq_client *client);
 
-/* The address connected to, or tried. The client's, until it is closed. */
+/* The address connected to, or tried, as it was given. The client's, until it is closed. */
 const char *kvq_client_socket(const struct kvq_client *client);
 
-/* False once the connection is gone. */
+/* False until there is a connection, and once it is gone until the next call. */
 bool kvq_client_connected(const struct kvq_client *client);
 
 int kvq_ping(struct kvq_client *client);
@@ -127,16 +159,18 @@ int kvq_ping(struct kvq_client *client);
  * KVQ_ARGUMENT: no call is under way. */
 int kvq_step(struct kvq_client *client);
 
-/* Ends the call under way at once and returns KVQ_CANCELLED, 0 if there was none. Its pointers are
- * free. Nothing is known of what it did, but of a fetch, and of an append before its commit:
- * nothing of that is kept. The connection stays usable; if it was just being made it is closed. */
+/* Ends the call under way at once and returns KVQ_CANCELLED; 0 if there was none. Its pointers are
+ * free. An append that was not committed is dropped; whether another call was done is not known, as
+ * after a lost connection. The connection stays usable: what still comes of the call is read over
+ * later. One that was just being made is closed, and made anew by the next call. */
 int kvq_cancel(struct kvq_client *client);
 
 /* A descriptor to poll while a call is under way. It is the client's, stays the same until
  * kvq_close() and stands for all of its connections. -1 of a blocking client. */
 int kvq_client_fd(const struct kvq_client *client);
 
-/* What to poll it for now: POLLIN; 0 if no call is under way, or it waits for time only. */
+/* What to poll it for now: POLLIN, whatever the call waits for; 0 if none is under way or it waits
+ * for time only. A loop that keeps descriptors registered leaves it out meanwhile. */
 short kvq_client_events(const struct kvq_client *client);
 
 /* Milliseconds after which kvq_step() is to be called even if the descriptor is not ready; 0: now;
@@ -297,8 +331,9 @@ struct kvq_append_options {
     bool settle;
     uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
     int64_t deadline_ms; /* of the whole call; 0: the client's; negative: none */
-    /* May be NULL. Called between pages with the bytes of values sent so far; false ends the append
-     * with KVQ_CANCELLED, and nothing of it is kept. Must not use the client. */
+    /* May be NULL. Called between pages with the bytes of values sent so far, from 0 again
+     * where the append is repeated; false ends it with KVQ_CANCELLED, and nothing of it is kept.
+     * Must not use the client. */
     bool (*progress)(void *context, uint64_t bytes_sent);
     void *context;
 };
@@ -343,8 +378,9 @@ struct kvq_fetch_options {
     uint64_t if_version;             /* KVQ_VERSION_CHANGED unless it still is; 0: not checked */
     struct kvq_target k, v;          /* at least one; room for (end - first) tokens of each layer */
     int64_t deadline_ms;             /* of the whole call; 0: the client's; negative: none */
-    /* May be NULL. Called between pages with the bytes of values received so far; false ends the
-     * fetch with KVQ_CANCELLED. Must not use the client. */
+    /* May be NULL. Called between pages with the bytes of values received so far, from 0
+     * again where the fetch is repeated; false ends it with KVQ_CANCELLED. Must not use the client.
+     */
     bool (*progress)(void *context, uint64_t bytes_received);
     void *context;
     /* A miss unless all is there within so many ms: KVQ_MISS is returned then at the latest, and
@@ -375,9 +411,11 @@ struct kvq_fetch_result {
 
 /* Fetches a range of tokens and layers into the caller's memory, which is undefined until this
  * returns 0. With strides that are packed, in either order, values are received in place. result
- * may be NULL. An empty range succeeds without asking the daemon. KVQ_MISS: the session or a part
- * of the range is not there. KVQ_MODEL_MISMATCH: the session is now another model's than state
- * says. KVQ_VERSION_CHANGED. */
+ * may be NULL. Over several connections each fetches a range of whole pages; if
+ * the ranges are not of one version all is fetched again over one. After a truncate within a page
+ * the pages where two ranges meet may count twice in the loss. An empty range succeeds without
+ * asking the daemon. KVQ_MISS: the session or a part of the range is not there. KVQ_MODEL_MISMATCH:
+ * the session is now another model's than state says. KVQ_VERSION_CHANGED. */
 int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
               const struct kvq_fetch_options *options, struct kvq_fetch_result *result);
 
