@@ -298,7 +298,7 @@ $(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	    { cat $@.err; exit 1; }
 	@touch $@
 
-$(BUILD)/gen/%.pb-c.c: %.proto
+$(BUILD)/gen/%.pb-c.c $(BUILD)/gen/%.pb-c.h: %.proto
 	@mkdir -p $(@D)
 	$(call say,PROTOC,$<)
 	$(Q)protoc-c --c_out=$(BUILD)/gen $<
