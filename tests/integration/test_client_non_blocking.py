@@ -231,15 +231,6 @@ def test_values_may_stand_anywhere(daemon, dribble, k, v, non_blocking):
             assert there.only_values_were_written()
 
 
-def test_one_call_at_a_time(daemon):
-    with Library(daemon.socket, non_blocking=True) as library:
-        assert lib.kvq_ping(library.client) == lib.KVQ_AGAIN
-        assert lib.kvq_ping(library.client) == lib.KVQ_ARGUMENT
-        assert "kvq_step" in library.message
-        assert library.finish(lib.KVQ_AGAIN) == 0
-        assert lib.kvq_step(library.client) == lib.KVQ_ARGUMENT
-
-
 def test_the_descriptor_stays_the_same_and_a_blocking_client_has_none(daemon):
     with Library(daemon.socket) as blocking, Library(daemon.socket, non_blocking=True) as library:
         assert lib.kvq_client_fd(blocking.client) == -1
@@ -247,7 +238,9 @@ def test_the_descriptor_stays_the_same_and_a_blocking_client_has_none(daemon):
         assert library.ping() == "ok" and lib.kvq_client_fd(library.client) == before >= 0
 
 
-def test_a_step_too_early_does_no_harm(tmp_path):
+@pytest.fixture
+def late(tmp_path):
+    """A daemon that answers a ping once told to: (path, event)."""
     go_on = threading.Event()
 
     def script(peer):
@@ -256,15 +249,31 @@ def test_a_step_too_early_does_no_harm(tmp_path):
         go_on.wait(20)
         peer.reply(request[1], "PingReply")
 
-    daemon = FakeDaemon(tmp_path / "s", script)
-    with Library(daemon.path, non_blocking=True) as library:
+    daemon = FakeDaemon(tmp_path / "late", script)
+    yield daemon.path, go_on
+    daemon.close()
+
+
+def test_one_call_at_a_time(late):
+    path, go_on = late
+    with Library(path, non_blocking=True) as library:
+        assert lib.kvq_ping(library.client) == lib.KVQ_AGAIN
+        assert lib.kvq_ping(library.client) == lib.KVQ_ARGUMENT
+        assert "kvq_step" in library.message
+        go_on.set()
+        assert library.finish(lib.KVQ_AGAIN) == 0
+        assert lib.kvq_step(library.client) == lib.KVQ_ARGUMENT
+
+
+def test_a_step_too_early_does_no_harm(late):
+    path, go_on = late
+    with Library(path, non_blocking=True) as library:
         code = lib.kvq_ping(library.client)
         for _ in range(100):
             assert code == lib.KVQ_AGAIN
             code = lib.kvq_step(library.client)
         go_on.set()
         assert library.finish(code) == 0
-    daemon.close()
 
 
 def test_a_deadline_is_told_and_kept(tmp_path):
