@@ -58,6 +58,7 @@ static void read_levels(struct bench *bench, char *list) {
         bool settle = words[i][0] != '@';
         bench->levels[i] =
             (struct kvq_store){&bench->daemon, settle ? words[i] : words[i] + 1, settle};
+        (void)kvq_level_of(bench->levels[i].level); /* rather now than after the ceilings */
     }
 }
 

@@ -22,8 +22,8 @@ class Plan:
         # Levels, batches and rounds of a run; @LEVEL is answered before it settles. What is quick to
         # measure is measured more often: the figures that must hold are among it.
         self.runs = ([(["fast8", "@3", "exact", "3"], 1, 2)] if quick else
-                     [(["fast8", "@fast8", "@3"], 3, 5), (["exact", "1", "3", "4"], 1, 5)])
-        self.tcp_run = (["fast8"], 1, 2) if quick else (["fast8"], 3, 5)
+                     [(["fast8", "@fast8", "@3"], 3, 4), (["exact", "1", "3", "4"], 1, 4)])
+        self.tcp_run = (["fast8"], 1, 2) if quick else (["fast8"], 2, 4)
         self.small_run = (["fast8", "3"], 1, 2 if quick else 5)
         self.peers_rounds = 2 if quick else 5
         self.sessions = 4 if quick else 8
