@@ -1,7 +1,10 @@
 /* LIST: sessions by id, a page of them a request. */
 #include "daemon/rpc/messages.h"
 
-enum { PAGE_SESSIONS = 64 }; /* at most some 700 bytes each: they fit a control message */
+enum {
+    PAGE_SESSIONS = 64, /* at most some 700 bytes each: they fit a control message */
+    PAGE_CHUNKS = 8192, /* that are looked at: a page with long sessions has fewer of them */
+};
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     const Kvq__ListRequest *message =
@@ -21,8 +24,9 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     Kvq__ListReply reply = KVQ__LIST_REPLY__INIT;
     Kvq__SessionInfo *entries[PAGE_SESSIONS];
     wire_arena_reset(arena);
+    uint64_t chunks = 0;
     struct session *session = list_after(&store->list, request->list.after_id);
-    for (; session && reply.n_sessions < request->list.limit;
+    for (; session && reply.n_sessions < request->list.limit && chunks < PAGE_CHUNKS;
          session = list_next(&store->list, session)) {
         struct session_info info;
         if (info_read(session, &info) != STORE_OK)
@@ -30,6 +34,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
         if (!(entries[reply.n_sessions] = messages_write_info(arena, session, &info, false)))
             break;
         reply.n_sessions++;
+        chunks += info.chunks;
     }
     reply.more = session != NULL;
     if (session)

@@ -35,6 +35,7 @@ static void add_tail(struct session_info *info, const struct session *session) {
 static void read_locked(const struct session *session, struct session_info *info) {
     uint64_t now = clock_now_ns(), own_bytes = session_own_bytes(session);
     info->id = session->id;
+    info->chunks = session->slice_count;
     session_read_state(session, &info->state);
     for (size_t i = 0; i < session->slice_count; i++)
         add_slice(info, &session->slices[i]);

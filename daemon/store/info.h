@@ -15,6 +15,7 @@ struct session_info {
     struct session_state state;
     uint64_t values, logical_bytes, stored_bytes;
     uint64_t unique_bytes; /* what others do not have, too */
+    uint64_t chunks;
     uint64_t age_ns, idle_ns, pinned_ns;
     struct loss loss[GEOMETRY_PARTS];      /* of coded pages; the tail is exact and not counted */
     struct info_count levels[INFO_LEVELS]; /* by level - PAGE_LEVEL_MIN, sinks left out */

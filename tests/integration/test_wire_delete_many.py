@@ -165,3 +165,12 @@ def test_a_cancelled_deletion_in_bulk_leaves_whole_sessions(connection):
     connection.receive()
     for name in names(connection):
         assert connection.info(name).tokens == 200
+
+
+def test_a_page_of_the_list_is_short_where_sessions_are_long(one_reactor):
+    with Connection(one_reactor.socket) as client:
+        for number in range(3):
+            many_chunks(client, b"%d" % number, 5000)
+        page = client.list()
+        assert (len(page.sessions), bool(page.more)) == (2, True)
+        assert names(client) == [b"0", b"1", b"2"]
