@@ -49,6 +49,9 @@ void connection_step(struct connection *connection);
 /* Whether it holds a large buffer for a frame that is still coming in. */
 bool connection_holds_large(const struct connection *connection);
 
+/* Whether it is not read because an append waits, and its client has gone meanwhile. */
+bool connection_is_abandoned(const struct connection *connection);
+
 /* A log line about the connection and what it asks; with no request, about the connection alone. */
 void connection_log(const struct connection *connection, enum log_level level,
                     const struct rpc_request *request, const char *format, ...)

@@ -81,7 +81,8 @@ static bool is_stalled(const struct connection *connection, uint64_t now, uint64
     return connection_holds_large(connection) && now - connection->receive_start_ns > limit_ns;
 }
 
-/* Closes those that are too slow with a frame. True if others hold a large buffer to receive one.
+/* Closes those that are too slow with a frame, or left while they waited. True if others hold a
+ * large buffer to receive one.
  */
 static bool close_stalled(struct reactor *reactor) {
     uint64_t now = clock_now_ns(), limit_ns = *reactor->stall_ms * CLOCK_NS_PER_MS;
@@ -96,6 +97,8 @@ static bool close_stalled(struct reactor *reactor) {
             connection_log(connection, LOG_LEVEL_INFO, NULL,
                            "a client took more than %llu ms for a frame; its connection is closed",
                            (unsigned long long)(limit_ns / CLOCK_NS_PER_MS));
+            connection_close(connection);
+        } else if (connection_is_abandoned(connection)) {
             connection_close(connection);
         }
         receiving |= connection_holds_large(connection);

@@ -1,4 +1,5 @@
 /* Reads what a client sends into a buffer that is leased for the time of the frame. */
+#include <poll.h>
 #include <string.h>
 
 #include "daemon/base/clock.h"
@@ -18,6 +19,12 @@ static size_t frame_bytes_in(const struct connection *connection) {
 bool connection_holds_large(const struct connection *connection) {
     return connection->in.buffer && connection->in.bytes > LEASE_SMALL_BYTES &&
            !connection->blocked;
+}
+
+bool connection_is_abandoned(const struct connection *connection) {
+    struct pollfd client = {.events = POLLRDHUP};
+    return connection->blocked && !connection->closing &&
+           uv_fileno(&connection->handle, &client.fd) == 0 && poll(&client, 1, 0) > 0;
 }
 
 /* Room for the frame that is coming in, with what is there of it. */

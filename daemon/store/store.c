@@ -264,9 +264,10 @@ int store_delete_session(struct store *store, struct session *session,
     struct store_name name = {session->name, session->name_bytes};
     struct shard *shard = shard_of(store, name);
     pthread_mutex_lock(&shard->lock);
-    bool there = !session->deleted && (!filter || store_filter_passes(filter, session));
+    struct session **link = find_link(shard, name);
+    bool there = *link == session && (!filter || store_filter_passes(filter, session));
     if (there)
-        *discard = remove_locked(store, shard, find_link(shard, name));
+        *discard = remove_locked(store, shard, link);
     pthread_mutex_unlock(&shard->lock);
     if (there)
         session_unref(session); /* the store's own */

@@ -133,7 +133,7 @@ def test_appends_that_wait_for_memory_are_counted(daemon, connection):
     noise = bits(LARGE, 128)[0][0].tobytes()
     with Connection(daemon.socket, timeout=0.5) as writer:
         session = writer.open(b"a", geometry=LARGE, level=-2)
-        request_id = session.begin(2048, wait_ms=3000)
+        request_id = session.begin(2048, wait_ms=60000)
         with pytest.raises(TimeoutError):
             for offset, tokens, layer, part in session.pieces(2048):
                 writer.send(data_frame(request_id, offset, tokens, layer, part, noise))
