@@ -1,205 +1,11 @@
 #include "daemon/store/append.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/store/append_runs.h"
 
 enum { DROP_STEP_RUNS = 64 };
-
-static void count_runs(struct append *append, const struct append_request *request) {
-    uint64_t room = append->page_tokens - request->tail_tokens;
-    append->first_run_tokens = (uint32_t)(request->tokens < room ? request->tokens : room);
-    uint64_t rest = request->tokens - append->first_run_tokens;
-    append->run_count = 1 + (rest + append->page_tokens - 1) / append->page_tokens;
-}
-
-/* With the session locked: may this append begin? */
-static int check(const struct session *session, const struct append_request *request) {
-    if (session->deleted)
-        return STORE_MISS;
-    if (session->appending)
-        return STORE_BUSY;
-    if (request->first != session->tokens)
-        return STORE_WRONG_FIRST;
-    if (request->tokens == 0)
-        return STORE_INVALID;
-    if (request->tokens > UINT64_MAX - request->first)
-        return STORE_UNSUPPORTED;
-    if (request->tail_tokens != session->tail_tokens)
-        return STORE_TAIL_MOVED;
-    uint64_t room = session->page_tokens - session->tail_tokens;
-    uint64_t rest = request->tokens > room ? request->tokens - room : 0;
-    uint64_t runs = 1 + rest / session->page_tokens + (rest % session->page_tokens != 0);
-    return runs <= request->runs_max ? STORE_OK : STORE_UNSUPPORTED;
-}
-
-/* Takes a reference to the session's tail, too. */
-static int claim(struct session *session, const struct append_request *request, struct tail **tail,
-                 struct session_state *state) {
-    pthread_mutex_lock(session->lock);
-    int status = check(session, request);
-    if (status == STORE_OK) {
-        session->appending = true;
-        *tail = session->tail;
-        if (*tail)
-            tail_ref(*tail);
-    }
-    session_read_state(session, state);
-    pthread_mutex_unlock(session->lock);
-    return status;
-}
-
-static void unclaim(struct session *session) {
-    pthread_mutex_lock(session->lock);
-    session->appending = false;
-    pthread_mutex_unlock(session->lock);
-}
-
-static struct append *append_new(struct store *store, struct session *session,
-                                 const struct append_request *request) {
-    uint64_t runs = (request->tokens - 1) / session->page_tokens + 3;
-    uint64_t bytes = sizeof(struct append) + runs * sizeof(struct run);
-    if (!budget_reserve(&store->budget, bytes))
-        return NULL;
-    struct append *append = calloc(1, bytes);
-    if (!append) {
-        budget_release(&store->budget, bytes);
-        return NULL;
-    }
-    append->store = store;
-    append->session = session;
-    append->charged_bytes = bytes;
-    append->first = request->first;
-    append->end = request->first + request->tokens;
-    append->tail_tokens = request->tail_tokens;
-    append->page_tokens = session->page_tokens;
-    append->settle = request->settle;
-    append->finest_level = PAGE_LEVEL_MAX;
-    append->members.expected = append->members.joined = 1;
-    count_runs(append, request);
-    return append;
-}
-
-/* The first run fills the session's tail, if nobody else has appended to it. */
-static void claim_tail(struct append *append, struct tail *tail) {
-    uint32_t rows = append->tail_tokens;
-    if (tail && tail_claim(tail, rows, rows + append->first_run_tokens))
-        append->filling = tail;
-    else
-        append->copied_from = tail;
-}
-
-/* Takes over the reference to the session, but for a failure. */
-static int begin_first(struct store *store, struct session *session,
-                       const struct append_request *request, struct append **append,
-                       struct session_state *state) {
-    struct tail *tail = NULL;
-    int status = claim(session, request, &tail, state);
-    if (status != STORE_OK)
-        return status;
-    *append = append_new(store, session, request);
-    if (!*append) {
-        if (tail)
-            tail_unref(tail);
-        unclaim(session);
-        return STORE_FULL;
-    }
-    claim_tail(*append, tail);
-    return STORE_OK;
-}
-
-/* --- members --- */
-
-/* From now on others may join. */
-static void invite(struct append *append, const struct append_request *request) {
-    struct append_members *members = &append->members;
-    pthread_mutex_lock(append->session->lock);
-    members->expected = request->members;
-    memcpy(members->group, request->group, APPEND_GROUP_BYTES);
-    members->join_deadline_ns = clock_now_ns() + request->join_ns;
-    append->session->joint = append;
-    pthread_mutex_unlock(append->session->lock);
-}
-
-static bool is_same(const struct append *append, const struct append_request *request) {
-    return request->members == append->members.expected && request->first == append->first &&
-           request->tokens == append->end - append->first &&
-           request->tail_tokens == append->tail_tokens && request->settle == append->settle;
-}
-
-/* With the session locked: STORE_WAIT if there is nothing to join. */
-static int join_locked(struct session *session, const struct append_request *request,
-                       struct append **append, uint32_t *number) {
-    struct append *joint = session->joint;
-    if (!joint || memcmp(joint->members.group, request->group, APPEND_GROUP_BYTES) != 0)
-        return STORE_WAIT;
-    if (!is_same(joint, request))
-        return STORE_INVALID;
-    if (joint->members.joined == joint->members.expected)
-        return STORE_BUSY;
-    *number = ++joint->members.joined;
-    *append = joint;
-    return STORE_OK;
-}
-
-static int join(struct session *session, const struct append_request *request,
-                struct append **append, uint32_t *number, struct session_state *state) {
-    pthread_mutex_lock(session->lock);
-    int status = join_locked(session, request, append, number);
-    session_read_state(session, state);
-    pthread_mutex_unlock(session->lock);
-    return status;
-}
-
-static int begin_or_join(struct store *store, struct session *session,
-                         const struct append_request *request, struct append_member *member,
-                         struct session_state *state) {
-    int status = STORE_WAIT;
-    if (request->members > 1)
-        status = join(session, request, &member->append, &member->number, state);
-    if (status == STORE_OK)
-        session_unref(session); /* the append has one */
-    if (status != STORE_WAIT)
-        return status;
-    status = begin_first(store, session, request, &member->append, state);
-    member->number = 1;
-    if (status == STORE_OK && request->members > 1)
-        invite(member->append, request);
-    return status;
-}
-
-static struct append_member *member_new(struct budget *budget, bool heads_first) {
-    if (!budget_reserve(budget, sizeof(struct append_member)))
-        return NULL;
-    struct append_member *member = calloc(1, sizeof *member);
-    if (member)
-        member->heads_first = heads_first;
-    else
-        budget_release(budget, sizeof *member);
-    return member;
-}
-
-static void member_free(struct budget *budget, struct append_member *member) {
-    budget_release(budget, sizeof *member);
-    free(member);
-}
-
-int append_begin(struct store *store, const struct append_request *request,
-                 struct append_member **member, struct session_state *state) {
-    struct session *session = store_find(store, request->session);
-    if (!session)
-        return STORE_MISS;
-    *member = member_new(&store->budget, request->heads_first);
-    int status = *member ? begin_or_join(store, session, request, *member, state) : STORE_FULL;
-    if (status == STORE_OK)
-        return STORE_OK;
-    if (*member)
-        member_free(&store->budget, *member);
-    session_unref(session);
-    return status;
-}
 
 /* The tail that stands behind the last page once this append is committed, and its tokens. */
 static struct tail *final_tail(const struct append *append, uint32_t *tokens) {
@@ -391,6 +197,12 @@ static void drop_tails(struct append *append) {
         tail_unref(append->remainder);
 }
 
+static void unclaim(struct session *session) {
+    pthread_mutex_lock(session->lock);
+    session->appending = false;
+    pthread_mutex_unlock(session->lock);
+}
+
 static void append_free(struct append *append) {
     drop_tails(append);
     if (!append->members.published)
@@ -420,7 +232,7 @@ static bool leave(struct append *append) {
 void append_end(struct append_member *member) {
     struct append *append = member->append;
     struct store *store = append->store;
-    member_free(&store->budget, member);
+    append_member_free(&store->budget, member);
     if (leave(append))
         append_free(append);
     else

@@ -1,4 +1,5 @@
-/* An append under way, for append.c and append_put.c: its runs and what they are put into. */
+/* An append under way, for append_begin.c, append_put.c and append.c: its runs and what they are
+ * put into. */
 #ifndef DAEMON_STORE_APPEND_RUNS_H
 #define DAEMON_STORE_APPEND_RUNS_H
 
@@ -82,6 +83,8 @@ static inline uint32_t page_fill(const struct append *append, uint64_t index) {
 static inline bool fills_page(const struct append *append, uint64_t index) {
     return page_fill(append, index) == append->page_tokens;
 }
+
+void append_member_free(struct budget *budget, struct append_member *member);
 
 /* Opens a chunk of the run's page, unless it is open. STORE_OK or STORE_FULL. */
 int append_open_chunk(struct append *append, struct run *run, uint64_t first_token, uint32_t tokens,
