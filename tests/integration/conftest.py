@@ -17,11 +17,14 @@ import pytest
 from wire import connect
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-START_SECONDS = 20
-STOP_SECONDS = 20
+SANITIZED = bool(os.environ.get("KVQ_SANITIZE"))
+SLOWNESS = 10 if SANITIZED else 1  # of the programs under test: the thread sanitizer takes that
+START_SECONDS = 20 * SLOWNESS
+STOP_SECONDS = 20 * SLOWNESS
+COMMAND_SECONDS = 120 * SLOWNESS
 # What a bound on the daemon's RSS allows over the memory limit: program, stacks, allocator. A
 # sanitizer's shadow and quarantine are several times the program's memory: no bound says anything.
-RSS_SLACK_BYTES = math.inf if os.environ.get("KVQ_SANITIZE") else 64 << 20
+RSS_SLACK_BYTES = math.inf if SANITIZED else 64 << 20
 
 
 def program(variable, default):
@@ -182,7 +185,7 @@ class Command:
     def __init__(self, path):
         self.socket = path
 
-    def __call__(self, *arguments, timeout=120, **options):
+    def __call__(self, *arguments, timeout=COMMAND_SECONDS, **options):
         command = [program("KVQ", "kvq"), *map(str, arguments)]
         environment = {**os.environ, "KVQ_SOCKET": self.socket}
         return subprocess.run(

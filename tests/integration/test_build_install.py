@@ -115,6 +115,18 @@ def files_under(root):
     return sorted(str(path.relative_to(root)) for path in root.rglob("*") if not path.is_dir())
 
 
+def test_every_part_is_installed(root):
+    installed = set(files_under(root))
+    assert "etc/kvquant/kvquantd.conf" in installed
+    assert {path.removeprefix(f"{PREFIX[1:]}/") for path in installed} >= {
+        "bin/kvq", "bin/kvquantd", "include/kvq.h", "lib/libkvq.a", "lib/libkvq.so",
+        "lib/libkvq.so.0", "lib/pkgconfig/libkvq.pc", "lib/systemd/system/kvquantd.service",
+        "lib/systemd/system/kvquantd.socket", "lib/systemd/user/kvquantd.service",
+        "lib/systemd/user/kvquantd.socket", "lib/sysusers.d/kvquantd.conf",
+        "lib/tmpfiles.d/kvquantd.conf", "share/bash-completion/completions/kvq",
+        "share/man/man1/kvq.1", "share/man/man5/kvquantd.conf.5", "share/man/man8/kvquantd.8"}
+
+
 def test_uninstall_leaves_the_configuration_and_nothing_else(tmp_path):
     make("install", tmp_path)
     assert len(files_under(tmp_path)) > 8
