@@ -52,9 +52,10 @@ static void move_socket_behind_command(int argc, char **argv) {
                                                                                       : 0;
     if (words == 0 || argc <= 1 + words)
         return;
-    char *command = argv[1 + words];
-    memmove(&argv[2], &argv[1], (size_t)words * sizeof argv[0]);
-    argv[1] = command;
+    char *socket[2] = {argv[1], argv[words]}, **command = &argv[1 + words];
+    int command_words = is_first_word(command[0]) && argc > 2 + words ? 2 : 1;
+    memmove(&argv[1], command, (size_t)command_words * sizeof argv[0]);
+    memcpy(&argv[1 + command_words], socket, (size_t)words * sizeof argv[0]);
 }
 
 /* What is asked without a command. The last two are for building, and for packages. */

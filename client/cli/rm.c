@@ -56,6 +56,7 @@ static enum exit_status delete_many(struct kvq_client *client, const struct opti
         .age_ms = options->older_ms,
         .pinned_too = options->given & OPTION_PINNED_TOO,
         .dry_run = options->given & OPTION_DRY_RUN,
+        .deadline_ms = -1,
     };
     struct kvq_deleted deleted;
     int error = kvq_delete_many(client, &conditions, &deleted);
@@ -77,7 +78,7 @@ static enum exit_status run(const struct options *options) {
     if (!one && !(options->given & CONDITIONS))
         return usage_error(&rm_command, "what? SESSION, --prefix, --model, --idle or --older", "");
     CLIENT_CLEANUP struct kvq_client *client = NULL;
-    enum exit_status status = connect_patient_client(options, &client);
+    enum exit_status status = connect_client(options, &client);
     if (status != EXIT_DONE)
         return status;
     return one ? delete_one(client, options) : delete_many(client, options);

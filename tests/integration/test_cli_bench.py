@@ -142,6 +142,11 @@ def test_a_bench_that_is_none_is_status_2(kvq, arguments):
     assert result.stderr.count("\n") == 1
 
 
+def test_the_socket_may_stand_before_a_command_of_two_words(daemon):
+    result = Command("/none")("--socket", daemon.socket, "bench", "socket", "--seconds", "1")
+    assert (result.returncode, result.stderr) == (0, "")
+
+
 def test_help_of_bench_is_that_of_all_benches(kvq):
     text = kvq("bench", "--help").stdout
     assert "usage: kvq bench synthetic" in text and "usage: kvq bench socket" in text
