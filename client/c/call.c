@@ -180,7 +180,8 @@ int kvq_run_call(struct kvq_client *client, int (*step)(struct kvq_client *clien
         int error = advance(client);
         if (error != KVQ_AGAIN)
             return error;
-        wait_for_sockets(client);
+        if (!kvq_step_is_long(client))
+            wait_for_sockets(client);
     }
 }
 
