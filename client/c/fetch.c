@@ -74,7 +74,7 @@ static uint64_t token_bytes(const struct kvq_fetch *fetch) {
 }
 
 static size_t count_ranges(const struct kvq_client *client, const struct kvq_fetch *fetch) {
-    uint64_t tokens_min = RANGE_BYTES_MIN / token_bytes(fetch) + 1;
+    uint64_t tokens_min = RANGE_BYTES_MIN / (token_bytes(fetch) + 1) + 1;
     if (tokens_min < fetch->page_tokens)
         tokens_min = fetch->page_tokens;
     uint64_t worth = (fetch->end - fetch->first) / tokens_min;
@@ -127,7 +127,9 @@ static void leave(struct kvq_client *client) {
     struct kvq_fetch *fetch = &client->call.fetch;
     for (size_t i = 0; i < fetch->range_count; i++) {
         struct kvq_connection *connection = client->connections[i];
-        if (connection->busy && fetch->ranges[i].stage != KVQ_RANGE_DONE)
+        if (!connection || !connection->busy)
+            continue;
+        if (fetch->ranges[i].stage != KVQ_RANGE_DONE)
             kvq_leave(connection, fetch->ranges[i].request_id);
         connection->busy = false;
     }
