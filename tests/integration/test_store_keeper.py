@@ -4,13 +4,13 @@ import math
 
 import numpy
 import pytest
-from conftest import RSS_SLACK_BYTES
+from conftest import RSS_SLACK_BYTES, SLOWNESS
 from wire import EXACT, FAST8, PLACE_PAGES, PLACE_TAIL, Geometry
 from wire_support import (append, assert_holds, bits, connection, gaussian, to_dtype, to_float,  # noqa: F401
                           unpacked, wait_until)
 
 MODEL = Geometry(layers=8, heads=3, head_dim_k=64, head_dim_v=64)
-SETTLING_SECONDS = 10
+SETTLING_SECONDS = 10 * SLOWNESS
 
 
 def appended(connection, level, tokens=1000, name=b"chat"):
