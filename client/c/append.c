@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { ATTEMPTS = 3, QUEUED_BYTES_FULL = 64 << 10 };
+enum { ATTEMPTS = 3 };
 
 enum stage {
     BEGIN,
@@ -18,108 +18,6 @@ enum stage {
     ABORT_ANSWER,
     DONE,
 };
-
-/* ---- What is sent ---- */
-
-static struct kvq_run first_run(const struct kvq_append *append) {
-    uint64_t tokens = append->run_tokens_first;
-    return (struct kvq_run){0, (uint32_t)(append->tokens < tokens ? append->tokens : tokens)};
-}
-
-static struct kvq_run next_run(const struct kvq_append *append) {
-    uint64_t offset = append->run.offset + append->run.tokens, left = append->tokens - offset;
-    return (struct kvq_run){offset,
-                            (uint32_t)(left < append->page_tokens ? left : append->page_tokens)};
-}
-
-static uint64_t runs_of(const struct kvq_append *append) {
-    uint64_t left = append->tokens - first_run(append).tokens;
-    return 1 + left / append->page_tokens + (left % append->page_tokens != 0);
-}
-
-static size_t dim_bytes(const struct kvq_geometry *geometry, enum kvq_part part) {
-    uint32_t dim = part == KVQ_K ? geometry->head_dim_k : geometry->head_dim_v;
-    return dim * kvq_dtype_bytes(geometry->dtype);
-}
-
-static uint64_t token_bytes(const struct kvq_geometry *geometry) {
-    uint64_t row_bytes = dim_bytes(geometry, KVQ_K) + dim_bytes(geometry, KVQ_V);
-    return geometry->layers * (uint64_t)geometry->heads * row_bytes;
-}
-
-/* The first token's values of the layer and part that come next. */
-static char *values_at(const struct kvq_append *append) {
-    const struct kvq_source *source =
-        append->part == KVQ_K ? &append->options.k : &append->options.v;
-    if (!append->whole)
-        return (char *)append->part_values;
-    if (source->layers)
-        return (char *)source->layers[append->layer];
-    return (char *)source->block + (ptrdiff_t)append->layer * append->strides[append->part].layer;
-}
-
-/* Of kvq_append() run by run, layer by layer, K then V: the order in which the daemon codes. A part
- * is all runs of its layer. Returns whether a run of all layers has ended. */
-static bool go_on(struct kvq_append *append) {
-    if (append->whole) {
-        if (append->part == KVQ_K && append->geometry.head_dim_v > 0) {
-            append->part = KVQ_V;
-            return false;
-        }
-        append->part = KVQ_K;
-        if (++append->layer < append->geometry.layers)
-            return false;
-        append->layer = 0;
-    }
-    append->run = next_run(append);
-    return true;
-}
-
-static void queue_head(struct kvq_connection *connection, const struct kvq_append *append,
-                       size_t payload_bytes) {
-    struct wire_header header = {.type = WIRE_DATA,
-                                 .request_id = append->request_id,
-                                 .control_bytes = WIRE_DATA_BYTES,
-                                 .payload_bytes = (uint32_t)payload_bytes};
-    struct wire_data data = {.first = append->first + append->run.offset,
-                             .tokens = append->run.tokens,
-                             .layer = append->layer,
-                             .part = (uint8_t)append->part};
-    uint8_t *head =
-        kvq_channel_queue_head(&connection->channel, WIRE_HEADER_BYTES + WIRE_DATA_BYTES);
-    wire_header_write(head, &header);
-    wire_data_write(head + WIRE_HEADER_BYTES, &data);
-}
-
-/* Queues the next frame, its values where they stand or, where they lie in too many rows, gathered.
- * Returns whether there was room. */
-static bool queue_frame(struct kvq_connection *connection, const struct kvq_append *append) {
-    struct kvq_channel *channel = &connection->channel;
-    struct kvq_strides strides = append->strides[append->part];
-    struct kvq_rows rows = kvq_rows_of(
-        values_at(append) + (ptrdiff_t)append->run.offset * strides.token, append->layout, strides,
-        append->run.tokens, append->geometry.heads, dim_bytes(&append->geometry, append->part));
-    size_t payload_bytes = rows.outer * rows.inner * rows.row_bytes;
-    bool in_place = kvq_rows_are_few(&rows);
-    size_t pieces = in_place ? rows.outer * rows.inner : 1;
-    if (kvq_channel_drained(channel))
-        connection->bounce_used = 0;
-    if (channel->out_bytes >= QUEUED_BYTES_FULL || !kvq_channel_has_room(channel, pieces) ||
-        (!in_place && payload_bytes > WIRE_PAYLOAD_BYTES_MAX - connection->bounce_used))
-        return false;
-    queue_head(connection, append, payload_bytes);
-    if (in_place) {
-        kvq_rows_pieces(&rows, kvq_channel_output_end(channel));
-    } else {
-        uint8_t *packed = connection->bounce + connection->bounce_used;
-        kvq_rows_gather(&rows, packed);
-        connection->bounce_used += payload_bytes;
-        *kvq_channel_output_end(channel) =
-            (struct iovec){.iov_base = packed, .iov_len = payload_bytes};
-    }
-    kvq_channel_queue(channel, pieces);
-    return true;
-}
 
 /* ---- Stages: each moves the call's stage on, or returns what it waits for or failed with ---- */
 
@@ -179,7 +77,7 @@ static int cut(struct kvq_client *client) {
     append->run_tokens_first = state->page_tokens - state->tail_tokens;
     if (append->tokens == 0 || __builtin_add_overflow(append->first, append->tokens, &end))
         return kvq_fail(client, KVQ_ARGUMENT, "an append carries at least 1 token");
-    if (runs_of(append) > client->append_runs_max)
+    if (kvq_runs_of(append) > client->append_runs_max)
         return kvq_fail(
             client, KVQ_ARGUMENT, "%llu tokens are more than one append may carry (%llu)",
             (unsigned long long)append->tokens, (unsigned long long)state->append_tokens_max);
@@ -193,7 +91,7 @@ static int begin(struct kvq_client *client) {
         error = cut(client);
     if (error)
         return error;
-    append->run = append->whole ? first_run(append) : (struct kvq_run){0};
+    append->run = append->whole ? kvq_first_run(append) : (struct kvq_run){0};
     append->layer = 0;
     append->part = KVQ_K;
     queue_request(client);
@@ -204,7 +102,7 @@ static int begin(struct kvq_client *client) {
 static int report_progress(struct kvq_client *client) {
     const struct kvq_append *append = &client->append;
     const struct kvq_append_options *options = &append->options;
-    uint64_t sent_bytes = append->run.offset * token_bytes(&append->geometry);
+    uint64_t sent_bytes = append->run.offset * kvq_append_token_bytes(&append->geometry);
     if (!append->whole || !options->progress || options->progress(options->context, sent_bytes))
         return KVQ_OK;
     client->call.stage = ABORT;
@@ -222,8 +120,8 @@ static int send_values(struct kvq_client *client) {
             kvq_queue_control(connection, WIRE_COMMIT, append->request_id, NULL, 0);
         return KVQ_OK;
     }
-    if (queue_frame(connection, append))
-        return go_on(append) ? report_progress(client) : KVQ_OK;
+    if (kvq_queue_frame(connection, append))
+        return kvq_append_go_on(append) ? report_progress(client) : KVQ_OK;
     if (kvq_step_is_long(client))
         return KVQ_AGAIN;
     client->call.moved_bytes += connection->channel.out_bytes;
@@ -375,7 +273,7 @@ static struct kvq_strides strides_of(const struct kvq_source *source,
                                      const struct kvq_geometry *geometry, uint64_t tokens,
                                      enum kvq_part part) {
     struct kvq_strides given = {source->layer_stride, source->token_stride, source->head_stride};
-    return kvq_resolve_strides(given, tokens, geometry->heads, dim_bytes(geometry, part));
+    return kvq_resolve_strides(given, tokens, geometry->heads, kvq_dim_bytes(geometry, part));
 }
 
 static bool given(const struct kvq_source *source) {
@@ -400,7 +298,7 @@ int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
         .tokens = known.tokens,
         .options = known,
         .strides = {[KVQ_K] = strides_k, [KVQ_V] = strides_v},
-        .layout = kvq_best_layout(strides_k, geometry->heads, dim_bytes(geometry, KVQ_K)),
+        .layout = kvq_best_layout(strides_k, geometry->heads, kvq_dim_bytes(geometry, KVQ_K)),
         .whole = true,
     };
     return run(client, BEGIN);
@@ -450,12 +348,12 @@ int kvq_append_part(struct kvq_client *client, uint32_t layer, enum kvq_part par
     struct kvq_append *append = &client->append;
     const struct kvq_geometry *geometry = &append->geometry;
     if (layer >= geometry->layers || (part != KVQ_K && part != KVQ_V) ||
-        dim_bytes(geometry, part) == 0 || !values)
+        kvq_dim_bytes(geometry, part) == 0 || !values)
         return kvq_fail(client, KVQ_ARGUMENT, "the geometry has no layer %u with this part", layer);
     struct kvq_strides strides = {.token = token_stride, .head = head_stride};
-    append->strides[part] =
-        kvq_resolve_strides(strides, append->tokens, geometry->heads, dim_bytes(geometry, part));
-    append->run = first_run(append);
+    append->strides[part] = kvq_resolve_strides(strides, append->tokens, geometry->heads,
+                                                kvq_dim_bytes(geometry, part));
+    append->run = kvq_first_run(append);
     append->layer = layer;
     append->part = part;
     append->part_values = values;

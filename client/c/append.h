@@ -32,4 +32,28 @@ struct kvq_append {
     int result;              /* once the daemon's refusal or the caller's cancel is known */
 };
 
+struct kvq_connection;
+
+#pragma GCC visibility push(hidden)
+
+struct kvq_run kvq_first_run(const struct kvq_append *append);
+
+/* How many runs the append has. */
+uint64_t kvq_runs_of(const struct kvq_append *append);
+
+/* Of one head of one token. */
+size_t kvq_dim_bytes(const struct kvq_geometry *geometry, enum kvq_part part);
+
+/* Of all layers' K and V of one token. */
+uint64_t kvq_append_token_bytes(const struct kvq_geometry *geometry);
+
+/* Queues the frame that comes next, its values where they stand or, where they lie in too many
+ * rows, gathered. Returns whether there was room. */
+bool kvq_queue_frame(struct kvq_connection *connection, const struct kvq_append *append);
+
+/* Moves on to the frame after it. Returns whether a run has ended. */
+bool kvq_append_go_on(struct kvq_append *append);
+
+#pragma GCC visibility pop
+
 #endif
