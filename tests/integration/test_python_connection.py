@@ -108,7 +108,7 @@ def test_a_client_connects_again_to_a_daemon_that_was_started_anew(start_daemon,
 
 
 def test_a_large_fetch_uses_the_connections_it_may(daemon):
-    k = values(16000)
+    k = values(24000)  # 35 MiB with v: a connection takes 16 MiB at least
     with kvquantd.connect(daemon.socket, connections=2) as client:
         session = client.open("s", model="m", geometry=GEOMETRY, level="exact")
         session.append(k, k)
@@ -116,7 +116,7 @@ def test_a_large_fetch_uses_the_connections_it_may(daemon):
         fetched = session.fetch()
         assert client.status()["connections"] == 2
     assert np.array_equal(fetched[0], k) and np.array_equal(fetched[1], k)
-    assert fetched.levels == [{"level": "exact", "tokens": 16000}]
+    assert fetched.levels == [{"level": "exact", "tokens": 24000}]
 
 
 @pytest.mark.parametrize("connections", [0, -1, 9])

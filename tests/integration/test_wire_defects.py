@@ -52,8 +52,8 @@ def test_a_daemon_without_room_for_its_own_buffers_says_so_and_ends(tmp_path):
     result = subprocess.run(
         [program("KVQUANTD", "kvquantd"), "--config", config, "--socket", tmp_path / "socket"],
         capture_output=True, text=True, timeout=30)
-    assert result.returncode == 1
-    assert "memory limit" in result.stderr
+    assert result.returncode == 2
+    assert "the daemon itself needs" in result.stderr
 
 
 def test_a_rope_that_is_not_a_number_is_invalid(connection):
