@@ -75,8 +75,9 @@ class FakeDaemon:
         self._start(self._accept, scripts)
 
     def _start(self, target, *arguments):
-        self.threads.append(threading.Thread(target=target, args=arguments, daemon=True))
-        self.threads[-1].start()
+        thread = threading.Thread(target=target, args=arguments, daemon=True)
+        thread.start()
+        self.threads.append(thread)  # close() may look at it: only once it can be joined
 
     def _accept(self, scripts):
         with self.listener:
