@@ -4,19 +4,16 @@
 /* What goes out together: small frames wake the daemon once. */
 enum { QUEUED_BYTES_FULL = 64 << 10 };
 
-struct kvq_run kvq_first_run(const struct kvq_append *append) {
-    uint64_t tokens = append->run_tokens_first;
-    return (struct kvq_run){0, (uint32_t)(append->tokens < tokens ? append->tokens : tokens)};
-}
-
-static struct kvq_run next_run(const struct kvq_append *append) {
-    uint64_t offset = append->run.offset + append->run.tokens, left = append->tokens - offset;
-    return (struct kvq_run){offset,
-                            (uint32_t)(left < append->page_tokens ? left : append->page_tokens)};
+struct kvq_run kvq_run_at(const struct kvq_append *append, const struct kvq_append_share *share,
+                          uint64_t offset) {
+    uint64_t left = share->end - offset;
+    uint64_t tokens = offset == 0 ? append->run_tokens_first : append->page_tokens;
+    return (struct kvq_run){offset, (uint32_t)(left < tokens ? left : tokens)};
 }
 
 uint64_t kvq_runs_of(const struct kvq_append *append) {
-    uint64_t left = append->tokens - kvq_first_run(append).tokens;
+    uint64_t first = append->run_tokens_first;
+    uint64_t left = append->tokens > first ? append->tokens - first : 0;
     return 1 + left / append->page_tokens + (left % append->page_tokens != 0);
 }
 
@@ -31,43 +28,43 @@ uint64_t kvq_append_token_bytes(const struct kvq_geometry *geometry) {
 }
 
 /* The first token's values of the layer and part that come next. */
-static char *values_at(const struct kvq_append *append) {
+static char *values_at(const struct kvq_append *append, const struct kvq_append_share *share) {
     const struct kvq_source *source =
-        append->part == KVQ_K ? &append->options.k : &append->options.v;
+        share->part == KVQ_K ? &append->options.k : &append->options.v;
     if (!append->whole)
         return (char *)append->part_values;
     if (source->layers)
-        return (char *)source->layers[append->layer];
-    return (char *)source->block + (ptrdiff_t)append->layer * append->strides[append->part].layer;
+        return (char *)source->layers[share->layer];
+    return (char *)source->block + (ptrdiff_t)share->layer * append->strides[share->part].layer;
 }
 
 /* Of kvq_append() run by run, layer by layer, K then V: the order in which the daemon codes. A part
  * is all runs of its layer. Returns whether a run of all layers has ended. */
-bool kvq_append_go_on(struct kvq_append *append) {
+bool kvq_append_go_on(const struct kvq_append *append, struct kvq_append_share *share) {
     if (append->whole) {
-        if (append->part == KVQ_K && append->geometry.head_dim_v > 0) {
-            append->part = KVQ_V;
+        if (share->part == KVQ_K && append->geometry.head_dim_v > 0) {
+            share->part = KVQ_V;
             return false;
         }
-        append->part = KVQ_K;
-        if (++append->layer < append->geometry.layers)
+        share->part = KVQ_K;
+        if (++share->layer < append->geometry.layers)
             return false;
-        append->layer = 0;
+        share->layer = 0;
     }
-    append->run = next_run(append);
+    share->run = kvq_run_at(append, share, share->run.offset + share->run.tokens);
     return true;
 }
 
 static void queue_head(struct kvq_connection *connection, const struct kvq_append *append,
-                       size_t payload_bytes) {
+                       const struct kvq_append_share *share, size_t payload_bytes) {
     struct wire_header header = {.type = WIRE_DATA,
-                                 .request_id = append->request_id,
+                                 .request_id = share->request_id,
                                  .control_bytes = WIRE_DATA_BYTES,
                                  .payload_bytes = (uint32_t)payload_bytes};
-    struct wire_data data = {.first = append->first + append->run.offset,
-                             .tokens = append->run.tokens,
-                             .layer = append->layer,
-                             .part = (uint8_t)append->part};
+    struct wire_data data = {.first = append->first + share->run.offset,
+                             .tokens = share->run.tokens,
+                             .layer = share->layer,
+                             .part = (uint8_t)share->part};
     uint8_t *head =
         kvq_channel_queue_head(&connection->channel, WIRE_HEADER_BYTES + WIRE_DATA_BYTES);
     wire_header_write(head, &header);
@@ -76,12 +73,14 @@ static void queue_head(struct kvq_connection *connection, const struct kvq_appen
 
 /* Queues the next frame, its values where they stand or, where they lie in too many rows, gathered.
  * Returns whether there was room. */
-bool kvq_queue_frame(struct kvq_connection *connection, const struct kvq_append *append) {
+bool kvq_queue_frame(struct kvq_connection *connection, const struct kvq_append *append,
+                     const struct kvq_append_share *share) {
     struct kvq_channel *channel = &connection->channel;
-    struct kvq_strides strides = append->strides[append->part];
-    struct kvq_rows rows = kvq_rows_of(
-        values_at(append) + (ptrdiff_t)append->run.offset * strides.token, append->layout, strides,
-        append->run.tokens, append->geometry.heads, kvq_dim_bytes(&append->geometry, append->part));
+    struct kvq_strides strides = append->strides[share->part];
+    struct kvq_rows rows =
+        kvq_rows_of(values_at(append, share) + (ptrdiff_t)share->run.offset * strides.token,
+                    append->layout, strides, share->run.tokens, append->geometry.heads,
+                    kvq_dim_bytes(&append->geometry, share->part));
     size_t payload_bytes = rows.outer * rows.inner * rows.row_bytes;
     bool in_place = kvq_rows_are_few(&rows);
     size_t pieces = in_place ? rows.outer * rows.inner : 1;
@@ -90,7 +89,7 @@ bool kvq_queue_frame(struct kvq_connection *connection, const struct kvq_append 
     if (channel->out_bytes >= QUEUED_BYTES_FULL || !kvq_channel_has_room(channel, pieces) ||
         (!in_place && payload_bytes > WIRE_PAYLOAD_BYTES_MAX - connection->bounce_used))
         return false;
-    queue_head(connection, append, payload_bytes);
+    queue_head(connection, append, share, payload_bytes);
     if (in_place) {
         kvq_rows_pieces(&rows, kvq_channel_output_end(channel));
     } else {

@@ -133,16 +133,33 @@ static int watch_all(struct kvq_client *client) {
     return error;
 }
 
+/* An append over several connections that was given up keeps its session busy until the daemon has
+ * answered on each of them: no call is to find it so. */
+static int forget_left_appends(struct kvq_client *client) {
+    int result = KVQ_OK;
+    for (size_t i = 1; i < KVQ_CONNECTIONS_MAX; i++) {
+        struct kvq_connection *connection = client->connections[i];
+        if (!connection || !connection->has_left_append)
+            continue;
+        int error = kvq_forget(client, connection);
+        connection->busy = connection->has_left_append = error == KVQ_AGAIN;
+        result = error == KVQ_AGAIN ? error : result;
+    }
+    return result;
+}
+
 static int advance(struct kvq_client *client) {
     int error;
     client->call.moved_bytes = 0;
     do
-        error = client->call.step(client);
+        error = forget_left_appends(client) ? KVQ_AGAIN : client->call.step(client);
     while (error == KVQ_CONNECTION_LOST && repeat(client));
     if (error == KVQ_AGAIN)
         error = check_time(client);
-    if (error == KVQ_AGAIN && client->non_blocking)
-        error = watch_all(client) ? KVQ_NO_MEMORY : KVQ_AGAIN;
+    if (error == KVQ_AGAIN && client->non_blocking && watch_all(client)) {
+        client->call.leave(client);
+        error = KVQ_NO_MEMORY;
+    }
     if (error != KVQ_AGAIN)
         end_call(client);
     return error;
@@ -162,9 +179,15 @@ static void wait_for_sockets(const struct kvq_client *client) {
 
 /* A read may sleep in the socket where that is the only one to wait for, and long enough. */
 static void set_patience(struct kvq_client *client) {
-    bool alone = client->call.fetch.range_count <= 1;
+    bool alone = client->call.connection_count == 1;
     client->connections[0]->channel.patient_until_ns =
         alone ? next_time_ns(client) - KVQ_CHANNEL_PATIENCE_MS * (int64_t)1000000 : 0;
+}
+
+void kvq_use_connections(struct kvq_client *client, size_t count) {
+    client->call.connection_count = count;
+    if (count > 1)
+        client->connections[0]->channel.patient_until_ns = 0;
 }
 
 int kvq_run_call(struct kvq_client *client, int (*step)(struct kvq_client *client),
@@ -173,6 +196,7 @@ int kvq_run_call(struct kvq_client *client, int (*step)(struct kvq_client *clien
     call->step = step;
     call->leave = leave;
     call->sent = false;
+    call->connection_count = 1;
     if (client->non_blocking)
         return advance(client);
     for (;;) {

@@ -19,7 +19,6 @@
 #include "proto/wire/kvq.pb-c.h"
 
 enum {
-    KVQ_MESSAGE_BYTES = 512,
     KVQ_ARENA_BYTES = 4 << 20,
     KVQ_CONNECTIONS_MAX = 8,
     KVQ_REQUEST_BYTES_MAX = 2048, /* three names and a geometry are far below */
@@ -51,6 +50,7 @@ struct kvq_call {
     bool sent;                                /* all of it: the daemon may have done it */
     bool may_repeat;                          /* once, where the connection is lost */
     size_t moved_bytes;                       /* in this step */
+    size_t connection_count;                  /* that it uses */
     struct kvq_request request;
     struct kvq_fetch fetch;
 };
@@ -121,6 +121,9 @@ int kvq_begin_any_call(struct kvq_client *client, int64_t deadline_ms);
  * as far as it goes. */
 int kvq_run_call(struct kvq_client *client, int (*step)(struct kvq_client *client),
                  void (*leave)(struct kvq_client *client));
+
+/* So many are used from now on: more than one have to be waited for together. */
+void kvq_use_connections(struct kvq_client *client, size_t count);
 
 /* Whether a step has moved so much that it should return KVQ_AGAIN. */
 bool kvq_step_is_long(struct kvq_client *client);

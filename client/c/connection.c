@@ -35,6 +35,7 @@ void kvq_connection_close(struct kvq_connection *connection) {
     connection->stage = KVQ_BETWEEN_FRAMES;
     connection->watched_events = -1;
     connection->abandoned_count = 0;
+    connection->has_left_append = false;
 }
 
 int kvq_break(struct kvq_client *client, struct kvq_connection *connection, int error,
@@ -242,6 +243,13 @@ void kvq_leave(struct kvq_connection *connection, uint32_t request_id) {
     kvq_queue_control(connection, WIRE_CANCEL, request_id, NULL, 0);
     if (kvq_channel_send(&connection->channel) == KVQ_CONNECTION_LOST)
         kvq_connection_close(connection);
+}
+
+int kvq_forget(struct kvq_client *client, struct kvq_connection *connection) {
+    int error = kvq_send(client, connection, 0);
+    while (!error && connection->abandoned_count > 0)
+        error = receive_stage(client, connection, 0);
+    return error;
 }
 
 short kvq_connection_events(const struct kvq_connection *connection) {

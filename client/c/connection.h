@@ -42,6 +42,7 @@ struct kvq_connection {
     enum kvq_frame_stage stage;
     struct wire_header header;
     uint8_t header_bytes[WIRE_HEADER_BYTES];
+    bool has_left_append; /* one over several connections, given up: its answer is waited for */
     uint32_t abandoned[KVQ_ABANDONED_MAX];
     size_t abandoned_count;
     uint8_t *control;   /* WIRE_CONTROL_BYTES_MAX: what was received */
@@ -95,6 +96,9 @@ int kvq_receive_payload(struct kvq_client *client, struct kvq_connection *connec
 /* Gives a request up, at once: what was not sent yet is forgotten, else CANCEL follows it and what
  * comes of it later is dropped. From here on no memory of the caller's is used. */
 void kvq_leave(struct kvq_connection *connection, uint32_t request_id);
+
+/* Receives what still comes of the requests that were given up. */
+int kvq_forget(struct kvq_client *client, struct kvq_connection *connection);
 
 /* What poll() is to wait for before the call can go on; 0: nothing but time. */
 short kvq_connection_events(const struct kvq_connection *connection);

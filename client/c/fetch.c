@@ -99,8 +99,7 @@ static int share_out(struct kvq_client *client) {
     size_t layer_cursors = 2 * (size_t)(fetch->end_layer - fetch->first_layer);
     fetch->received_bytes = 0;
     fetch->range_count = count_ranges(client, fetch);
-    if (fetch->range_count > 1)
-        client->connections[0]->channel.patient_until_ns = 0;
+    kvq_use_connections(client, fetch->range_count);
     size_t count = fetch->range_count * layer_cursors;
     if (count > client->cursor_count) {
         uint64_t *cursors = realloc(client->cursors, count * sizeof *cursors);

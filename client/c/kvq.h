@@ -30,7 +30,8 @@
  *
  * Lost connections: the next call connects anew by itself, and a call that finds its connection
  * lost does so once and repeats itself where that can do no harm, all within its deadline:
- *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit;
+ *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit, over
+ *     several connections before the first of theirs;
  *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_age, kvq_pin, and
  *     kvq_delete_many with dry_run: they change nothing, or twice what they change once;
  *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
@@ -126,8 +127,9 @@ struct kvq_connect_options {
     const char *name;    /* for the daemon's log, at most 255 bytes; NULL: "libkvq" */
     bool non_blocking;   /* calls that would wait return KVQ_AGAIN: see kvq_step() */
     bool no_reconnect;   /* once the connection is gone, every call is KVQ_CONNECTION_LOST */
-    /* How many connections one large fetch may use; 0 means 1; at most 8. Further ones are opened
-     * when they are worth it. Appends use one. */
+    /* How many connections one large fetch or kvq_append() may use; 0 means 1; at most 8. Further
+     * ones are opened when they are worth it, and done without where they cannot be had. An append
+     * in parts uses one. */
     uint32_t connections;
 };
 
@@ -331,16 +333,19 @@ struct kvq_append_options {
     bool settle;
     uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
     int64_t deadline_ms; /* of the whole call; 0: the client's; negative: none */
-    /* May be NULL. Called between pages with the bytes of values sent so far, from 0 again
-     * where the append is repeated; false ends it with KVQ_CANCELLED, and nothing of it is kept.
-     * Must not use the client. */
+    /* May be NULL. Called between pages with the bytes of values sent so far, over all connections,
+     * from 0 again where the append is repeated; false ends it with KVQ_CANCELLED, and nothing of
+     * it is kept. Must not use the client. */
     bool (*progress)(void *context, uint64_t bytes_sent);
     void *context;
 };
 
 /* Appends tokens to a session, all or nothing; state's tokens, tail and version move on with it.
  * The values are read during the call only, and sent from where they stand. Repeats by itself what
- * fails with KVQ_TAIL_MOVED (always safe), up to twice.
+ * fails with KVQ_TAIL_MOVED (always safe), up to twice. Over several connections each sends some of
+ * the pages, so that more than one of the daemon's processors codes them; what one fails with ends
+ * it for all. Where a further one breaks before any commit, or comes too late for the others, all
+ * is sent again over one.
  * KVQ_WRONG_FIRST: state->tokens now says what the length is. KVQ_BUSY, KVQ_FULL: try again later.
  * KVQ_MISS: the session is gone. */
 int kvq_append(struct kvq_client *client, struct kvq_session_state *state,

@@ -50,7 +50,6 @@ int kvq_request(struct kvq_client *client, enum wire_type type, bool safe,
     request->result = result;
     client->call.safe = safe;
     client->call.stage = PREPARE;
-    client->call.fetch.range_count = 0;
     return kvq_run_call(client, step, leave);
 }
 

@@ -199,6 +199,17 @@ def test_an_append_that_breaks_before_its_commit_is_repeated(play, frames, non_b
         assert commits == [wire.COMMIT]
 
 
+def test_an_append_in_parts_begins_on_a_new_connection(play):
+    commits = []
+    with Library(play(breaks("idle"), lambda peer: serve(peer, commits))) as library:
+        wait_until_hung_up()
+        held = state()
+        assert library.call("kvq_append_begin", held, library.options(
+            "kvq_append_options", first=TOKENS, tokens=PAGE)) == "ok"
+        assert library.call("kvq_append_part", 0, lib.KVQ_K, ffi.from_buffer(BLOCK), 0, 0) == "ok"
+        assert library.call("kvq_append_commit") == "ok" and commits == [wire.COMMIT]
+
+
 def test_an_append_in_parts_is_lost_once(play):
     def first(peer):
         peer.greet()

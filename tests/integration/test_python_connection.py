@@ -107,14 +107,17 @@ def test_a_client_connects_again_to_a_daemon_that_was_started_anew(start_daemon,
                 strict.ping()
 
 
-def test_a_large_fetch_uses_the_connections_it_may(daemon):
-    k = values(24000)  # 35 MiB with v: a connection takes 16 MiB at least
-    with kvquantd.connect(daemon.socket, connections=2) as client:
-        session = client.open("s", model="m", geometry=GEOMETRY, level="exact")
+def test_a_large_append_and_a_large_fetch_use_the_connections_they_may(daemon):
+    k = values(24000)  # 35 MiB with v: of a fetch a connection takes 16 MiB at least
+    with kvquantd.connect(daemon.socket, connections=2) as writer:
+        session = writer.open("s", model="m", geometry=GEOMETRY, level="exact")
+        assert writer.status()["connections"] == 1
         session.append(k, k)
-        assert client.status()["connections"] == 1
-        fetched = session.fetch()
-        assert client.status()["connections"] == 2
+        assert writer.status()["connections"] == 2
+    with kvquantd.connect(daemon.socket, connections=3) as reader:
+        before = reader.status()["connections_accepted"]
+        fetched = reader.open("s", model="m").fetch()
+        assert reader.status()["connections_accepted"] > before
     assert np.array_equal(fetched[0], k) and np.array_equal(fetched[1], k)
     assert fetched.levels == [{"level": "exact", "tokens": 24000}]
 

@@ -24,10 +24,10 @@ def connect(
     """Connects to the daemon at a socket's path, or host:port of the loopback interface; None:
     $KVQ_SOCKET, else the usual places.
 
-    connections: how many of them one large fetch may use, 1 to 8. deadline: of each call, in seconds
-    or a timedelta; None: none. With reconnect a call that finds the connection gone makes a new
-    one, and is repeated by itself where that does no harm. CannotConnect: no daemon there, or not
-    allowed in.
+    connections: how many of them one large fetch or append may use, 1 to 8. deadline: of each call,
+    in seconds or a timedelta; None: none. With reconnect a call that finds the connection gone makes
+    a new one, and is repeated by itself where that does no harm. CannotConnect: no daemon there, or
+    not allowed in.
     """
     client = Client(Connection(socket, connections, deadline, reconnect))
     try:
