@@ -5,9 +5,9 @@
 
 enum { ATTEMPTS = 3 };
 
-/* From where on one more connection is worth it: on two processors that daemon and client share, 8
- * MiB over two took 0.56 of the time over one at exact, 0.79 at fast8 and 0.58 at level 2; 64 MiB
- * 0.52, 0.69 and 0.55. */
+/* From where on one more connection is worth it: on two processors that daemon and client share, 16
+ * MiB over two took 0.80 of the time over one at exact, 0.85 at fast8 and 0.67 at level 2; 64 MiB
+ * 0.64, 0.68 and 0.58 (tests/bench/bench_transfer). */
 enum { SHARE_BYTES_MIN = 4 << 20 };
 
 enum { BEGIN, CONNECT, RUN }; /* stages of the call */
@@ -16,13 +16,10 @@ enum { BEGIN, CONNECT, RUN }; /* stages of the call */
 
 static size_t count_shares(const struct kvq_client *client) {
     const struct kvq_append *append = &client->append;
-    uint64_t tokens_min = SHARE_BYTES_MIN / (kvq_append_token_bytes(&append->geometry) + 1) + 1;
-    if (tokens_min < append->state->page_tokens)
-        tokens_min = append->state->page_tokens;
-    uint64_t worth = append->tokens / tokens_min;
-    if (!append->whole || append->on_one_connection || worth < 2)
+    if (!append->whole || append->on_one_connection)
         return 1;
-    return worth < client->connections_max ? worth : client->connections_max;
+    return kvq_connections_worth(client, append->tokens, append->state->page_tokens,
+                                 kvq_append_token_bytes(&append->geometry), SHARE_BYTES_MIN);
 }
 
 /* Connections from this one on are not used. */

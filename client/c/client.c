@@ -67,6 +67,17 @@ const char *kvq_client_socket(const struct kvq_client *client) {
     return client->address;
 }
 
+size_t kvq_connections_worth(const struct kvq_client *client, uint64_t tokens, uint32_t page_tokens,
+                             uint64_t token_bytes, uint64_t bytes_min) {
+    uint64_t tokens_min = bytes_min / (token_bytes + 1) + 1;
+    if (tokens_min < page_tokens)
+        tokens_min = page_tokens;
+    uint64_t worth = tokens / tokens_min;
+    if (worth < 2)
+        return 1;
+    return worth < client->connections_max ? worth : client->connections_max;
+}
+
 bool kvq_client_connected(const struct kvq_client *client) {
     return client->connections[0]->state == KVQ_READY;
 }

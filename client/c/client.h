@@ -139,6 +139,11 @@ int kvq_request(struct kvq_client *client, enum wire_type type, bool safe,
 /* What an impossible answer is. */
 int kvq_impossible(struct kvq_client *client, const char *what);
 
+/* How many of the client's connections a transfer of so many tokens is shared out to, so that each
+ * has bytes_min and a page, at least. */
+size_t kvq_connections_worth(const struct kvq_client *client, uint64_t tokens, uint32_t page_tokens,
+                             uint64_t token_bytes, uint64_t bytes_min);
+
 #pragma GCC visibility pop
 
 #endif

@@ -48,7 +48,8 @@ int kvq_break(struct kvq_client *client, struct kvq_connection *connection, int 
     return error;
 }
 
-int kvq_lost(struct kvq_client *client, struct kvq_connection *connection) {
+/* The connection has ended without a word. */
+static int lost(struct kvq_client *client, struct kvq_connection *connection) {
     return kvq_break(client, connection, KVQ_CONNECTION_LOST, "the connection to %s broke",
                      client->address);
 }
@@ -87,7 +88,7 @@ static int lost_in_send(struct kvq_client *client, struct kvq_connection *connec
     if (!error)
         error = kvq_read_answer(client, connection, &kvq__error_reply__descriptor, &reply);
     if (!error || error == KVQ_AGAIN || error == KVQ_CONNECTION_LOST)
-        return kvq_lost(client, connection);
+        return lost(client, connection);
     kvq_connection_close(connection);
     return error;
 }
@@ -153,7 +154,7 @@ static int receive_stage(struct kvq_client *client, struct kvq_connection *conne
     }
     int error = kvq_channel_fill(&connection->channel);
     if (error == KVQ_CONNECTION_LOST)
-        return kvq_lost(client, connection);
+        return lost(client, connection);
     if (error)
         return error;
     if (connection->stage == KVQ_HEADER)
@@ -179,7 +180,7 @@ int kvq_receive_payload(struct kvq_client *client, struct kvq_connection *connec
     int error = kvq_channel_fill(&connection->channel);
     if (!error)
         connection->stage = KVQ_BETWEEN_FRAMES;
-    return error == KVQ_CONNECTION_LOST ? kvq_lost(client, connection) : error;
+    return error == KVQ_CONNECTION_LOST ? lost(client, connection) : error;
 }
 
 static int daemon_failed(struct kvq_client *client, struct kvq_connection *connection,

@@ -68,9 +68,6 @@ int kvq_connection_ready(struct kvq_client *client, struct kvq_connection *conne
 int kvq_break(struct kvq_client *client, struct kvq_connection *connection, int error,
               const char *format, ...) __attribute__((format(printf, 4, 5)));
 
-/* The connection has ended without a word. */
-int kvq_lost(struct kvq_client *client, struct kvq_connection *connection);
-
 /* Queues a frame without payload behind what is queued. message NULL: an empty control part. */
 void kvq_queue_control(struct kvq_connection *connection, enum wire_type type, uint32_t request_id,
                        const uint8_t *control, size_t control_bytes);

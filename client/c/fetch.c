@@ -4,8 +4,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* From where on one more connection is worth it: on two processors that daemon and client share, 32
- * MiB at fast8 over two took 0.96 of the time over one, 64 MiB 0.87, and 0.76 over four. */
+/* From where on one more connection is worth it: on two processors that daemon and client share, 64
+ * MiB over two took 0.65 of the time over one at exact, 0.77 at fast8 and 0.64 at level 2; over
+ * four it was no quicker (tests/bench/bench_transfer). */
 enum { RANGE_BYTES_MIN = 16 << 20 };
 
 /* ---- What is wanted ---- */
@@ -74,13 +75,10 @@ static uint64_t token_bytes(const struct kvq_fetch *fetch) {
 }
 
 static size_t count_ranges(const struct kvq_client *client, const struct kvq_fetch *fetch) {
-    uint64_t tokens_min = RANGE_BYTES_MIN / (token_bytes(fetch) + 1) + 1;
-    if (tokens_min < fetch->page_tokens)
-        tokens_min = fetch->page_tokens;
-    uint64_t worth = (fetch->end - fetch->first) / tokens_min;
-    if (fetch->on_one_connection || worth < 2)
+    if (fetch->on_one_connection)
         return 1;
-    return worth < client->connections_max ? worth : client->connections_max;
+    return kvq_connections_worth(client, fetch->end - fetch->first, fetch->page_tokens,
+                                 token_bytes(fetch), RANGE_BYTES_MIN);
 }
 
 /* Where range i begins: no page is coded out twice. */

@@ -153,13 +153,6 @@ void log_info(const char *format, ...) {
     va_end(arguments);
 }
 
-void log_debug(const char *format, ...) {
-    va_list arguments;
-    va_start(arguments, format);
-    write_message(LOG_LEVEL_DEBUG, NULL, format, arguments);
-    va_end(arguments);
-}
-
 void log_about(enum log_level level, const struct log_fields *fields, const char *format, ...) {
     va_list arguments;
     va_start(arguments, format);

@@ -6,6 +6,7 @@ import contextlib
 import socket
 import threading
 
+import pytest
 import wire
 from wire import ERROR, HEADER, REPLY, encode, frame
 
@@ -104,3 +105,17 @@ class FakeDaemon:
             thread.join(20)
             assert not thread.is_alive()
         assert not self.failures, self.failures
+
+
+@pytest.fixture
+def play(tmp_path):
+    """play(*scripts) starts a daemon that serves them and returns its socket's path."""
+    daemons = []
+
+    def start(*scripts):
+        daemons.append(FakeDaemon(tmp_path / f"fake{len(daemons)}", *scripts))
+        return daemons[-1].path
+
+    yield start
+    for daemon in daemons:
+        daemon.close()

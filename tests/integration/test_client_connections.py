@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 import wire
-from fake_daemon import FakeDaemon, Peer
+from fake_daemon import Peer, play  # noqa: F401
 from kvquantd._kvq import ffi, lib
 from library import Library, plain
 from wire import REPLY, data_frame, decode, encode, frame
@@ -120,19 +120,6 @@ class Ranges:
                 bytes=(request.end - request.first) * LAYERS * HEADS * DIM * 4, levels=[level], k=loss, v=loss)))
 
 
-@pytest.fixture
-def play(tmp_path):
-    daemons = []
-
-    def start(ranges):
-        daemons.append(FakeDaemon(tmp_path / f"fake{len(daemons)}", *ranges.scripts))
-        return daemons[-1].path
-
-    yield start
-    for daemon in daemons:
-        daemon.close()
-
-
 def state():
     made = ffi.new("struct kvq_session_state *")
     made.session, made.model, made.geometry, made.page_tokens, made.tokens = b"s", b"m", SHAPE, PAGE, TOKENS
@@ -145,7 +132,7 @@ HALF = TOKENS // 2
 @pytest.mark.parametrize("non_blocking", [False, True])
 def test_ranges_of_one_version_are_summed(play, non_blocking):
     ranges = Ranges({}, {})
-    with Library(play(ranges), non_blocking, connections=2) as library:
+    with Library(play(*ranges.scripts), non_blocking, connections=2) as library:
         error, result, arrays = fetch(library, state())
     assert error == "ok" and sorted(ranges.asked) == [(0, HALF), (HALF, TOKENS)]
     assert (result["tokens"], result["bytes"], result["level_count"]) == (TOKENS, 2 * PART_BYTES, 1)
@@ -157,7 +144,7 @@ def test_ranges_of_one_version_are_summed(play, non_blocking):
 @pytest.mark.parametrize("non_blocking", [False, True])
 def test_ranges_of_different_versions_are_fetched_again_on_one_connection(play, non_blocking):
     ranges = Ranges(dict(version=4), dict(version=5))
-    with Library(play(ranges), non_blocking, connections=2) as library:
+    with Library(play(*ranges.scripts), non_blocking, connections=2) as library:
         error, result, _ = fetch(library, state())
     assert (error, result["version"], result["tokens"]) == ("ok", 4, TOKENS)
     assert ranges.asked[-1] == (0, TOKENS) and len(ranges.asked) == 3
@@ -165,14 +152,14 @@ def test_ranges_of_different_versions_are_fetched_again_on_one_connection(play, 
 
 @pytest.mark.parametrize("cut", [0, PAGE, HALF - PAGE])
 def test_a_further_connection_that_is_lost_costs_time_only(play, cut):
-    with Library(play(Ranges({}, dict(cut=cut))), connections=2) as library:
+    with Library(play(*Ranges({}, dict(cut=cut)).scripts), connections=2) as library:
         error, result, _ = fetch(library, state())
         assert (error, result["tokens"]) == ("ok", TOKENS)
         assert library.ping() == "ok"
 
 
 def test_a_daemon_that_takes_no_further_connection_is_fetched_from_on_one(play):
-    with Library(play(Ranges({})), connections=4) as library:
+    with Library(play(*Ranges({}).scripts), connections=4) as library:
         error, result, _ = fetch(library, state())
         assert (error, result["tokens"]) == ("ok", TOKENS)
 
@@ -183,7 +170,7 @@ def test_a_miss_on_one_connection_cancels_the_others(play, failing, non_blocking
     connections = [dict(wait=True), dict(wait=True)]
     connections[failing] = dict(error="miss")
     ranges = Ranges(*connections)
-    with Library(play(ranges), non_blocking, connections=2) as library:
+    with Library(play(*ranges.scripts), non_blocking, connections=2) as library:
         assert fetch(library, state())[0] == "miss"
         assert library.ping() == "ok"
     assert len(ranges.asked) <= 2 and len(ranges.cancelled) <= 1
@@ -192,7 +179,7 @@ def test_a_miss_on_one_connection_cancels_the_others(play, failing, non_blocking
 @pytest.mark.parametrize("non_blocking", [False, True])
 def test_a_miss_in_time_ends_all_connections_fetches(play, non_blocking):
     ranges = Ranges(dict(wait=True), dict(wait=True))
-    with Library(play(ranges), non_blocking, connections=2) as library:
+    with Library(play(*ranges.scripts), non_blocking, connections=2) as library:
         assert fetch(library, state(), within_ms=200)[0] == "miss"
         assert library.ping() == "ok"
 

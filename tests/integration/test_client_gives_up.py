@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import wire
-from fake_daemon import FakeDaemon
+from fake_daemon import play  # noqa: F401
 from kvquantd._kvq import ffi, lib
 from library import Library
 from test_client_reconnects import (BLOCK, MANY_TOKENS, PAGE, SAFE, TOKENS, UNSAFE, answer_of, data_frames,
@@ -14,19 +14,6 @@ from test_client_reconnects import (BLOCK, MANY_TOKENS, PAGE, SAFE, TOKENS, UNSA
 
 LAYERS, HEADS, DIM = 2, 2, 4
 UNTOUCHED = 7
-
-
-@pytest.fixture
-def play(tmp_path):
-    daemons = []
-
-    def start(*scripts):
-        daemons.append(FakeDaemon(tmp_path / f"fake{len(daemons)}", *scripts))
-        return daemons[-1].path
-
-    yield start
-    for daemon in daemons:
-        daemon.close()
 
 
 class Fetch:

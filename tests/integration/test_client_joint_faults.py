@@ -5,7 +5,7 @@ import time
 
 import pytest
 import wire
-from fake_daemon import FakeDaemon
+from fake_daemon import play  # noqa: F401
 from kvquantd._kvq import ffi
 from library import Library
 from test_client_joint_append import BOTH_FORMS, LAYERS, PAGE, SHAPE, TOKENS, VALUES, append
@@ -109,19 +109,6 @@ class Joint:
         return True
 
 
-@pytest.fixture
-def play(tmp_path):
-    daemons = []
-
-    def start(joint):
-        daemons.append(FakeDaemon(tmp_path / f"fake{len(daemons)}", *joint.scripts))
-        return daemons[-1].path
-
-    yield start
-    for daemon in daemons:
-        daemon.close()
-
-
 def new_state():
     made = ffi.new("struct kvq_session_state *")
     made.session, made.model, made.geometry, made.page_tokens = b"s", b"m", SHAPE, PAGE
@@ -135,7 +122,7 @@ def groups_of(joint):
 
 def run(play, joint, connections=2, non_blocking=False, **options):
     state = new_state()
-    with Library(play(joint), non_blocking, connections=connections) as library:
+    with Library(play(*joint.scripts), non_blocking, connections=connections) as library:
         error = append(library, state, **options)
         assert library.ping() == "ok" or error in ("deadline", "connection_lost", "daemon_protocol")
     return error, state
@@ -191,7 +178,7 @@ def test_an_answer_on_one_connection_is_the_answer(play, broken):
     ends[broken] = dict(how="lost", at="all commits")
     joint = Joint(*ends)
     state = new_state()
-    with Library(play(joint), connections=2) as library:
+    with Library(play(*joint.scripts), connections=2) as library:
         joint.fail = lambda attempt: None
         assert (append(library, state), state.version, state.tokens) == ("ok", 7, TOKENS)
 
@@ -204,7 +191,7 @@ def test_the_refusal_wins_over_what_follows_from_it(play, name, refused, at):
     ends[refused] = dict(how=name, at=at)
     joint = Joint(*ends)
     state = new_state()
-    with Library(play(joint), connections=2) as library:
+    with Library(play(*joint.scripts), connections=2) as library:
         assert append(library, state) == name and library.message == f"this is {name}"
         assert library.ping() == "ok"
         assert state.tokens == (77 if name == "wrong_first" else 0)

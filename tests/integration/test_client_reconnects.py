@@ -5,7 +5,7 @@ import time
 import numpy as np
 import pytest
 import wire
-from fake_daemon import FakeDaemon
+from fake_daemon import play  # noqa: F401
 from kvquantd._kvq import ffi, lib
 from library import Library
 from wire import DATA, HEADER, REPLY, data_frame, encode, frame
@@ -121,19 +121,6 @@ def breaks(where):
         if where != "asked":
             peer.send(answer_of(kind, request_id)[:where])
     return script
-
-
-@pytest.fixture
-def play(tmp_path):
-    daemons = []
-
-    def start(*scripts):
-        daemons.append(FakeDaemon(tmp_path / f"fake{len(daemons)}", *scripts))
-        return daemons[-1].path
-
-    yield start
-    for daemon in daemons:
-        daemon.close()
 
 
 def wait_until_hung_up():
