@@ -167,6 +167,7 @@ static void fill_info(const struct page_header *header, struct page_info *info) 
         .part = header->part,
         .level = header->level,
         .sink_tokens = header->sink_tokens,
+        .exact_tokens = header->sink_tokens,
         .loss = {.error = (double)header->error, .energy = (double)header->energy},
     };
     info->sink_bytes = raw_bytes(&info->shape, header->sink_tokens);
@@ -266,4 +267,11 @@ int page_decode(const void *page, size_t page_bytes, const struct page_target *t
     bool whole =
         decode_coded(&header, page, payload, target, first, last, whole_workspace(workspace));
     return whole ? PAGE_OK : PAGE_DAMAGED;
+}
+
+int page_decode_pair(const struct page_bytes pages[2], const struct page_target targets[2],
+                     void *workspace) {
+    int error = page_decode(pages[0].page, pages[0].bytes, &targets[0], workspace);
+    return error != PAGE_OK ? error
+                            : page_decode(pages[1].page, pages[1].bytes, &targets[1], workspace);
 }

@@ -8,6 +8,7 @@
 #ifndef PROTO_PAGE_PAGE_H
 #define PROTO_PAGE_PAGE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -53,9 +54,11 @@ struct page_info {
     struct page_shape shape;
     enum page_part part;
     int level; /* what the page really holds: exact where a lossy level could not serve */
-    uint32_t sink_tokens; /* exact tokens at the page's start */
+    uint32_t sink_tokens;  /* kept exact because the caller asked: the page's first ones */
+    uint32_t exact_tokens; /* those, and others that the encoder found far out */
     struct page_loss loss;
-    size_t sink_bytes; /* what the exact prefix takes of the page */
+    bool estimated;    /* the error is what ageing is expected to have left, not measured */
+    size_t sink_bytes; /* what the exact tokens take of the page */
 };
 
 /* Tokens in a page of this geometry: the largest power of two, at most 128, at which K's and V's
@@ -74,6 +77,8 @@ struct page_source {
     struct page_shape shape;
     enum page_part part;
     int level;
+    double snr_db; /* if above 0, level is the coarsest that may be taken: the coarsest that has so
+                    * many decibels, 10 log10(energy / error), over the page; exact if none has */
     uint32_t sink_tokens; /* the first so many tokens are kept exact; at most shape.tokens */
     const void *values;   /* of shape.dtype; any alignment */
     struct page_strides strides;
@@ -97,11 +102,29 @@ struct page_target {
     enum page_dtype dtype;
     void *values;
     struct page_strides strides;
+    bool streaming; /* past the caches: for a target larger than they are, not read at once */
 };
 
 /* On an error the target's values are undefined. Lossy values beyond the dtype's range become its
  * largest finite value. */
 int page_decode(const void *page, size_t page_bytes, const struct page_target *target,
                 void *workspace) __attribute__((warn_unused_result));
+
+struct page_bytes {
+    const void *page;
+    size_t bytes;
+};
+
+/* Two pages, K and V of a layer as a rule: gives what page_decode() of each gives, in less time
+ * where both have the same shape and kind of level. */
+int page_decode_pair(const struct page_bytes pages[2], const struct page_target targets[2],
+                     void *workspace) __attribute__((warn_unused_result));
+
+/* Makes a page of a level from 0 on coarser, from its integers alone; `level` is above its own. A
+ * page that holds another level (exact, fast8) is PAGE_ARGUMENT: decode and encode it. out_bytes is
+ * at least page_bytes; the result is never longer. */
+int page_age(const void *page, size_t page_bytes, int level, void *workspace, void *out,
+             size_t out_bytes, size_t *written, struct page_info *info)
+    __attribute__((warn_unused_result));
 
 #endif
