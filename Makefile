@@ -31,7 +31,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test run bench bench-peers quality stop clean uninstall aarch64 test-aarch64
+NOT_COMPILING := help deps lint test run bench bench-peers bench-codec quality stop clean uninstall aarch64 test-aarch64
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -148,6 +148,15 @@ bench-peers:
 	$(Q)$(REPORT) --peers
 REPORT = python3 tests/bench/report.py --build $(BUILD) $(if $(QUICK),--quick) \
     --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
+
+## bench-codec: the page codec alone, each table of kernels against memcpy (QUICK=1: a smoke test)
+bench-codec:
+	$(Q)tools/bootstrap.sh build bench
+	$(Q)+$(SUBMAKE) all benches
+	$(Q)[ -n "$(QUICK)" ] || [ -f $(BUILD)/report/kv/smollm2.f16 ] || { tools/bootstrap.sh model && \
+	    $(VENV)/bin/python tests/bench/dump_kv.py $(BUILD)/report/kv --work $(RUN); } || true
+	$(Q)python3 tests/bench/codec_report.py --build $(BUILD) $(if $(QUICK),--quick) \
+	    --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
 
 ## quality: what each level costs and does to a real model, in minutes (TEXTS='FILE...')
 quality:
@@ -314,7 +323,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d)
 
 FORCE:
-.PHONY: all deps test lint run bench bench-peers benches quality aarch64 test-aarch64 stop install \
+.PHONY: all deps test lint run bench bench-peers bench-codec benches quality aarch64 test-aarch64 stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

@@ -1,13 +1,15 @@
 #include "tests/bench/arguments.h"
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 enum { USAGE = 2 };
 
-static _Noreturn void usage(const char *program, const struct argument *arguments, size_t count) {
-    fprintf(stderr, "usage: %s KVQUANTD", program);
+static _Noreturn void usage(const char *program, const char *first,
+                            const struct argument *arguments, size_t count) {
+    fprintf(stderr, "usage: %s%s", program, first);
     for (size_t i = 0; i < count; i++)
         fprintf(stderr, " [%s %s]", arguments[i].name, arguments[i].fallback);
     fputc('\n', stderr);
@@ -21,18 +23,28 @@ static struct argument *find(struct argument *arguments, size_t count, const cha
     return NULL;
 }
 
-const char *arguments_parse(int argc, char **argv, struct argument *arguments, size_t count) {
-    if (argc < 2 || argc % 2 || argv[1][0] == '-')
-        usage(argv[0], arguments, count);
+/* False if it is not names and values in turn. */
+static bool parse(char **words, struct argument *arguments, size_t count) {
     for (size_t i = 0; i < count; i++)
         arguments[i].value = arguments[i].fallback;
-    for (int i = 2; i < argc; i += 2) {
-        struct argument *argument = find(arguments, count, argv[i]);
-        if (!argument)
-            usage(argv[0], arguments, count);
-        argument->value = argv[i + 1];
+    for (; words[0]; words += 2) {
+        struct argument *argument = find(arguments, count, words[0]);
+        if (!argument || !words[1])
+            return false;
+        argument->value = words[1];
     }
+    return true;
+}
+
+const char *arguments_parse(int argc, char **argv, struct argument *arguments, size_t count) {
+    if (argc < 2 || argv[1][0] == '-' || !parse(argv + 2, arguments, count))
+        usage(argv[0], " KVQUANTD", arguments, count);
     return argv[1];
+}
+
+void arguments_parse_alone(char **argv, struct argument *arguments, size_t count) {
+    if (!parse(argv + 1, arguments, count))
+        usage(argv[0], "", arguments, count);
 }
 
 unsigned argument_number(const struct argument *argument, unsigned max) {

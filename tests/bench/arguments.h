@@ -14,6 +14,9 @@ struct argument {
  * ends with status 2 if not, or for --help. */
 const char *arguments_parse(int argc, char **argv, struct argument *arguments, size_t count);
 
+/* The same for a program that has no daemon: names and values alone. */
+void arguments_parse_alone(char **argv, struct argument *arguments, size_t count);
+
 /* A whole number from 1 to max; ends as above if value is none. */
 unsigned argument_number(const struct argument *argument, unsigned max);
 

@@ -2,29 +2,10 @@
 
 #include "tests/bench/json_line.h"
 #include "tests/bench/rounds.h"
+#include "tests/bench/streaming_copy.h"
 
 #include <stdint.h>
 #include <string.h>
-
-#ifdef __SSE2__
-#include <emmintrin.h>
-
-/* Stores that go past the caches: what is overwritten is not read first. Both sides are aligned and
- * bytes are a multiple of 64: sessions are so. */
-static void copy_streaming(char *target, const char *source, size_t bytes) {
-    for (size_t at = 0; at < bytes; at += 64) {
-        const __m128i *from = (const void *)(source + at);
-        __m128i *to = (void *)(target + at);
-        __m128i a = _mm_load_si128(from), b = _mm_load_si128(from + 1);
-        __m128i c = _mm_load_si128(from + 2), d = _mm_load_si128(from + 3);
-        _mm_stream_si128(to, a);
-        _mm_stream_si128(to + 1, b);
-        _mm_stream_si128(to + 2, c);
-        _mm_stream_si128(to + 3, d);
-    }
-    _mm_sfence();
-}
-#endif
 
 static void *no_connection(void *context) {
     return context;
@@ -48,7 +29,7 @@ static void fetch_memcpy(void *connection, const struct workload *workload, uint
 #ifdef __SSE2__
 static void fetch_streaming(void *connection, const struct workload *workload, uint32_t session) {
     (void)connection;
-    copy_streaming(workload->target[session], workload->source[session], workload->session_bytes);
+    streaming_copy(workload->target[session], workload->source[session], workload->session_bytes);
 }
 #endif
 

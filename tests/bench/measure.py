@@ -30,7 +30,7 @@ class Plan:
         self.latency = (["--blocks", "10", "--pings", "100", "--tokens", "16", "--fetches", "1"]
                         if quick else ["--fetches", "4"])
         self.idle_seconds = 3 if quick else 60
-        self.codec_mib = 8 if quick else 48
+        self.codec_mib = 8 if quick else 128
 
 
 class Programs:
@@ -71,7 +71,7 @@ def measure_all(build, plan):
     programs.socket(plan, "unix", "1", plan.small_run, shape="3x64")
     for placement in ["together", "apart"] if os.cpu_count() > 1 else ["together"]:
         programs.run("bench_latency", programs.daemon, "--placement", placement, *plan.latency)
-    programs.run("bench_codec", plan.codec_mib, 8, 128)
+    programs.run("bench_codec", "--mib", plan.codec_mib)
     programs.run("bench_idle", programs.daemon, "--seconds", plan.idle_seconds)
     programs.lines.append(synthetic(build))
     return programs.lines
@@ -82,7 +82,7 @@ def measure_peers(build, plan):
     for connections in [1, 2]:
         programs.run("bench_peers", programs.daemon, "--connections", connections,
                      "--rounds", plan.peers_rounds, "--sessions", plan.sessions)
-    programs.run("bench_codec", 8, 8, 128)  # for the name of the kernels
+    programs.run("bench_codec", "--mib", 8, "--levels", "fast8")  # for the name of the kernels
     names = sorted({line["program"] for line in programs.lines if line["kind"] == "peer"})
     programs.lines.append({"kind": "versions", **{name: version_of(name) for name in names}})
     return programs.lines

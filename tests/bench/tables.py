@@ -186,7 +186,8 @@ def codec_table(lines):
                      f"{line['encode_gb_per_second']:.2f}", f"{line['decode_gb_per_second']:.2f}",
                      f"{line['decode_gb_per_second'] / line['memcpy_gb_per_second']:.2f}"])
     return Table("The codec alone",
-                 "GB/s of 16-bit data on one core, from memory to memory, without a socket or a daemon.",
+                 "GB/s of 16-bit data on one core, from memory to memory, without a socket or a daemon. "
+                 "`make bench-codec` has more of it.",
                  ["level", "bits a value", "encode", "decode", "decode of memcpy"], rows)
 
 
