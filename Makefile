@@ -58,7 +58,21 @@ PAGE_V3_OBJECTS := $(patsubst proto/page/%.c,$(BUILD)/proto/page/x86_64_v3/%.o, 
     $(wildcard proto/page/portable*.c))
 $(BUILD)/proto/page/dispatch.o: CPPFLAGS_ALL += -DPAGE_X86_64_V3
 endif
+# Kernels written for one instruction set, each with its own flags.
+ifdef PAGE_V3_OBJECTS
+ifneq ($(wildcard proto/page/avx2*.c),)
+$(BUILD)/proto/page/dispatch.o: CPPFLAGS_ALL += -DPAGE_AVX2
+$(BUILD)/proto/page/avx2%.o: FLOAT_FLAGS += -march=x86-64-v3 -mtune=generic
+endif
+ifneq ($(wildcard proto/page/avx512*.c),)
+$(BUILD)/proto/page/dispatch.o: CPPFLAGS_ALL += -DPAGE_AVX512
+$(BUILD)/proto/page/avx512%.o: FLOAT_FLAGS += -march=x86-64-v4 -mavx512vbmi -mavx512vbmi2 \
+    -mavx512bitalg -mgfni -mtune=generic
+endif
 PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c)) $(PAGE_V3_OBJECTS)
+else
+PAGE_OBJECTS := $(call objects,$(filter-out proto/page/avx%,$(wildcard proto/page/*.c)))
+endif
 CLIENT_OBJECTS := $(call objects,$(wildcard client/c/*.c))
 CLI_OBJECTS := $(call objects,$(wildcard client/cli/*.c))
 DAEMON_MAIN := $(call objects,$(wildcard daemon/main.c))

@@ -24,11 +24,11 @@ static void take_exponents(struct exponents *page, const struct page_header *hea
                            struct workspace *workspace) {
     page->channels = page_header_channels(header);
     page->tokens = page_header_coded(header);
-    page->largest_offset = workspace_take(workspace, page->channels * sizeof(int16_t));
-    page->class_offset = workspace_take(workspace, page->channels * sizeof(int16_t));
+    page->largest_offset = workspace_take(workspace, page->channels * sizeof(int16_t) + 128);
+    page->class_offset = workspace_take(workspace, page->channels * sizeof(int16_t) + 128);
     page->largest = workspace_take(workspace, page->channels);
     page->channel_class = workspace_take(workspace, page->channels);
-    page->drop = workspace_take(workspace, page->channels * page->tokens * sizeof(int16_t));
+    page->drop = workspace_take(workspace, page->channels * page->tokens * sizeof(int16_t) + 256);
 }
 
 static unsigned exponent_mask(enum page_dtype dtype) {
@@ -183,33 +183,28 @@ static uint8_t offsets_to_mean(const uint8_t *values, size_t count, int16_t *off
     return centre;
 }
 
-static void encode_rows(const struct page_header *header, const struct exponents *page,
+static bool encode_rows(const struct page_header *header, const struct exponents *page,
                         struct rans_encoder *encoder) {
+    bool room = true;
     for (size_t c = page->channels; c-- > 0;)
-        rans_encode_row(encoder, rans_drop_class(page->channel_class[c]),
-                        page->drop + c * page->tokens, page->tokens);
-    rans_encode_row(encoder, rans_level_class(header->row_class[1]), page->class_offset,
-                    page->channels);
-    rans_encode_row(encoder, rans_level_class(header->row_class[0]), page->largest_offset,
-                    page->channels);
+        room &= rans_encode_side_row(encoder, rans_drop_class(page->channel_class[c]),
+                                     page->drop + c * page->tokens, page->tokens);
+    room &= rans_encode_side_row(encoder, rans_level_class(header->row_class[1]),
+                                 page->class_offset, page->channels);
+    room &= rans_encode_side_row(encoder, rans_level_class(header->row_class[0]),
+                                 page->largest_offset, page->channels);
+    return room;
 }
 
 static size_t write_stream(struct page_header *header, const struct exponents *page,
                            struct workspace workspace, uint8_t *out, size_t out_bytes) {
     struct rans_encode_model *models = workspace_take(&workspace, PAGE_TABLES * sizeof *models);
-    size_t memory_bytes = 2 * page->channels * page->tokens + 4096;
-    uint8_t *memory = workspace_take(&workspace, memory_bytes);
-    size_t planes = rans_plane_bytes(rans_level_class(header->row_class[0]), page->channels) +
-                    rans_plane_bytes(rans_level_class(header->row_class[1]), page->channels);
+    uint8_t *memory = workspace_take(&workspace, rans_encoder_memory_bytes(out_bytes));
     struct rans_encoder encoder;
-    rans_encoder_init(&encoder, memory, memory_bytes, planes, false, models);
-    encode_rows(header, page, &encoder);
-    if (encoder.escape_too_wide) {
-        header->flags |= FLAG_WIDE_ESCAPES;
-        rans_encoder_init(&encoder, memory, memory_bytes, planes, true, models);
-        encode_rows(header, page, &encoder);
-    }
-    if (encoder.full || rans_encoder_bytes(&encoder) >= out_bytes)
+    rans_encoder_init(&encoder, memory, out_bytes, models);
+    if (!encode_rows(header, page, &encoder))
+        return 0;
+    if (rans_encoder_bytes(&encoder) >= out_bytes)
         return 0;
     rans_encoder_write(&encoder, out);
     return rans_encoder_bytes(&encoder);
@@ -236,8 +231,8 @@ size_t exact_encode(const struct page_source *source, struct workspace workspace
 static unsigned likeliest_frequency(struct rans_class class) {
     unsigned likeliest = 0;
     for (int i = 0; i < PAGE_SYMBOLS; i++)
-        if (page_tables[class.table].frequency[i] > likeliest)
-            likeliest = page_tables[class.table].frequency[i];
+        if (page_tables[class.table].symbol_frequency[i] > likeliest)
+            likeliest = page_tables[class.table].symbol_frequency[i];
     return likeliest;
 }
 
@@ -288,10 +283,10 @@ bool exact_takes(const struct page_source *source, struct workspace workspace, s
 
 static bool decode_side_rows(const struct page_header *header, struct rans_decoder *decoder,
                              struct exponents *page) {
-    if (!rans_decode_row(decoder, rans_level_class(header->row_class[0]), page->largest_offset,
-                         page->channels) ||
-        !rans_decode_row(decoder, rans_level_class(header->row_class[1]), page->class_offset,
-                         page->channels))
+    if (!rans_decode_side_row(decoder, rans_level_class(header->row_class[0]), page->largest_offset,
+                              page->channels) ||
+        !rans_decode_side_row(decoder, rans_level_class(header->row_class[1]), page->class_offset,
+                              page->channels))
         return false;
     for (size_t c = 0; c < page->channels; c++) {
         int largest = page->largest_offset[c] + header->centre[0];
@@ -319,8 +314,8 @@ static bool take_exponents_back(int16_t *drop, size_t tokens, int largest) {
 static bool decode_channels(struct rans_decoder *decoder, struct exponents *page) {
     for (size_t c = 0; c < page->channels; c++) {
         int16_t *drop = page->drop + c * page->tokens;
-        if (!rans_decode_row(decoder, rans_drop_class(page->channel_class[c]), drop,
-                             page->tokens) ||
+        if (!rans_decode_side_row(decoder, rans_drop_class(page->channel_class[c]), drop,
+                                  page->tokens) ||
             !take_exponents_back(drop, page->tokens, page->largest[c]))
             return false;
     }
@@ -357,7 +352,6 @@ bool exact_decode(const struct page_header *header, struct payload payload,
     struct rans_decoder decoder;
     struct workspace models = workspace;
     if (!rans_decoder_init(&decoder, payload.bytes + rest, payload.length - rest,
-                           header->flags & FLAG_WIDE_ESCAPES,
                            workspace_take(&models, PAGE_TABLES * sizeof *decoder.models)))
         return false;
     if (!decode_side_rows(header, &decoder, &page) || !decode_channels(&decoder, &page) ||

@@ -88,8 +88,8 @@ static void encode_token(const uint8_t *values, enum page_dtype dtype,
                          const struct channels *channels, uint8_t *q, struct loss_sums *loss) {
     struct page_lanes lanes = {0};
     size_t value_bytes = page_value_bytes(dtype);
-    for (size_t c = 0; c < channels->count; c += PAGE_BLOCK) {
-        size_t count = channels->count - c < PAGE_BLOCK ? channels->count - c : PAGE_BLOCK;
+    for (size_t c = 0; c < channels->count; c += FAST8_BLOCK) {
+        size_t count = channels->count - c < FAST8_BLOCK ? channels->count - c : FAST8_BLOCK;
         struct page_grid grid = {channels->base + c, channels->scale + c, channels->inverse + c};
         page_kernels()->fast8_encode[dtype](values + c * value_bytes, &grid, count, q + c, &lanes);
     }
@@ -162,7 +162,7 @@ bool fast8_decode(const struct page_header *header, struct payload payload,
             size_t index = row_index(header->head_dim, &target->strides, t - target->first, c);
             page_kernels()->fast8_decode[target->dtype](
                 q + (t - header->sink_tokens) * count + c, channels.base + c, channels.scale + c,
-                run, (uint8_t *)target->values + index * value_bytes);
+                run, (uint8_t *)target->values + index * value_bytes, target->streaming);
         }
     return true;
 }

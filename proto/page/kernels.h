@@ -1,8 +1,10 @@
 /* The seam for instruction sets: the codec's inner loops, one table of functions each.
  *
- * Every table gives the same bits. Where floats are added up, lane i of 16 takes the channels
- * c = i mod 16 in order; callers fold the lanes with page_fold(). Nothing here checks a bound:
- * callers have.
+ * Every table gives the same bits. Work goes by tiles of at most PAGE_BLOCK channels and 128
+ * tokens: quantised values stand channel-major, rows of RANS_ROW_VALUES values, 64-byte aligned;
+ * what stands behind a row's last value is undefined and may be written. Floats are added up in the
+ * order that FORMAT.md gives: lane i of 16 takes the channels c = i mod 16; callers fold the lanes
+ * with page_fold(). Nothing here checks a bound: callers have.
  */
 #ifndef PROTO_PAGE_KERNELS_H
 #define PROTO_PAGE_KERNELS_H
@@ -16,7 +18,23 @@
 enum {
     PAGE_DTYPES = 4, /* arrays by dtype leave entry 0 empty */
     PAGE_LANES = 16,
-    PAGE_BLOCK = 512, /* channels a call takes at most where it adds to lanes */
+    PAGE_BLOCK = 64,   /* channels that a tile has at most */
+    FAST8_BLOCK = 512, /* channels that a call of fast8_encode takes at most */
+};
+
+/* The coded tokens of a tile: token t's values of its channels stand side by side at rows[t] +
+ * offset_bytes, at any alignment. */
+struct page_source_rows {
+    const void *const *rows;
+    size_t offset_bytes, tokens, channels;
+};
+
+/* Tokens first .. last - 1 only are written. `streaming`: past the caches, where that can be had.
+ */
+struct page_target_rows {
+    void *const *rows;
+    size_t offset_bytes, first, last, channels;
+    bool streaming;
 };
 
 /* A token's step. */
@@ -29,35 +47,69 @@ struct page_grid {
     const float *base, *scale, *inverse;
 };
 
-/* Partial sums of one token. */
+/* Partial sums of squares. */
 struct page_lanes {
     float error[PAGE_LANES], energy[PAGE_LANES];
+};
+
+/* What a kernel that quantises a tile adds up, from zero. */
+struct page_sums {
+    struct page_lanes lanes;        /* tokens in order, within a token channels in order */
+    uint32_t magnitude[PAGE_BLOCK]; /* sum of |q| of each channel */
+};
+
+/* Rows of a stream to decode: row i's values go to values + i * RANS_ROW_VALUES. With more than one
+ * row count is at most RANS_ROW_VALUES; one row alone is of any length. A row has room for count
+ * rounded up to a multiple of 64. */
+struct rans_decode_job {
+    struct rans_decoder *decoder;
+    const struct rans_class *classes; /* [rows] */
+    size_t rows, count;
+    void *values;
+};
+
+/* The same for encoding, last row first. */
+struct rans_encode_job {
+    struct rans_encoder *encoder;
+    const struct rans_class *classes;
+    size_t rows, count;
+    const void *values;
 };
 
 struct page_kernels {
     const char *name;
 
-    /* count values to float, exactly. */
-    void (*load[PAGE_DTYPES])(const void *values, size_t count, float *row);
+    /* sum[c] += each token's value, tokens in order. */
+    void (*sum[PAGE_DTYPES])(const struct page_source_rows *in, float *sum);
 
-    void (*add)(const float *row, size_t count, float *sum);
+    /* Squares of x - mean[c] onto each token's lanes. */
+    void (*deviation[PAGE_DTYPES])(const struct page_source_rows *in, const float *mean,
+                                   float (*lanes)[PAGE_LANES]);
 
-    /* Squares of row, and of row - mean, onto lanes. */
-    void (*square)(const float *row, size_t count, float *lanes);
-    void (*deviation)(const float *row, const float *mean, size_t count, float *lanes);
+    /* q = (x - mean[c]) * inverse of the token's step, rounded to nearest even; the difference and
+     * the product each rounded on its own. error is of x - (q * step + mean[c]), the latter rounded
+     * to the dtype and clamped. Returns 0 if every q fits; if not, q and the sums are undefined. */
+    uint32_t (*quantise8[PAGE_DTYPES])(const struct page_source_rows *in, const float *mean,
+                                       const struct page_step *steps, int8_t *q,
+                                       struct page_sums *sums);
+    uint32_t (*quantise16[PAGE_DTYPES])(const struct page_source_rows *in, const float *mean,
+                                        const struct page_step *steps, int16_t *q,
+                                        struct page_sums *sums);
 
-    /* q = round((row - mean) * inverse); adds error (of q * step + mean, in the dtype) and energy
-     * to the lanes. Returns 0 if every q fits. */
-    uint32_t (*quantise[PAGE_DTYPES])(const float *row, const float *mean, struct page_step step,
-                                      size_t count, int16_t *q, struct page_lanes *lanes);
+    /* ((q + phase) * steps[t]) + mean[c], rounded to the dtype and clamped to its largest finite
+     * value. The product of an int8 q is exact, |phase| being a multiple of 1/128 up to 1 and steps
+     * having eight significant bits; so there it may be fused with the addition. */
+    void (*dequantise8[PAGE_DTYPES])(const int8_t *q, const float *mean, const float *steps,
+                                     float phase, const struct page_target_rows *out);
+    void (*dequantise16[PAGE_DTYPES])(const int16_t *q, const float *mean, const float *steps,
+                                      float phase, const struct page_target_rows *out);
 
-    /* (q + phase) * step + mean, rounded to the dtype. */
-    void (*dequantise[PAGE_DTYPES])(const int16_t *q, const float *mean, float step, float phase,
-                                    size_t count, void *values);
-
-    /* out[c * out_stride + r] = in[r * in_stride + c] */
-    void (*transpose)(const int16_t *in, size_t in_stride, size_t rows, size_t columns,
-                      int16_t *out, size_t out_stride);
+    /* q = (q + up) >> shift in place, without overflow (0 <= up < 1 << shift <= 32), and
+     * magnitude[c] = sum of |q|. */
+    void (*halve8)(int8_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                   uint32_t *magnitude);
+    void (*halve16)(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                    uint32_t *magnitude);
 
     /* Lowers low and raises high to values, as integers that order as the 16-bit floats do. */
     void (*range16)(const void *values, size_t count, int16_t *low, int16_t *high);
@@ -67,21 +119,44 @@ struct page_kernels {
     void (*fast8_encode[PAGE_DTYPES])(const void *values, const struct page_grid *grid,
                                       size_t count, uint8_t *q, struct page_lanes *lanes);
     void (*fast8_decode[PAGE_DTYPES])(const uint8_t *q, const float *base, const float *scale,
-                                      size_t count, void *values);
+                                      size_t count, void *values, bool streaming);
 
-    /* One row; false if the stream ends before it. The planes are known to be there. */
-    bool (*rans_decode)(struct rans_decoder *decoder, const struct rans_decode_model *model,
-                        unsigned low_bits, int16_t *values, size_t count);
-    void (*rans_encode)(struct rans_encoder *encoder, const struct rans_encode_model *model,
-                        unsigned low_bits, const int16_t *values, size_t count);
+    /* One or two jobs of different streams; two of the same rows and count may be interleaved.
+     * False if a stream ends before its rows do, or has not the planes for them. */
+    bool (*rans_decode8)(const struct rans_decode_job *jobs, size_t count);
+    bool (*rans_decode16)(const struct rans_decode_job *jobs, size_t count);
+    void (*rans_encode8)(const struct rans_encode_job *jobs, size_t count);
+    void (*rans_encode16)(const struct rans_encode_job *jobs, size_t count);
+
+    /* Sum of cost[symbol], symbol = (v >> low_bits) + 16 where that is 1..31, else 0. */
+    uint32_t (*row_cost)(const int16_t *values, size_t count, unsigned low_bits,
+                         const uint16_t cost[PAGE_SYMBOLS]);
+
+    /* ---- by rows: going away ---- */
+    void (*load[PAGE_DTYPES])(const void *values, size_t count, float *row);
+    void (*add)(const float *row, size_t count, float *sum);
+    void (*square)(const float *row, size_t count, float *lanes);
+    void (*row_deviation)(const float *row, const float *mean, size_t count, float *lanes);
+    uint32_t (*row_quantise[PAGE_DTYPES])(const float *row, const float *mean,
+                                          struct page_step step, size_t count, int16_t *q,
+                                          struct page_lanes *lanes);
+    void (*row_dequantise[PAGE_DTYPES])(const int16_t *q, const float *mean, float step,
+                                        float phase, size_t count, void *values);
+    void (*transpose)(const int16_t *in, size_t in_stride, size_t rows, size_t columns,
+                      int16_t *out, size_t out_stride);
 };
 
-/* The same C, for the compiler's own target and for x86-64 processors with AVX2 and BMI2. */
+/* The portable C, for the compiler's own target and for x86-64 processors with AVX2 and BMI2. */
 extern const struct page_kernels page_kernels_portable, page_kernels_x86_64_v3;
+/* Where the build has them. */
+extern const struct page_kernels page_kernels_avx2, page_kernels_avx512;
 
-/* The best table that this processor and its system run; the portable one if the environment
- * variable KVQ_CPU is "portable". Chosen once. */
+/* The best table that this processor and its system run, or the best that is no better than the one
+ * that the environment variable KVQ_CPU names: portable, x86_64_v3, avx2, avx512. Chosen once. */
 const struct page_kernels *page_kernels(void);
+
+/* NULL if the build has no table of this name, or the processor does not run it. */
+const struct page_kernels *page_kernels_by_name(const char *name);
 
 /* ((lane + lane 8 on) + 4 on) + 2 on + 1 on. */
 static inline float page_fold(const float lanes[PAGE_LANES]) {

@@ -135,10 +135,30 @@ def alias(frequency):
     return own, other
 
 
-def emit(declaration, rows):
+def decode_model(frequency):
+    """(symbol, frequency, offset) of the 64 runs of slots, e = bucket + 32 for those behind own."""
+    own, other = alias(frequency)
+    rank, runs = [0] * SYMBOLS, [None] * (2 * SYMBOLS)
+    for bucket in range(SYMBOLS):
+        first = bucket * BUCKET_SLOTS
+        for e, symbol, slot, count in ((bucket, bucket, first, own[bucket]),
+                                       (bucket + SYMBOLS, other[bucket], first + own[bucket],
+                                        BUCKET_SLOTS - own[bucket])):
+            runs[e] = symbol, frequency[symbol], (rank[symbol] - slot) % SCALE
+            rank[symbol] += count
+    assert rank == list(frequency)
+    return (*zip(*runs), own)
+
+
+def table_columns(frequency):
+    start = [sum(frequency[:symbol]) % SCALE for symbol in range(SYMBOLS)]
+    return (*decode_model(frequency), frequency, start)
+
+
+def emit(declaration, tables):
     print(f"\n{declaration} = {{")
-    for row in rows:
-        print("    {" + ", ".join(map(str, row)) + "},")
+    for table in tables:
+        print("    {" + ",\n     ".join(f"{{{', '.join(map(str, c))}}}" for c in table) + "},")
     print("};")
 
 
@@ -155,8 +175,7 @@ def main():
     tables = [frequency for _, frequency in splits] + drops
     print("/* The integers of the page format, made by make_tables.py. Not to be edited by hand. */")
     print('#include "proto/page/tables.h"\n\n/* clang-format off */')
-    emit("const struct page_table page_tables[PAGE_TABLES]",
-         [[f"{{{', '.join(map(str, column))}}}" for column in (f, *alias(f))] for f in tables])
+    emit("const struct page_table page_tables[PAGE_TABLES]", map(table_columns, tables))
     emit_flat("const uint8_t page_low_bits[PAGE_TABLE_CLASSES]", [low for low, _ in splits])
     emit_flat("const uint32_t page_magnitude_limits[PAGE_CLASSES - 1]",
               [magnitude_limit(k) for k in range(2 * CLASSES - 1)])

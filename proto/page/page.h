@@ -71,7 +71,7 @@ size_t page_value_bytes(enum page_dtype dtype);
 size_t page_bound_bytes(const struct page_shape *shape);
 
 /* Scratch for encode and decode of any page, 64-byte aligned memory of the caller. */
-enum { PAGE_WORKSPACE_BYTES = 4 << 20 };
+enum { PAGE_WORKSPACE_BYTES = 8 << 20 };
 
 struct page_source {
     struct page_shape shape;

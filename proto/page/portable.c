@@ -1,15 +1,9 @@
 /* The kernels over rows of values, in C that compilers vectorise for any instruction set. */
-#include "proto/page/portable.h"
-#include "proto/page/convert.h"
 #include "proto/page/kernels.h"
+#include "proto/page/portable_numbers.h"
 #include "proto/page/workspace.h"
 
-#define SPECIALISED static inline __attribute__((always_inline))
-
-typedef float f32x4 __attribute__((vector_size(16)));
 typedef int16_t i16x8 __attribute__((vector_size(16)));
-
-static const float ROUND_SIGNED = 0x1.8p23f; /* adding it leaves an integer in the low bits */
 
 static void load_f16(const void *values, size_t count, float *restrict row) {
     const unaligned_u16 *in = values;
@@ -27,52 +21,13 @@ static void load_f32(const void *values, size_t count, float *restrict row) {
     memcpy(row, values, count * sizeof *row);
 }
 
-/* What a float of at most the dtype's maximum becomes in the dtype. */
-SPECIALISED float rounded(enum page_dtype dtype, float x) {
-    if (dtype == PAGE_F16)
-        return clamp(round_to_half(x), PAGE_F16_MAX);
-    if (dtype == PAGE_BF16)
-        return round_to_bfloat(clamp(x, PAGE_BF16_MAX));
-    return clamp(x, PAGE_F32_MAX);
-}
-
-SPECIALISED void store(enum page_dtype dtype, float x, void *values, size_t i) {
-    if (dtype == PAGE_F16)
-        ((unaligned_u16 *)values)[i] = float_to_half(x);
-    else if (dtype == PAGE_BF16)
-        ((unaligned_u16 *)values)[i] = float_to_bfloat(x);
-    else
-        ((unaligned_float *)values)[i] = clamp(x, PAGE_F32_MAX);
-}
-
 static void add(const float *restrict row, size_t count, float *restrict sum) {
     for (size_t i = 0; i < count; i++)
         sum[i] += row[i];
 }
 
-static f32x4 load4(const float *at) {
-    f32x4 x;
-    memcpy(&x, at, sizeof x);
-    return x;
-}
-
 static void square(const float *row, size_t count, float *lanes) {
-    f32x4 a = load4(lanes), b = load4(lanes + 4), c = load4(lanes + 8), d = load4(lanes + 12);
-    size_t i = 0;
-    for (; i + PAGE_LANES <= count; i += PAGE_LANES) {
-        f32x4 x = load4(row + i), y = load4(row + i + 4);
-        f32x4 z = load4(row + i + 8), w = load4(row + i + 12);
-        a += x * x;
-        b += y * y;
-        c += z * z;
-        d += w * w;
-    }
-    memcpy(lanes, &a, sizeof a);
-    memcpy(lanes + 4, &b, sizeof b);
-    memcpy(lanes + 8, &c, sizeof c);
-    memcpy(lanes + 12, &d, sizeof d);
-    for (size_t lane = 0; i < count; i++, lane++)
-        lanes[lane] += row[i] * row[i];
+    add_squares(row, count, lanes);
 }
 
 static void deviation(const float *row, const float *mean, size_t count, float *lanes) {
@@ -169,106 +124,49 @@ static void transpose(const int16_t *in, size_t in_stride, size_t rows, size_t c
             out[c * out_stride + r] = in[r * in_stride + c];
 }
 
-static void range16(const void *values, size_t count, int16_t *restrict low,
-                    int16_t *restrict high) {
-    const unaligned_u16 *in = values;
-    for (size_t i = 0; i < count; i++) {
-        int16_t x = (int16_t)in[i];
-        int16_t ordered = (int16_t)(x ^ (x >> 15 & 0x7fff));
-        low[i] = ordered < low[i] ? ordered : low[i];
-        high[i] = ordered > high[i] ? ordered : high[i];
-    }
-}
-
-static void range32(const float *restrict row, size_t count, float *restrict low,
-                    float *restrict high) {
-    for (size_t i = 0; i < count; i++) {
-        low[i] = row[i] < low[i] ? row[i] : low[i];
-        high[i] = row[i] > high[i] ? row[i] : high[i];
-    }
-}
-
-SPECIALISED float load_finite(enum page_dtype dtype, const void *values, size_t i) {
-    if (dtype == PAGE_F16)
-        return finite_half_to_float(((const unaligned_u16 *)values)[i]);
-    if (dtype == PAGE_BF16)
-        return bfloat_to_float(((const unaligned_u16 *)values)[i]);
-    return ((const unaligned_float *)values)[i];
-}
-
-SPECIALISED void fast8_encode(enum page_dtype dtype, const void *restrict values,
-                              const struct page_grid *grid, size_t count, uint8_t *restrict q,
-                              struct page_lanes *lanes) {
-    const float *restrict base = grid->base, *restrict scale = grid->scale;
-    const float *restrict inverse = grid->inverse;
-    PAGE_SCRATCH float row[PAGE_BLOCK], difference[PAGE_BLOCK];
-    for (size_t i = 0; i < count; i++) {
-        float x = load_finite(dtype, values, i), last = base[i] + 255;
-        float whole = (x * inverse[i] + ROUND_SIGNED) - ROUND_SIGNED;
-        whole = whole < last ? whole : last;
-        q[i] = (uint8_t)(int32_t)(whole - base[i]);
-        row[i] = x;
-        difference[i] = x - rounded(dtype, whole * scale[i]);
-    }
-    square(difference, count, lanes->error);
-    square(row, count, lanes->energy);
-}
-
-static void fast8_encode_f16(const void *values, const struct page_grid *grid, size_t count,
-                             uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_F16, values, grid, count, q, lanes);
-}
-
-static void fast8_encode_bf16(const void *values, const struct page_grid *grid, size_t count,
-                              uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_BF16, values, grid, count, q, lanes);
-}
-
-static void fast8_encode_f32(const void *values, const struct page_grid *grid, size_t count,
-                             uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_F32, values, grid, count, q, lanes);
-}
-
-SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *restrict q,
-                              const float *restrict base, const float *restrict scale, size_t count,
-                              void *restrict values) {
-    for (size_t i = 0; i < count; i++)
-        store(dtype, ((float)q[i] + base[i]) * scale[i], values, i);
-}
-
-static void fast8_decode_f16(const uint8_t *q, const float *base, const float *scale, size_t count,
-                             void *values) {
-    fast8_decode(PAGE_F16, q, base, scale, count, values);
-}
-
-static void fast8_decode_bf16(const uint8_t *q, const float *base, const float *scale, size_t count,
-                              void *values) {
-    fast8_decode(PAGE_BF16, q, base, scale, count, values);
-}
-
-static void fast8_decode_f32(const uint8_t *q, const float *base, const float *scale, size_t count,
-                             void *values) {
-    fast8_decode(PAGE_F32, q, base, scale, count, values);
-}
-
-const struct page_kernels PAGE_OF_TARGET(page_kernels_) = {
+const struct page_kernels PAGE_OF_TARGET(kernels_) = {
     .name = PAGE_QUOTE(PAGE_TARGET),
+    .sum = {[PAGE_F16] = PAGE_OF_TARGET(sum_f16_),
+            [PAGE_BF16] = PAGE_OF_TARGET(sum_bf16_),
+            [PAGE_F32] = PAGE_OF_TARGET(sum_f32_)},
+    .deviation = {[PAGE_F16] = PAGE_OF_TARGET(deviation_f16_),
+                  [PAGE_BF16] = PAGE_OF_TARGET(deviation_bf16_),
+                  [PAGE_F32] = PAGE_OF_TARGET(deviation_f32_)},
+    .quantise8 = {[PAGE_F16] = PAGE_OF_TARGET(quantise8_f16_),
+                  [PAGE_BF16] = PAGE_OF_TARGET(quantise8_bf16_),
+                  [PAGE_F32] = PAGE_OF_TARGET(quantise8_f32_)},
+    .quantise16 = {[PAGE_F16] = PAGE_OF_TARGET(quantise16_f16_),
+                   [PAGE_BF16] = PAGE_OF_TARGET(quantise16_bf16_),
+                   [PAGE_F32] = PAGE_OF_TARGET(quantise16_f32_)},
+    .dequantise8 = {[PAGE_F16] = PAGE_OF_TARGET(dequantise8_f16_),
+                    [PAGE_BF16] = PAGE_OF_TARGET(dequantise8_bf16_),
+                    [PAGE_F32] = PAGE_OF_TARGET(dequantise8_f32_)},
+    .dequantise16 = {[PAGE_F16] = PAGE_OF_TARGET(dequantise16_f16_),
+                     [PAGE_BF16] = PAGE_OF_TARGET(dequantise16_bf16_),
+                     [PAGE_F32] = PAGE_OF_TARGET(dequantise16_f32_)},
+    .halve8 = PAGE_OF_TARGET(halve8_),
+    .halve16 = PAGE_OF_TARGET(halve16_),
+    .range16 = PAGE_OF_TARGET(range16_),
+    .range32 = PAGE_OF_TARGET(range32_),
+    .fast8_encode = {[PAGE_F16] = PAGE_OF_TARGET(fast8_encode_f16_),
+                     [PAGE_BF16] = PAGE_OF_TARGET(fast8_encode_bf16_),
+                     [PAGE_F32] = PAGE_OF_TARGET(fast8_encode_f32_)},
+    .fast8_decode = {[PAGE_F16] = PAGE_OF_TARGET(fast8_decode_f16_),
+                     [PAGE_BF16] = PAGE_OF_TARGET(fast8_decode_bf16_),
+                     [PAGE_F32] = PAGE_OF_TARGET(fast8_decode_f32_)},
+    .rans_decode8 = PAGE_OF_TARGET(rans_decode8_),
+    .rans_decode16 = PAGE_OF_TARGET(rans_decode16_),
+    .rans_encode8 = PAGE_OF_TARGET(rans_encode8_),
+    .rans_encode16 = PAGE_OF_TARGET(rans_encode16_),
+    .row_cost = PAGE_OF_TARGET(row_cost_),
+
     .load = {[PAGE_F16] = load_f16, [PAGE_BF16] = load_bf16, [PAGE_F32] = load_f32},
     .add = add,
     .square = square,
-    .deviation = deviation,
-    .quantise = {[PAGE_F16] = quantise_f16, [PAGE_BF16] = quantise_bf16, [PAGE_F32] = quantise_f32},
-    .dequantise =
+    .row_deviation = deviation,
+    .row_quantise =
+        {[PAGE_F16] = quantise_f16, [PAGE_BF16] = quantise_bf16, [PAGE_F32] = quantise_f32},
+    .row_dequantise =
         {[PAGE_F16] = dequantise_f16, [PAGE_BF16] = dequantise_bf16, [PAGE_F32] = dequantise_f32},
     .transpose = transpose,
-    .range16 = range16,
-    .range32 = range32,
-    .fast8_encode = {[PAGE_F16] = fast8_encode_f16,
-                     [PAGE_BF16] = fast8_encode_bf16,
-                     [PAGE_F32] = fast8_encode_f32},
-    .fast8_decode = {[PAGE_F16] = fast8_decode_f16,
-                     [PAGE_BF16] = fast8_decode_bf16,
-                     [PAGE_F32] = fast8_decode_f32},
-    .rans_decode = rans_decode_of_target,
-    .rans_encode = rans_encode_of_target,
 };

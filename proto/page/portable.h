@@ -1,12 +1,12 @@
-/* What portable.c and portable_rans.c share.
+/* What the portable kernels share.
  *
- * Both are compiled once for each instruction set, so that what they export is named after it: the
- * build defines PAGE_TARGET, the name, for all but the compiler's own target.
+ * They are compiled once for each instruction set, so that what a file exports is named after it:
+ * the build defines PAGE_TARGET, the name, for all but the compiler's own target.
  */
 #ifndef PROTO_PAGE_PORTABLE_H
 #define PROTO_PAGE_PORTABLE_H
 
-#include "proto/page/rans.h"
+#include "proto/page/kernels.h"
 
 #ifndef PAGE_TARGET
 #define PAGE_TARGET portable
@@ -14,16 +14,54 @@
 
 #define PAGE_JOIN_EXPANDED(name, target) name##target
 #define PAGE_JOIN(name, target) PAGE_JOIN_EXPANDED(name, target)
-#define PAGE_OF_TARGET(name) PAGE_JOIN(name, PAGE_TARGET)
+#define PAGE_OF_TARGET(name) PAGE_JOIN(page_##name, PAGE_TARGET)
 #define PAGE_QUOTE_EXPANDED(name) #name
 #define PAGE_QUOTE(name) PAGE_QUOTE_EXPANDED(name)
 
-#define rans_decode_of_target PAGE_OF_TARGET(page_rans_decode_)
-#define rans_encode_of_target PAGE_OF_TARGET(page_rans_encode_)
+/* Compiled into each caller, for the constants that it passes. */
+#define SPECIALISED static inline __attribute__((always_inline))
 
-bool rans_decode_of_target(struct rans_decoder *decoder, const struct rans_decode_model *model,
-                           unsigned low_bits, int16_t *values, size_t count);
-void rans_encode_of_target(struct rans_encoder *encoder, const struct rans_encode_model *model,
-                           unsigned low_bits, const int16_t *values, size_t count);
+bool PAGE_OF_TARGET(rans_decode8_)(const struct rans_decode_job *jobs, size_t count);
+bool PAGE_OF_TARGET(rans_decode16_)(const struct rans_decode_job *jobs, size_t count);
+void PAGE_OF_TARGET(rans_encode8_)(const struct rans_encode_job *jobs, size_t count);
+void PAGE_OF_TARGET(rans_encode16_)(const struct rans_encode_job *jobs, size_t count);
+uint32_t PAGE_OF_TARGET(row_cost_)(const int16_t *values, size_t count, unsigned low_bits,
+                                   const uint16_t cost[PAGE_SYMBOLS]);
+
+void PAGE_OF_TARGET(halve8_)(int8_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                             uint32_t *magnitude);
+void PAGE_OF_TARGET(halve16_)(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                              uint32_t *magnitude);
+
+void PAGE_OF_TARGET(range16_)(const void *values, size_t count, int16_t *low, int16_t *high);
+void PAGE_OF_TARGET(range32_)(const float *row, size_t count, float *low, float *high);
+
+#define PAGE_DECLARE(dtype)                                                                        \
+    void PAGE_OF_TARGET(sum_##dtype##_)(const struct page_source_rows *in, float *sum);            \
+    void PAGE_OF_TARGET(deviation_##dtype##_)(const struct page_source_rows *in,                   \
+                                              const float *mean, float(*lanes)[PAGE_LANES]);       \
+    uint32_t PAGE_OF_TARGET(quantise8_##dtype##_)(                                                 \
+        const struct page_source_rows *in, const float *mean, const struct page_step *steps,       \
+        int8_t *q, struct page_sums *sums);                                                        \
+    uint32_t PAGE_OF_TARGET(quantise16_##dtype##_)(                                                \
+        const struct page_source_rows *in, const float *mean, const struct page_step *steps,       \
+        int16_t *q, struct page_sums *sums);                                                       \
+    void PAGE_OF_TARGET(dequantise8_##dtype##_)(const int8_t *q, const float *mean,                \
+                                                const float *steps, float phase,                   \
+                                                const struct page_target_rows *out);               \
+    void PAGE_OF_TARGET(dequantise16_##dtype##_)(const int16_t *q, const float *mean,              \
+                                                 const float *steps, float phase,                  \
+                                                 const struct page_target_rows *out);              \
+    void PAGE_OF_TARGET(fast8_encode_##dtype##_)(const void *values, const struct page_grid *grid, \
+                                                 size_t count, uint8_t *q,                         \
+                                                 struct page_lanes *lanes);                        \
+    void PAGE_OF_TARGET(fast8_decode_##dtype##_)(const uint8_t *q, const float *base,              \
+                                                 const float *scale, size_t count, void *values,   \
+                                                 bool streaming);
+
+PAGE_DECLARE(f16)
+PAGE_DECLARE(bf16)
+PAGE_DECLARE(f32)
+#undef PAGE_DECLARE
 
 #endif

@@ -1,12 +1,13 @@
 /* The rANS kernels in plain C, without a branch on the data but for escapes. */
+#include "proto/page/kernels.h"
 #include "proto/page/portable.h"
 #include "proto/page/workspace.h"
 
 #include <string.h>
 
-#define SPECIALISED static inline __attribute__((always_inline))
+typedef uint8_t u8x16 __attribute__((vector_size(16)));
 
-typedef uint16_t u16x8 __attribute__((vector_size(16)));
+/* ---- decoding ---- */
 
 /* Reads at most `count` bytes of refill and returns how many. In steps over all lanes, so that only
  * the table look-ups and the refill stay scalar. */
@@ -34,46 +35,68 @@ SPECIALISED size_t decode_symbols(uint16_t *restrict state,
     return (size_t)(next - refill);
 }
 
-static bool read_escapes(struct rans_decoder *decoder, const uint8_t *symbols, int16_t *high,
-                         size_t count) {
-    size_t width = decoder->wide_escapes ? 2 : 1;
+SPECIALISED int16_t value_at(bool wide, const void *values, size_t i) {
+    return wide ? ((const int16_t *)values)[i] : ((const int8_t *)values)[i];
+}
+
+SPECIALISED void set_value(bool wide, void *values, size_t i, int value) {
+    if (wide)
+        ((int16_t *)values)[i] = (int16_t)value;
+    else
+        ((int8_t *)values)[i] = (int8_t)value;
+}
+
+/* Escaped values stand whole in a section of their own. */
+SPECIALISED bool read_escapes(bool wide, struct rans_decoder *decoder, const uint8_t *symbols,
+                              size_t count, void *values) {
+    size_t width = wide ? 2 : 1;
     for (size_t i = 0; i < count; i++) {
         if (symbols[i] != RANS_ESCAPE)
             continue;
         const uint8_t *at = decoder->escape;
         if ((size_t)(decoder->escape_end - at) < width)
             return false;
-        high[i] = (int16_t)(width == 1 ? (int8_t)at[0] : (int16_t)(at[0] | at[1] << 8));
+        set_value(wide, values, i, wide ? at[0] | at[1] << 8 : at[0]);
         decoder->escape += width;
     }
     return true;
 }
 
-/* Appends `low_bits` planes' bits to eight values; `planes` points at the first plane's byte. */
-SPECIALISED u16x8 with_planes(u16x8 high, const uint8_t *planes, size_t plane_stride,
-                              unsigned low_bits) {
-    const u16x8 bit = {1, 2, 4, 8, 16, 32, 64, 128};
-    for (unsigned plane = low_bits; plane-- > 0;) {
-        uint16_t byte = planes[plane * plane_stride];
-        u16x8 bits = {byte, byte, byte, byte, byte, byte, byte, byte};
-        high = high + high - (u16x8)((bits & bit) == bit);
-    }
-    return high;
+/* Two bytes of a plane to 16 bytes, each 0 or all ones. */
+SPECIALISED u8x16 spread_bits(uint8_t first, uint8_t second) {
+    const u8x16 bit = {1, 2, 4, 8, 16, 32, 64, 128, 1, 2, 4, 8, 16, 32, 64, 128};
+    u8x16 bytes = {first,  first,  first,  first,  first,  first,  first,  first,
+                   second, second, second, second, second, second, second, second};
+    return (u8x16)((bytes & bit) == bit);
 }
 
-static void append_planes(int16_t *values, size_t count, const uint8_t *planes, size_t plane_stride,
-                          unsigned low_bits) {
-    for (size_t i = 0; i < count; i += 8) {
-        u16x8 eight;
-        memcpy(&eight, values + i, sizeof eight);
-        eight = with_planes(eight, planes + i / 8, plane_stride, low_bits);
-        memcpy(values + i, &eight, sizeof eight);
+/* h << r and the low bits: of 64 symbols, values behind `count` being anything. */
+SPECIALISED void join_planes(bool wide, const uint8_t *symbols, const uint8_t *planes,
+                             size_t plane_stride, unsigned low_bits, size_t count, void *values) {
+    PAGE_SCRATCH uint8_t low[RANS_LANES], high[RANS_LANES];
+    memset(low, 0, sizeof low);
+    memset(high, 0, sizeof high);
+    for (unsigned plane = 0; plane < low_bits; plane++) {
+        const uint8_t *bits = planes + plane * plane_stride;
+        uint8_t *into = plane < 8 ? low : high, one = (uint8_t)(1u << plane % 8);
+        for (size_t i = 0; i < count; i += 16) {
+            u8x16 sixteen, mask = spread_bits(bits[i / 8], i + 8 < count ? bits[i / 8 + 1] : 0);
+            memcpy(&sixteen, into + i, sizeof sixteen);
+            sixteen |= mask & one;
+            memcpy(into + i, &sixteen, sizeof sixteen);
+        }
+    }
+    for (size_t i = 0; i < RANS_LANES; i++) {
+        unsigned h = (unsigned)(symbols[i] - RANS_SYMBOL_ZERO) << low_bits;
+        set_value(wide, values, i, (int)(h | low[i] | (wide ? (unsigned)high[i] << 8 : 0)));
     }
 }
 
-SPECIALISED bool decode_group(struct rans_decoder *decoder, const struct rans_decode_model *model,
-                              unsigned low_bits, const uint8_t *planes, size_t plane_stride,
-                              int16_t *restrict values, size_t count) {
+/* Up to 64 values; `planes` stands at the first one's bits. */
+SPECIALISED bool decode_group(bool wide, struct rans_decoder *decoder,
+                              const struct rans_decode_model *model, unsigned low_bits,
+                              const uint8_t *planes, size_t plane_stride, size_t count,
+                              void *values) {
     size_t left = (size_t)(decoder->refill_end - decoder->refill);
     const uint8_t *refill = decoder->refill;
     PAGE_SCRATCH uint8_t symbols[RANS_LANES], last[RANS_LANES];
@@ -82,50 +105,75 @@ SPECIALISED bool decode_group(struct rans_decoder *decoder, const struct rans_de
         memcpy(last, refill, left);
         refill = last;
     }
+    memset(symbols, RANS_SYMBOL_ZERO, sizeof symbols);
     size_t used = decode_symbols(decoder->state, model, refill, symbols, count);
     if (used > left)
         return false;
     decoder->refill += used;
-    int16_t high[RANS_LANES] = {0};
     int escapes = 0;
-    for (size_t i = 0; i < count; i++) {
-        high[i] = (int16_t)(symbols[i] - RANS_SYMBOL_ZERO);
+    for (size_t i = 0; i < RANS_LANES; i++) {
+        set_value(wide, values, i, symbols[i] - RANS_SYMBOL_ZERO);
         escapes |= symbols[i] == RANS_ESCAPE;
     }
-    if (__builtin_expect(escapes, 0) && !read_escapes(decoder, symbols, high, count))
-        return false;
     if (low_bits > 0)
-        append_planes(high, count, planes, plane_stride, low_bits);
-    memcpy(values, high, count * sizeof *values);
+        join_planes(wide, symbols, planes, plane_stride, low_bits, count, values);
+    return __builtin_expect(!escapes, 1) || read_escapes(wide, decoder, symbols, count, values);
+}
+
+SPECIALISED bool decode_row(bool wide, struct rans_decoder *decoder, struct rans_class class,
+                            size_t count, uint8_t *values) {
+    size_t stride = rans_plane_bytes(count), bytes = class.low_bits * stride, i = 0;
+    if ((size_t)(decoder->plane_end - decoder->plane) < bytes)
+        return false;
+    const struct rans_decode_model *model = rans_decode_model_of(decoder, class.table);
+    const uint8_t *planes = decoder->plane;
+    size_t value_bytes = wide ? 2 : 1;
+    for (; i + RANS_LANES <= count; i += RANS_LANES)
+        if (!decode_group(wide, decoder, model, class.low_bits, planes + i / 8, stride, RANS_LANES,
+                          values + i * value_bytes))
+            return false;
+    if (i < count && !decode_group(wide, decoder, model, class.low_bits, planes + i / 8, stride,
+                                   count - i, values + i * value_bytes))
+        return false;
+    decoder->plane += bytes;
     return true;
 }
 
-bool rans_decode_of_target(struct rans_decoder *decoder, const struct rans_decode_model *model,
-                           unsigned low_bits, int16_t *values, size_t count) {
-    const uint8_t *planes = decoder->plane;
-    size_t plane_stride = (count + 7) / 8, i = 0;
-    for (; i + RANS_LANES <= count; i += RANS_LANES)
-        if (!decode_group(decoder, model, low_bits, planes + i / 8, plane_stride, values + i,
-                          RANS_LANES))
-            return false;
-    return i == count || decode_group(decoder, model, low_bits, planes + i / 8, plane_stride,
-                                      values + i, count - i);
+SPECIALISED bool decode_jobs(bool wide, const struct rans_decode_job *jobs, size_t count) {
+    size_t row_bytes = RANS_ROW_VALUES * (wide ? 2 : 1);
+    for (const struct rans_decode_job *job = jobs; job < jobs + count; job++)
+        for (size_t row = 0; row < job->rows; row++)
+            if (!decode_row(wide, job->decoder, job->classes[row], job->count,
+                            (uint8_t *)job->values + row * row_bytes))
+                return false;
+    return true;
 }
+
+bool PAGE_OF_TARGET(rans_decode8_)(const struct rans_decode_job *jobs, size_t count) {
+    return decode_jobs(false, jobs, count);
+}
+
+bool PAGE_OF_TARGET(rans_decode16_)(const struct rans_decode_job *jobs, size_t count) {
+    return decode_jobs(true, jobs, count);
+}
+
+/* ---- encoding ---- */
 
 /* Last symbol first, towards lower addresses; writes at most `count` bytes and one below. In steps
  * over all lanes, so that only table look-ups and the refill stay scalar. */
-SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state,
+SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state, const struct page_table *table,
                                     const struct rans_encode_model *restrict model,
                                     const uint8_t *restrict symbols, size_t count,
                                     uint8_t *restrict refill) {
-    PAGE_SCRATCH uint16_t start[RANS_LANES], reciprocal[RANS_LANES], rank[RANS_LANES];
+    PAGE_SCRATCH uint16_t frequencies[RANS_LANES], reciprocal[RANS_LANES], rank[RANS_LANES];
     PAGE_SCRATCH uint8_t byte[RANS_LANES], full[RANS_LANES];
     for (size_t lane = 0; lane < count; lane++) {
-        start[lane] = model->start[symbols[lane]];
+        frequencies[lane] = table->symbol_frequency[symbols[lane]];
+        rank[lane] = table->start[symbols[lane]];
         reciprocal[lane] = model->reciprocal[symbols[lane]];
     }
     for (size_t lane = 0; lane < count; lane++) {
-        uint16_t x = state[lane], frequency = start[lane] >> 8;
+        uint16_t x = state[lane], frequency = frequencies[lane];
         uint16_t emit = x >> 8 >= frequency ? 0xffff : 0;
         byte[lane] = (uint8_t)x;
         full[lane] = (uint8_t)(emit & 1);
@@ -134,7 +182,7 @@ SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state,
         uint16_t rest = (uint16_t)(x - quotient * frequency);
         uint16_t over = rest >= frequency ? 0xffff : 0; /* the reciprocal is rounded down */
         rest = (uint16_t)(rest - (frequency & over));
-        rank[lane] = (uint16_t)(rest + start[lane]) & 255;
+        rank[lane] = (uint16_t)(rest + rank[lane]) & 255;
         quotient = (uint16_t)(quotient - over);
         state[lane] = (uint16_t)(quotient << 8);
     }
@@ -147,35 +195,33 @@ SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state,
     return refill;
 }
 
-static void push_escapes(struct rans_encoder *encoder, const uint8_t *symbols,
-                         const int16_t *values, unsigned low_bits, size_t count) {
-    size_t width = encoder->wide_escapes ? 2 : 1;
+SPECIALISED void push_escapes(bool wide, struct rans_encoder *encoder, const uint8_t *symbols,
+                              const void *values, size_t count) {
     for (size_t i = count; i-- > 0;) {
         if (symbols[i] != RANS_ESCAPE)
             continue;
-        int high = values[i] >> low_bits;
-        if (width == 1 && high != (int8_t)high)
-            encoder->escape_too_wide = true;
-        encoder->escape -= width;
-        encoder->escape[0] = (uint8_t)high;
-        if (width == 2)
-            encoder->escape[1] = (uint8_t)(high >> 8);
+        int16_t value = value_at(wide, values, i);
+        encoder->escape -= wide ? 2 : 1;
+        encoder->escape[0] = (uint8_t)value;
+        if (wide)
+            encoder->escape[1] = (uint8_t)(value >> 8);
     }
 }
 
 /* Bit `plane` of eight bytes, the first in the lowest place. */
-static uint8_t gather_bits(uint64_t bytes, unsigned plane) {
+static inline uint8_t gather_bits(uint64_t bytes, unsigned plane) {
     uint64_t bits = bytes >> plane & 0x0101010101010101u;
     return (uint8_t)(bits * 0x0102040810204080u >> 56);
 }
 
-static void write_planes(const int16_t *values, size_t count, uint8_t *planes, size_t plane_stride,
-                         unsigned low_bits) {
+SPECIALISED void write_planes(bool wide, const void *values, size_t count, uint8_t *planes,
+                              size_t plane_stride, unsigned low_bits) {
     for (size_t i = 0; i < count; i += 8, planes++) {
         uint64_t low = 0, high = 0;
         for (size_t j = 0; j < 8 && i + j < count; j++) {
-            low |= (uint64_t)(values[i + j] & 255) << 8 * j;
-            high |= (uint64_t)(values[i + j] >> 8 & 255) << 8 * j;
+            uint16_t value = (uint16_t)value_at(wide, values, i + j);
+            low |= (uint64_t)(value & 255) << 8 * j;
+            high |= (uint64_t)(value >> 8) << 8 * j;
         }
         for (unsigned plane = 0; plane < low_bits; plane++)
             planes[plane * plane_stride] =
@@ -183,33 +229,60 @@ static void write_planes(const int16_t *values, size_t count, uint8_t *planes, s
     }
 }
 
-SPECIALISED void encode_group(struct rans_encoder *encoder, const struct rans_encode_model *model,
-                              unsigned low_bits, const int16_t *restrict values, size_t count) {
+SPECIALISED void encode_group(bool wide, struct rans_encoder *encoder,
+                              const struct rans_encode_model *model, struct rans_class class,
+                              const void *values, size_t count) {
     PAGE_SCRATCH uint8_t symbols[RANS_LANES];
     int16_t low = model->low, high = model->high, outside = 0;
     for (size_t i = 0; i < count; i++) {
-        int16_t value = (int16_t)(values[i] >> low_bits);
+        int16_t value = (int16_t)(value_at(wide, values, i) >> class.low_bits);
         int16_t escapes = ((value < low) | (value > high)) ? -1 : 0;
         symbols[i] = (uint8_t)((value + RANS_SYMBOL_ZERO) & ~escapes);
         outside |= escapes;
     }
-    if (encoder->escape - encoder->plane_end < 2 * RANS_LANES ||
-        encoder->refill - encoder->escape_end <= RANS_LANES) {
-        encoder->full = true;
-        return;
-    }
     if (__builtin_expect(outside, 0))
-        push_escapes(encoder, symbols, values, low_bits, count);
-    encoder->refill = encode_symbols(encoder->state, model, symbols, count, encoder->refill);
+        push_escapes(wide, encoder, symbols, values, count);
+    encoder->refill = encode_symbols(encoder->state, &page_tables[class.table], model, symbols,
+                                     count, encoder->refill);
 }
 
-void rans_encode_of_target(struct rans_encoder *encoder, const struct rans_encode_model *model,
-                           unsigned low_bits, const int16_t *values, size_t count) {
-    if (low_bits > 0)
-        write_planes(values, count, encoder->plane, (count + 7) / 8, low_bits);
-    size_t whole = count / RANS_LANES * RANS_LANES;
+SPECIALISED void encode_row(bool wide, struct rans_encoder *encoder, struct rans_class class,
+                            size_t count, const uint8_t *values) {
+    const struct rans_encode_model *model = rans_encode_model_of(encoder, class.table);
+    size_t value_bytes = wide ? 2 : 1, whole = count / RANS_LANES * RANS_LANES;
+    size_t plane_bytes = rans_plane_bytes(count);
+    encoder->plane -= class.low_bits * plane_bytes;
+    if (class.low_bits > 0)
+        write_planes(wide, values, count, encoder->plane, plane_bytes, class.low_bits);
     if (whole < count)
-        encode_group(encoder, model, low_bits, values + whole, count - whole);
-    for (size_t i = whole; i > 0 && !encoder->full; i -= RANS_LANES)
-        encode_group(encoder, model, low_bits, values + i - RANS_LANES, RANS_LANES);
+        encode_group(wide, encoder, model, class, values + whole * value_bytes, count - whole);
+    for (size_t i = whole; i > 0; i -= RANS_LANES)
+        encode_group(wide, encoder, model, class, values + (i - RANS_LANES) * value_bytes,
+                     RANS_LANES);
+}
+
+SPECIALISED void encode_jobs(bool wide, const struct rans_encode_job *jobs, size_t count) {
+    size_t row_bytes = RANS_ROW_VALUES * (wide ? 2 : 1);
+    for (const struct rans_encode_job *job = jobs; job < jobs + count; job++)
+        for (size_t row = job->rows; row-- > 0;)
+            encode_row(wide, job->encoder, job->classes[row], job->count,
+                       (const uint8_t *)job->values + row * row_bytes);
+}
+
+void PAGE_OF_TARGET(rans_encode8_)(const struct rans_encode_job *jobs, size_t count) {
+    encode_jobs(false, jobs, count);
+}
+
+void PAGE_OF_TARGET(rans_encode16_)(const struct rans_encode_job *jobs, size_t count) {
+    encode_jobs(true, jobs, count);
+}
+
+uint32_t PAGE_OF_TARGET(row_cost_)(const int16_t *values, size_t count, unsigned low_bits,
+                                   const uint16_t cost[PAGE_SYMBOLS]) {
+    uint32_t sum = 0;
+    for (size_t i = 0; i < count; i++) {
+        unsigned symbol = (unsigned)((values[i] >> low_bits) + RANS_SYMBOL_ZERO);
+        sum += cost[symbol < PAGE_SYMBOLS ? symbol : RANS_ESCAPE];
+    }
+    return sum;
 }

@@ -44,12 +44,13 @@ static void take_quantised(struct quantised *page, const struct page_header *hea
                            struct workspace *workspace) {
     page->channels = page_header_channels(header);
     page->tokens = page_header_coded(header);
-    page->scale = workspace_take(workspace, page->tokens * sizeof *page->scale);
-    page->class_offset = workspace_take(workspace, page->channels * sizeof *page->class_offset);
-    page->mean_units = workspace_take(workspace, page->channels * sizeof *page->mean_units);
+    page->scale = workspace_take(workspace, page->tokens * sizeof *page->scale + 128);
+    page->class_offset =
+        workspace_take(workspace, page->channels * sizeof *page->class_offset + 128);
+    page->mean_units = workspace_take(workspace, page->channels * sizeof *page->mean_units + 128);
     page->mean = workspace_take(workspace, page->channels * sizeof *page->mean);
     page->channel_class = workspace_take(workspace, page->channels);
-    page->q = workspace_take(workspace, page->channels * page->tokens * sizeof *page->q);
+    page->q = workspace_take(workspace, page->channels * page->tokens * sizeof *page->q + 256);
 }
 
 /* ---- encoding ---- */
@@ -66,7 +67,7 @@ static float token_energy(const float *row, const float *mean, size_t channels) 
     float lanes[PAGE_LANES] = {0};
     for (size_t c = 0; c < channels; c += PAGE_BLOCK) {
         size_t count = channels - c < PAGE_BLOCK ? channels - c : PAGE_BLOCK;
-        page_kernels()->deviation(row + c, mean + c, count, lanes);
+        page_kernels()->row_deviation(row + c, mean + c, count, lanes);
     }
     return page_fold(lanes);
 }
@@ -167,9 +168,9 @@ static bool quantise_tile(const float *rows, enum page_dtype dtype, size_t first
         for (size_t t = 0; t < tokens; t++) {
             struct page_step step = {.step = page->step[first + t],
                                      .inverse = 1 / page->step[first + t]};
-            outside |=
-                kernels->quantise[dtype](rows + (first + t) * page->channels + c, page->mean + c,
-                                         step, count, tile + t * PAGE_BLOCK, &lanes[t]);
+            outside |= kernels->row_quantise[dtype](rows + (first + t) * page->channels + c,
+                                                    page->mean + c, step, count,
+                                                    tile + t * PAGE_BLOCK, &lanes[t]);
         }
         kernels->transpose(tile, PAGE_BLOCK, tokens, count, page->q + c * page->tokens + first,
                            page->tokens);
@@ -205,43 +206,31 @@ static void choose_classes(struct page_header *header, struct quantised *page) {
         header->row_class[2] = (uint8_t)rans_choose_class(page->mean_units, page->channels);
 }
 
-static size_t plane_bytes(const struct page_header *header, const struct quantised *page) {
-    size_t sum = rans_plane_bytes(rans_level_class(header->row_class[0]), page->tokens) +
-                 rans_plane_bytes(rans_level_class(header->row_class[1]), page->channels);
-    if (!(header->flags & FLAG_NO_MEANS))
-        sum += rans_plane_bytes(rans_level_class(header->row_class[2]), page->channels);
-    for (size_t c = 0; c < page->channels; c++)
-        sum += rans_plane_bytes(rans_level_class(page->channel_class[c]), page->tokens);
-    return sum;
-}
-
 /* Last row first: the decoder reads them the other way round. */
-static void encode_rows(const struct page_header *header, const struct quantised *page,
+static bool encode_rows(const struct page_header *header, const struct quantised *page,
                         struct rans_encoder *encoder) {
+    bool room = true;
     for (size_t c = page->channels; c-- > 0;)
-        rans_encode_row(encoder, rans_level_class(page->channel_class[c]),
-                        page->q + c * page->tokens, page->tokens);
+        room &= rans_encode_side_row(encoder, rans_level_class(page->channel_class[c]),
+                                     page->q + c * page->tokens, page->tokens);
     if (!(header->flags & FLAG_NO_MEANS))
-        rans_encode_row(encoder, rans_level_class(header->row_class[2]), page->mean_units,
-                        page->channels);
-    rans_encode_row(encoder, rans_level_class(header->row_class[1]), page->class_offset,
-                    page->channels);
-    rans_encode_row(encoder, rans_level_class(header->row_class[0]), page->scale, page->tokens);
+        room &= rans_encode_side_row(encoder, rans_level_class(header->row_class[2]),
+                                     page->mean_units, page->channels);
+    room &= rans_encode_side_row(encoder, rans_level_class(header->row_class[1]),
+                                 page->class_offset, page->channels);
+    room &= rans_encode_side_row(encoder, rans_level_class(header->row_class[0]), page->scale,
+                                 page->tokens);
+    return room;
 }
 
 static size_t write_stream(struct page_header *header, const struct quantised *page,
-                           uint8_t *memory, size_t memory_bytes, struct rans_encode_model *models,
-                           uint8_t *out, size_t out_bytes) {
+                           uint8_t *memory, struct rans_encode_model *models, uint8_t *out,
+                           size_t out_bytes) {
     struct rans_encoder encoder;
-    size_t planes = plane_bytes(header, page);
-    rans_encoder_init(&encoder, memory, memory_bytes, planes, false, models);
-    encode_rows(header, page, &encoder);
-    if (encoder.escape_too_wide) {
-        header->flags |= FLAG_WIDE_ESCAPES;
-        rans_encoder_init(&encoder, memory, memory_bytes, planes, true, models);
-        encode_rows(header, page, &encoder);
-    }
-    if (encoder.full || rans_encoder_bytes(&encoder) >= out_bytes)
+    rans_encoder_init(&encoder, memory, out_bytes, models);
+    if (!encode_rows(header, page, &encoder))
+        return 0;
+    if (rans_encoder_bytes(&encoder) >= out_bytes)
         return 0;
     rans_encoder_write(&encoder, out);
     return rans_encoder_bytes(&encoder);
@@ -253,8 +242,8 @@ size_t quantise_encode(const struct page_source *source, struct workspace worksp
     struct quantised page;
     take_quantised(&page, header, &workspace);
     struct rans_encode_model *models = workspace_take(&workspace, PAGE_TABLES * sizeof *models);
-    size_t memory_bytes = page.channels * page.tokens * sizeof(float) + 4096;
-    float *rows = workspace_take(&workspace, memory_bytes);
+    float *rows = workspace_take(&workspace, page.channels * page.tokens * sizeof(float));
+    uint8_t *memory = workspace_take(&workspace, rans_encoder_memory_bytes(out_bytes));
     for (size_t t = 0; t < page.tokens; t++)
         page_load_token(source, header->sink_tokens + t, 0, page.channels,
                         rows + t * page.channels);
@@ -268,16 +257,15 @@ size_t quantise_encode(const struct page_source *source, struct workspace worksp
     if (!fits)
         return 0;
     choose_classes(header, &page);
-    /* The rows have served: their memory takes the stream. */
-    return write_stream(header, &page, (uint8_t *)rows, memory_bytes, models, out, out_bytes);
+    return write_stream(header, &page, memory, models, out, out_bytes);
 }
 
 /* ---- decoding ---- */
 
 static bool decode_scales(const struct page_header *header, struct rans_decoder *decoder,
                           struct quantised *page) {
-    if (!rans_decode_row(decoder, rans_level_class(header->row_class[0]), page->scale,
-                         page->tokens))
+    if (!rans_decode_side_row(decoder, rans_level_class(header->row_class[0]), page->scale,
+                              page->tokens))
         return false;
     for (size_t t = 0; t < page->tokens; t++) {
         if (page->scale[t] < -SCALE_MAX || page->scale[t] > SCALE_MAX)
@@ -289,8 +277,8 @@ static bool decode_scales(const struct page_header *header, struct rans_decoder 
 
 static bool decode_classes(const struct page_header *header, struct rans_decoder *decoder,
                            struct quantised *page) {
-    if (!rans_decode_row(decoder, rans_level_class(header->row_class[1]), page->class_offset,
-                         page->channels))
+    if (!rans_decode_side_row(decoder, rans_level_class(header->row_class[1]), page->class_offset,
+                              page->channels))
         return false;
     for (size_t c = 0; c < page->channels; c++) {
         int k = page->class_offset[c] + header->centre[0];
@@ -307,8 +295,8 @@ static bool decode_means(const struct page_header *header, struct rans_decoder *
         memset(page->mean, 0, page->channels * sizeof *page->mean);
         return true;
     }
-    if (!rans_decode_row(decoder, rans_level_class(header->row_class[2]), page->mean_units,
-                         page->channels))
+    if (!rans_decode_side_row(decoder, rans_level_class(header->row_class[2]), page->mean_units,
+                              page->channels))
         return false;
     float unit = mean_unit(header);
     for (size_t c = 0; c < page->channels; c++)
@@ -318,8 +306,8 @@ static bool decode_means(const struct page_header *header, struct rans_decoder *
 
 static bool decode_channels(struct rans_decoder *decoder, struct quantised *page) {
     for (size_t c = 0; c < page->channels; c++)
-        if (!rans_decode_row(decoder, rans_level_class(page->channel_class[c]),
-                             page->q + c * page->tokens, page->tokens))
+        if (!rans_decode_side_row(decoder, rans_level_class(page->channel_class[c]),
+                                  page->q + c * page->tokens, page->tokens))
             return false;
     return true;
 }
@@ -334,9 +322,9 @@ static void store_token(const struct page_header *header, const struct quantised
         run = row_run(header->head_dim, &target->strides, channel + i, count - i);
         size_t index = row_index(header->head_dim, &target->strides,
                                  header->sink_tokens + token - target->first, channel + i);
-        page_kernels()->dequantise[target->dtype](q + i, page->mean + channel + i,
-                                                  page->step[token], phase, run,
-                                                  (uint8_t *)target->values + index * value_bytes);
+        page_kernels()->row_dequantise[target->dtype](
+            q + i, page->mean + channel + i, page->step[token], phase, run,
+            (uint8_t *)target->values + index * value_bytes);
     }
 }
 
@@ -362,7 +350,6 @@ bool quantise_decode(const struct page_header *header, struct payload payload,
     take_quantised(&page, header, &workspace);
     struct rans_decoder decoder;
     if (!rans_decoder_init(&decoder, payload.bytes, payload.length,
-                           header->flags & FLAG_WIDE_ESCAPES,
                            workspace_take(&workspace, PAGE_TABLES * sizeof *decoder.models)))
         return false;
     if (!decode_scales(header, &decoder, &page) || !decode_classes(header, &decoder, &page) ||

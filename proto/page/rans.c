@@ -24,17 +24,20 @@ unsigned rans_class_of_magnitude(uint64_t sum, size_t count) {
     return k;
 }
 
-static uint64_t row_cost(unsigned k, const int16_t *values, size_t count) {
+enum { SIDE_ESCAPE_COST = 16 * 256 }; /* of the escaped value itself, in 1/256 bit */
+
+static uint64_t side_row_cost(unsigned k, const int16_t *values, size_t count) {
     struct rans_class class = rans_level_class(k);
-    const uint8_t *frequency = page_tables[class.table].frequency;
-    uint64_t cost = (uint64_t)count * class.low_bits * 256;
-    for (size_t i = 0; i < count; i++) {
-        unsigned symbol = (unsigned)((values[i] >> class.low_bits) + RANS_SYMBOL_ZERO);
-        bool coded = symbol < PAGE_SYMBOLS && symbol != RANS_ESCAPE && frequency[symbol] != 0;
-        cost += coded ? page_code_length[frequency[symbol]]
-                      : page_code_length[frequency[RANS_ESCAPE]] + 8 * 256;
+    const uint8_t *frequency = page_tables[class.table].symbol_frequency;
+    uint16_t cost[PAGE_SYMBOLS];
+    for (int symbol = 0; symbol < PAGE_SYMBOLS; symbol++) {
+        bool coded = symbol != RANS_ESCAPE && frequency[symbol] != 0;
+        cost[symbol] =
+            coded ? page_code_length[frequency[symbol]]
+                  : (uint16_t)(page_code_length[frequency[RANS_ESCAPE]] + SIDE_ESCAPE_COST);
     }
-    return cost;
+    return (uint64_t)count * class.low_bits * 256 +
+           page_kernels()->row_cost(values, count, class.low_bits, cost);
 }
 
 unsigned rans_choose_class(const int16_t *values, size_t count) {
@@ -45,62 +48,64 @@ unsigned rans_choose_class(const int16_t *values, size_t count) {
     unsigned last = guess + 1 < PAGE_CLASSES ? guess + 1 : guess;
     uint64_t best_cost = UINT64_MAX;
     for (unsigned k = guess > 5 ? guess - 5 : 0; k <= last; k++) {
-        uint64_t cost = row_cost(k, values, count);
+        uint64_t cost = side_row_cost(k, values, count);
         if (cost < best_cost)
             best = k, best_cost = cost;
     }
     return best;
 }
 
-size_t rans_plane_bytes(struct rans_class class, size_t count) {
-    return class.low_bits * ((count + 7) / 8);
+/* ---- tables as kernels like them ---- */
+
+/* Slots are laid out run by run, eight at a time: what a run writes too much, the next one covers.
+ */
+const struct rans_decode_model *rans_build_decode_model(struct rans_decoder *decoder,
+                                                        unsigned table) {
+    const struct page_table *from = &page_tables[table];
+    struct rans_decode_model *model = &decoder->models[table];
+    for (unsigned slot = 0; slot < 256; slot++) {
+        unsigned bucket = slot / PAGE_BUCKET_SLOTS;
+        unsigned e = bucket + (slot % PAGE_BUCKET_SLOTS >= from->own[bucket] ? PAGE_SYMBOLS : 0);
+        model->step[slot] = (uint16_t)(from->frequency[e] << 8 | ((slot + from->offset[e]) & 255));
+        model->symbol[slot] = from->symbol[e];
+    }
+    decoder->built[table / 64] |= (uint64_t)1 << table % 64;
+    return model;
 }
 
-/* Ranks are dealt to a symbol's slots in the order of the slots. */
-static void build_decode_model(const struct page_table *table, struct rans_decode_model *model) {
-    uint16_t next[PAGE_SYMBOLS]; /* the step of the symbol's next slot */
-    for (unsigned symbol = 0; symbol < PAGE_SYMBOLS; symbol++)
-        next[symbol] = (uint16_t)(table->frequency[symbol] << 8);
-    for (unsigned bucket = 0; bucket < PAGE_SYMBOLS; bucket++) {
-        unsigned own = table->own[bucket], other = table->other[bucket];
-        uint16_t *step = model->step + bucket * PAGE_BUCKET_SLOTS;
-        uint8_t *symbol = model->symbol + bucket * PAGE_BUCKET_SLOTS;
-        unsigned first = next[bucket], second = next[other] - own;
-        for (unsigned i = 0; i < PAGE_BUCKET_SLOTS; i++) {
-            step[i] = (uint16_t)((i < own ? first : second) + i);
-            symbol[i] = (uint8_t)(i < own ? bucket : other);
-        }
-        next[bucket] = (uint16_t)(next[bucket] + own);
-        next[other] = (uint16_t)(next[other] + PAGE_BUCKET_SLOTS - own);
+static void build_slots(const struct page_table *table, uint8_t slot_of[256]) {
+    for (unsigned slot = 0; slot < 256; slot++) {
+        unsigned bucket = slot / PAGE_BUCKET_SLOTS;
+        unsigned e = bucket + (slot % PAGE_BUCKET_SLOTS >= table->own[bucket] ? PAGE_SYMBOLS : 0);
+        unsigned rank = (slot + table->offset[e]) & 255;
+        slot_of[(table->start[table->symbol[e]] + rank) & 255] = (uint8_t)slot;
     }
 }
 
-static void build_encode_model(const struct page_table *table, struct rans_encode_model *model) {
-    unsigned next[PAGE_SYMBOLS], total = 0;
+const struct rans_encode_model *rans_build_encode_model(struct rans_encoder *encoder,
+                                                        unsigned table) {
+    const struct page_table *from = &page_tables[table];
+    struct rans_encode_model *model = &encoder->models[table];
     model->low = 1;
     model->high = 0;
     for (int symbol = 0; symbol < PAGE_SYMBOLS; symbol++) {
-        unsigned frequency = table->frequency[symbol];
-        next[symbol] = total;
-        model->start[symbol] = (uint16_t)(frequency << 8 | (total & 255));
+        unsigned frequency = from->symbol_frequency[symbol];
         model->reciprocal[symbol] = (uint16_t)(frequency > 1 ? 65536 / frequency : 65535);
-        total += frequency;
         if (symbol == RANS_ESCAPE || frequency == 0)
             continue;
         if (model->low > model->high)
             model->low = (int16_t)(symbol - RANS_SYMBOL_ZERO);
         model->high = (int16_t)(symbol - RANS_SYMBOL_ZERO);
     }
-    for (unsigned slot = 0; slot < 256; slot++) {
-        unsigned bucket = slot / PAGE_BUCKET_SLOTS;
-        bool own = slot % PAGE_BUCKET_SLOTS < table->own[bucket];
-        unsigned symbol = own ? bucket : table->other[bucket];
-        model->slot[next[symbol]++] = (uint8_t)slot;
-    }
+    build_slots(from, model->slot);
+    encoder->built[table / 64] |= (uint64_t)1 << table % 64;
+    return model;
 }
 
+/* ---- streams ---- */
+
 bool rans_decoder_init(struct rans_decoder *decoder, const uint8_t *stream, size_t bytes,
-                       bool wide_escapes, struct rans_decode_model *models) {
+                       struct rans_decode_model *models) {
     if (bytes < RANS_STREAM_HEADER_BYTES)
         return false;
     for (int i = 0; i < RANS_LANES; i++) {
@@ -116,25 +121,16 @@ bool rans_decoder_init(struct rans_decoder *decoder, const uint8_t *stream, size
     decoder->refill_end = decoder->plane = decoder->refill + refill;
     decoder->escape_end = stream + bytes;
     decoder->plane_end = decoder->escape = decoder->escape_end - escape;
-    decoder->wide_escapes = wide_escapes;
-    decoder->built = 0;
     decoder->models = models;
+    memset(decoder->built, 0, sizeof decoder->built);
     return true;
 }
 
-bool rans_decode_row(struct rans_decoder *decoder, struct rans_class class, int16_t *values,
-                     size_t count) {
-    size_t plane_bytes = rans_plane_bytes(class, count);
-    if ((size_t)(decoder->plane_end - decoder->plane) < plane_bytes)
-        return false;
-    struct rans_decode_model *model = &decoder->models[class.table];
-    if (!(decoder->built >> class.table & 1)) {
-        build_decode_model(&page_tables[class.table], model);
-        decoder->built |= (uint64_t)1 << class.table;
-    }
-    bool whole = page_kernels()->rans_decode(decoder, model, class.low_bits, values, count);
-    decoder->plane += plane_bytes;
-    return whole;
+bool rans_decode_side_row(struct rans_decoder *decoder, struct rans_class class, int16_t *values,
+                          size_t count) {
+    struct rans_decode_job job = {
+        .decoder = decoder, .classes = &class, .rows = 1, .count = count, .values = values};
+    return page_kernels()->rans_decode16(&job, 1);
 }
 
 bool rans_decoder_done(const struct rans_decoder *decoder) {
@@ -145,41 +141,58 @@ bool rans_decoder_done(const struct rans_decoder *decoder) {
            decoder->escape == decoder->escape_end;
 }
 
-void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t bytes,
-                       size_t plane_bytes, bool wide_escapes, struct rans_encode_model *models) {
-    *encoder = (struct rans_encoder){.wide_escapes = wide_escapes, .models = models};
-    for (int i = 0; i < RANS_LANES; i++)
-        encoder->state[i] = RANS_STATE_MIN;
-    encoder->full = plane_bytes > bytes;
-    if (encoder->full)
-        plane_bytes = 0;
-    encoder->begin = memory;
-    encoder->plane = encoder->plane_end = memory + plane_bytes;
-    encoder->escape = encoder->escape_end = encoder->plane_end + (bytes - plane_bytes) / 2;
-    encoder->refill = encoder->end = memory + bytes;
+/* A section has room for the stream and for a tile of the widest rows more. */
+static size_t section_bytes(size_t limit) {
+    size_t tile = 2 * PAGE_BLOCK * RANS_ROW_VALUES;
+    return ((limit + 63) & ~(size_t)63) + tile + RANS_SLACK_BYTES;
 }
 
-void rans_encode_row(struct rans_encoder *encoder, struct rans_class class, const int16_t *values,
-                     size_t count) {
-    if (encoder->full || encoder->escape_too_wide)
-        return;
-    struct rans_encode_model *model = &encoder->models[class.table];
-    if (!(encoder->built >> class.table & 1)) {
-        build_encode_model(&page_tables[class.table], model);
-        encoder->built |= (uint64_t)1 << class.table;
-    }
-    encoder->plane -= rans_plane_bytes(class, count);
-    page_kernels()->rans_encode(encoder, model, class.low_bits, values, count);
+size_t rans_encoder_memory_bytes(size_t limit) {
+    return 3 * section_bytes(limit);
+}
+
+void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t limit,
+                       struct rans_encode_model *models) {
+    size_t section = section_bytes(limit);
+    for (int i = 0; i < RANS_LANES; i++)
+        encoder->state[i] = RANS_STATE_MIN;
+    encoder->begin = memory;
+    encoder->plane = encoder->plane_end = memory + section;
+    encoder->escape = encoder->escape_end = memory + 2 * section;
+    encoder->refill = encoder->refill_end = memory + 3 * section;
+    encoder->models = models;
+    memset(encoder->built, 0, sizeof encoder->built);
+}
+
+bool rans_encoder_has_room(const struct rans_encoder *encoder, const struct rans_class *classes,
+                           size_t rows, size_t count, bool wide) {
+    size_t values = rows * count, planes = 0;
+    for (size_t row = 0; row < rows; row++)
+        planes += classes[row].low_bits * rans_plane_bytes(count);
+    return (size_t)(encoder->plane - encoder->begin) >= planes + RANS_SLACK_BYTES &&
+           (size_t)(encoder->escape - encoder->plane_end) >=
+               values * (wide ? 2 : 1) + RANS_SLACK_BYTES &&
+           (size_t)(encoder->refill - encoder->escape_end) >= values + RANS_SLACK_BYTES;
+}
+
+bool rans_encode_side_row(struct rans_encoder *encoder, struct rans_class class,
+                          const int16_t *values, size_t count) {
+    struct rans_encode_job job = {
+        .encoder = encoder, .classes = &class, .rows = 1, .count = count, .values = values};
+    if (!rans_encoder_has_room(encoder, &class, 1, count, true))
+        return false;
+    page_kernels()->rans_encode16(&job, 1);
+    return true;
 }
 
 size_t rans_encoder_bytes(const struct rans_encoder *encoder) {
-    return RANS_STREAM_HEADER_BYTES + (size_t)(encoder->end - encoder->refill) +
+    return RANS_STREAM_HEADER_BYTES + (size_t)(encoder->refill_end - encoder->refill) +
            (size_t)(encoder->plane_end - encoder->plane) +
            (size_t)(encoder->escape_end - encoder->escape);
 }
 
 void rans_encoder_write(const struct rans_encoder *encoder, uint8_t *out) {
-    size_t refill = (size_t)(encoder->end - encoder->refill);
+    size_t refill = (size_t)(encoder->refill_end - encoder->refill);
     size_t plane = (size_t)(encoder->plane_end - encoder->plane);
     size_t escape = (size_t)(encoder->escape_end - encoder->escape);
     for (int i = 0; i < RANS_LANES; i++)

@@ -1,7 +1,8 @@
 /* The entropy coder: rows of integers over 64 interleaved rANS states. See FORMAT.md, "Rows".
  *
  * The decoder reads rows first to last, the encoder writes them last to first. Both work within the
- * memory they are given; neither outlives the call that made it.
+ * memory they are given; neither outlives the call that made it. The loops over values are kernels
+ * (kernels.h) that advance these structures.
  */
 #ifndef PROTO_PAGE_RANS_H
 #define PROTO_PAGE_RANS_H
@@ -14,10 +15,14 @@
 
 enum {
     RANS_LANES = 64,
+    RANS_ROW_VALUES = 128, /* from one row of a job to the next */
     RANS_STATE_MIN = 256,
     RANS_ESCAPE = 0,
     RANS_SYMBOL_ZERO = 16,
     RANS_STREAM_HEADER_BYTES = 2 * RANS_LANES + 8, /* states, bytes of refill, bytes of escapes */
+    RANS_SLACK_BYTES = 64, /* that an encoding kernel may overwrite below what it has written */
+    RANS_NARROW_BITS = 7,  /* the most low bits of a class for int8 values */
+    RANS_WIDE_BITS = 15,   /* and for int16 values */
 };
 
 /* What a class means: a table and a number of low bits that bypass it. */
@@ -25,36 +30,39 @@ struct rans_class {
     uint8_t table, low_bits;
 };
 
-/* A table laid out for decoding, by the state's low byte; step is frequency << 8 | rank. */
+/* A table laid out by the state's low byte, for kernels that look up slots one by one; step is
+ * frequency << 8 | rank. */
 struct rans_decode_model {
     uint16_t step[256];
     uint8_t symbol[256];
 };
 
-/* A table laid out for encoding. start is frequency << 8 | first rank, slot is by rank. */
+/* A table laid out for encoding. slot is by the symbol's start plus rank; reciprocal is 65536 /
+ * frequency, rounded down (65535 for a frequency of 0 or 1). */
 struct rans_encode_model {
-    uint16_t start[PAGE_SYMBOLS], reciprocal[PAGE_SYMBOLS];
-    uint8_t slot[256];
-    int16_t low, high; /* the values with a symbol of their own */
+    _Alignas(64) uint8_t slot[256];
+    uint16_t reciprocal[PAGE_SYMBOLS];
+    int16_t low, high; /* the high parts with a symbol of their own; low > high if none has */
 };
+
+enum { RANS_BUILT_WORDS = (PAGE_TABLES + 63) / 64 };
 
 struct rans_decoder {
-    uint16_t state[RANS_LANES];
-    const uint8_t *refill, *refill_end, *plane, *plane_end, *escape, *escape_end;
-    bool wide_escapes;
-    uint64_t built; /* models laid out so far, a bit each */
-    struct rans_decode_model *models;
+    _Alignas(64) uint16_t state[RANS_LANES];
+    const uint8_t *refill, *refill_end, *plane, *plane_end;
+    const uint8_t *escape, *escape_end; /* the stream ends here: nothing from here on may be read */
+    struct rans_decode_model *models;   /* [PAGE_TABLES], of which rans_decode_model_of() has
+                                           filled those in `built` */
+    uint64_t built[RANS_BUILT_WORDS];
 };
 
+/* Sections fill from their ends down. Kernels do not look for room: rans_encoder_has_room() does.
+ */
 struct rans_encoder {
-    uint16_t state[RANS_LANES];
-    uint8_t *begin; /* planes, then escapes, then refill; all filled from their ends down */
-    uint8_t *plane, *plane_end, *escape, *escape_end, *refill, *end;
-    bool wide_escapes;
-    bool escape_too_wide; /* an escape needs int16 */
-    bool full;            /* the memory did not do */
-    uint64_t built;
+    _Alignas(64) uint16_t state[RANS_LANES];
+    uint8_t *begin, *plane, *plane_end, *escape, *escape_end, *refill, *refill_end;
     struct rans_encode_model *models;
+    uint64_t built[RANS_BUILT_WORDS];
 };
 
 struct rans_class rans_level_class(unsigned k);
@@ -63,29 +71,59 @@ struct rans_class rans_drop_class(unsigned k);
 /* The class for values of this mean magnitude, given as a sum over `count` values. */
 unsigned rans_class_of_magnitude(uint64_t sum, size_t count);
 
-/* The class that codes these values in the fewest bits, or nearly. */
+/* The class that codes a side row in the fewest bits, or nearly. */
 unsigned rans_choose_class(const int16_t *values, size_t count);
 
-size_t rans_plane_bytes(struct rans_class class, size_t count);
+/* A plane of a row of `count` values; a row has low_bits of them. */
+static inline size_t rans_plane_bytes(size_t count) {
+    return (count + 7) / 8;
+}
+
+const struct rans_decode_model *rans_build_decode_model(struct rans_decoder *decoder,
+                                                        unsigned table);
+const struct rans_encode_model *rans_build_encode_model(struct rans_encoder *encoder,
+                                                        unsigned table);
+
+/* A table in a kernel's own form, laid out when it is first asked for. */
+static inline const struct rans_decode_model *rans_decode_model_of(struct rans_decoder *decoder,
+                                                                   unsigned table) {
+    return decoder->built[table / 64] >> table % 64 & 1 ? &decoder->models[table]
+                                                        : rans_build_decode_model(decoder, table);
+}
+
+static inline const struct rans_encode_model *rans_encode_model_of(struct rans_encoder *encoder,
+                                                                   unsigned table) {
+    return encoder->built[table / 64] >> table % 64 & 1 ? &encoder->models[table]
+                                                        : rans_build_encode_model(encoder, table);
+}
 
 /* Checks the stream's header. models has PAGE_TABLES entries. */
 bool rans_decoder_init(struct rans_decoder *decoder, const uint8_t *stream, size_t bytes,
-                       bool wide_escapes, struct rans_decode_model *models)
-    __attribute__((warn_unused_result));
+                       struct rans_decode_model *models) __attribute__((warn_unused_result));
 
-bool rans_decode_row(struct rans_decoder *decoder, struct rans_class class, int16_t *values,
-                     size_t count) __attribute__((warn_unused_result));
+/* A side row: int16 values side by side, room for `count` rounded up to a multiple of 64. */
+bool rans_decode_side_row(struct rans_decoder *decoder, struct rans_class class, int16_t *values,
+                          size_t count) __attribute__((warn_unused_result));
 
 /* Whether the stream has come out even. */
 bool rans_decoder_done(const struct rans_decoder *decoder) __attribute__((warn_unused_result));
 
-/* plane_bytes: the sum of rans_plane_bytes() over all rows to come. */
-void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t bytes,
-                       size_t plane_bytes, bool wide_escapes, struct rans_encode_model *models);
+/* Memory for a stream of up to `limit` bytes. */
+size_t rans_encoder_memory_bytes(size_t limit);
 
-/* On failure sets encoder->full or ->escape_too_wide, after which rows are ignored. */
-void rans_encode_row(struct rans_encoder *encoder, struct rans_class class, const int16_t *values,
-                     size_t count);
+/* memory is 64-byte aligned; models has PAGE_TABLES entries. */
+void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t limit,
+                       struct rans_encode_model *models);
+
+/* Whether rows of `count` values each can be encoded, whatever the values are. If not, the stream
+ * is longer than its limit, or its side rows nearly as long. */
+bool rans_encoder_has_room(const struct rans_encoder *encoder, const struct rans_class *classes,
+                           size_t rows, size_t count, bool wide)
+    __attribute__((warn_unused_result));
+
+/* False if there is no room. */
+bool rans_encode_side_row(struct rans_encoder *encoder, struct rans_class class,
+                          const int16_t *values, size_t count) __attribute__((warn_unused_result));
 
 /* The stream's length, and the stream itself. */
 size_t rans_encoder_bytes(const struct rans_encoder *encoder);

@@ -14,9 +14,15 @@ enum {
     PAGE_TABLES = 64,
 };
 
-/* Frequencies sum to 256. Bucket b's first own[b] slots are symbol b's, the others other[b]'s. */
+/* A slot belongs to bucket slot / 8, and there to the first own[bucket] slots or to those behind.
+ * These runs of slots are numbered: e = bucket, or bucket + 32 behind. A slot of run e is the one
+ * of symbol[e], of frequency[e], with rank slot + offset[e] (modulo 256) among that symbol's. */
 struct page_table {
-    uint8_t frequency[PAGE_SYMBOLS], own[PAGE_SYMBOLS], other[PAGE_SYMBOLS];
+    _Alignas(64) uint8_t symbol[2 * PAGE_SYMBOLS];
+    uint8_t frequency[2 * PAGE_SYMBOLS], offset[2 * PAGE_SYMBOLS];
+    uint8_t own[PAGE_SYMBOLS];              /* may be read as 64 bytes */
+    uint8_t symbol_frequency[PAGE_SYMBOLS]; /* sum to 256; 0 for a symbol that the table lacks */
+    uint8_t start[PAGE_SYMBOLS];            /* sum of the frequencies before the symbol's */
 };
 
 extern const struct page_table page_tables[PAGE_TABLES];

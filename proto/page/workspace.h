@@ -15,8 +15,8 @@ struct workspace {
 };
 
 /* 64-byte aligned. What one encode or decode takes stays within PAGE_WORKSPACE_BYTES, because a
- * page has at most PAGE_VALUES_MAX values and channels: at most 15 bytes for each of them, and
- * fixed parts of less than 128 KiB. */
+ * page has at most PAGE_VALUES_MAX values and channels: at most 30 bytes for each of them, and
+ * fixed parts of less than 512 KiB. */
 static inline void *workspace_take(struct workspace *workspace, size_t bytes) {
     uint8_t *piece = workspace->next;
     size_t rounded = (bytes + 63) & ~(size_t)63;

@@ -1,0 +1,64 @@
+/* Floats and dtypes as the portable kernels need them, made for one dtype at a time. */
+#ifndef PROTO_PAGE_PORTABLE_NUMBERS_H
+#define PROTO_PAGE_PORTABLE_NUMBERS_H
+
+#include "proto/page/convert.h"
+#include "proto/page/portable.h"
+
+static const float ROUND_SIGNED = 0x1.8p23f; /* adding it leaves an integer in the low bits */
+
+SPECIALISED float load(enum page_dtype dtype, const void *values, size_t i) {
+    if (dtype == PAGE_F16)
+        return half_to_float(((const unaligned_u16 *)values)[i]);
+    if (dtype == PAGE_BF16)
+        return bfloat_to_float(((const unaligned_u16 *)values)[i]);
+    return ((const unaligned_float *)values)[i];
+}
+
+/* What a float of at most the dtype's maximum becomes in the dtype. */
+SPECIALISED float rounded(enum page_dtype dtype, float x) {
+    if (dtype == PAGE_F16)
+        return clamp(round_to_half(x), PAGE_F16_MAX);
+    if (dtype == PAGE_BF16)
+        return round_to_bfloat(clamp(x, PAGE_BF16_MAX));
+    return clamp(x, PAGE_F32_MAX);
+}
+
+SPECIALISED void store(enum page_dtype dtype, float x, void *values, size_t i) {
+    if (dtype == PAGE_F16)
+        ((unaligned_u16 *)values)[i] = float_to_half(x);
+    else if (dtype == PAGE_BF16)
+        ((unaligned_u16 *)values)[i] = float_to_bfloat(x);
+    else
+        ((unaligned_float *)values)[i] = clamp(x, PAGE_F32_MAX);
+}
+
+typedef float f32x4 __attribute__((vector_size(16)));
+
+SPECIALISED f32x4 load4(const float *at) {
+    f32x4 x;
+    memcpy(&x, at, sizeof x);
+    return x;
+}
+
+/* Squares of a row onto the lanes. */
+SPECIALISED void add_squares(const float *row, size_t count, float *lanes) {
+    f32x4 a = load4(lanes), b = load4(lanes + 4), c = load4(lanes + 8), d = load4(lanes + 12);
+    size_t i = 0;
+    for (; i + 16 <= count; i += 16) {
+        f32x4 x = load4(row + i), y = load4(row + i + 4);
+        f32x4 z = load4(row + i + 8), w = load4(row + i + 12);
+        a += x * x;
+        b += y * y;
+        c += z * z;
+        d += w * w;
+    }
+    memcpy(lanes, &a, sizeof a);
+    memcpy(lanes + 4, &b, sizeof b);
+    memcpy(lanes + 8, &c, sizeof c);
+    memcpy(lanes + 12, &d, sizeof d);
+    for (size_t lane = 0; i < count; i++, lane++)
+        lanes[lane] += row[i] * row[i];
+}
+
+#endif

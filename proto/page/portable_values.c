@@ -1,0 +1,217 @@
+/* The kernels over tiles of values, in C that compilers vectorise for any instruction set. */
+#include "proto/page/kernels.h"
+#include "proto/page/portable_numbers.h"
+#include "proto/page/workspace.h"
+
+#include <string.h>
+
+static inline const uint8_t *source_row(const struct page_source_rows *in, size_t token) {
+    return (const uint8_t *)in->rows[token] + in->offset_bytes;
+}
+
+SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *in,
+                          float *restrict sum) {
+    for (size_t t = 0; t < in->tokens; t++) {
+        const uint8_t *row = source_row(in, t);
+        for (size_t c = 0; c < in->channels; c++)
+            sum[c] += load(dtype, row, c);
+    }
+}
+
+SPECIALISED void deviation(enum page_dtype dtype, const struct page_source_rows *in,
+                           const float *restrict mean, float (*lanes)[PAGE_LANES]) {
+    PAGE_SCRATCH float difference[PAGE_BLOCK];
+    for (size_t t = 0; t < in->tokens; t++) {
+        const uint8_t *row = source_row(in, t);
+        for (size_t c = 0; c < in->channels; c++)
+            difference[c] = load(dtype, row, c) - mean[c];
+        add_squares(difference, in->channels, lanes[t]);
+    }
+}
+
+/* ---- between token-major and channel-major ---- */
+
+enum { TILE_TOKENS = 8 };
+
+typedef int16_t i16x8 __attribute__((vector_size(16)));
+
+#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+
+/* Rows 0 and 4, 1 and 5.. element by element: three such passes turn a square of eight. */
+SPECIALISED void interleave(const i16x8 in[8], i16x8 out[8]) {
+    for (size_t i = 0; i < 4; i++) {
+        out[2 * i] = LOW_HALVES(in[i], in[i + 4]);
+        out[2 * i + 1] = HIGH_HALVES(in[i], in[i + 4]);
+    }
+}
+
+SPECIALISED void transpose8(i16x8 square[8]) {
+    i16x8 other[8];
+    interleave(square, other);
+    interleave(other, square);
+    interleave(square, other);
+    memcpy(square, other, sizeof other);
+}
+
+/* Eight tokens of a tile, [8][64], to q; columns behind the tile's last channel are not stored. */
+SPECIALISED void store_columns(bool wide, const int16_t *tile, size_t channels, size_t token,
+                               void *q) {
+    for (size_t c = 0; c < channels; c += 8) {
+        i16x8 square[8];
+        for (size_t i = 0; i < 8; i++)
+            memcpy(&square[i], tile + i * PAGE_BLOCK + c, sizeof square[i]);
+        transpose8(square);
+        for (size_t i = 0; i < 8 && c + i < channels; i++) {
+            size_t at = (c + i) * RANS_ROW_VALUES + token;
+            int16_t eight[8];
+            memcpy(eight, &square[i], sizeof eight);
+            for (size_t j = 0; wide && j < 8; j++)
+                ((int16_t *)q)[at + j] = eight[j];
+            for (size_t j = 0; !wide && j < 8; j++)
+                ((int8_t *)q)[at + j] = (int8_t)eight[j];
+        }
+    }
+}
+
+SPECIALISED void load_columns(bool wide, const void *q, size_t channels, size_t token,
+                              int16_t *tile) {
+    for (size_t c = 0; c < channels; c += 8) {
+        i16x8 square[8];
+        memset(square, 0, sizeof square);
+        for (size_t i = 0; i < 8 && c + i < channels; i++) {
+            size_t at = (c + i) * RANS_ROW_VALUES + token;
+            int16_t eight[8];
+            for (size_t j = 0; j < 8; j++)
+                eight[j] = wide ? ((const int16_t *)q)[at + j] : ((const int8_t *)q)[at + j];
+            memcpy(&square[i], eight, sizeof eight);
+        }
+        transpose8(square);
+        for (size_t i = 0; i < 8; i++)
+            memcpy(tile + i * PAGE_BLOCK + c, &square[i], sizeof square[i]);
+    }
+}
+
+/* ---- quantising ---- */
+
+/* A token's values to tile, their squares to the lanes. */
+SPECIALISED uint32_t quantise_token(enum page_dtype dtype, bool wide, const uint8_t *values,
+                                    const float *restrict mean, struct page_step step,
+                                    size_t channels, int16_t *restrict tile,
+                                    struct page_lanes *lanes) {
+    PAGE_SCRATCH float row[PAGE_BLOCK], difference[PAGE_BLOCK];
+    uint32_t outside = 0, half = wide ? 0x8000 : 0x80;
+    int bits = wide ? 16 : 8;
+    for (size_t c = 0; c < channels; c++) {
+        row[c] = load(dtype, values, c);
+        float magic = (row[c] - mean[c]) * step.inverse + ROUND_SIGNED;
+        uint32_t integer = float_bits(magic) - float_bits(ROUND_SIGNED);
+        outside |= (integer + half) >> bits;
+        tile[c] = (int16_t)integer;
+        float back = (magic - ROUND_SIGNED) * step.step + mean[c];
+        difference[c] = row[c] - rounded(dtype, back);
+    }
+    add_squares(difference, channels, lanes->error);
+    add_squares(row, channels, lanes->energy);
+    return outside;
+}
+
+SPECIALISED uint32_t magnitude_of(bool wide, const void *q, size_t tokens) {
+    int32_t sum = 0;
+    for (size_t t = 0; t < tokens; t++) {
+        int value = wide ? ((const int16_t *)q)[t] : ((const int8_t *)q)[t];
+        sum += value < 0 ? -value : value;
+    }
+    return (uint32_t)sum;
+}
+
+SPECIALISED void magnitudes_of(bool wide, const void *q, size_t channels, size_t tokens,
+                               uint32_t *magnitude) {
+    size_t row_bytes = RANS_ROW_VALUES * (wide ? 2 : 1);
+    for (size_t c = 0; c < channels; c++)
+        magnitude[c] = magnitude_of(wide, (const uint8_t *)q + c * row_bytes, tokens);
+}
+
+SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
+                              const float *mean, const struct page_step *steps, void *q,
+                              struct page_sums *sums) {
+    int16_t tile[TILE_TOKENS * PAGE_BLOCK] = {0};
+    uint32_t outside = 0;
+    memset(&sums->lanes, 0, sizeof sums->lanes);
+    for (size_t t0 = 0; t0 < in->tokens; t0 += TILE_TOKENS) {
+        for (size_t t = t0; t < t0 + TILE_TOKENS && t < in->tokens; t++)
+            outside |= quantise_token(dtype, wide, source_row(in, t), mean, steps[t], in->channels,
+                                      tile + (t - t0) * PAGE_BLOCK, &sums->lanes);
+        store_columns(wide, tile, in->channels, t0, q);
+    }
+    magnitudes_of(wide, q, in->channels, in->tokens, sums->magnitude);
+    return outside;
+}
+
+SPECIALISED void dequantise(enum page_dtype dtype, bool wide, const void *q,
+                            const float *restrict mean, const float *steps, float phase,
+                            const struct page_target_rows *out) {
+    PAGE_SCRATCH int16_t tile[TILE_TOKENS * PAGE_BLOCK];
+    for (size_t t0 = out->first / TILE_TOKENS * TILE_TOKENS; t0 < out->last; t0 += TILE_TOKENS) {
+        load_columns(wide, q, out->channels, t0, tile);
+        for (size_t t = t0; t < t0 + TILE_TOKENS && t < out->last; t++) {
+            if (t < out->first)
+                continue;
+            const int16_t *restrict row = tile + (t - t0) * PAGE_BLOCK;
+            uint8_t *restrict values = (uint8_t *)out->rows[t] + out->offset_bytes;
+            for (size_t c = 0; c < out->channels; c++)
+                store(dtype, ((float)row[c] + phase) * steps[t] + mean[c], values, c);
+        }
+    }
+}
+
+#define TILE_KERNELS(name, dtype)                                                                  \
+    void PAGE_OF_TARGET(sum_##name##_)(const struct page_source_rows *in, float *sum) {            \
+        sum_rows(dtype, in, sum);                                                                  \
+    }                                                                                              \
+    void PAGE_OF_TARGET(deviation_##name##_)(const struct page_source_rows *in, const float *mean, \
+                                             float(*lanes)[PAGE_LANES]) {                          \
+        deviation(dtype, in, mean, lanes);                                                         \
+    }                                                                                              \
+    uint32_t PAGE_OF_TARGET(quantise8_##name##_)(const struct page_source_rows *in,                \
+                                                 const float *mean, const struct page_step *steps, \
+                                                 int8_t *q, struct page_sums *sums) {              \
+        return quantise(dtype, false, in, mean, steps, q, sums);                                   \
+    }                                                                                              \
+    uint32_t PAGE_OF_TARGET(quantise16_##name##_)(                                                 \
+        const struct page_source_rows *in, const float *mean, const struct page_step *steps,       \
+        int16_t *q, struct page_sums *sums) {                                                      \
+        return quantise(dtype, true, in, mean, steps, q, sums);                                    \
+    }                                                                                              \
+    void PAGE_OF_TARGET(dequantise8_##name##_)(const int8_t *q, const float *mean,                 \
+                                               const float *steps, float phase,                    \
+                                               const struct page_target_rows *out) {               \
+        dequantise(dtype, false, q, mean, steps, phase, out);                                      \
+    }                                                                                              \
+    void PAGE_OF_TARGET(dequantise16_##name##_)(const int16_t *q, const float *mean,               \
+                                                const float *steps, float phase,                   \
+                                                const struct page_target_rows *out) {              \
+        dequantise(dtype, true, q, mean, steps, phase, out);                                       \
+    }
+
+TILE_KERNELS(f16, PAGE_F16)
+TILE_KERNELS(bf16, PAGE_BF16)
+TILE_KERNELS(f32, PAGE_F32)
+
+/* ---- ageing ---- */
+
+void PAGE_OF_TARGET(halve8_)(int8_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                             uint32_t *magnitude) {
+    for (size_t c = 0; c < channels; c++)
+        for (size_t t = 0; t < tokens; t++)
+            q[c * RANS_ROW_VALUES + t] = (int8_t)((q[c * RANS_ROW_VALUES + t] + up) >> shift);
+    magnitudes_of(false, q, channels, tokens, magnitude);
+}
+
+void PAGE_OF_TARGET(halve16_)(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                              uint32_t *magnitude) {
+    for (size_t c = 0; c < channels; c++)
+        for (size_t t = 0; t < tokens; t++)
+            q[c * RANS_ROW_VALUES + t] = (int16_t)((q[c * RANS_ROW_VALUES + t] + up) >> shift);
+    magnitudes_of(true, q, channels, tokens, magnitude);
+}
