@@ -76,12 +76,17 @@ static const struct page_kernels *choose(void) {
     return choices[i].kernels;
 }
 
+static _Atomic(const struct page_kernels *) chosen; /* whoever comes first chooses the same */
+
 const struct page_kernels *page_kernels(void) {
-    static _Atomic(const struct page_kernels *) chosen; /* whoever comes first chooses the same */
     const struct page_kernels *kernels = atomic_load_explicit(&chosen, memory_order_relaxed);
     if (__builtin_expect(kernels == NULL, 0)) {
         kernels = choose();
         atomic_store_explicit(&chosen, kernels, memory_order_relaxed);
     }
     return kernels;
+}
+
+void page_kernels_use(const struct page_kernels *kernels) {
+    atomic_store_explicit(&chosen, kernels, memory_order_relaxed);
 }

@@ -158,6 +158,9 @@ const struct page_kernels *page_kernels(void);
 /* NULL if the build has no table of this name, or the processor does not run it. */
 const struct page_kernels *page_kernels_by_name(const char *name);
 
+/* For tests and benches: page_kernels() is this one from now on. */
+void page_kernels_use(const struct page_kernels *kernels);
+
 /* ((lane + lane 8 on) + 4 on) + 2 on + 1 on. */
 static inline float page_fold(const float lanes[PAGE_LANES]) {
     float eight[8], four[4];
