@@ -76,6 +76,52 @@ struct rans_encode_job {
     const void *values;
 };
 
+/* A channel's exponents: for what the encoder of exact pages decides. */
+struct page_survey {
+    uint16_t sum[PAGE_BLOCK];
+    uint8_t largest[PAGE_BLOCK], smallest[PAGE_BLOCK];
+    uint8_t negatives[PAGE_BLOCK]; /* how many values have their sign bit set */
+};
+
+/* How a channel's values are written: v = base - ((2 * exponent + sign) ^ flip), flip being 0 or 1.
+ */
+struct page_codes {
+    _Alignas(64) int16_t base[PAGE_BLOCK];
+    uint16_t flip[PAGE_BLOCK];
+};
+
+/* Mantissas of a tile: token t's low bytes of its channels stand at low + t * token_bytes (float16:
+ * a byte a channel, float32: two), its bit string of the other bits (2 or 7 a channel) at bits + t
+ * * token_bytes. At least 64 bytes may be read behind the last of them. */
+struct page_rest {
+    const uint8_t *low, *bits;
+    size_t token_bytes;
+};
+
+/* The same to be written: nothing but these bytes. */
+struct page_rest_out {
+    uint8_t *low, *bits;
+    size_t token_bytes;
+};
+
+/* The exact coding of a dtype. float16 needs no int16. */
+struct page_exact_kernels {
+    /* Overwrites all of *survey. */
+    void (*survey)(const struct page_source_rows *in, struct page_survey *survey);
+
+    /* v is channel-major like q. Every v is known to fit. */
+    void (*split8)(const struct page_source_rows *in, const struct page_codes *codes, int8_t *v,
+                   const struct page_rest_out *rest);
+    void (*split16)(const struct page_source_rows *in, const struct page_codes *codes, int16_t *v,
+                    const struct page_rest_out *rest);
+
+    /* 2 * exponent + sign = (base - v) ^ flip, kept to the dtype's bits whatever v is. */
+    void (*join8)(const int8_t *v, const struct page_codes *codes, const struct page_rest *rest,
+                  const struct page_target_rows *out);
+    void (*join16)(const int16_t *v, const struct page_codes *codes, const struct page_rest *rest,
+                   const struct page_target_rows *out);
+};
+
 struct page_kernels {
     const char *name;
 
@@ -110,6 +156,8 @@ struct page_kernels {
                    uint32_t *magnitude);
     void (*halve16)(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,
                     uint32_t *magnitude);
+
+    const struct page_exact_kernels *exact[PAGE_DTYPES];
 
     /* Lowers low and raises high to values, as integers that order as the 16-bit floats do. */
     void (*range16)(const void *values, size_t count, int16_t *low, int16_t *high);

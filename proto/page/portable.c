@@ -158,6 +158,9 @@ const struct page_kernels PAGE_OF_TARGET(kernels_) = {
     .rans_decode16 = PAGE_OF_TARGET(rans_decode16_),
     .rans_encode8 = PAGE_OF_TARGET(rans_encode8_),
     .rans_encode16 = PAGE_OF_TARGET(rans_encode16_),
+    .exact = {[PAGE_F16] = &PAGE_OF_TARGET(exact_f16_),
+              [PAGE_BF16] = &PAGE_OF_TARGET(exact_bf16_),
+              [PAGE_F32] = &PAGE_OF_TARGET(exact_f32_)},
     .row_cost = PAGE_OF_TARGET(row_cost_),
 
     .load = {[PAGE_F16] = load_f16, [PAGE_BF16] = load_bf16, [PAGE_F32] = load_f32},

@@ -36,6 +36,9 @@ void PAGE_OF_TARGET(halve16_)(int16_t *q, size_t channels, size_t tokens, unsign
 void PAGE_OF_TARGET(range16_)(const void *values, size_t count, int16_t *low, int16_t *high);
 void PAGE_OF_TARGET(range32_)(const float *row, size_t count, float *low, float *high);
 
+extern const struct page_exact_kernels PAGE_OF_TARGET(exact_f16_), PAGE_OF_TARGET(exact_bf16_),
+    PAGE_OF_TARGET(exact_f32_);
+
 #define PAGE_DECLARE(dtype)                                                                        \
     void PAGE_OF_TARGET(sum_##dtype##_)(const struct page_source_rows *in, float *sum);            \
     void PAGE_OF_TARGET(deviation_##dtype##_)(const struct page_source_rows *in,                   \
