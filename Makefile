@@ -31,7 +31,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test run bench bench-peers bench-codec quality stop clean uninstall aarch64 test-aarch64
+NOT_COMPILING := help deps lint test run bench bench-peers bench-codec bench-quality quality stop clean uninstall aarch64 test-aarch64
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -173,11 +173,16 @@ bench-codec:
 	    --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
 
 ## quality: what each level costs and does to a real model, in minutes (TEXTS='FILE...')
-quality:
+quality: QUALITY = --context 1024 --score 256 --no-known --active --output $(BUILD)/report/levels
+quality: bench-quality
+## bench-quality: levels and known methods at 1 to 8 thousand tokens (QUICK=1; METHOD=, MODEL=, CONTEXT=)
+bench-quality:
 	$(Q)tools/bootstrap.sh build model
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
 	$(Q)+$(SUBMAKE) all
-	$(Q)$(VENV)/bin/python tests/quality/levels.py --daemon $(BUILD)/kvquantd $(TEXTS)
+	$(Q)$(VENV)/bin/python tests/quality/bench.py --daemon $(BUILD)/kvquantd \
+	    $(if $(QUICK),--quick) $(QUALITY) $(METHOD:%=--method %) $(MODEL:%=--model %) \
+	    $(if $(CONTEXT),--context $(CONTEXT)) $(if $(TEXTS),--texts $(TEXTS))
 
 ## aarch64: cross build everything under build/aarch64
 AARCH64 := build/aarch64
@@ -337,7 +342,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d)
 
 FORCE:
-.PHONY: all deps test lint run bench bench-peers bench-codec benches quality aarch64 test-aarch64 stop install \
+.PHONY: all deps test lint run bench bench-peers bench-codec bench-quality benches quality aarch64 test-aarch64 stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:
