@@ -80,7 +80,7 @@ DAEMON_OBJECTS := $(call objects,$(wildcard daemon/*/*.c daemon/*/*/*.c))
 EXAMPLES := $(patsubst client/c/examples/%.c,$(BUILD)/examples/%,$(wildcard client/c/examples/*.c))
 # tests/unit/test_*.c are programs of their own; what else lies there is linked into each.
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
-UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)))
+UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)) $(wildcard tests/fuzz/page_*.c))
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter tests/unit/test_%,$(UNIT_SOURCES)))
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCH_SUPPORT := $(call objects,$(filter-out tests/bench/bench_%,$(BENCH_SOURCES)))
