@@ -1,12 +1,10 @@
 /* A million broken pages: each is an error or a page, within bounds, and the same on all kernels.
  */
-#include "proto/page/kernels.h"
+#include "tests/fuzz/kernel_tables.h"
 #include "tests/fuzz/page_bytes.h"
 #include "tests/unit/test_page_support.h"
 
-static const char *const kernel_names[] = {"portable", "x86_64_v3", "avx2", "avx512"};
 enum {
-    KERNELS = sizeof kernel_names / sizeof *kernel_names,
     KINDS = DTYPE_COUNT * LEVEL_COUNT,
     CHANGED_PAGES = 10000, /* of each kind; with four tables a million tries */
     LENGTH_MAX = 1 << 13,
@@ -110,20 +108,17 @@ static void change(struct seed *page, uint64_t *state) {
 
 /* ---- tests ---- */
 
-static const struct page_kernels *kernels_of(size_t i) {
-    return page_kernels_by_name(kernel_names[i]);
-}
-
 static void try_on_all(struct page_reader *reader, const struct seed *page, bool at_end) {
     uint64_t expected = 0;
-    for (size_t i = 0; i < KERNELS; i++) {
-        if (kernels_of(i) == NULL)
+    for (size_t i = 0; i < KERNEL_TABLES_MAX; i++) {
+        const struct page_kernels *kernels = kernel_table(i);
+        if (kernels == NULL)
             continue;
-        page_kernels_use(kernels_of(i));
+        page_kernels_use(kernels);
         uint64_t digest = page_reader_try(reader, page->bytes, page->length, at_end);
         expected = i == 0 ? digest : expected;
         ck_assert_msg(digest == expected, "%s kernels differ from the portable ones",
-                      kernel_names[i]);
+                      kernels->name);
     }
 }
 
