@@ -59,8 +59,8 @@ struct page_sums {
 };
 
 /* Rows of a stream to decode: row i's values go to values + i * RANS_ROW_VALUES. With more than one
- * row count is at most RANS_ROW_VALUES; one row alone is of any length. A row has room for count
- * rounded up to a multiple of 64. */
+ * row, or with int8, count is at most RANS_ROW_VALUES; one row of int16 is of any length. A row has
+ * room for count rounded up to a multiple of 64. */
 struct rans_decode_job {
     struct rans_decoder *decoder;
     const struct rans_class *classes; /* [rows] */

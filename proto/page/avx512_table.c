@@ -1,0 +1,45 @@
+/* The AVX-512 table. What has no kernel of its own is the portable C, compiled for AVX2. */
+#define PAGE_TARGET x86_64_v3
+#include "proto/page/portable.h"
+
+#include "proto/page/avx512.h"
+
+const struct page_kernels page_kernels_avx512 = {
+    .name = "avx512",
+    .sum = {[PAGE_F16] = PAGE_OF_TARGET(sum_f16_),
+            [PAGE_BF16] = PAGE_OF_TARGET(sum_bf16_),
+            [PAGE_F32] = PAGE_OF_TARGET(sum_f32_)},
+    .deviation = {[PAGE_F16] = PAGE_OF_TARGET(deviation_f16_),
+                  [PAGE_BF16] = PAGE_OF_TARGET(deviation_bf16_),
+                  [PAGE_F32] = PAGE_OF_TARGET(deviation_f32_)},
+    .quantise8 = {[PAGE_F16] = PAGE_OF_TARGET(quantise8_f16_),
+                  [PAGE_BF16] = PAGE_OF_TARGET(quantise8_bf16_),
+                  [PAGE_F32] = PAGE_OF_TARGET(quantise8_f32_)},
+    .quantise16 = {[PAGE_F16] = PAGE_OF_TARGET(quantise16_f16_),
+                   [PAGE_BF16] = PAGE_OF_TARGET(quantise16_bf16_),
+                   [PAGE_F32] = PAGE_OF_TARGET(quantise16_f32_)},
+    .dequantise8 = {[PAGE_F16] = PAGE_OF_TARGET(dequantise8_f16_),
+                    [PAGE_BF16] = PAGE_OF_TARGET(dequantise8_bf16_),
+                    [PAGE_F32] = PAGE_OF_TARGET(dequantise8_f32_)},
+    .dequantise16 = {[PAGE_F16] = PAGE_OF_TARGET(dequantise16_f16_),
+                     [PAGE_BF16] = PAGE_OF_TARGET(dequantise16_bf16_),
+                     [PAGE_F32] = PAGE_OF_TARGET(dequantise16_f32_)},
+    .halve8 = PAGE_OF_TARGET(halve8_),
+    .halve16 = PAGE_OF_TARGET(halve16_),
+    .exact = {[PAGE_F16] = &PAGE_OF_TARGET(exact_f16_),
+              [PAGE_BF16] = &PAGE_OF_TARGET(exact_bf16_),
+              [PAGE_F32] = &PAGE_OF_TARGET(exact_f32_)},
+    .range16 = PAGE_OF_TARGET(range16_),
+    .range32 = PAGE_OF_TARGET(range32_),
+    .fast8_encode = {[PAGE_F16] = PAGE_OF_TARGET(fast8_encode_f16_),
+                     [PAGE_BF16] = PAGE_OF_TARGET(fast8_encode_bf16_),
+                     [PAGE_F32] = PAGE_OF_TARGET(fast8_encode_f32_)},
+    .fast8_decode = {[PAGE_F16] = PAGE_OF_TARGET(fast8_decode_f16_),
+                     [PAGE_BF16] = PAGE_OF_TARGET(fast8_decode_bf16_),
+                     [PAGE_F32] = PAGE_OF_TARGET(fast8_decode_f32_)},
+    .rans_decode8 = page_rans_decode8_avx512,
+    .rans_decode16 = page_rans_decode16_avx512,
+    .rans_encode8 = page_rans_encode8_avx512,
+    .rans_encode16 = page_rans_encode16_avx512,
+    .row_cost = PAGE_OF_TARGET(row_cost_),
+};
