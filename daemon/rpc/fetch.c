@@ -1,6 +1,9 @@
-/* FETCH: send a range of tokens and layers, a page's tokens a step, and close with what it was. */
+/* FETCH: send a range of tokens and layers, a layer's K and V of a page's tokens a step, and close
+ * with what it was. */
 #include "daemon/base/clock.h"
 #include "daemon/rpc/messages.h"
+
+enum { DATA_HEAD_BYTES = WIRE_HEADER_BYTES + WIRE_DATA_BYTES };
 
 static uint32_t read_request(struct rpc_request *request, const Kvq__FetchRequest *message,
                              struct fetch_request *fetch) {
@@ -23,6 +26,15 @@ static uint32_t read_request(struct rpc_request *request, const Kvq__FetchReques
     return WIRE_OK;
 }
 
+/* Room for frames of K and V where a buffer has it, else for one. */
+static void hold_frames(struct rpc_request *request) {
+    size_t one = DATA_HEAD_BYTES + fetch_piece_bytes_max(&request->fetch.fetch);
+    size_t both = GEOMETRY_PARTS * one;
+    size_t bytes = both <= RPC_BUFFER_BYTES - RPC_FRAME_START ? both : one;
+    if (bytes > request->frame_bytes)
+        request->frame_bytes = bytes;
+}
+
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     struct fetch_request fetch = {0};
     const Kvq__FetchRequest *message =
@@ -41,10 +53,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         atomic_fetch_add(&request->context->daemon->fetch_misses, 1);
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
-    size_t frame_bytes =
-        WIRE_HEADER_BYTES + WIRE_DATA_BYTES + fetch_piece_bytes_max(&request->fetch.fetch);
-    if (frame_bytes > request->frame_bytes)
-        request->frame_bytes = frame_bytes;
+    hold_frames(request);
     return WIRE_OK;
 }
 
@@ -93,24 +102,36 @@ static enum rpc_step miss(struct rpc_request *request, const char *message) {
     return RPC_FAILED;
 }
 
+/* Behind what the frame has already: the values are where they belong. */
+static void write_piece(const struct rpc_request *request, struct rpc_frame *frame,
+                        const struct fetch_piece *piece) {
+    struct rpc_frame next = {.buffer = frame->buffer + frame->bytes};
+    struct wire_data data = {.first = piece->first,
+                             .tokens = piece->tokens,
+                             .layer = piece->layer,
+                             .part = piece->part == PAGE_V};
+    rpc_write_data(request, &next, &data, piece->bytes);
+    frame->bytes += next.bytes;
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_context *context = request->context;
-    struct fetch_piece piece;
+    struct fetch_room room = {rpc_payload(frame), request->frame_bytes - DATA_HEAD_BYTES,
+                              DATA_HEAD_BYTES};
+    struct fetch_piece pieces[GEOMETRY_PARTS];
+    size_t count = 0;
     if (is_late(&request->fetch))
         return miss(request, "not all of it could be sent within within_ms");
-    int status = fetch_next(context->daemon->store, &request->fetch.fetch, rpc_payload(frame),
-                            context->workspace, &piece);
+    int status = fetch_next(context->daemon->store, &request->fetch.fetch, &room,
+                            context->workspace, pieces, &count);
     if (status == STORE_OK) {
         count_hit(context->daemon, &request->fetch.fetch);
         return reply(request, frame);
     }
     if (status != STORE_MORE)
         return miss(request, NULL);
-    struct wire_data data = {.first = piece.first,
-                             .tokens = piece.tokens,
-                             .layer = piece.layer,
-                             .part = piece.part == PAGE_V};
-    rpc_write_data(request, frame, &data, piece.bytes);
+    for (size_t i = 0; i < count; i++)
+        write_piece(request, frame, &pieces[i]);
     return RPC_MORE;
 }
 

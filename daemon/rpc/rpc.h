@@ -1,9 +1,10 @@
 /* Operations: what a request asks for, apart from how its bytes come and go.
  *
  * A request begins with its control message, takes DATA frames where its operation has `data`, and
- * is stepped until it is done; each step may leave one frame to be sent. No step takes much longer
- * than coding a page. An operation sees the request and the store, never a socket. Requests and
- * contexts are used by one reactor only; the rpc_daemon is shared by all.
+ * is stepped until it is done; each step may leave a frame to be sent, or frames that follow each
+ * other. No step takes much longer than coding a layer's K and V of a page. An operation sees the
+ * request and the store, never a socket. Requests and contexts are used by one reactor only; the
+ * rpc_daemon is shared by all.
  */
 #ifndef DAEMON_RPC_RPC_H
 #define DAEMON_RPC_RPC_H
@@ -47,14 +48,15 @@ struct rpc_context {
     void *workspace; /* PAGE_WORKSPACE_BYTES */
 };
 
-/* A frame to be sent, in memory of the connection's: `start` is where the frame begins. */
+/* A frame, or several, to be sent, in memory of the connection's: `start` is where the frame
+ * begins. */
 enum { RPC_FRAME_START = 64 - WIRE_HEADER_BYTES - WIRE_DATA_BYTES };
 enum { RPC_SMALL_FRAME_BYTES = 4096 }; /* what most requests need */
 enum { RPC_BUFFER_BYTES = 64 + WIRE_CONTROL_BYTES_MAX + WIRE_PAYLOAD_BYTES_MAX };
 
 struct rpc_frame {
     uint8_t *buffer; /* room for request->frame_bytes; any alignment */
-    size_t bytes;    /* of the frame at buffer + RPC_FRAME_START; 0: none */
+    size_t bytes;    /* of what is at buffer + RPC_FRAME_START; 0: none */
 };
 
 struct rpc_fault {
@@ -124,7 +126,7 @@ struct rpc_request {
     struct rpc_context *context;
     uint32_t id;
     uint64_t begun_ns;
-    size_t frame_bytes; /* no frame of the request is larger; begin may raise it */
+    size_t frame_bytes; /* no step leaves more; begin may raise it */
     struct rpc_fault fault;
     union {
         struct session_state state; /* of OPEN and FORK */

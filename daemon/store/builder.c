@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "daemon/base/log.h"
 #include "daemon/store/error.h"
@@ -97,7 +96,7 @@ int builder_put(struct builder *builder, uint32_t layer, const struct page_sourc
     record_write_page(memory, layer, source->part,
                       &(struct record_page){.offset = (uint32_t)builder->cursor_bytes,
                                             .bytes = (uint32_t)written,
-                                            .hash = XXH3_64bits(page, written),
+                                            .hash = record_hash(page, written),
                                             .inherited_error = (float)inherited_error});
     tally(builder->record, &info, inherited_error);
     memset(page + written, 0, align_page(written) - written);

@@ -133,31 +133,53 @@ static struct page_strides strides_of(const struct fetch *fetch, enum page_part 
     return (struct page_strides){.token = fetch->geometry.heads * head_dim, .head = head_dim};
 }
 
-static int read_source(struct fetch *fetch, const struct source *source,
-                       const struct fetch_piece *piece, void *values, void *workspace) {
-    struct page_strides strides = strides_of(fetch, piece->part, piece->tokens);
-    if (source->tail) {
-        struct tail_block block = {source->row, piece->tokens, piece->layer, piece->part};
-        tail_read(source->tail, &block, fetch->dtype, values, strides);
-        return STORE_OK;
+static void read_tail(const struct fetch *fetch, const struct source *source,
+                      const struct fetch_piece *piece, void *values) {
+    struct tail_block block = {source->row, piece->tokens, piece->layer, piece->part};
+    tail_read(source->tail, &block, fetch->dtype, values,
+              strides_of(fetch, piece->part, piece->tokens));
+}
+
+static int read_record(struct fetch *fetch, const struct source *source,
+                       const struct fetch_piece *pieces, size_t count, char *const values[],
+                       void *workspace) {
+    struct page_target targets[GEOMETRY_PARTS];
+    for (size_t i = 0; i < count; i++) {
+        struct loss loss;
+        if (record_page_loss(source->record, pieces[i].layer, pieces[i].part, &loss) < 0)
+            return STORE_MISS;
+        loss_add(&fetch->loss[pieces[i].part], &loss);
+        targets[i] = (struct page_target){
+            .first = source->row,
+            .tokens = pieces[i].tokens,
+            .dtype = fetch->dtype,
+            .values = values[i],
+            .strides = strides_of(fetch, pieces[i].part, pieces[i].tokens),
+        };
     }
-    struct page_target target = {.first = source->row,
-                                 .tokens = piece->tokens,
-                                 .dtype = fetch->dtype,
-                                 .values = values,
-                                 .strides = strides};
-    struct loss loss;
-    if (record_decode(source->record, piece->layer, piece->part, &target, workspace) < 0 ||
-        record_page_loss(source->record, piece->layer, piece->part, &loss) < 0)
-        return STORE_MISS;
-    loss_add(&fetch->loss[piece->part], &loss);
+    int status =
+        count == GEOMETRY_PARTS
+            ? record_decode_layer(source->record, pieces[0].layer, targets, workspace)
+            : record_decode(source->record, pieces[0].layer, pieces[0].part, targets, workspace);
+    return status < 0 ? STORE_MISS : STORE_OK;
+}
+
+static int read_source(struct fetch *fetch, const struct source *source,
+                       const struct fetch_room *room, const struct fetch_piece *pieces,
+                       size_t count, void *workspace) {
+    char *values[] = {room->values, room->values + pieces[0].bytes + room->gap_bytes};
+    if (source->record)
+        return read_record(fetch, source, pieces, count, values, workspace);
+    for (size_t i = 0; i < count; i++)
+        read_tail(fetch, source, &pieces[i], values[i]);
     return STORE_OK;
 }
 
-static void count(struct fetch *fetch, const struct source *source,
-                  const struct fetch_piece *piece) {
+static void count_pieces(struct fetch *fetch, const struct source *source,
+                         const struct fetch_piece *pieces, size_t count) {
     int level = source->record ? source->record->level : PAGE_EXACT;
-    fetch->sent_bytes += piece->bytes;
+    for (size_t i = 0; i < count; i++)
+        fetch->sent_bytes += pieces[i].bytes;
     if (level > fetch->run_level)
         fetch->run_level = level;
 }
@@ -190,8 +212,30 @@ bool fetch_is_done(const struct fetch *fetch) {
     return fetch->token >= fetch->end || fetch->parts == 0;
 }
 
-int fetch_next(struct store *store, struct fetch *fetch, void *values, void *workspace,
-               struct fetch_piece *piece) {
+static struct fetch_piece piece_of(const struct fetch *fetch, enum page_part part) {
+    uint32_t tokens = (uint32_t)(fetch->run_end - fetch->token);
+    return (struct fetch_piece){
+        .first = fetch->token,
+        .tokens = tokens,
+        .layer = fetch->layer,
+        .part = part,
+        .bytes = (size_t)tokens * fetch->geometry.heads *
+                 geometry_head_dim(&fetch->geometry, part) * page_value_bytes(fetch->dtype),
+    };
+}
+
+/* What comes next: K and V of a layer, if both are wanted and have room, or one of them. */
+static size_t choose_pieces(const struct fetch *fetch, const struct fetch_room *room,
+                            struct fetch_piece pieces[GEOMETRY_PARTS]) {
+    pieces[0] = piece_of(fetch, fetch->part);
+    if (fetch->part == PAGE_V || !(fetch->parts & 1u << PAGE_V))
+        return 1;
+    pieces[1] = piece_of(fetch, PAGE_V);
+    return pieces[0].bytes + room->gap_bytes + pieces[1].bytes <= room->bytes ? 2 : 1;
+}
+
+int fetch_next(struct store *store, struct fetch *fetch, const struct fetch_room *room,
+               void *workspace, struct fetch_piece pieces[GEOMETRY_PARTS], size_t *count) {
     struct source source;
     if (fetch_is_done(fetch))
         return STORE_OK;
@@ -203,20 +247,14 @@ int fetch_next(struct store *store, struct fetch *fetch, void *values, void *wor
     /* A run keeps its end while its layers are sent, whatever becomes of the slices meanwhile. */
     if (fetch->run_end == 0)
         fetch->run_end = source.end < fetch->end ? source.end : fetch->end;
-    *piece = (struct fetch_piece){.first = fetch->token,
-                                  .tokens = (uint32_t)(fetch->run_end - fetch->token),
-                                  .layer = fetch->layer,
-                                  .part = fetch->part};
-    piece->bytes = (size_t)piece->tokens * fetch->geometry.heads *
-                   geometry_head_dim(&fetch->geometry, piece->part) *
-                   page_value_bytes(fetch->dtype);
-    status = source.end >= fetch->run_end ? read_source(fetch, &source, piece, values, workspace)
-                                          : STORE_MISS;
+    *count = choose_pieces(fetch, room, pieces);
+    status = source.end >= fetch->run_end
+                 ? read_source(fetch, &source, room, pieces, *count, workspace)
+                 : STORE_MISS;
     if (status == STORE_OK)
-        count(fetch, &source, piece);
+        count_pieces(fetch, &source, pieces, *count);
     source_release(&source);
-    if (status != STORE_OK)
-        return status;
-    advance(fetch);
-    return STORE_MORE;
+    for (size_t i = 0; status == STORE_OK && i < *count; i++)
+        advance(fetch);
+    return status == STORE_OK ? STORE_MORE : status;
 }

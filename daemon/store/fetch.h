@@ -1,4 +1,4 @@
-/* Fetching: a pull of one page's tokens of one layer and part at a time.
+/* Fetching: a pull of one page's tokens of one layer at a time, K and V together where both fit.
  *
  * Between two pulls nothing is held, neither pin nor reference: each looks the session up anew, so
  * that a delete on the way is a miss and a slow reader keeps nothing alive.
@@ -57,9 +57,17 @@ bool fetch_is_done(const struct fetch *fetch);
 /* No piece is larger. */
 size_t fetch_piece_bytes_max(const struct fetch *fetch);
 
-/* Decodes the next piece to values, room for fetch_piece_bytes_max(). STORE_MORE with a piece,
- * STORE_OK at the end, STORE_MISS if it is not there any more. */
-int fetch_next(struct store *store, struct fetch *fetch, void *values, void *workspace,
-               struct fetch_piece *piece) __attribute__((warn_unused_result));
+/* Room for fetch_piece_bytes_max() at least. Where there is room for V behind a layer's K too, it
+ * begins gap_bytes behind K's end. */
+struct fetch_room {
+    char *values;
+    size_t bytes, gap_bytes;
+};
+
+/* Decodes the next piece or two. STORE_MORE with count pieces, STORE_OK at the end, STORE_MISS if
+ * they are not there any more. */
+int fetch_next(struct store *store, struct fetch *fetch, const struct fetch_room *room,
+               void *workspace, struct fetch_piece pieces[GEOMETRY_PARTS], size_t *count)
+    __attribute__((warn_unused_result));
 
 #endif

@@ -23,6 +23,13 @@ void loss_add(struct loss *sum, const struct loss *more) {
     sum->estimated |= more->estimated;
 }
 
+/* Of some builds of libxxhash for x86-64: chooses the widest vectors that the processor has. */
+XXH64_hash_t XXH3_64bits_dispatch(const void *bytes, size_t count) __attribute__((weak));
+
+uint64_t record_hash(const void *bytes, size_t count) {
+    return XXH3_64bits_dispatch ? XXH3_64bits_dispatch(bytes, count) : XXH3_64bits(bytes, count);
+}
+
 static size_t directory_offset(const struct record_spec *spec) {
     return (FIXED_BYTES + spec->tenant_bytes + spec->model_bytes + spec->session_bytes + 7) / 8 * 8;
 }
@@ -97,7 +104,7 @@ void record_write_page(uint8_t *memory, uint32_t layer, enum page_part part,
 
 void record_seal(uint8_t *memory, uint64_t record_bytes) {
     bytes_put(memory + 16, record_bytes, 8);
-    bytes_put(memory + HASH_OFFSET, XXH3_64bits(memory, bytes_get(memory + 12, 4)), 8);
+    bytes_put(memory + HASH_OFFSET, record_hash(memory, bytes_get(memory + 12, 4)), 8);
 }
 
 void record_pin(struct record *record) {
@@ -125,17 +132,40 @@ int record_find_page(const struct record *record, uint32_t layer, enum page_part
     return page->offset <= record->bytes && page->bytes <= record->bytes - page->offset ? 0 : -1;
 }
 
-int record_decode(const struct record *record, uint32_t layer, enum page_part part,
-                  const struct page_target *target, void *workspace) {
+/* The page's bytes, if its hash is theirs. */
+static int read_page(const struct record *record, uint32_t layer, enum page_part part,
+                     struct page_bytes *bytes) {
     struct record_page page;
     const uint8_t *memory = pool_memory(record->pool, &record->extent);
     if (record_find_page(record, layer, part, &page) < 0 ||
-        XXH3_64bits(memory + page.offset, page.bytes) != page.hash ||
-        page_decode(memory + page.offset, page.bytes, target, workspace) != PAGE_OK) {
-        log_error("a page in the pool is damaged: layer %u, part %d of the record at %llu", layer,
-                  part, (unsigned long long)record->extent.offset);
+        record_hash(memory + page.offset, page.bytes) != page.hash)
         return -1;
-    }
+    *bytes = (struct page_bytes){memory + page.offset, page.bytes};
+    return 0;
+}
+
+static int say_damaged(const struct record *record, uint32_t layer) {
+    log_error("a page in the pool is damaged: layer %u of the record at %llu", layer,
+              (unsigned long long)record->extent.offset);
+    return -1;
+}
+
+int record_decode(const struct record *record, uint32_t layer, enum page_part part,
+                  const struct page_target *target, void *workspace) {
+    struct page_bytes page;
+    if (read_page(record, layer, part, &page) < 0 ||
+        page_decode(page.page, page.bytes, target, workspace) != PAGE_OK)
+        return say_damaged(record, layer);
+    return 0;
+}
+
+int record_decode_layer(const struct record *record, uint32_t layer,
+                        const struct page_target targets[GEOMETRY_PARTS], void *workspace) {
+    struct page_bytes pages[GEOMETRY_PARTS];
+    if (read_page(record, layer, PAGE_K, &pages[PAGE_K]) < 0 ||
+        read_page(record, layer, PAGE_V, &pages[PAGE_V]) < 0 ||
+        page_decode_pair(pages, targets, workspace) != PAGE_OK)
+        return say_damaged(record, layer);
     return 0;
 }
 
@@ -149,6 +179,6 @@ int record_page_loss(const struct record *record, uint32_t layer, enum page_part
         return -1;
     *loss = (struct loss){.error = info.loss.error + (double)page.inherited_error,
                           .energy = info.loss.energy,
-                          .estimated = page.inherited_error > 0};
+                          .estimated = info.estimated || page.inherited_error > 0};
     return 0;
 }

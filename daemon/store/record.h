@@ -70,6 +70,9 @@ struct record {
     struct loss loss[GEOMETRY_PARTS];
 };
 
+/* What guards pages and headers: xxh3 of 64 bits. */
+uint64_t record_hash(const void *bytes, size_t count);
+
 size_t record_header_bytes(const struct record_spec *spec);
 
 /* Writes the header without record bytes and hash; memory is zeroed and of record_header_bytes. */
@@ -95,6 +98,11 @@ int record_find_page(const struct record *record, uint32_t layer, enum page_part
 /* Checks the page's hash and decodes. 0, or -1, logged, if the bytes are damaged. */
 int record_decode(const struct record *record, uint32_t layer, enum page_part part,
                   const struct page_target *target, void *workspace)
+    __attribute__((warn_unused_result));
+
+/* The same for K and V of a layer, in less time; targets by part. */
+int record_decode_layer(const struct record *record, uint32_t layer,
+                        const struct page_target targets[GEOMETRY_PARTS], void *workspace)
     __attribute__((warn_unused_result));
 
 /* The loss of one page, own and inherited. */

@@ -136,16 +136,17 @@ END_TEST
 
 START_TEST(a_delete_during_a_fetch_is_a_miss_even_if_the_name_comes_again) {
     struct fetch fetch;
-    struct fetch_piece piece;
+    struct fetch_piece pieces[GEOMETRY_PARTS];
+    size_t count;
     struct fetch_request request = {.session = name_of("a")};
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 256, false);
     ck_assert_int_eq(fetch_begin(&store, &request, &fetch), STORE_OK);
-    ck_assert_int_eq(fetch_next(&store, &fetch, got, workspace, &piece), STORE_MORE);
+    ck_assert_int_eq(fetch_next(&store, &fetch, &got_room, workspace, pieces, &count), STORE_MORE);
     ck_assert_int_eq(delete_session("a"), STORE_OK);
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 256, false);
-    ck_assert_int_eq(fetch_next(&store, &fetch, got, workspace, &piece), STORE_MISS);
+    ck_assert_int_eq(fetch_next(&store, &fetch, &got_room, workspace, pieces, &count), STORE_MISS);
 }
 END_TEST
 

@@ -123,24 +123,36 @@ static inline void store_tokens(const char *name, uint64_t first, uint64_t end, 
     append_end(append);
 }
 
+static const struct fetch_room got_room = {.values = (char *)got, .bytes = sizeof got};
+
+static inline void check_piece(const struct fetch_piece *piece, const float *at, float error_max) {
+    for (uint32_t i = 0; i < piece->tokens * ROW_VALUES; i++) {
+        float error = at[i] - values[piece->first * ROW_VALUES + i];
+        ck_assert_float_le(error < 0 ? -error : error, error_max);
+    }
+}
+
 /* STORE_OK if all of the range came and its largest error is at most this. */
 static inline int fetch_all(const char *name, uint64_t first, uint64_t end, float error_max) {
     struct fetch fetch;
-    struct fetch_piece piece;
+    struct fetch_piece pieces[GEOMETRY_PARTS];
+    size_t count;
     struct fetch_request request = {.session = name_of(name), .first = first, .end = end};
-    uint64_t pieces = 0;
+    uint64_t sent = 0;
     int status = fetch_begin(&store, &request, &fetch);
     if (status != STORE_OK)
         return status;
-    while ((status = fetch_next(&store, &fetch, got, workspace, &piece)) == STORE_MORE) {
-        for (uint32_t i = 0; i < piece.tokens * ROW_VALUES; i++) {
-            float error = got[i] - values[piece.first * ROW_VALUES + i];
-            ck_assert_float_le(error < 0 ? -error : error, error_max);
+    while ((status = fetch_next(&store, &fetch, &got_room, workspace, pieces, &count)) ==
+           STORE_MORE) {
+        const float *at = got;
+        for (size_t i = 0; i < count; i++) {
+            check_piece(&pieces[i], at, error_max);
+            at += pieces[i].bytes / sizeof *at;
+            sent += pieces[i].tokens;
         }
-        pieces += piece.tokens;
     }
     if (status == STORE_OK)
-        ck_assert_uint_eq(pieces, (end - first) * LAYERS * GEOMETRY_PARTS);
+        ck_assert_uint_eq(sent, (end - first) * LAYERS * GEOMETRY_PARTS);
     return status;
 }
 
