@@ -1,15 +1,16 @@
-/* What the codings have in common: each turns the tokens after the sinks into a payload and back.
+/* What the codings have in common: each turns the coded tokens into a payload and back.
  *
- * An encoder fills in its fields of the header (loss too: error, and energy of the coded tokens
- * added to what is there) and returns the payload's length, or 0 if this page is not for it: a
- * number that is not finite, or a payload of `out_bytes` or more. A decoder has a checked header
- * and writes the target's tokens from `first` to `last` - 1, all of them behind the sinks.
+ * An encoder fills in its fields of the header (loss too: error, and energy of all tokens), writes
+ * the exact tokens' values and the payload behind the header's place, and returns the whole page's
+ * length; or 0 if this page is not for it: a number that is not finite, or a page as long as a raw
+ * one. A decoder has a checked header and writes the target's coded tokens; there is one at least.
  */
 #ifndef PROTO_PAGE_CODING_H
 #define PROTO_PAGE_CODING_H
 
 #include "proto/page/header.h"
 #include "proto/page/page.h"
+#include "proto/page/rows.h"
 #include "proto/page/workspace.h"
 
 #include <stdbool.h>
@@ -23,27 +24,32 @@ struct loss_sums {
     double error, energy;
 };
 
+/* Writes the exact tokens' values to where they stand in the page, and adds their energy; returns
+ * where the payload begins. */
+uint8_t *page_write_exact_tokens(const struct page_source *source, const struct page_header *header,
+                                 struct workspace workspace, uint8_t *page, double *energy);
+
+/* What a page of this header takes if its coded tokens are stored as they came. */
+size_t page_raw_bytes(const struct page_header *header);
+
+/* To the header; false if they are too large for it. */
+bool page_set_loss(struct page_header *header, const struct loss_sums *loss)
+    __attribute__((warn_unused_result));
+
+/* Adds outlying tokens to the header's exact ones. */
 size_t quantise_encode(const struct page_source *source, struct workspace workspace,
-                       struct page_header *header, struct loss_sums *loss, uint8_t *out,
-                       size_t out_bytes);
-bool quantise_decode(const struct page_header *header, struct payload payload,
-                     const struct page_target *target, size_t first, size_t last,
-                     struct workspace workspace);
+                       struct page_header *header, uint8_t *page);
 
 size_t fast8_encode(const struct page_source *source, struct workspace workspace,
-                    struct page_header *header, struct loss_sums *loss, uint8_t *out,
-                    size_t out_bytes);
+                    struct page_header *header, uint8_t *page);
 bool fast8_decode(const struct page_header *header, struct payload payload,
-                  const struct page_target *target, size_t first, size_t last,
-                  struct workspace workspace);
+                  const struct page_target_tokens *target, struct workspace workspace);
 
 size_t exact_encode(const struct page_source *source, struct workspace workspace,
-                    struct page_header *header, uint8_t *out, size_t out_bytes);
+                    struct page_header *header, uint8_t *page);
 /* Whether exact_encode() would certainly take as many bytes; costs far less than trying. */
 bool exact_takes(const struct page_source *source, struct workspace workspace, size_t bytes);
-
 bool exact_decode(const struct page_header *header, struct payload payload,
-                  const struct page_target *target, size_t first, size_t last,
-                  struct workspace workspace);
+                  const struct page_target_tokens *target, struct workspace workspace);
 
 #endif

@@ -133,6 +133,14 @@ static void join(enum page_dtype dtype, const int16_t *exponent, const uint8_t *
         join_f32(exponent, rest, channels, values);
 }
 
+/* out[c * out_stride + r] = in[r * in_stride + c] */
+static void transpose(const int16_t *in, size_t in_stride, size_t rows, size_t columns,
+                      int16_t *out, size_t out_stride) {
+    for (size_t r = 0; r < rows; r++)
+        for (size_t c = 0; c < columns; c++)
+            out[c * out_stride + r] = in[r * in_stride + c];
+}
+
 /* ---- encoding ---- */
 
 static void split_tokens(const struct page_source *source, const struct page_header *header,
@@ -141,13 +149,15 @@ static void split_tokens(const struct page_source *source, const struct page_hea
     size_t tile_tokens = page->tokens < TILE_TOKENS ? page->tokens : TILE_TOKENS;
     void *values = workspace_take(&workspace, channels * page_value_bytes(header->dtype));
     int16_t *tile = workspace_take(&workspace, tile_tokens * channels * sizeof *tile);
+    struct page_source_tokens from;
+    page_coded_source(source, header, &from);
     for (size_t t0 = 0; t0 < page->tokens; t0 += TILE_TOKENS) {
         size_t tokens = page->tokens - t0 < TILE_TOKENS ? page->tokens - t0 : TILE_TOKENS;
         for (size_t t = 0; t < tokens; t++, rest += row_bytes) {
-            page_copy_token(source, header->sink_tokens + t0 + t, values);
+            page_copy_token(&from, t0 + t, values);
             split(header->dtype, values, channels, tile + t * channels, rest);
         }
-        page_kernels()->transpose(tile, channels, tokens, channels, page->drop + t0, page->tokens);
+        transpose(tile, channels, tokens, channels, page->drop + t0, page->tokens);
     }
 }
 
@@ -211,10 +221,18 @@ static size_t write_stream(struct page_header *header, const struct exponents *p
 }
 
 size_t exact_encode(const struct page_source *source, struct workspace workspace,
-                    struct page_header *header, uint8_t *out, size_t out_bytes) {
+                    struct page_header *header, uint8_t *page_bytes) {
     struct exponents page;
+    struct loss_sums loss = {0};
+    struct page_source_tokens tokens;
+    uint8_t *out = page_write_exact_tokens(source, header, workspace, page_bytes, &loss.energy);
+    page_coded_source(source, header, &tokens);
+    loss.energy += page_tokens_energy(&tokens, &(struct page_staging){0});
+    if (!page_set_loss(header, &loss))
+        header->energy = PAGE_F32_MAX;
     take_exponents(&page, header, &workspace);
     size_t rest = page.tokens * rest_bytes(header->dtype, page.channels);
+    size_t out_bytes = page_raw_bytes(header) - (size_t)(out - page_bytes);
     if (rest + RANS_STREAM_HEADER_BYTES >= out_bytes)
         return 0;
     split_tokens(source, header, &page, workspace, out);
@@ -225,7 +243,7 @@ size_t exact_encode(const struct page_source *source, struct workspace workspace
     header->row_class[0] = (uint8_t)rans_choose_class(page.largest_offset, page.channels);
     header->row_class[1] = (uint8_t)rans_choose_class(page.class_offset, page.channels);
     size_t stream = write_stream(header, &page, workspace, out + rest, out_bytes - rest);
-    return stream == 0 ? 0 : rest + stream;
+    return stream == 0 ? 0 : (size_t)(out - page_bytes) + rest + stream;
 }
 
 static unsigned likeliest_frequency(struct rans_class class) {
@@ -245,8 +263,11 @@ static void sum_exponents(const struct page_source *source, struct workspace wor
     int16_t *row = workspace_take(&workspace, channels * sizeof *row);
     memset(largest, 0, channels * sizeof *largest);
     memset(sum, 0, channels * sizeof *sum);
+    struct page_header header = {.exact_tokens = 0};
+    struct page_source_tokens tokens;
+    page_coded_source(source, &header, &tokens);
     for (size_t t = source->sink_tokens; t < source->shape.tokens; t++) {
-        page_copy_token(source, t, row);
+        page_copy_token(&tokens, t, row);
         for (size_t c = 0; c < channels; c++) {
             int16_t exponent = (int16_t)(row[c] >> shift & mask);
             largest[c] = exponent > largest[c] ? exponent : largest[c];
@@ -322,28 +343,26 @@ static bool decode_channels(struct rans_decoder *decoder, struct exponents *page
     return true;
 }
 
-/* first and last count the coded tokens. */
 static void join_tokens(const struct page_header *header, const struct exponents *page,
-                        const uint8_t *rest, const struct page_target *target, size_t first,
-                        size_t last, struct workspace workspace) {
+                        const uint8_t *rest, const struct page_target_tokens *target,
+                        struct workspace workspace) {
+    size_t first = target->first, last = target->last;
     size_t channels = page->channels, row_bytes = rest_bytes(header->dtype, channels);
     size_t tile_tokens = page->tokens < TILE_TOKENS ? page->tokens : TILE_TOKENS;
     void *values = workspace_take(&workspace, channels * page_value_bytes(header->dtype));
     int16_t *tile = workspace_take(&workspace, tile_tokens * channels * sizeof *tile);
     for (size_t t0 = first; t0 < last; t0 += TILE_TOKENS) {
         size_t tokens = last - t0 < TILE_TOKENS ? last - t0 : TILE_TOKENS;
-        page_kernels()->transpose(page->drop + t0, page->tokens, channels, tokens, tile, channels);
+        transpose(page->drop + t0, page->tokens, channels, tokens, tile, channels);
         for (size_t t = 0; t < tokens; t++) {
             join(header->dtype, tile + t * channels, rest + (t0 + t) * row_bytes, channels, values);
-            page_store_token(target, header->heads, header->head_dim, header->sink_tokens + t0 + t,
-                             header->dtype, values);
+            page_store_row(&target->layout, header->dtype, values, target->rows[t0 + t]);
         }
     }
 }
 
 bool exact_decode(const struct page_header *header, struct payload payload,
-                  const struct page_target *target, size_t first, size_t last,
-                  struct workspace workspace) {
+                  const struct page_target_tokens *target, struct workspace workspace) {
     struct exponents page;
     take_exponents(&page, header, &workspace);
     size_t rest = page.tokens * rest_bytes(header->dtype, page.channels);
@@ -357,7 +376,6 @@ bool exact_decode(const struct page_header *header, struct payload payload,
     if (!decode_side_rows(header, &decoder, &page) || !decode_channels(&decoder, &page) ||
         !rans_decoder_done(&decoder))
         return false;
-    join_tokens(header, &page, payload.bytes, target, first - header->sink_tokens,
-                last - header->sink_tokens, workspace);
+    join_tokens(header, &page, payload.bytes, target, workspace);
     return true;
 }

@@ -21,35 +21,36 @@ static void take_channels(struct channels *channels, const struct page_header *h
 
 /* ---- encoding ---- */
 
-static void find_range16(const struct page_source *source, const struct page_header *header,
-                         struct workspace workspace, float *low, float *high) {
-    size_t count = shape_channels(&source->shape), run;
+static void find_range16(const struct page_source_tokens *tokens, struct workspace workspace,
+                         float *low, float *high) {
+    const struct page_layout *layout = &tokens->layout;
+    size_t count = layout->channels, run;
     int16_t *lowest = workspace_take(&workspace, count * sizeof *lowest);
     int16_t *highest = workspace_take(&workspace, count * sizeof *highest);
     for (size_t c = 0; c < count; c++)
         lowest[c] = INT16_MAX, highest[c] = INT16_MIN;
-    for (size_t t = header->sink_tokens; t < header->tokens; t++)
+    for (size_t t = 0; t < tokens->count; t++)
         for (size_t c = 0; c < count; c += run) {
-            run = row_run(header->head_dim, &source->strides, c, count - c);
-            size_t index = row_index(header->head_dim, &source->strides, t, c);
-            page_kernels()->range16((const unaligned_u16 *)source->values + index, run, lowest + c,
-                                    highest + c);
+            run = page_layout_run(layout, c, count - c);
+            page_kernels()->range16((const uint8_t *)tokens->rows[t] +
+                                        page_layout_offset(layout, c),
+                                    run, lowest + c, highest + c);
         }
     for (size_t c = 0; c < count; c++) { /* back from integers that order as the floats do */
         lowest[c] = (int16_t)(lowest[c] ^ (lowest[c] >> 15 & 0x7fff));
         highest[c] = (int16_t)(highest[c] ^ (highest[c] >> 15 & 0x7fff));
     }
-    page_kernels()->load[header->dtype](lowest, count, low);
-    page_kernels()->load[header->dtype](highest, count, high);
+    page_convert_row(layout->dtype, lowest, PAGE_F32, low, count);
+    page_convert_row(layout->dtype, highest, PAGE_F32, high, count);
 }
 
-static void find_range32(const struct page_source *source, const struct page_header *header,
-                         float *row, float *low, float *high) {
-    size_t count = shape_channels(&source->shape);
-    page_load_token(source, header->sink_tokens, 0, count, low);
+static void find_range32(const struct page_source_tokens *tokens, float *row, float *low,
+                         float *high) {
+    size_t count = tokens->layout.channels;
+    page_copy_token(tokens, 0, low);
     memcpy(high, low, count * sizeof *high);
-    for (size_t t = header->sink_tokens; t < header->tokens; t++) {
-        page_load_token(source, t, 0, count, row);
+    for (size_t t = 0; t < tokens->count; t++) {
+        page_copy_token(tokens, t, row);
         page_kernels()->range32(row, count, low, high);
     }
 }
@@ -97,39 +98,30 @@ static void encode_token(const uint8_t *values, enum page_dtype dtype,
     loss->energy += (double)page_fold(lanes.energy);
 }
 
-/* A token's values side by side: where they stand, if they do there, or else in `copy`. */
-static const uint8_t *packed_token(const struct page_source *source, size_t token, void *copy) {
-    uint32_t head_dim = source->shape.head_dim;
-    size_t count = shape_channels(&source->shape);
-    if (row_run(head_dim, &source->strides, 0, count) == count)
-        return (const uint8_t *)source->values + row_index(head_dim, &source->strides, token, 0) *
-                                                     page_value_bytes(source->shape.dtype);
-    page_copy_token(source, token, copy);
-    return copy;
-}
-
 size_t fast8_encode(const struct page_source *source, struct workspace workspace,
-                    struct page_header *header, struct loss_sums *loss, uint8_t *out,
-                    size_t out_bytes) {
-    size_t count = shape_channels(&source->shape), tokens = page_header_coded(header);
-    size_t length = count * (CHANNEL_BYTES + tokens);
-    if (length >= out_bytes) /* so there are two tokens at least, and the workspace does */
-        return 0;
+                    struct page_header *header, uint8_t *page) {
+    size_t count = page_header_channels(header), coded = page_header_coded(header);
+    size_t length = count * (CHANNEL_BYTES + coded);
+    if (length >= coded * count * page_value_bytes(header->dtype))
+        return 0; /* so there are more tokens than one, and the workspace does */
     struct channels channels;
+    struct page_source_tokens tokens;
+    struct loss_sums loss = {0};
+    uint8_t *out = page_write_exact_tokens(source, header, workspace, page, &loss.energy);
     take_channels(&channels, header, &workspace);
+    page_coded_source(source, header, &tokens);
     float *row = workspace_take(&workspace, count * sizeof *row);
     if (header->dtype == PAGE_F32)
-        find_range32(source, header, row, channels.base, channels.scale);
+        find_range32(&tokens, row, channels.base, channels.scale);
     else
-        find_range16(source, header, workspace, channels.base, channels.scale);
+        find_range16(&tokens, workspace, channels.base, channels.scale);
     if (!choose_scales(&channels, out))
         return 0;
     uint8_t *q = out + CHANNEL_BYTES * count;
-    for (size_t t = 0; t < tokens; t++) {
-        const uint8_t *values = packed_token(source, header->sink_tokens + t, row);
-        encode_token(values, header->dtype, &channels, q + t * count, loss);
-    }
-    return length;
+    for (size_t t = 0; t < coded; t++)
+        encode_token(page_packed_token(&tokens, t, row), header->dtype, &channels, q + t * count,
+                     &loss);
+    return page_set_loss(header, &loss) ? (size_t)(out - page) + length : 0;
 }
 
 /* ---- decoding ---- */
@@ -147,22 +139,21 @@ static bool read_channels(struct channels *channels, const uint8_t *bytes) {
 }
 
 bool fast8_decode(const struct page_header *header, struct payload payload,
-                  const struct page_target *target, size_t first, size_t last,
-                  struct workspace workspace) {
+                  const struct page_target_tokens *target, struct workspace workspace) {
+    const struct page_layout *layout = &target->layout;
     struct channels channels;
     take_channels(&channels, header, &workspace);
-    size_t count = channels.count, value_bytes = page_value_bytes(target->dtype), run;
+    size_t count = channels.count, run;
     if (payload.length != count * (CHANNEL_BYTES + page_header_coded(header)) ||
         !read_channels(&channels, payload.bytes))
         return false;
     const uint8_t *q = payload.bytes + CHANNEL_BYTES * count;
-    for (size_t t = first; t < last; t++)
+    for (size_t t = target->first; t < target->last; t++)
         for (size_t c = 0; c < count; c += run) {
-            run = row_run(header->head_dim, &target->strides, c, count - c);
-            size_t index = row_index(header->head_dim, &target->strides, t - target->first, c);
-            page_kernels()->fast8_decode[target->dtype](
-                q + (t - header->sink_tokens) * count + c, channels.base + c, channels.scale + c,
-                run, (uint8_t *)target->values + index * value_bytes, target->streaming);
+            run = page_layout_run(layout, c, count - c);
+            page_kernels()->fast8_decode[layout->dtype](
+                q + t * count + c, channels.base + c, channels.scale + c, run,
+                (uint8_t *)target->rows[t] + page_layout_offset(layout, c), target->streaming);
         }
     return true;
 }

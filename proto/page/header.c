@@ -6,7 +6,7 @@
 
 enum {
     MAGIC = 'K' | 'P' << 8,
-    FORMAT = 0,
+    FORMAT = 1,
     STEP_MIN = 0x0d80, /* 2^-100 */
     STEP_MAX = 0x7180, /* 2^100 */
 };
@@ -30,8 +30,10 @@ void page_header_write(const struct page_header *header, uint8_t *out) {
     put_u16(out + 24, header->step);
     memcpy(out + 26, header->row_class, 3);
     memcpy(out + 29, header->centre, 2);
+    out[31] = header->exact_tokens;
     put_u32(out + 32, float_bits(header->error));
     put_u32(out + 36, float_bits(header->energy));
+    memcpy(out + PAGE_HEADER_BYTES, header->exact_token, header->exact_tokens);
 }
 
 static void read_fields(const uint8_t *page, struct page_header *header) {
@@ -51,6 +53,7 @@ static void read_fields(const uint8_t *page, struct page_header *header) {
         .step = get_u16(page + 24),
         .row_class = {page[26], page[27], page[28]},
         .centre = {page[29], page[30]},
+        .exact_tokens = page[31],
         .error = bits_float(get_u32(page + 32)),
         .energy = bits_float(get_u32(page + 36)),
     };
@@ -58,7 +61,7 @@ static void read_fields(const uint8_t *page, struct page_header *header) {
 
 static bool is_shape_sane(const struct page_header *header) {
     if (header->tokens < 1 || header->tokens > PAGE_TOKENS_MAX ||
-        header->sink_tokens > header->tokens)
+        header->exact_tokens > header->tokens || header->sink_tokens > header->exact_tokens)
         return false;
     if (header->heads < 1 || header->heads > PAGE_VALUES_MAX || header->head_dim < 1 ||
         header->head_dim > PAGE_VALUES_MAX)
@@ -77,13 +80,14 @@ static bool are_classes_sane(const struct page_header *header) {
 
 static bool is_rans_sane(const struct page_header *header) {
     return header->level >= 0 && header->level <= PAGE_LEVEL_MAX &&
-           header->flags <= (FLAG_WIDE_ESCAPES | FLAG_NO_MEANS) && header->step >= STEP_MIN &&
-           header->step <= STEP_MAX && header->mean_shift <= MEAN_SHIFT_MAX &&
-           header->centre[1] == 0 && are_classes_sane(header);
+           header->flags <= (FLAG_WIDE | FLAG_NO_MEANS | FLAG_ESTIMATED) &&
+           header->step >= STEP_MIN && header->step <= STEP_MAX &&
+           header->mean_shift <= MEAN_SHIFT_MAX && header->centre[1] == 0 &&
+           are_classes_sane(header);
 }
 
 static bool is_exact_sane(const struct page_header *header) {
-    return header->level == PAGE_EXACT && header->flags <= FLAG_WIDE_ESCAPES && header->step == 0 &&
+    return header->level == PAGE_EXACT && header->flags <= FLAG_WIDE && header->step == 0 &&
            header->phase == 0 && header->mean_shift == 0 && header->row_class[2] == 0 &&
            header->error == 0 && are_classes_sane(header);
 }
@@ -111,12 +115,22 @@ static bool is_coding_sane(const struct page_header *header) {
 
 static bool is_reserved_zero(const uint8_t *page) {
     static const uint8_t zero[8];
-    return page[31] == 0 && memcmp(page + 40, zero, 8) == 0;
+    return memcmp(page + 40, zero, 8) == 0;
 }
 
-static size_t sink_bytes(const struct page_header *header) {
-    return (size_t)header->sink_tokens * page_header_channels(header) *
-           page_value_bytes(header->dtype);
+/* Behind the 48 bytes; page_bytes is within the memory. */
+static bool read_exact_tokens(const uint8_t *page, struct page_header *header) {
+    size_t token_bytes = page_header_channels(header) * page_value_bytes(header->dtype);
+    if (header->page_bytes < page_header_bytes(header) + header->exact_tokens * token_bytes)
+        return false;
+    memcpy(header->exact_token, page + PAGE_HEADER_BYTES, header->exact_tokens);
+    for (int i = 0; i < header->exact_tokens; i++) {
+        uint8_t token = header->exact_token[i];
+        if (token >= header->tokens || (i < header->sink_tokens && token != i) ||
+            (i > 0 && token <= header->exact_token[i - 1]))
+            return false;
+    }
+    return true;
 }
 
 int page_header_read(const uint8_t *page, size_t available_bytes, struct page_header *header) {
@@ -130,8 +144,7 @@ int page_header_read(const uint8_t *page, size_t available_bytes, struct page_he
         return PAGE_DAMAGED;
     if (!is_sum_sane(header->error) || !is_sum_sane(header->energy))
         return PAGE_DAMAGED;
-    if (header->page_bytes > available_bytes ||
-        header->page_bytes < PAGE_HEADER_BYTES + sink_bytes(header))
+    if (header->page_bytes > available_bytes || !read_exact_tokens(page, header))
         return PAGE_DAMAGED;
     return PAGE_OK;
 }

@@ -1,9 +1,10 @@
-/* The 48 bytes that open every page. FORMAT.md lists the fields. */
+/* What opens every page: 48 bytes and the list of exact tokens. FORMAT.md lists the fields. */
 #ifndef PROTO_PAGE_HEADER_H
 #define PROTO_PAGE_HEADER_H
 
 #include "proto/page/page.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 enum { PAGE_HEADER_BYTES = 48, MEAN_SHIFT_MAX = 63 };
@@ -11,8 +12,9 @@ enum { PAGE_HEADER_BYTES = 48, MEAN_SHIFT_MAX = 63 };
 enum page_coding { CODING_RAW = 0, CODING_EXACT = 1, CODING_FAST8 = 2, CODING_RANS = 3 };
 
 enum {
-    FLAG_WIDE_ESCAPES = 1, /* escapes are int16, not int8 */
-    FLAG_NO_MEANS = 2,     /* every channel's mean is 0 and its row left out */
+    FLAG_WIDE = 1,      /* value rows are of int16, not int8 */
+    FLAG_NO_MEANS = 2,  /* every channel's mean is 0 and its row left out */
+    FLAG_ESTIMATED = 4, /* error is what ageing is expected to have left */
 };
 
 struct page_header {
@@ -21,8 +23,11 @@ struct page_header {
     enum page_part part;
     int level;
     uint8_t flags;
-    uint8_t tokens, sink_tokens;
-    int8_t phase;       /* of 1/128 step, added to every quantised value */
+    uint8_t tokens;
+    uint8_t sink_tokens;                  /* kept exact because the caller asked: the first ones */
+    uint8_t exact_tokens;                 /* those and others */
+    uint8_t exact_token[PAGE_TOKENS_MAX]; /* which, strictly increasing */
+    int8_t phase;                         /* of 1/128 step, added to every quantised value */
     uint8_t mean_shift; /* means are integers in units of step / 16 * 2^mean_shift */
     uint32_t heads, head_dim;
     uint32_t page_bytes;
@@ -36,11 +41,17 @@ static inline uint32_t page_header_channels(const struct page_header *header) {
     return header->heads * header->head_dim;
 }
 
-/* Tokens that are not sinks. */
+/* Tokens that are not kept exact. */
 static inline uint32_t page_header_coded(const struct page_header *header) {
-    return (uint32_t)header->tokens - header->sink_tokens;
+    return (uint32_t)header->tokens - header->exact_tokens;
 }
 
+/* Where the exact tokens' values stand. */
+static inline size_t page_header_bytes(const struct page_header *header) {
+    return PAGE_HEADER_BYTES + (size_t)header->exact_tokens;
+}
+
+/* Writes page_header_bytes(). */
 void page_header_write(const struct page_header *header, uint8_t *out);
 
 /* Checks every field; on PAGE_OK the page's `page_bytes` are within `available_bytes`, and its

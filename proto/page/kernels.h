@@ -179,19 +179,6 @@ struct page_kernels {
     /* Sum of cost[symbol], symbol = (v >> low_bits) + 16 where that is 1..31, else 0. */
     uint32_t (*row_cost)(const int16_t *values, size_t count, unsigned low_bits,
                          const uint16_t cost[PAGE_SYMBOLS]);
-
-    /* ---- by rows: going away ---- */
-    void (*load[PAGE_DTYPES])(const void *values, size_t count, float *row);
-    void (*add)(const float *row, size_t count, float *sum);
-    void (*square)(const float *row, size_t count, float *lanes);
-    void (*row_deviation)(const float *row, const float *mean, size_t count, float *lanes);
-    uint32_t (*row_quantise[PAGE_DTYPES])(const float *row, const float *mean,
-                                          struct page_step step, size_t count, int16_t *q,
-                                          struct page_lanes *lanes);
-    void (*row_dequantise[PAGE_DTYPES])(const int16_t *q, const float *mean, float step,
-                                        float phase, size_t count, void *values);
-    void (*transpose)(const int16_t *in, size_t in_stride, size_t rows, size_t columns,
-                      int16_t *out, size_t out_stride);
 };
 
 /* The portable C, for the compiler's own target and for x86-64 processors with AVX2 and BMI2. */

@@ -3,8 +3,7 @@
 #include "proto/page/coding.h"
 #include "proto/page/convert.h"
 #include "proto/page/header.h"
-#include "proto/page/kernels.h"
-#include "proto/page/rans.h"
+#include "proto/page/quantise.h"
 #include "proto/page/rows.h"
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values stand little-endian in a page");
@@ -36,12 +35,18 @@ static bool is_shape_valid(const struct page_shape *shape) {
            (uint64_t)shape->heads * shape->head_dim <= PAGE_VALUES_MAX / shape->tokens;
 }
 
-static size_t raw_bytes(const struct page_shape *shape, size_t tokens) {
-    return tokens * shape_channels(shape) * page_value_bytes(shape->dtype);
+static size_t token_bytes(const struct page_header *header) {
+    return page_header_channels(header) * page_value_bytes(header->dtype);
 }
 
+size_t page_raw_bytes(const struct page_header *header) {
+    return page_header_bytes(header) + header->tokens * token_bytes(header);
+}
+
+/* A raw page's, with every token in the list of exact ones. */
 size_t page_bound_bytes(const struct page_shape *shape) {
-    return PAGE_HEADER_BYTES + raw_bytes(shape, shape->tokens);
+    size_t row = shape_channels(shape) * page_value_bytes(shape->dtype);
+    return PAGE_HEADER_BYTES + shape->tokens * (1 + row);
 }
 
 /* ---- encoding ---- */
@@ -52,110 +57,92 @@ static bool is_source_valid(const struct page_source *source) {
            source->sink_tokens <= source->shape.tokens;
 }
 
-/* Squares of a token's finite values. */
-static double token_energy(const struct page_source *source, size_t token) {
-    float lanes[PAGE_LANES] = {0}, row[PAGE_BLOCK];
-    size_t channels = shape_channels(&source->shape);
-    for (size_t c = 0; c < channels; c += PAGE_BLOCK) {
-        size_t count = channels - c < PAGE_BLOCK ? channels - c : PAGE_BLOCK;
-        page_load_token(source, token, c, count, row);
-        for (size_t i = 0; i < count; i++)
-            row[i] = (float_bits(row[i]) & 0x7f800000u) == 0x7f800000u ? 0 : row[i];
-        page_kernels()->square(row, count, lanes);
-    }
-    return (double)page_fold(lanes);
+uint8_t *page_write_exact_tokens(const struct page_source *source, const struct page_header *header,
+                                 struct workspace workspace, uint8_t *page, double *energy) {
+    struct page_source_tokens tokens;
+    uint8_t *out = page + page_header_bytes(header);
+    page_exact_source(source, header, &tokens);
+    for (size_t t = 0; t < tokens.count; t++, out += token_bytes(header))
+        page_copy_token(&tokens, t, out);
+    *energy += page_tokens_energy(&tokens, workspace_take(&workspace, sizeof(struct page_staging)));
+    return out;
 }
 
-static double tokens_energy(const struct page_source *source, size_t first, size_t last) {
-    double energy = 0;
-    for (size_t t = first; t < last; t++)
-        energy += token_energy(source, t);
-    return energy;
+bool page_set_loss(struct page_header *header, const struct loss_sums *loss) {
+    if (!(loss->error <= (double)PAGE_F32_MAX) || !(loss->energy <= (double)PAGE_F32_MAX))
+        return false; /* or one is a NaN */
+    header->error = (float)loss->error;
+    header->energy = (float)loss->energy;
+    return true;
 }
-
-static bool is_sum_storable(double sum) {
-    return sum <= (double)PAGE_F32_MAX; /* false for a NaN too */
-}
-
-static void copy_tokens(const struct page_source *source, size_t first, size_t last, uint8_t *out) {
-    size_t token_bytes = raw_bytes(&source->shape, 1);
-    for (size_t t = first; t < last; t++, out += token_bytes)
-        page_copy_token(source, t, out);
-}
-
-struct attempt {
-    const struct page_source *source;
-    struct workspace workspace;
-    double sink_energy;
-    uint8_t *payload; /* behind header and sinks */
-    size_t raw_bytes; /* of the payload's tokens; no coding may take as much */
-};
 
 static struct page_header plain_header(const struct page_source *source) {
-    return (struct page_header){
+    struct page_header header = {
         .coding = CODING_RAW,
         .dtype = source->shape.dtype,
         .part = source->part,
         .level = PAGE_EXACT,
         .tokens = (uint8_t)source->shape.tokens,
         .sink_tokens = (uint8_t)source->sink_tokens,
+        .exact_tokens = (uint8_t)source->sink_tokens,
         .heads = source->shape.heads,
         .head_dim = source->shape.head_dim,
     };
+    for (int t = 0; t < header.exact_tokens; t++)
+        header.exact_token[t] = (uint8_t)t;
+    return header;
 }
 
-/* Returns the payload's length. */
-static size_t encode_exact(const struct attempt *attempt, struct page_header *header) {
-    const struct page_source *source = attempt->source;
-    *header = plain_header(source);
-    double energy =
-        attempt->sink_energy + tokens_energy(source, source->sink_tokens, source->shape.tokens);
-    header->energy = is_sum_storable(energy) ? (float)energy : PAGE_F32_MAX;
-    struct page_header coded = *header;
-    coded.coding = CODING_EXACT;
-    size_t length = attempt->raw_bytes == 0 ? 0
-                                            : exact_encode(source, attempt->workspace, &coded,
-                                                           attempt->payload, attempt->raw_bytes);
-    if (length == 0) {
-        copy_tokens(source, source->sink_tokens, source->shape.tokens, attempt->payload);
-        return attempt->raw_bytes;
-    }
-    *header = coded;
-    return length;
+/* These return the page's length; encode_lossy 0 if the level does not suit it. */
+
+static size_t encode_raw(const struct page_source *source, struct workspace workspace,
+                         struct page_header *header, uint8_t *page) {
+    struct page_source_tokens tokens;
+    struct loss_sums loss = {0};
+    uint8_t *out = page_write_exact_tokens(source, header, workspace, page, &loss.energy);
+    page_coded_source(source, header, &tokens);
+    for (size_t t = 0; t < tokens.count; t++, out += token_bytes(header))
+        page_copy_token(&tokens, t, out);
+    loss.energy +=
+        page_tokens_energy(&tokens, workspace_take(&workspace, sizeof(struct page_staging)));
+    if (!page_set_loss(header, &loss))
+        header->energy = PAGE_F32_MAX;
+    return page_raw_bytes(header);
 }
 
-/* Returns the payload's length, 0 if the level does not suit the page. */
-static size_t encode_lossy(const struct attempt *attempt, struct page_header *header) {
-    const struct page_source *source = attempt->source;
-    if (attempt->raw_bytes == 0)
-        return 0;
+static size_t encode_exact(const struct page_source *source, struct workspace workspace,
+                           struct page_header *header, uint8_t *page) {
     *header = plain_header(source);
-    header->level = source->level;
-    header->coding = source->level == PAGE_FAST8 ? CODING_FAST8 : CODING_RANS;
-    struct loss_sums loss = {.energy = attempt->sink_energy};
-    size_t (*encode)(const struct page_source *, struct workspace, struct page_header *,
-                     struct loss_sums *, uint8_t *, size_t) =
-        source->level == PAGE_FAST8 ? fast8_encode : quantise_encode;
+    header->coding = CODING_EXACT;
     size_t length =
-        encode(source, attempt->workspace, header, &loss, attempt->payload, attempt->raw_bytes);
-    if (!is_sum_storable(loss.error) || !is_sum_storable(loss.energy))
+        page_header_coded(header) == 0 ? 0 : exact_encode(source, workspace, header, page);
+    if (length != 0)
+        return length;
+    *header = plain_header(source);
+    return encode_raw(source, workspace, header, page);
+}
+
+static size_t encode_lossy(const struct page_source *source, int level, struct workspace workspace,
+                           struct page_header *header, uint8_t *page) {
+    *header = plain_header(source);
+    header->level = level;
+    header->coding = level == PAGE_FAST8 ? CODING_FAST8 : CODING_RANS;
+    if (page_header_coded(header) == 0)
         return 0;
-    header->error = (float)loss.error;
-    header->energy = (float)loss.energy;
-    return length;
+    return level == PAGE_FAST8 ? fast8_encode(source, workspace, header, page)
+                               : quantise_encode(source, workspace, header, page);
 }
 
 /* The smaller of the two codings. */
-static size_t encode_payload(const struct attempt *attempt, struct page_header *header) {
-    if (attempt->source->level == PAGE_EXACT)
-        return encode_exact(attempt, header);
-    size_t lossy = encode_lossy(attempt, header);
-    if (lossy != 0 && exact_takes(attempt->source, attempt->workspace, lossy))
+static size_t encode_level(const struct page_source *source, int level, struct workspace workspace,
+                           struct page_header *header, uint8_t *page) {
+    size_t lossy = encode_lossy(source, level, workspace, header, page);
+    if (lossy != 0 && exact_takes(source, workspace, lossy - page_header_bytes(header)))
         return lossy;
-    size_t exact = encode_exact(attempt, header);
+    size_t exact = encode_exact(source, workspace, header, page);
     if (lossy == 0 || exact < lossy)
         return exact;
-    return encode_lossy(attempt, header);
+    return encode_lossy(source, level, workspace, header, page);
 }
 
 static void fill_info(const struct page_header *header, struct page_info *info) {
@@ -167,10 +154,11 @@ static void fill_info(const struct page_header *header, struct page_info *info) 
         .part = header->part,
         .level = header->level,
         .sink_tokens = header->sink_tokens,
-        .exact_tokens = header->sink_tokens,
+        .exact_tokens = header->exact_tokens,
+        .estimated = (header->flags & FLAG_ESTIMATED) != 0,
         .loss = {.error = (double)header->error, .energy = (double)header->energy},
+        .sink_bytes = header->exact_tokens * token_bytes(header),
     };
-    info->sink_bytes = raw_bytes(&info->shape, header->sink_tokens);
 }
 
 static bool is_workspace_valid(const void *workspace) {
@@ -186,18 +174,12 @@ int page_encode(const struct page_source *source, void *workspace, void *out, si
     if (!is_source_valid(source) || !is_workspace_valid(workspace) ||
         out_bytes < page_bound_bytes(&source->shape))
         return PAGE_ARGUMENT;
-    uint8_t *sinks = (uint8_t *)out + PAGE_HEADER_BYTES;
-    size_t sink_bytes = raw_bytes(&source->shape, source->sink_tokens);
-    copy_tokens(source, 0, source->sink_tokens, sinks);
-    struct attempt attempt = {
-        .source = source,
-        .workspace = whole_workspace(workspace),
-        .sink_energy = tokens_energy(source, 0, source->sink_tokens),
-        .payload = sinks + sink_bytes,
-        .raw_bytes = raw_bytes(&source->shape, source->shape.tokens) - sink_bytes,
-    };
     struct page_header header;
-    *written = PAGE_HEADER_BYTES + sink_bytes + encode_payload(&attempt, &header);
+    struct workspace whole = whole_workspace(workspace);
+    if (source->level == PAGE_EXACT)
+        *written = encode_exact(source, whole, &header, out);
+    else
+        *written = encode_level(source, source->level, whole, &header, out);
     header.page_bytes = (uint32_t)*written;
     page_header_write(&header, out);
     if (info != NULL)
@@ -215,58 +197,79 @@ int page_peek(const void *page, size_t page_bytes, struct page_info *info) {
     return error;
 }
 
-/* Tokens first .. last - 1, plain in the page from `values` on. */
-static void decode_plain(const struct page_header *header, const uint8_t *values,
-                         const struct page_target *target, size_t first, size_t last) {
-    size_t token_bytes = page_header_channels(header) * page_value_bytes(header->dtype);
-    for (size_t t = first; t < last; t++)
-        page_store_token(target, header->heads, header->head_dim, t, header->dtype,
-                         values + t * token_bytes);
+/* Exact tokens that the target asks for. */
+static void decode_exact_tokens(const struct page_header *header, const uint8_t *page,
+                                const struct page_target *target) {
+    const uint8_t *values = page + page_header_bytes(header);
+    for (size_t i = 0; i < header->exact_tokens; i++) {
+        size_t token = header->exact_token[i];
+        if (token >= target->first && token - target->first < target->tokens)
+            page_store_token(target, header->heads, header->head_dim, token, header->dtype,
+                             values + i * token_bytes(header));
+    }
 }
 
-static bool decode_coded(const struct page_header *header, const uint8_t *page,
-                         struct payload payload, const struct page_target *target, size_t first,
-                         size_t last, struct workspace workspace) {
+static bool decode_raw(const struct page_header *header, struct payload payload,
+                       const struct page_target_tokens *target) {
+    size_t row = token_bytes(header);
+    if (payload.length != page_header_coded(header) * row)
+        return false;
+    for (size_t t = target->first; t < target->last; t++)
+        page_store_row(&target->layout, header->dtype, payload.bytes + t * row, target->rows[t]);
+    return true;
+}
+
+/* A page on its way into its target. */
+struct decoding {
+    struct page_header header;
+    struct payload payload;
+    struct page_target_tokens target;
+};
+
+/* Checks page and target, and decodes the exact tokens. */
+static int begin_decoding(const struct page_bytes *page, const struct page_target *target,
+                          struct decoding *decoding) {
+    struct page_header *header = &decoding->header;
+    int error = page_header_read(page->page, page->bytes, header);
+    if (error != PAGE_OK)
+        return error;
+    if (page_value_bytes(target->dtype) == 0 || target->first > header->tokens ||
+        target->tokens > header->tokens - target->first)
+        return PAGE_ARGUMENT;
+    size_t front = page_header_bytes(header) + header->exact_tokens * token_bytes(header);
+    decoding->payload =
+        (struct payload){(const uint8_t *)page->page + front, header->page_bytes - front};
+    page_coded_target(target, header, &decoding->target);
+    decode_exact_tokens(header, page->page, target);
+    return PAGE_OK;
+}
+
+static bool decode_coded(const struct decoding *decoding, struct workspace workspace) {
+    const struct page_header *header = &decoding->header;
+    if (decoding->target.first == decoding->target.last)
+        return true;
     switch (header->coding) {
     case CODING_RAW:
-        decode_plain(header, page + PAGE_HEADER_BYTES, target, first, last);
-        return true;
+        return decode_raw(header, decoding->payload, &decoding->target);
     case CODING_EXACT:
-        return exact_decode(header, payload, target, first, last, workspace);
+        return exact_decode(header, decoding->payload, &decoding->target, workspace);
     case CODING_FAST8:
-        return fast8_decode(header, payload, target, first, last, workspace);
+        return fast8_decode(header, decoding->payload, &decoding->target, workspace);
     case CODING_RANS:
-        return quantise_decode(header, payload, target, first, last, workspace);
+        return quantise_decode_page(header, decoding->payload, &decoding->target, workspace);
     }
     return false;
 }
 
 int page_decode(const void *page, size_t page_bytes, const struct page_target *target,
                 void *workspace) {
-    struct page_header header;
-    int error = page_header_read(page, page_bytes, &header);
+    struct decoding decoding;
+    int error = begin_decoding(&(struct page_bytes){page, page_bytes}, target, &decoding);
     if (error != PAGE_OK)
         return error;
-    if (page_value_bytes(target->dtype) == 0 || target->first > header.tokens ||
-        target->tokens > header.tokens - target->first || !is_workspace_valid(workspace))
+    if (!is_workspace_valid(workspace))
         return PAGE_ARGUMENT;
-    size_t last = target->first + target->tokens;
-    size_t plain_last = last < header.sink_tokens ? last : header.sink_tokens;
-    decode_plain(&header, (const uint8_t *)page + PAGE_HEADER_BYTES, target, target->first,
-                 plain_last);
-    size_t first = target->first > header.sink_tokens ? target->first : header.sink_tokens;
-    if (first >= last)
-        return PAGE_OK;
-    struct page_info info;
-    fill_info(&header, &info);
-    size_t before = PAGE_HEADER_BYTES + info.sink_bytes;
-    struct payload payload = {(const uint8_t *)page + before, header.page_bytes - before};
-    if (header.coding == CODING_RAW &&
-        payload.length != raw_bytes(&info.shape, page_header_coded(&header)))
-        return PAGE_DAMAGED;
-    bool whole =
-        decode_coded(&header, page, payload, target, first, last, whole_workspace(workspace));
-    return whole ? PAGE_OK : PAGE_DAMAGED;
+    return decode_coded(&decoding, whole_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
 }
 
 int page_decode_pair(const struct page_bytes pages[2], const struct page_target targets[2],

@@ -57,29 +57,28 @@ unsigned rans_choose_class(const int16_t *values, size_t count) {
 
 /* ---- tables as kernels like them ---- */
 
-/* Slots are laid out run by run, eight at a time: what a run writes too much, the next one covers.
- */
+/* The run of slots that a slot belongs to. */
+static unsigned run_of_slot(const struct page_table *table, unsigned slot) {
+    unsigned bucket = slot / PAGE_BUCKET_SLOTS;
+    return slot % PAGE_BUCKET_SLOTS < table->own[bucket] ? bucket : bucket + (unsigned)PAGE_SYMBOLS;
+}
+
+static unsigned rank_of_slot(const struct page_table *table, unsigned slot) {
+    return (slot + table->offset[run_of_slot(table, slot)]) & 255;
+}
+
 const struct rans_decode_model *rans_build_decode_model(struct rans_decoder *decoder,
                                                         unsigned table) {
     const struct page_table *from = &page_tables[table];
     struct rans_decode_model *model = &decoder->models[table];
     for (unsigned slot = 0; slot < 256; slot++) {
-        unsigned bucket = slot / PAGE_BUCKET_SLOTS;
-        unsigned e = bucket + (slot % PAGE_BUCKET_SLOTS >= from->own[bucket] ? PAGE_SYMBOLS : 0);
-        model->step[slot] = (uint16_t)(from->frequency[e] << 8 | ((slot + from->offset[e]) & 255));
-        model->symbol[slot] = from->symbol[e];
+        unsigned run = run_of_slot(from, slot);
+        model->step[slot] =
+            (uint16_t)((unsigned)from->frequency[run] << 8 | rank_of_slot(from, slot));
+        model->symbol[slot] = from->symbol[run];
     }
     decoder->built[table / 64] |= (uint64_t)1 << table % 64;
     return model;
-}
-
-static void build_slots(const struct page_table *table, uint8_t slot_of[256]) {
-    for (unsigned slot = 0; slot < 256; slot++) {
-        unsigned bucket = slot / PAGE_BUCKET_SLOTS;
-        unsigned e = bucket + (slot % PAGE_BUCKET_SLOTS >= table->own[bucket] ? PAGE_SYMBOLS : 0);
-        unsigned rank = (slot + table->offset[e]) & 255;
-        slot_of[(table->start[table->symbol[e]] + rank) & 255] = (uint8_t)slot;
-    }
 }
 
 const struct rans_encode_model *rans_build_encode_model(struct rans_encoder *encoder,
@@ -97,7 +96,10 @@ const struct rans_encode_model *rans_build_encode_model(struct rans_encoder *enc
             model->low = (int16_t)(symbol - RANS_SYMBOL_ZERO);
         model->high = (int16_t)(symbol - RANS_SYMBOL_ZERO);
     }
-    build_slots(from, model->slot);
+    for (unsigned slot = 0; slot < 256; slot++) {
+        unsigned start = from->start[from->symbol[run_of_slot(from, slot)]];
+        model->slot[(start + rank_of_slot(from, slot)) & 255] = (uint8_t)slot;
+    }
     encoder->built[table / 64] |= (uint64_t)1 << table % 64;
     return model;
 }

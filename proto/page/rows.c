@@ -1,41 +1,194 @@
 #include "proto/page/rows.h"
 #include "proto/page/convert.h"
-#include "proto/page/kernels.h"
 
-void page_load_token(const struct page_source *source, size_t token, size_t channel, size_t count,
-                     float *row) {
-    const uint8_t *values = source->values;
-    size_t value_bytes = page_value_bytes(source->shape.dtype), run;
-    uint32_t head_dim = source->shape.head_dim;
-    for (size_t i = 0; i < count; i += run) {
-        run = row_run(head_dim, &source->strides, channel + i, count - i);
-        size_t index = row_index(head_dim, &source->strides, token, channel + i);
-        page_kernels()->load[source->shape.dtype](values + index * value_bytes, run, row + i);
+static struct page_layout layout_of(size_t channels, size_t head_dim, size_t head_stride,
+                                    enum page_dtype dtype) {
+    return (struct page_layout){.channels = channels,
+                                .head_dim = head_dim,
+                                .head_bytes = head_stride * page_value_bytes(dtype),
+                                .dtype = dtype};
+}
+
+/* ---- lists of tokens ---- */
+
+static void list_source(const struct page_source *source, const struct page_header *header,
+                        bool exact, struct page_source_tokens *tokens) {
+    size_t token_bytes = source->strides.token * page_value_bytes(source->shape.dtype), next = 0;
+    tokens->layout = layout_of(shape_channels(&source->shape), source->shape.head_dim,
+                               source->strides.head, source->shape.dtype);
+    tokens->count = 0;
+    for (size_t t = 0; t < source->shape.tokens; t++) {
+        bool is_exact = next < header->exact_tokens && header->exact_token[next] == t;
+        next += is_exact;
+        if (is_exact == exact)
+            tokens->rows[tokens->count++] = (const uint8_t *)source->values + t * token_bytes;
     }
 }
 
-void page_copy_token(const struct page_source *source, size_t token, void *out) {
-    const uint8_t *values = source->values;
-    uint8_t *to = out;
-    size_t value_bytes = page_value_bytes(source->shape.dtype), run;
-    size_t channels = shape_channels(&source->shape);
-    uint32_t head_dim = source->shape.head_dim;
-    for (size_t i = 0; i < channels; i += run) {
-        run = row_run(head_dim, &source->strides, i, channels - i);
-        size_t index = row_index(head_dim, &source->strides, token, i);
-        memcpy(to + i * value_bytes, values + index * value_bytes, run * value_bytes);
+void page_coded_source(const struct page_source *source, const struct page_header *header,
+                       struct page_source_tokens *tokens) {
+    list_source(source, header, false, tokens);
+}
+
+void page_exact_source(const struct page_source *source, const struct page_header *header,
+                       struct page_source_tokens *tokens) {
+    list_source(source, header, true, tokens);
+}
+
+void page_coded_target(const struct page_target *target, const struct page_header *header,
+                       struct page_target_tokens *tokens) {
+    size_t token_bytes = target->strides.token * page_value_bytes(target->dtype);
+    size_t coded = 0, next = 0, end = target->first + (size_t)target->tokens;
+    tokens->layout = layout_of(page_header_channels(header), header->head_dim, target->strides.head,
+                               target->dtype);
+    tokens->streaming = target->streaming;
+    tokens->first = 0;
+    for (size_t t = 0; t < end; t++) {
+        if (next < header->exact_tokens && header->exact_token[next] == t)
+            next++;
+        else
+            tokens->rows[coded++] =
+                t < target->first ? NULL
+                                  : (uint8_t *)target->values + (t - target->first) * token_bytes;
+        if (t + 1 == target->first)
+            tokens->first = coded;
+    }
+    tokens->last = coded;
+}
+
+/* ---- tiles ---- */
+
+static void stage_rows(const struct page_layout *layout, size_t first, size_t last, size_t channels,
+                       struct page_staging *staging) {
+    for (size_t t = first; t < last; t++)
+        staging->rows[t] = staging->values + t * row_bytes(layout, channels);
+}
+
+struct page_source_rows page_source_tile(const struct page_source_tokens *tokens, size_t channel,
+                                         struct page_staging *staging) {
+    const struct page_layout *layout = &tokens->layout;
+    size_t channels = tile_channels(layout->channels, channel), run;
+    struct page_source_rows tile = {.rows = tokens->rows,
+                                    .offset_bytes = page_layout_offset(layout, channel),
+                                    .tokens = tokens->count,
+                                    .channels = channels};
+    if (page_layout_run(layout, channel, channels) == channels)
+        return tile;
+    stage_rows(layout, 0, tokens->count, channels, staging);
+    for (size_t c = 0; c < channels; c += run) {
+        run = page_layout_run(layout, channel + c, channels - c);
+        size_t from = page_layout_offset(layout, channel + c), to = row_bytes(layout, c);
+        for (size_t t = 0; t < tokens->count; t++)
+            memcpy((uint8_t *)staging->rows[t] + to, (const uint8_t *)tokens->rows[t] + from,
+                   row_bytes(layout, run));
+    }
+    tile.rows = (const void *const *)staging->rows;
+    tile.offset_bytes = 0;
+    return tile;
+}
+
+struct page_target_rows page_target_tile(const struct page_target_tokens *tokens, size_t channel,
+                                         struct page_staging *staging) {
+    const struct page_layout *layout = &tokens->layout;
+    size_t channels = tile_channels(layout->channels, channel);
+    struct page_target_rows tile = {.rows = tokens->rows,
+                                    .offset_bytes = page_layout_offset(layout, channel),
+                                    .first = tokens->first,
+                                    .last = tokens->last,
+                                    .channels = channels,
+                                    .streaming = tokens->streaming};
+    if (page_layout_run(layout, channel, channels) == channels)
+        return tile;
+    stage_rows(layout, tokens->first, tokens->last, channels, staging);
+    tile.rows = staging->rows;
+    tile.offset_bytes = 0;
+    tile.streaming = false;
+    return tile;
+}
+
+void page_target_tile_end(const struct page_target_tokens *tokens, size_t channel,
+                          const struct page_staging *staging) {
+    const struct page_layout *layout = &tokens->layout;
+    size_t channels = tile_channels(layout->channels, channel), run;
+    if (page_layout_run(layout, channel, channels) == channels)
+        return;
+    for (size_t c = 0; c < channels; c += run) {
+        run = page_layout_run(layout, channel + c, channels - c);
+        size_t from = row_bytes(layout, c), to = page_layout_offset(layout, channel + c);
+        for (size_t t = tokens->first; t < tokens->last; t++)
+            memcpy((uint8_t *)tokens->rows[t] + to, (const uint8_t *)staging->rows[t] + from,
+                   row_bytes(layout, run));
+    }
+}
+
+/* ---- whole tokens ---- */
+
+static bool is_finite(float x) {
+    return (float_bits(x) & 0x7f800000u) != 0x7f800000u;
+}
+
+/* What the kernels compute, without the values that are not finite. */
+static double finite_energy(const struct page_source_tokens *tokens, size_t token) {
+    float lanes[PAGE_LANES] = {0};
+    const struct page_layout *layout = &tokens->layout;
+    for (size_t c = 0; c < layout->channels; c++) {
+        float x;
+        page_convert_row(layout->dtype,
+                         (const uint8_t *)tokens->rows[token] + page_layout_offset(layout, c),
+                         PAGE_F32, &x, 1);
+        lanes[c % PAGE_LANES] += is_finite(x) ? x * x : 0;
+    }
+    return (double)page_fold(lanes);
+}
+
+double page_tokens_energy(const struct page_source_tokens *tokens, struct page_staging *staging) {
+    static const float zero[PAGE_BLOCK];
+    float lanes[PAGE_TOKENS_MAX][PAGE_LANES] = {0};
+    double energy = 0;
+    for (size_t c = 0; c < tokens->layout.channels; c += PAGE_BLOCK) {
+        struct page_source_rows tile = page_source_tile(tokens, c, staging);
+        page_kernels()->deviation[tokens->layout.dtype](&tile, zero, lanes);
+    }
+    for (size_t t = 0; t < tokens->count; t++) {
+        float sum = page_fold(lanes[t]);
+        energy += is_finite(sum) ? (double)sum : finite_energy(tokens, t);
+    }
+    return energy;
+}
+
+void page_copy_token(const struct page_source_tokens *tokens, size_t token, void *out) {
+    const struct page_layout *layout = &tokens->layout;
+    size_t run;
+    for (size_t c = 0; c < layout->channels; c += run) {
+        run = page_layout_run(layout, c, layout->channels - c);
+        memcpy((uint8_t *)out + row_bytes(layout, c),
+               (const uint8_t *)tokens->rows[token] + page_layout_offset(layout, c),
+               row_bytes(layout, run));
+    }
+}
+
+const void *page_packed_token(const struct page_source_tokens *tokens, size_t token, void *copy) {
+    if (page_layout_run(&tokens->layout, 0, tokens->layout.channels) == tokens->layout.channels)
+        return tokens->rows[token];
+    page_copy_token(tokens, token, copy);
+    return copy;
+}
+
+void page_store_row(const struct page_layout *layout, enum page_dtype dtype, const void *values,
+                    void *row) {
+    size_t from_bytes = page_value_bytes(dtype), run;
+    for (size_t c = 0; c < layout->channels; c += run) {
+        run = page_layout_run(layout, c, layout->channels - c);
+        page_convert_row(dtype, (const uint8_t *)values + c * from_bytes, layout->dtype,
+                         (uint8_t *)row + page_layout_offset(layout, c), run);
     }
 }
 
 void page_store_token(const struct page_target *target, uint32_t heads, uint32_t head_dim,
                       size_t token, enum page_dtype dtype, const void *values) {
-    const uint8_t *from = values;
-    uint8_t *to = target->values;
-    size_t from_bytes = page_value_bytes(dtype), to_bytes = page_value_bytes(target->dtype), run;
-    size_t channels = (size_t)heads * head_dim;
-    for (size_t i = 0; i < channels; i += run) {
-        run = row_run(head_dim, &target->strides, i, channels - i);
-        size_t index = row_index(head_dim, &target->strides, token - target->first, i);
-        page_convert_row(dtype, from + i * from_bytes, target->dtype, to + index * to_bytes, run);
-    }
+    struct page_layout layout =
+        layout_of((size_t)heads * head_dim, head_dim, target->strides.head, target->dtype);
+    size_t token_bytes = target->strides.token * page_value_bytes(target->dtype);
+    page_store_row(&layout, dtype, values,
+                   (uint8_t *)target->values + (token - target->first) * token_bytes);
 }

@@ -190,7 +190,7 @@ START_TEST(the_phase_shifts_every_value_by_a_part_of_its_tokens_step) {
     for (size_t t = 0; t < 32; t++) {
         double first = tensor_at(&after, t * 64) - tensor_at(&before, t * 64);
         double octaves = log2(first / (step * phase / 128.0));
-        ck_assert_double_eq_tol(4 * octaves, nearbyint(4 * octaves), 0.01);
+        ck_assert_double_eq_tol(4 * octaves, nearbyint(4 * octaves), 0.02); /* of 8 bits */
         for (size_t c = 1; c < 64; c++)
             assert_near(tensor_at(&after, t * 64 + c) - tensor_at(&before, t * 64 + c), first,
                         1e-3);

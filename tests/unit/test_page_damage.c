@@ -146,7 +146,7 @@ START_TEST(another_format_is_told_apart_from_damage) {
     struct tensor in = small_tensor(0);
     struct coded page = encode(&in, 3, 0);
     struct page_info info;
-    page.bytes[2] = 1;
+    page.bytes[2] ^= 1;
     ck_assert_int_eq(page_peek(page.bytes, page.length, &info), PAGE_VERSION);
     page.bytes[0] ^= 1;
     ck_assert_int_eq(page_peek(page.bytes, page.length, &info), PAGE_DAMAGED);
@@ -161,9 +161,10 @@ struct change {
 /* Offsets as FORMAT.md gives them, on a page of level 3. */
 static const struct change impossible[] = {
     {3, 4},     {3, 0},  {3, 1},     {3, 2},     {4, 6},     {4, 0xff}, {5, 0},     {5, 4},
-    {6, 2},     {7, 4},  {8, 0},     {8, 129},   {9, 22},    {11, 64},  {14, 0xff}, {12, 0},
+    {6, 2},     {7, 8},  {8, 0},     {8, 129},   {9, 22},    {11, 64},  {14, 0xff}, {12, 0},
     {18, 0xff}, {16, 0}, {25, 0x80}, {25, 0},    {25, 0x7f}, {26, 64},  {27, 64},   {28, 64},
-    {30, 1},    {31, 1}, {35, 0x80}, {39, 0xff}, {40, 1},    {47, 1},
+    {30, 1},    {31, 1}, {35, 0x80}, {39, 0xff}, {40, 1},    {47, 1},   {50, 3},    {51, 4},
+
 };
 enum { IMPOSSIBLE_COUNT = sizeof impossible / sizeof *impossible };
 

@@ -1,0 +1,111 @@
+/* Levels 0 to 5, decoding: side rows, then tile by tile rows of the entropy coder and their values.
+ */
+#include "proto/page/quantise.h"
+
+static bool decode_scales(struct quantise_reader *reader) {
+    const struct page_header *header = reader->header;
+    struct quantised *page = &reader->page;
+    if (!rans_decode_side_row(&reader->decoder, rans_level_class(header->row_class[0]), page->scale,
+                              page->tokens))
+        return false;
+    for (size_t t = 0; t < page->tokens; t++) {
+        if (page->scale[t] < -SCALE_MAX || page->scale[t] > SCALE_MAX)
+            return false;
+        page->step[t] = quantised_step(header->step, page->scale[t]);
+    }
+    return true;
+}
+
+static bool decode_classes(struct quantise_reader *reader) {
+    const struct page_header *header = reader->header;
+    struct quantised *page = &reader->page;
+    unsigned most = header->flags & FLAG_WIDE ? RANS_WIDE_BITS : RANS_NARROW_BITS;
+    if (!rans_decode_side_row(&reader->decoder, rans_level_class(header->row_class[1]),
+                              page->class_offset, page->channels))
+        return false;
+    for (size_t c = 0; c < page->channels; c++) {
+        int k = page->class_offset[c] + header->centre[0];
+        if (k < 0 || k >= PAGE_CLASSES)
+            return false;
+        page->classes[c] = rans_level_class((unsigned)k);
+        if (page->classes[c].low_bits > most)
+            return false;
+    }
+    return true;
+}
+
+static bool decode_means(struct quantise_reader *reader) {
+    const struct page_header *header = reader->header;
+    struct quantised *page = &reader->page;
+    if (header->flags & FLAG_NO_MEANS) {
+        memset(page->mean, 0, page->channels * sizeof *page->mean);
+        return true;
+    }
+    if (!rans_decode_side_row(&reader->decoder, rans_level_class(header->row_class[2]),
+                              page->mean_units, page->channels))
+        return false;
+    float unit = quantised_mean_unit(header);
+    for (size_t c = 0; c < page->channels; c++)
+        page->mean[c] = (float)page->mean_units[c] * unit;
+    return true;
+}
+
+bool quantise_open(struct quantise_reader *reader, const struct page_header *header,
+                   struct payload payload, struct workspace *workspace) {
+    struct rans_decode_model *models = workspace_take(workspace, PAGE_TABLES * sizeof *models);
+    reader->header = header;
+    reader->tile = workspace_take(workspace, PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t));
+    quantised_init(&reader->page, header, workspace);
+    return rans_decoder_init(&reader->decoder, payload.bytes, payload.length, models) &&
+           decode_scales(reader) && decode_classes(reader) && decode_means(reader);
+}
+
+bool quantise_read_tiles(struct quantise_reader *const readers[], size_t count, size_t channel) {
+    struct rans_decode_job jobs[2];
+    for (size_t i = 0; i < count; i++)
+        jobs[i] = (struct rans_decode_job){
+            .decoder = &readers[i]->decoder,
+            .classes = readers[i]->page.classes + channel,
+            .rows = tile_channels(readers[i]->page.channels, channel),
+            .count = readers[i]->page.tokens,
+            .values = readers[i]->tile,
+        };
+    return readers[0]->header->flags & FLAG_WIDE ? page_kernels()->rans_decode16(jobs, count)
+                                                 : page_kernels()->rans_decode8(jobs, count);
+}
+
+static void dequantise_tile(const struct quantise_reader *reader, size_t channel,
+                            const struct page_target_tokens *target, struct page_staging *staging) {
+    const float *mean = reader->page.mean + channel, *steps = reader->page.step;
+    float phase = (float)reader->header->phase * 0x1p-7f;
+    enum page_dtype dtype = target->layout.dtype;
+    struct page_target_rows rows = page_target_tile(target, channel, staging);
+    if (reader->header->flags & FLAG_WIDE)
+        page_kernels()->dequantise16[dtype](reader->tile, mean, steps, phase, &rows);
+    else
+        page_kernels()->dequantise8[dtype](reader->tile, mean, steps, phase, &rows);
+    page_target_tile_end(target, channel, staging);
+}
+
+bool quantise_decode(struct quantise_reader *const readers[],
+                     const struct page_target_tokens *const targets[], size_t count,
+                     struct workspace workspace) {
+    struct page_staging *staging = workspace_take(&workspace, sizeof *staging);
+    for (size_t c = 0; c < readers[0]->page.channels; c += PAGE_BLOCK) {
+        if (!quantise_read_tiles(readers, count, c))
+            return false;
+        for (size_t i = 0; i < count; i++)
+            dequantise_tile(readers[i], c, targets[i], staging);
+    }
+    for (size_t i = 0; i < count; i++)
+        if (!rans_decoder_done(&readers[i]->decoder))
+            return false;
+    return true;
+}
+
+bool quantise_decode_page(const struct page_header *header, struct payload payload,
+                          const struct page_target_tokens *target, struct workspace workspace) {
+    struct quantise_reader reader;
+    return quantise_open(&reader, header, payload, &workspace) &&
+           quantise_decode(&(struct quantise_reader *){&reader}, &target, 1, workspace);
+}

@@ -1,0 +1,268 @@
+/* Levels 0 to 5, encoding: means, steps, tokens that stand out; then tile by tile values and their
+ * rows. */
+#include "proto/page/quantise.h"
+
+enum {
+    FINE_LEVEL = 2,      /* below it a step says more than a mean need */
+    OUTLIERS_MAX = 4,    /* tokens that a page keeps exact because they stand out */
+    OUTLIER_ENERGY = 16, /* times the page's mean, from which on they do */
+};
+
+struct encoding {
+    const struct page_source *source;
+    struct page_header *header;
+    struct quantised page;
+    struct page_source_tokens tokens;
+    struct page_staging *staging;
+    float (*lanes)[PAGE_LANES]; /* [n] */
+    float energy[PAGE_TOKENS_MAX];
+    double total; /* of energy */
+};
+
+/* ---- what the values are like ---- */
+
+static void take_means(struct encoding *encoding) {
+    struct quantised *page = &encoding->page;
+    memset(page->mean, 0, page->channels * sizeof *page->mean);
+    for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
+        struct page_source_rows tile = page_source_tile(&encoding->tokens, c, encoding->staging);
+        page_kernels()->sum[encoding->header->dtype](&tile, page->mean + c);
+    }
+    for (size_t c = 0; c < page->channels; c++)
+        page->mean[c] /= (float)page->tokens;
+}
+
+static void take_energies(struct encoding *encoding) {
+    struct quantised *page = &encoding->page;
+    memset(encoding->lanes, 0, page->tokens * sizeof *encoding->lanes);
+    for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
+        struct page_source_rows tile = page_source_tile(&encoding->tokens, c, encoding->staging);
+        page_kernels()->deviation[encoding->header->dtype](&tile, page->mean + c, encoding->lanes);
+    }
+    encoding->total = 0;
+    for (size_t t = 0; t < page->tokens; t++) {
+        encoding->energy[t] = page_fold(encoding->lanes[t]);
+        encoding->total += (double)encoding->energy[t];
+    }
+}
+
+/* Means and energies of the tokens that the header does not keep exact. */
+static void survey(struct encoding *encoding) {
+    page_coded_source(encoding->source, encoding->header, &encoding->tokens);
+    encoding->page.tokens = encoding->tokens.count;
+    take_means(encoding);
+    take_energies(encoding);
+}
+
+/* ---- tokens that stand out ---- */
+
+static void keep_exact(struct page_header *header, uint8_t token) {
+    int i = header->exact_tokens++;
+    for (; i > 0 && header->exact_token[i - 1] > token; i--)
+        header->exact_token[i] = header->exact_token[i - 1];
+    header->exact_token[i] = token;
+}
+
+/* The largest energy of those above `least`; -1 if there is none. */
+static int largest_above(const float *energy, size_t count, float least) {
+    int found = -1;
+    for (size_t t = 0; t < count; t++)
+        if (energy[t] > least)
+            found = (int)t, least = energy[t];
+    return found;
+}
+
+/* The page's number of a token that has been numbered among the coded ones. */
+static uint8_t number_in_page(const struct page_header *header, size_t coded) {
+    size_t token = coded;
+    for (int i = 0; i < header->exact_tokens && header->exact_token[i] <= token; i++)
+        token++;
+    return (uint8_t)token;
+}
+
+/* Attention sinks, wherever they stand, and the like: kept exact, they neither widen the page's
+ * step nor take its error. Returns whether there are any. */
+static bool find_outliers(struct encoding *encoding) {
+    struct page_header *header = encoding->header;
+    float least = (float)(OUTLIER_ENERGY * encoding->total / (double)encoding->page.tokens);
+    uint8_t found[OUTLIERS_MAX];
+    int count = 0;
+    for (; count < OUTLIERS_MAX; count++) {
+        int t = largest_above(encoding->energy, encoding->page.tokens, least);
+        if (t < 0)
+            break;
+        found[count] = number_in_page(header, (size_t)t);
+        encoding->energy[t] = 0;
+    }
+    for (int i = 0; i < count; i++)
+        keep_exact(header, found[i]);
+    return count > 0;
+}
+
+/* ---- steps and means ---- */
+
+/* Upper half of step, rounded; false if that is not a step that the format allows. */
+static bool set_step(struct page_header *header, double mean_square) {
+    float step = 0.05f * (float)(1 << header->level) * __builtin_sqrtf((float)mean_square);
+    if (header->part == PAGE_V)
+        step *= 1.5f;
+    if (!(step >= 0x1p-99f && step <= 0x1p99f))
+        return false;
+    header->step = (uint16_t)(bfloat_bits(step) >> 16);
+    return true;
+}
+
+/* round(4 * log2(token's RMS / page's RMS)), from the exponent of the fourth power of the latter.
+ */
+static int16_t scale_of(float energy, double total, size_t tokens) {
+    float ratio = (float)((double)energy * (double)tokens / total);
+    ratio = ratio > 0x1p-16f ? ratio : 0x1p-16f;
+    int quarters = (int)(float_bits(ratio * ratio * 0x1.6a09e6p+0f) >> 23) - 127;
+    return (int16_t)(quarters > SCALE_MAX    ? SCALE_MAX
+                     : quarters < -SCALE_MAX ? -SCALE_MAX
+                                             : quarters);
+}
+
+static bool are_zero(enum page_dtype dtype, const uint8_t *values, size_t count) {
+    uint32_t bits = 0;
+    for (size_t i = 0; i < count; i++)
+        bits |= dtype == PAGE_F32 ? ((const unaligned_u32 *)values)[i] & 0x7fffffffu
+                                  : ((const unaligned_u16 *)values)[i] & 0x7fffu;
+    return bits == 0;
+}
+
+static bool are_all_zero(struct encoding *encoding) {
+    for (size_t c = 0; c < encoding->page.channels; c += PAGE_BLOCK) {
+        struct page_source_rows tile = page_source_tile(&encoding->tokens, c, encoding->staging);
+        for (size_t t = 0; t < tile.tokens; t++)
+            if (!are_zero(encoding->header->dtype,
+                          (const uint8_t *)tile.rows[t] + tile.offset_bytes, tile.channels))
+                return false;
+    }
+    return true;
+}
+
+/* Steps and scales of the page; false if its numbers are out of bounds. */
+static bool choose_steps(struct encoding *encoding) {
+    struct page_header *header = encoding->header;
+    struct quantised *page = &encoding->page;
+    if (encoding->total == 0) { /* one token, or equal ones: the values themselves set the step */
+        header->flags |= FLAG_NO_MEANS;
+        memset(page->mean, 0, page->channels * sizeof *page->mean);
+        take_energies(encoding);
+    }
+    if (encoding->total == 0) {
+        if (!are_all_zero(encoding))
+            return false; /* too small for their squares */
+        header->step = 0x3f80;
+        memset(page->scale, 0, page->tokens * sizeof *page->scale);
+    } else {
+        if (!set_step(header, encoding->total / (double)(page->tokens * page->channels)))
+            return false;
+        for (size_t t = 0; t < page->tokens; t++)
+            page->scale[t] = scale_of(encoding->energy[t], encoding->total, page->tokens);
+    }
+    for (size_t t = 0; t < page->tokens; t++)
+        page->step[t] = quantised_step(header->step, page->scale[t]);
+    return true;
+}
+
+/* Rounds the means to units, the units so large that all fit 16 bits; false if none are. */
+static bool round_means(struct encoding *encoding) {
+    struct page_header *header = encoding->header;
+    struct quantised *page = &encoding->page;
+    if (header->flags & FLAG_NO_MEANS)
+        return true;
+    float largest = 0;
+    for (size_t c = 0; c < page->channels; c++) {
+        float magnitude = page->mean[c] < 0 ? -page->mean[c] : page->mean[c];
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    header->mean_shift = header->level < FINE_LEVEL ? (uint8_t)(FINE_LEVEL - header->level) : 0;
+    while (largest / quantised_mean_unit(header) > 32766 && header->mean_shift < MEAN_SHIFT_MAX)
+        header->mean_shift++;
+    float unit = quantised_mean_unit(header), inverse = 1 / unit;
+    if (largest / unit > 32766)
+        return false;
+    for (size_t c = 0; c < page->channels; c++) {
+        float magic = page->mean[c] * inverse + 0x1.8p23f;
+        page->mean_units[c] = (int16_t)float_bits(magic);
+        page->mean[c] = (float)page->mean_units[c] * unit;
+    }
+    return true;
+}
+
+/* ---- values ---- */
+
+enum outcome { WRITTEN, TOO_WIDE, NO_ROOM };
+
+static uint32_t quantise_tile(struct encoding *encoding, size_t channel,
+                              const struct page_step *steps, void *values, struct page_sums *sums) {
+    const struct page_kernels *kernels = page_kernels();
+    struct page_source_rows tile = page_source_tile(&encoding->tokens, channel, encoding->staging);
+    const float *mean = encoding->page.mean + channel;
+    enum page_dtype dtype = encoding->header->dtype;
+    return encoding->header->flags & FLAG_WIDE
+               ? kernels->quantise16[dtype](&tile, mean, steps, values, sums)
+               : kernels->quantise8[dtype](&tile, mean, steps, values, sums);
+}
+
+/* All tiles, last to first: the decoder reads them the other way round. */
+static enum outcome write_tiles(struct encoding *encoding, struct quantise_writer *writer,
+                                void *values, struct loss_sums *loss) {
+    struct page_step steps[PAGE_TOKENS_MAX];
+    for (size_t t = 0; t < encoding->page.tokens; t++)
+        steps[t] = (struct page_step){encoding->page.step[t], 1 / encoding->page.step[t]};
+    size_t last = (encoding->page.channels - 1) / PAGE_BLOCK;
+    for (size_t c = (last + 1) * PAGE_BLOCK; c > 0;) {
+        struct page_sums sums;
+        c -= PAGE_BLOCK;
+        if (quantise_tile(encoding, c, steps, values, &sums) != 0)
+            return TOO_WIDE;
+        loss->error += (double)page_fold(sums.lanes.error);
+        loss->energy += (double)page_fold(sums.lanes.energy);
+        if (!quantise_write_tile(writer, c, values, sums.magnitude))
+            return NO_ROOM;
+    }
+    return WRITTEN;
+}
+
+/* The stream's length, or 0: with the narrowest values that do. */
+static size_t write_stream(struct encoding *encoding, struct workspace workspace, size_t limit,
+                           double exact_energy, struct quantise_writer *writer) {
+    void *values = workspace_take(&workspace, PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t));
+    for (int wide = 0; wide < 2; wide++) {
+        struct loss_sums loss = {.energy = exact_energy};
+        struct workspace left = workspace;
+        encoding->header->flags |= wide ? FLAG_WIDE : 0;
+        quantise_writer_init(writer, encoding->header, &encoding->page, limit, &left);
+        enum outcome outcome = write_tiles(encoding, writer, values, &loss);
+        if (outcome == WRITTEN)
+            return page_set_loss(encoding->header, &loss) ? quantise_writer_end(writer) : 0;
+        if (outcome == NO_ROOM)
+            return 0;
+    }
+    return 0;
+}
+
+size_t quantise_encode(const struct page_source *source, struct workspace workspace,
+                       struct page_header *header, uint8_t *page) {
+    struct encoding encoding = {.source = source, .header = header};
+    quantised_init(&encoding.page, header, &workspace);
+    encoding.staging = workspace_take(&workspace, sizeof *encoding.staging);
+    encoding.lanes = workspace_take(&workspace, PAGE_TOKENS_MAX * sizeof *encoding.lanes);
+    survey(&encoding);
+    if (find_outliers(&encoding))
+        survey(&encoding);
+    if (!choose_steps(&encoding) || !round_means(&encoding))
+        return 0;
+    double energy = 0;
+    uint8_t *payload = page_write_exact_tokens(source, header, workspace, page, &energy);
+    size_t front = (size_t)(payload - page), raw = page_raw_bytes(header);
+    struct quantise_writer writer;
+    size_t length = write_stream(&encoding, workspace, raw - front, energy, &writer);
+    if (length == 0 || front + length >= raw)
+        return 0;
+    rans_encoder_write(&writer.encoder, payload);
+    return front + length;
+}
