@@ -124,7 +124,7 @@ def main():
     for text in texts:  # before minutes are spent
         text.tokens(judge, max(options.context) + options.score + 1)
     measurement = describe(judge, options, texts)
-    with private_daemon(options.daemon) as client:
+    with private_daemon(options.daemon, judge.geometry, max(options.context)) as client:
         rows = rows_of(options, judge, client)
         for text in texts:
             samples += measure(judge, text, options, rows)

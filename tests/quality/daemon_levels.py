@@ -11,19 +11,21 @@ from samples import AT_REST, Row, decibels
 
 LEVELS = ["exact", "fast8", 0, 1, 2, 3, 4, 5]
 ACTIVE_LEVELS = [2, 3, 4]
-MEMORY = "2G"
+MEMORY_MIN_BYTES = 256 << 20
 START_SECONDS = STOP_SECONDS = 20
 SETTLE_SECONDS = 60
 REPORT_TOLERANCE_DB = 0.01
 
 
 @contextlib.contextmanager
-def private_daemon(program):
-    """A client of a daemon that runs as long as this."""
+def private_daemon(program, geometry, tokens):
+    """A client of a daemon that runs as long as this, with room for a session of so many tokens."""
+    raw_bytes = 2 * geometry.layers * tokens * geometry.heads * (geometry.head_dim + geometry.head_dim_v)
+    memory = str(MEMORY_MIN_BYTES + 2 * raw_bytes)
     with tempfile.TemporaryDirectory(prefix="kvquant-quality-") as folder:
         socket, log = f"{folder}/kvquantd.sock", pathlib.Path(folder, "kvquantd.log")
         with open(log, "wb") as output:
-            process = subprocess.Popen([program, "--socket", socket, "--memory", MEMORY],
+            process = subprocess.Popen([program, "--socket", socket, "--memory", memory],
                                        stdin=subprocess.DEVNULL, stdout=output, stderr=output)
         try:
             with connected(socket, process, log) as client:

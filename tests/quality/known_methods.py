@@ -152,7 +152,8 @@ class Kivi(LayerMethod):
 
     def encode_v(self, x):
         cut = max(0, len(x) - self.window)
-        return *self.quantised(x[:cut].reshape(cut, x[0].size // self.group, self.group)), x[cut:].astype(np.float16)
+        groups = x[:cut].reshape(cut, x[0].size // self.group, self.group)
+        return *self.quantised(groups), x[cut:].astype(np.float16)
 
     def decode_v(self, stored):
         *quantised, newest = stored

@@ -8,9 +8,10 @@ from samples import AT_REST, IN_ENGINE
 PANEL_WIDTH, PANEL_HEIGHT = 640, 420
 LEFT, RIGHT, TOP, BOTTOM = 70, 130, 40, 50
 COLOURS = {AT_REST: "#1763b6", IN_ENGINE: "#c2571a"}
-STYLE = """text { font: 12px sans-serif; fill: #333 }
-.title { font-weight: bold } .tick { fill: #777 } .grid { stroke: #e4e4e4 }"""
-LABEL_HEIGHT = 12
+STYLE = f"""text {{ font: 12px sans-serif; fill: #333 }}
+.title {{ font-weight: bold }} .tick {{ fill: #777 }} .grid {{ stroke: #e4e4e4 }}
+.at-rest {{ fill: {COLOURS[AT_REST]} }} .in-engine {{ fill: {COLOURS[IN_ENGINE]} }}"""
+LABEL_HEIGHT, LETTER_WIDTH = 11, 6.5
 
 
 def text(x, y, content, style="", anchor="start"):
@@ -52,14 +53,15 @@ class Axes:
 
 
 def labels(points):
-    """A label right of each point, moved down where it would lie on another."""
-    taken = []
+    """A label right of each point, as near as it lies on no other and on no point."""
+    taken = [(x - 4, x + 4, y) for x, y, _ in points]
     for x, y, row in sorted(points, key=lambda point: point[1]):
-        place = y + 4
-        while any(abs(place - other) < LABEL_HEIGHT and abs(x - at) < 90 for at, other in taken):
-            place += 1
-        taken.append((x, place))
-        yield text(x + 7, place, row["method"])
+        left, right = x + 7, x + 7 + LETTER_WIDTH * len(row["method"])
+        middle = min((y + offset for offset in range(-PANEL_HEIGHT, PANEL_HEIGHT)
+                      if not any(abs(y + offset - other) < LABEL_HEIGHT and left < end and begin < right
+                                 for begin, end, other in taken)), key=lambda at: abs(at - y))
+        taken.append((left, right, middle))
+        yield text(left, middle + 4, row["method"], "at-rest" if row["kind"] == AT_REST else "in-engine")
 
 
 def panel(rows, levels):
