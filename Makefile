@@ -31,7 +31,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test run bench bench-peers bench-codec bench-quality quality stop clean uninstall aarch64 test-aarch64
+NOT_COMPILING := help deps lint test run bench bench-peers bench-codec bench-quality quality fuzz stop clean uninstall aarch64 test-aarch64
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -82,6 +82,8 @@ EXAMPLES := $(patsubst client/c/examples/%.c,$(BUILD)/examples/%,$(wildcard clie
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
 UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)) $(wildcard tests/fuzz/page_*.c))
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter tests/unit/test_%,$(UNIT_SOURCES)))
+FUZZ_SUPPORT := $(call objects,$(wildcard tests/fuzz/page_*.c))
+FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c)) $(BUILD)/tests/fuzz/write_seeds
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCH_SUPPORT := $(call objects,$(filter-out tests/bench/bench_%,$(BENCH_SOURCES)))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(filter tests/bench/bench_%,$(BENCH_SOURCES)))
@@ -184,6 +186,13 @@ bench-quality:
 	    $(if $(QUICK),--quick) $(QUALITY) $(METHOD:%=--method %) $(MODEL:%=--model %) \
 	    $(if $(CONTEXT),--context $(CONTEXT)) $(if $(TEXTS),--texts $(TEXTS))
 
+## fuzz: libFuzzer with sanitizers on the page codec, SECONDS=60 a target (needs clang)
+FUZZ := build/fuzz
+fuzz:
+	$(Q)tools/bootstrap.sh build fuzz
+	$(Q)+$(SUBMAKE) CC=clang SANITIZE=fuzzer-no-link,address,undefined BUILD=$(FUZZ) fuzzers
+	$(Q)tools/fuzz.sh $(FUZZ) $(or $(SECONDS),60)
+
 ## aarch64: cross build everything under build/aarch64
 AARCH64 := build/aarch64
 SYSROOT := $(CURDIR)/$(AARCH64)/sysroot
@@ -225,6 +234,8 @@ unit-tests: $(UNIT_TESTS)
 examples: $(EXAMPLES)
 	@:
 benches: $(BENCHES)
+	@:
+fuzzers: $(FUZZERS)
 	@:
 
 # The Python package, built against this checkout's libkvq, in the checkout's own environment.
@@ -295,6 +306,14 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkv
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
 
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_SUPPORT) $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lxxhash -lm
+
+$(BUILD)/tests/fuzz/write_seeds: $(BUILD)/tests/fuzz/write_seeds.o $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ -lm
+
 $(BUILD)/examples/%: $(BUILD)/client/c/examples/%.o $(BUILD)/libkvq.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
@@ -339,10 +358,10 @@ $(PROBED): tools/probe.sh Makefile
 
 -include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
-    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d)
+    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test lint run bench bench-peers bench-codec bench-quality benches quality aarch64 test-aarch64 stop install \
+.PHONY: all deps test lint run bench bench-peers bench-codec bench-quality benches quality fuzz fuzzers aarch64 test-aarch64 stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

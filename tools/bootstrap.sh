@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv.
-# usage: tools/bootstrap.sh SET...   sets: build lint test model bench peers aarch64
+# usage: tools/bootstrap.sh SET...   sets: build lint test model bench peers fuzz aarch64
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,6 +16,7 @@ aarch64_packages='gcc-aarch64-linux-gnu qemu-user python3'
 lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
 bench_packages='python3'
+fuzz_packages='clang'
 peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
 
 # Of the packages given, those that are not installed.
@@ -79,6 +80,7 @@ for set; do
     model) all="$all $model_packages" ;;
     bench) all="$all $bench_packages" ;;
     peers) all="$all $peers_packages" ;;
+    fuzz) all="$all $fuzz_packages" ;;
     aarch64) all="$all $aarch64_packages" ;;
     *) echo "no such set: $set" >&2; exit 2 ;;
     esac
