@@ -272,9 +272,36 @@ int page_decode(const void *page, size_t page_bytes, const struct page_target *t
     return decode_coded(&decoding, whole_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
 }
 
+/* Whether tiles of the two fit one call of a kernel. */
+static bool are_alike(const struct decoding *a, const struct decoding *b) {
+    return a->header.coding == CODING_RANS && b->header.coding == CODING_RANS &&
+           (a->header.flags & FLAG_WIDE) == (b->header.flags & FLAG_WIDE) &&
+           page_header_channels(&a->header) == page_header_channels(&b->header) &&
+           a->target.first < a->target.last && b->target.first < b->target.last;
+}
+
+static bool decode_coded_pair(const struct decoding decodings[2], struct workspace workspace) {
+    if (!are_alike(&decodings[0], &decodings[1]))
+        return decode_coded(&decodings[0], workspace) && decode_coded(&decodings[1], workspace);
+    struct quantise_reader readers[2];
+    for (int i = 0; i < 2; i++)
+        if (!quantise_open(&readers[i], &decodings[i].header, decodings[i].payload, &workspace))
+            return false;
+    struct quantise_reader *const both[2] = {&readers[0], &readers[1]};
+    const struct page_target_tokens *const targets[2] = {&decodings[0].target,
+                                                         &decodings[1].target};
+    return quantise_decode(both, targets, 2, workspace);
+}
+
 int page_decode_pair(const struct page_bytes pages[2], const struct page_target targets[2],
                      void *workspace) {
-    int error = page_decode(pages[0].page, pages[0].bytes, &targets[0], workspace);
-    return error != PAGE_OK ? error
-                            : page_decode(pages[1].page, pages[1].bytes, &targets[1], workspace);
+    struct decoding decodings[2];
+    if (!is_workspace_valid(workspace))
+        return PAGE_ARGUMENT;
+    for (int i = 0; i < 2; i++) {
+        int error = begin_decoding(&pages[i], &targets[i], &decodings[i]);
+        if (error != PAGE_OK)
+            return error;
+    }
+    return decode_coded_pair(decodings, whole_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
 }

@@ -9,86 +9,133 @@ static inline const uint8_t *source_row(const struct page_source_rows *in, size_
     return (const uint8_t *)in->rows[token] + in->offset_bytes;
 }
 
+SPECIALISED void load_row(enum page_dtype dtype, const uint8_t *restrict values, size_t count,
+                          float *restrict row) {
+    for (size_t i = 0; i < count; i++)
+        row[i] = load(dtype, values, i);
+}
+
 SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *in,
                           float *restrict sum) {
+    size_t channels = in->channels;
+    PAGE_SCRATCH float row[PAGE_BLOCK];
     for (size_t t = 0; t < in->tokens; t++) {
-        const uint8_t *row = source_row(in, t);
-        for (size_t c = 0; c < in->channels; c++)
-            sum[c] += load(dtype, row, c);
+        load_row(dtype, source_row(in, t), channels, row);
+        for (size_t c = 0; c < channels; c++)
+            sum[c] += row[c];
     }
 }
 
 SPECIALISED void deviation(enum page_dtype dtype, const struct page_source_rows *in,
                            const float *restrict mean, float (*lanes)[PAGE_LANES]) {
-    PAGE_SCRATCH float difference[PAGE_BLOCK];
+    size_t channels = in->channels;
+    PAGE_SCRATCH float row[PAGE_BLOCK];
     for (size_t t = 0; t < in->tokens; t++) {
-        const uint8_t *row = source_row(in, t);
-        for (size_t c = 0; c < in->channels; c++)
-            difference[c] = load(dtype, row, c) - mean[c];
-        add_squares(difference, in->channels, lanes[t]);
+        load_row(dtype, source_row(in, t), channels, row);
+        for (size_t c = 0; c < channels; c++)
+            row[c] -= mean[c];
+        add_squares(row, channels, lanes[t]);
     }
 }
 
 /* ---- between token-major and channel-major ---- */
 
-enum { TILE_TOKENS = 8 };
+enum { TILE_TOKENS = 16 };
 
+/* Tiles of 16 tokens stand as [16][PAGE_BLOCK] int16 while they are token-major. */
 typedef int16_t i16x8 __attribute__((vector_size(16)));
+typedef int8_t i8x16 __attribute__((vector_size(16)));
 
-#define LOW_HALVES(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
-#define HIGH_HALVES(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
+#define LOW_HALVES16(a, b)                                                                         \
+    __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
+#define HIGH_HALVES16(a, b)                                                                        \
+    __builtin_shufflevector(a, b, 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31)
+#define LOW_HALVES8(a, b) __builtin_shufflevector(a, b, 0, 8, 1, 9, 2, 10, 3, 11)
+#define HIGH_HALVES8(a, b) __builtin_shufflevector(a, b, 4, 12, 5, 13, 6, 14, 7, 15)
 
 /* Rows 0 and 4, 1 and 5.. element by element: three such passes turn a square of eight. */
-SPECIALISED void interleave(const i16x8 in[8], i16x8 out[8]) {
+SPECIALISED void interleave8(const i16x8 in[8], i16x8 out[8]) {
     for (size_t i = 0; i < 4; i++) {
-        out[2 * i] = LOW_HALVES(in[i], in[i + 4]);
-        out[2 * i + 1] = HIGH_HALVES(in[i], in[i + 4]);
+        out[2 * i] = LOW_HALVES8(in[i], in[i + 4]);
+        out[2 * i + 1] = HIGH_HALVES8(in[i], in[i + 4]);
     }
 }
 
-SPECIALISED void transpose8(i16x8 square[8]) {
+SPECIALISED void turn8(i16x8 square[8]) {
     i16x8 other[8];
-    interleave(square, other);
-    interleave(other, square);
-    interleave(square, other);
+    interleave8(square, other);
+    interleave8(other, square);
+    interleave8(square, other);
     memcpy(square, other, sizeof other);
 }
 
-/* Eight tokens of a tile, [8][64], to q; columns behind the tile's last channel are not stored. */
-SPECIALISED void store_columns(bool wide, const int16_t *tile, size_t channels, size_t token,
-                               void *q) {
-    for (size_t c = 0; c < channels; c += 8) {
-        i16x8 square[8];
-        for (size_t i = 0; i < 8; i++)
-            memcpy(&square[i], tile + i * PAGE_BLOCK + c, sizeof square[i]);
-        transpose8(square);
-        for (size_t i = 0; i < 8 && c + i < channels; i++) {
-            size_t at = (c + i) * RANS_ROW_VALUES + token;
-            int16_t eight[8];
-            memcpy(eight, &square[i], sizeof eight);
-            for (size_t j = 0; wide && j < 8; j++)
-                ((int16_t *)q)[at + j] = eight[j];
-            for (size_t j = 0; !wide && j < 8; j++)
-                ((int8_t *)q)[at + j] = (int8_t)eight[j];
-        }
+/* Rows 0 and 8, 1 and 9..: four such passes turn a square of sixteen. */
+SPECIALISED void interleave16(const i8x16 in[16], i8x16 out[16]) {
+    for (size_t i = 0; i < 8; i++) {
+        out[2 * i] = LOW_HALVES16(in[i], in[i + 8]);
+        out[2 * i + 1] = HIGH_HALVES16(in[i], in[i + 8]);
     }
 }
 
-SPECIALISED void load_columns(bool wide, const void *q, size_t channels, size_t token,
-                              int16_t *tile) {
-    for (size_t c = 0; c < channels; c += 8) {
-        i16x8 square[8];
-        memset(square, 0, sizeof square);
-        for (size_t i = 0; i < 8 && c + i < channels; i++) {
-            size_t at = (c + i) * RANS_ROW_VALUES + token;
-            int16_t eight[8];
-            for (size_t j = 0; j < 8; j++)
-                eight[j] = wide ? ((const int16_t *)q)[at + j] : ((const int8_t *)q)[at + j];
-            memcpy(&square[i], eight, sizeof eight);
+SPECIALISED void turn16(i8x16 square[16]) {
+    i8x16 other[16];
+    interleave16(square, other);
+    interleave16(other, square);
+    interleave16(square, other);
+    interleave16(other, square);
+}
+
+static void store_columns16(const int16_t *tile, size_t channels, size_t token, int16_t *q) {
+    for (size_t half = 0; half < TILE_TOKENS; half += 8)
+        for (size_t c = 0; c < channels; c += 8) {
+            i16x8 square[8];
+            for (size_t i = 0; i < 8; i++)
+                memcpy(&square[i], tile + (half + i) * PAGE_BLOCK + c, sizeof square[i]);
+            turn8(square);
+            for (size_t i = 0; i < 8 && c + i < channels; i++)
+                memcpy(q + (c + i) * RANS_ROW_VALUES + token + half, &square[i], sizeof square[i]);
         }
-        transpose8(square);
-        for (size_t i = 0; i < 8; i++)
-            memcpy(tile + i * PAGE_BLOCK + c, &square[i], sizeof square[i]);
+}
+
+static void load_columns16(const int16_t *q, size_t channels, size_t token, int16_t *tile) {
+    for (size_t half = 0; half < TILE_TOKENS; half += 8)
+        for (size_t c = 0; c < channels; c += 8) {
+            i16x8 square[8] = {0};
+            for (size_t i = 0; i < 8 && c + i < channels; i++)
+                memcpy(&square[i], q + (c + i) * RANS_ROW_VALUES + token + half, sizeof square[i]);
+            turn8(square);
+            for (size_t i = 0; i < 8; i++)
+                memcpy(tile + (half + i) * PAGE_BLOCK + c, &square[i], sizeof square[i]);
+        }
+}
+
+static void store_columns8(const int16_t *tile, size_t channels, size_t token, int8_t *q) {
+    for (size_t c = 0; c < channels; c += 16) {
+        i8x16 square[16];
+        for (size_t i = 0; i < 16; i++) {
+            int8_t row[16];
+            for (size_t j = 0; j < 16; j++)
+                row[j] = (int8_t)tile[i * PAGE_BLOCK + c + j];
+            memcpy(&square[i], row, sizeof row);
+        }
+        turn16(square);
+        for (size_t i = 0; i < 16 && c + i < channels; i++)
+            memcpy(q + (c + i) * RANS_ROW_VALUES + token, &square[i], sizeof square[i]);
+    }
+}
+
+static void load_columns8(const int8_t *q, size_t channels, size_t token, int16_t *tile) {
+    for (size_t c = 0; c < channels; c += 16) {
+        i8x16 square[16] = {0};
+        for (size_t i = 0; i < 16 && c + i < channels; i++)
+            memcpy(&square[i], q + (c + i) * RANS_ROW_VALUES + token, sizeof square[i]);
+        turn16(square);
+        for (size_t i = 0; i < 16; i++) {
+            int8_t row[16];
+            memcpy(row, &square[i], sizeof row);
+            for (size_t j = 0; j < 16; j++)
+                tile[i * PAGE_BLOCK + c + j] = row[j];
+        }
     }
 }
 
@@ -100,10 +147,10 @@ SPECIALISED uint32_t quantise_token(enum page_dtype dtype, bool wide, const uint
                                     size_t channels, int16_t *restrict tile,
                                     struct page_lanes *lanes) {
     PAGE_SCRATCH float row[PAGE_BLOCK], difference[PAGE_BLOCK];
+    load_row(dtype, values, channels, row);
     uint32_t outside = 0, half = wide ? 0x8000 : 0x80;
     int bits = wide ? 16 : 8;
     for (size_t c = 0; c < channels; c++) {
-        row[c] = load(dtype, values, c);
         float magic = (row[c] - mean[c]) * step.inverse + ROUND_SIGNED;
         uint32_t integer = float_bits(magic) - float_bits(ROUND_SIGNED);
         outside |= (integer + half) >> bits;
@@ -142,26 +189,34 @@ SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct pag
         for (size_t t = t0; t < t0 + TILE_TOKENS && t < in->tokens; t++)
             outside |= quantise_token(dtype, wide, source_row(in, t), mean, steps[t], in->channels,
                                       tile + (t - t0) * PAGE_BLOCK, &sums->lanes);
-        store_columns(wide, tile, in->channels, t0, q);
+        if (wide)
+            store_columns16(tile, in->channels, t0, q);
+        else
+            store_columns8(tile, in->channels, t0, q);
     }
     magnitudes_of(wide, q, in->channels, in->tokens, sums->magnitude);
     return outside;
 }
 
-SPECIALISED void dequantise(enum page_dtype dtype, bool wide, const void *q,
-                            const float *restrict mean, const float *steps, float phase,
-                            const struct page_target_rows *out) {
+SPECIALISED void dequantise_row(enum page_dtype dtype, const int16_t *restrict q,
+                                const float *restrict mean, float step, float phase, size_t count,
+                                uint8_t *restrict values) {
+    for (size_t c = 0; c < count; c++)
+        store(dtype, ((float)q[c] + phase) * step + mean[c], values, c);
+}
+
+SPECIALISED void dequantise(enum page_dtype dtype, bool wide, const void *q, const float *mean,
+                            const float *steps, float phase, const struct page_target_rows *out) {
     PAGE_SCRATCH int16_t tile[TILE_TOKENS * PAGE_BLOCK];
     for (size_t t0 = out->first / TILE_TOKENS * TILE_TOKENS; t0 < out->last; t0 += TILE_TOKENS) {
-        load_columns(wide, q, out->channels, t0, tile);
-        for (size_t t = t0; t < t0 + TILE_TOKENS && t < out->last; t++) {
-            if (t < out->first)
-                continue;
-            const int16_t *restrict row = tile + (t - t0) * PAGE_BLOCK;
-            uint8_t *restrict values = (uint8_t *)out->rows[t] + out->offset_bytes;
-            for (size_t c = 0; c < out->channels; c++)
-                store(dtype, ((float)row[c] + phase) * steps[t] + mean[c], values, c);
-        }
+        if (wide)
+            load_columns16(q, out->channels, t0, tile);
+        else
+            load_columns8(q, out->channels, t0, tile);
+        size_t first = t0 > out->first ? t0 : out->first;
+        for (size_t t = first; t < t0 + TILE_TOKENS && t < out->last; t++)
+            dequantise_row(dtype, tile + (t - t0) * PAGE_BLOCK, mean, steps[t], phase,
+                           out->channels, (uint8_t *)out->rows[t] + out->offset_bytes);
     }
 }
 

@@ -21,12 +21,38 @@ struct encoding {
 
 /* ---- what the values are like ---- */
 
+/* Asks memory for tokens first .. last - 1. */
+static void prefetch(const struct page_source_tokens *tokens, size_t first, size_t last) {
+    enum { LINE_BYTES = 64 };
+    size_t run, channels = tokens->layout.channels;
+    for (size_t t = first; t < last && t < tokens->count; t++)
+        for (size_t c = 0; c < channels; c += run) {
+            run = page_layout_run(&tokens->layout, c, channels - c);
+            size_t offset = page_layout_offset(&tokens->layout, c);
+            for (size_t at = 0; at < row_bytes(&tokens->layout, run); at += LINE_BYTES)
+                __builtin_prefetch((const uint8_t *)tokens->rows[t] + offset + at);
+        }
+}
+
+/* The first to read the values: a few tokens at a time, since tiles of all tokens would jump about
+ * in memory that no cache holds yet. */
 static void take_means(struct encoding *encoding) {
+    enum { TOKENS = 4 };
+    const struct page_source_tokens *tokens = &encoding->tokens;
     struct quantised *page = &encoding->page;
+    size_t run;
     memset(page->mean, 0, page->channels * sizeof *page->mean);
-    for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
-        struct page_source_rows tile = page_source_tile(&encoding->tokens, c, encoding->staging);
-        page_kernels()->sum[encoding->header->dtype](&tile, page->mean + c);
+    for (size_t t = 0; t < page->tokens; t += TOKENS) {
+        prefetch(tokens, t + TOKENS, t + 2 * TOKENS);
+        for (size_t c = 0; c < page->channels; c += run) {
+            run = page_layout_run(&tokens->layout, c, tile_channels(page->channels, c));
+            struct page_source_rows rows = {.rows = tokens->rows + t,
+                                            .offset_bytes = page_layout_offset(&tokens->layout, c),
+                                            .tokens = page->tokens - t < TOKENS ? page->tokens - t
+                                                                                : TOKENS,
+                                            .channels = run};
+            page_kernels()->sum[encoding->header->dtype](&rows, page->mean + c);
+        }
     }
     for (size_t c = 0; c < page->channels; c++)
         page->mean[c] /= (float)page->tokens;
