@@ -149,6 +149,7 @@ static void on_closed(uv_handle_t *handle) {
     struct reactor *reactor = connection->reactor;
     connection_log(connection, LOG_LEVEL_DEBUG, NULL, "a client's connection has ended");
     lease_return(reactor->leases, &connection->out);
+    lease_return(reactor->leases, &connection->ahead);
     *(connection->previous ? &connection->previous->next : &reactor->connections) =
         connection->next;
     if (connection->next)

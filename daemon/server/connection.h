@@ -25,6 +25,8 @@ struct connection {
     uint64_t receive_start_ns; /* of the frame that is coming in */
     struct lease out;          /* while frames are made or sent */
     size_t out_bytes;
+    struct lease ahead; /* while frames are made during a write: what is sent next */
+    size_t ahead_bytes;
     uint64_t write_start_ns;
 
     struct rpc_peer peer;

@@ -109,6 +109,15 @@ bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease,
     return lease->buffer != NULL;
 }
 
+bool lease_take_spare(struct lease_pool *pool, struct lease *lease) {
+    pthread_mutex_lock(&pool->lock);
+    bool is_spare = pool->waiting == 0 && pool->free_count > pool->count / 2;
+    if (is_spare)
+        *lease = (struct lease){pool->free_buffers[--pool->free_count], LARGE_BYTES};
+    pthread_mutex_unlock(&pool->lock);
+    return is_spare;
+}
+
 static void return_large(struct lease_pool *pool, uint8_t *buffer) {
     pthread_mutex_lock(&pool->lock);
     pool->free_buffers[pool->free_count++] = buffer;

@@ -54,6 +54,10 @@ uint64_t lease_pool_bytes(size_t count);
 bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease,
                 struct lease_place *place) __attribute__((warn_unused_result));
 
+/* A large buffer, if there are so many that nobody will miss it. */
+bool lease_take_spare(struct lease_pool *pool, struct lease *lease)
+    __attribute__((warn_unused_result));
+
 /* Gives up a place, if there is one. */
 void lease_leave(struct lease_pool *pool, struct lease_place *place);
 

@@ -2,7 +2,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/server/requests.h"
 
-enum { WRITE_BYTES = 128 << 10 };
+enum { WRITE_BYTES = 128 << 10, AHEAD_BYTES_LEAST = 64 << 10 };
 
 static void set_writing(struct connection *connection, bool writing) {
     connection->writing = writing;
@@ -15,6 +15,7 @@ static void set_writing(struct connection *connection, bool writing) {
 static void on_written(uv_write_t *write, int status) {
     struct connection *connection = write->data;
     set_writing(connection, false);
+    connection->out_bytes = 0;
     if (status < 0)
         connection_close(connection);
     else if (!connection->closing)
@@ -45,7 +46,7 @@ static void send_frames(struct connection *connection) {
                                           (unsigned)(connection->out_bytes - (size_t)sent)));
     } else {
         connection->out_bytes = 0;
-        connection->ready |= requests_any_can_step(connection);
+        connection->ready |= requests_first(connection) != NULL;
     }
 }
 
@@ -107,13 +108,40 @@ static bool hold_buffer(struct connection *connection, size_t frame_bytes) {
     return false;
 }
 
+static void swap(struct connection *connection) {
+    struct lease out = connection->out;
+    size_t out_bytes = connection->out_bytes;
+    connection->out = connection->ahead;
+    connection->out_bytes = connection->ahead_bytes;
+    connection->ahead = out;
+    connection->ahead_bytes = out_bytes;
+}
+
+/* While a write waits for the reader the next frames are made, so that the reader need not wait for
+ * them. Only large ones are worth a buffer. */
+static void produce_ahead(struct connection *connection) {
+    struct lease_pool *leases = connection->reactor->leases;
+    struct rpc_request *request = requests_first(connection);
+    if (connection->ahead.buffer || !request || request->frame_bytes < AHEAD_BYTES_LEAST ||
+        !lease_take_spare(leases, &connection->ahead))
+        return;
+    swap(connection);
+    step_request(connection, requests_next(connection));
+    swap(connection);
+    if (connection->ahead_bytes == 0)
+        lease_return(leases, &connection->ahead);
+}
+
+/* What was made ahead is what is sent now. */
+static void take_ahead(struct connection *connection) {
+    lease_return(connection->reactor->leases, &connection->out);
+    swap(connection);
+}
+
 /* Several small frames go out in one write: each write wakes the reader, which costs as much as
  * coding some kilobytes. */
-void connection_produce(struct connection *connection) {
+static void produce(struct connection *connection) {
     struct rpc_request *request = NULL;
-    if (connection->writing)
-        return;
-    connection->out_bytes = 0;
     while (!connection->ready && connection->out_bytes < WRITE_BYTES &&
            (request = requests_next(connection)) && hold_buffer(connection, request->frame_bytes))
         step_request(connection, request);
@@ -123,6 +151,17 @@ void connection_produce(struct connection *connection) {
         send_frames(connection);
     if (connection->out_bytes == 0)
         lease_return(connection->reactor->leases, &connection->out);
-    if (connection->ready && !connection->closing)
+}
+
+void connection_produce(struct connection *connection) {
+    if (!connection->writing && connection->ahead.buffer) {
+        take_ahead(connection);
+        send_frames(connection);
+    }
+    if (!connection->writing && !connection->closing)
+        produce(connection);
+    if (connection->writing && !connection->closing)
+        produce_ahead(connection);
+    if (connection->ready && !connection->closing && !connection->writing)
         reactor_step_again(connection->reactor, connection);
 }

@@ -139,22 +139,20 @@ static bool can_step(const struct rpc_request *request) {
     return request->failed || (!request->discarding && !request->receiving && !request->waiting);
 }
 
-struct rpc_request *requests_next(struct connection *connection) {
+struct rpc_request *requests_first(const struct connection *connection) {
     struct rpc_request *request = connection->requests;
     while (request && !can_step(request))
         request = request->next;
+    return request;
+}
+
+struct rpc_request *requests_next(struct connection *connection) {
+    struct rpc_request *request = requests_first(connection);
     if (request) {
         unlink_from(connection, request);
         append(connection, request);
     }
     return request;
-}
-
-bool requests_any_can_step(const struct connection *connection) {
-    const struct rpc_request *request = connection->requests;
-    while (request && !can_step(request))
-        request = request->next;
-    return request != NULL;
 }
 
 void requests_wake(struct connection *connection) {

@@ -24,10 +24,9 @@ void requests_count_answer(const struct connection *connection, const struct rpc
 void requests_remove(struct connection *connection, struct rpc_request *request);
 void requests_clear(struct connection *connection);
 
-/* The next that can be stepped, moved behind the others, or NULL. */
+/* The first that can be stepped, or NULL; next moves it behind the others. */
+struct rpc_request *requests_first(const struct connection *connection);
 struct rpc_request *requests_next(struct connection *connection);
-
-bool requests_any_can_step(const struct connection *connection);
 
 /* Those that wait may be stepped again. */
 void requests_wake(struct connection *connection);

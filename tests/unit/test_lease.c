@@ -110,6 +110,14 @@ START_TEST(test_a_return_that_nobody_waits_for_is_told_to_nobody) {
 }
 END_TEST
 
+START_TEST(test_a_spare_buffer_is_lent_while_more_than_half_are_free) {
+    ck_assert(lease_take_spare(&pool, &leases[0]));
+    ck_assert(!lease_take_spare(&pool, &leases[1]));
+    ck_assert(take(2));
+    ck_assert(!lease_is_short(&pool));
+}
+END_TEST
+
 START_TEST(test_a_small_frame_takes_a_large_buffer_only_without_memory) {
     for (int i = 0; i < 4; i++) {
         ck_assert(lease_take(&pool, 100, &leases[i], &places[i]));
@@ -149,6 +157,7 @@ int main(void) {
     Suite *suite = suite_create("lease");
     TCase *tests = tcase_create("lease");
     tcase_add_checked_fixture(tests, set_up, tear_down);
+    tcase_add_test(tests, test_a_spare_buffer_is_lent_while_more_than_half_are_free);
     tcase_add_test(tests, test_a_returned_buffer_goes_to_who_came_first);
     tcase_add_test(tests, test_as_many_as_there_are_buffers_have_their_turn_in_any_order);
     tcase_add_test(tests, test_who_gives_a_buffer_back_comes_behind_those_who_wait);
