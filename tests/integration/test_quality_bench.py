@@ -15,6 +15,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUALITY = ROOT / "tests" / "quality"
 BUILD = pathlib.Path(os.environ.get("KVQ_BUILD", ROOT / "build"))
+DAEMON = os.environ.get("KVQUANTD", BUILD / "kvquantd")
 LEVELS = ["exact", "fast8", *(f"level {n}" for n in range(6))]
 sys.path.append(str(QUALITY))
 import known_methods  # noqa: E402
@@ -26,7 +27,7 @@ GEOMETRY = kvquantd.Geometry(layers=2, heads=3, head_dim=64, dtype="float16")
 class Report:
     def __init__(self, folder):
         command = [sys.executable, QUALITY / "bench.py", "--quick", "--output", folder, "--work",
-                   ROOT / "build" / "run", "--daemon", os.environ.get("KVQUANTD", BUILD / "kvquantd"),
+                   ROOT / "build" / "run", "--daemon", DAEMON,
                    "--method", f"{QUALITY}/example_method.py:ShortMantissas"]
         # Two threads that wait for each other take several times as long where others compute.
         self.printed = subprocess.run(command, check=True, capture_output=True, text=True, timeout=600,
@@ -71,6 +72,14 @@ def test_an_active_sessions_tail_is_counted_as_it_came(report):
     idle, active = (report.rows[name]["bits_per_value"] for name in ("level 3", "level 3, active"))
     tail = 300 % 128 / 300  # of the context of the smoke test
     assert active == pytest.approx(idle * (1 - tail) + 16 * tail, rel=0.05)
+
+
+def test_a_row_that_is_none_is_named_before_anything_is_measured():
+    done = subprocess.run([sys.executable, QUALITY / "bench.py", "--quick", "--only", "level 7",
+                           "--work", ROOT / "build" / "run", "--daemon", DAEMON],
+                          capture_output=True, text=True, timeout=600)
+    assert done.returncode == 1
+    assert "no row level 7" in done.stderr
 
 
 def cache(tokens, seed=1):

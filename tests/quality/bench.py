@@ -43,8 +43,16 @@ def rows_of(options, judge, client):
         methods = known_methods.KNOWN_METHODS + huggingface_methods.available()[0] + methods
     rows += [Codec(method, judge.geometry) for method in methods]
     if options.only:
-        rows = [row for row in rows if row.row.name in options.only]
+        rows = only(rows, options.only)
     return [NoiseFloor(), *rows]
+
+
+def only(rows, names):
+    found = {row.row.name: row for row in rows}
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise SystemExit(f"no row {', '.join(unknown)}; there are {', '.join(found)}")
+    return [found[name] for name in names]
 
 
 def measure(judge, text, options, rows):

@@ -61,6 +61,9 @@ class TransformersJudge(Judge):
 
 def geometry_of(config):
     config = config.get_text_config(decoder=True)
+    other = set(getattr(config, "layer_types", None) or []) - {"full_attention"}
+    if other:
+        raise SystemExit(f"layers of the kinds {', '.join(other)} do not keep K and V of all tokens")
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     head_dim = (getattr(config, "head_dim", None)
                 or config.hidden_size // config.num_attention_heads)
