@@ -20,6 +20,7 @@ LEVELS = ["exact", "fast8", *(f"level {n}" for n in range(6))]
 sys.path.append(str(QUALITY))
 import known_methods  # noqa: E402
 from methods import Codec, bytes_of, find  # noqa: E402
+from samples import level_bits_at  # noqa: E402
 
 GEOMETRY = kvquantd.Geometry(layers=2, heads=3, head_dim=64, dtype="float16")
 
@@ -66,6 +67,12 @@ def test_exact_loses_nothing_and_a_coarser_level_takes_less_and_loses_more(repor
     assert [row["bits_per_value"] for row in rows] == sorted(
         (row["bits_per_value"] for row in rows), reverse=True)
     assert [row["kld_mean"] for row in rows] == sorted(row["kld_mean"] for row in rows)
+
+
+def test_a_method_is_told_what_levels_take_for_its_loss():
+    levels = [{"kld_mean": kld, "bits_per_value": bits} for kld, bits in ((1e-2, 3), (1e-4, 5))]
+    assert level_bits_at(1e-3, levels) == pytest.approx(4)
+    assert level_bits_at(1e-5, levels) is None
 
 
 def test_an_active_sessions_tail_is_counted_as_it_came(report):

@@ -18,7 +18,7 @@ from continuation import Continuation
 from daemon_levels import ACTIVE_LEVELS, LEVELS, daemon_levels, level_name, private_daemon
 from methods import Codec, find
 from models import ROOT, SMOLLM2, open_judge
-from samples import REFERENCE, Row, pooled
+from samples import REFERENCE, Row, pooled, with_level_bits
 from scatter import plot
 from texts import default_texts, of_files
 from writing import markdown, write
@@ -138,10 +138,10 @@ def main():
             samples += measure(judge, text, options, rows)
     note("")
     measurement["seconds"] = time.monotonic() - start
-    write(options.output, measurement, samples)
-    levels = {level_name(name) for name in LEVELS}
-    (options.output / "quality.svg").write_text(plot(pooled(samples), levels))
-    print(markdown(measurement, samples), end="")
+    figures = with_level_bits(pooled(samples), {level_name(n) for n in LEVELS if isinstance(n, int)})
+    write(options.output, measurement, figures, samples)
+    (options.output / "quality.svg").write_text(plot(figures, set(map(level_name, LEVELS))))
+    print(markdown(measurement, figures, samples), end="")
 
 
 if __name__ == "__main__":

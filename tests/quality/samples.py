@@ -80,5 +80,24 @@ def pooled(samples):
             for (of_context, _), group in groups.items() if of_context == context]
 
 
+def level_bits_at(kld, levels):
+    """The bits a value that levels take for this KLD, between the two whose KLD is next to it."""
+    points = sorted((math.log(row["kld_mean"]), row["bits_per_value"]) for row in levels
+                    if row["kld_mean"] > 0)
+    if not points or not points[0][0] <= math.log(kld) <= points[-1][0]:
+        return None
+    return float(np.interp(math.log(kld), *zip(*points)))
+
+
+def with_level_bits(figures, names):
+    """Adds what the levels of these names take for the same KLD to the rows of all others."""
+    for row in figures:
+        levels = [other for other in figures if other["method"] in names
+                  and other["context_tokens"] == row["context_tokens"]]
+        compared = row["kind"] != REFERENCE and row["method"] not in names and row["kld_mean"] > 0
+        row["level_bits_at_same_kld"] = level_bits_at(row["kld_mean"], levels) if compared else None
+    return figures
+
+
 def by_text(samples):
     return [{"text": sample.text, **figures_of([sample])} for sample in samples]

@@ -3,10 +3,10 @@
 import csv
 import json
 
-from samples import by_text, pooled
+from samples import by_text
 
 COLUMNS = ["method", "kind", "bits/value", "ratio", "dB K", "dB V", "KLD mean", "median", "99 %",
-           "99.9 %", "perplexity", "+-", "same top"]
+           "99.9 %", "perplexity", "+-", "same top", "levels at that KLD"]
 
 
 def nats(value):
@@ -18,11 +18,13 @@ def cells_of(figures):
     def decibel(value):
         return "exact" if value is None else f"{value:.1f}"
 
+    level_bits = figures["level_bits_at_same_kld"]
     return [figures["method"], figures["kind"], f"{figures['bits_per_value']:.2f}",
             f"{figures['ratio']:.2f}", decibel(figures["snr_k_db"]), decibel(figures["snr_v_db"]),
             *(nats(figures[name]) for name in ("kld_mean", "kld_median", "kld_p99", "kld_p999")),
             f"{100 * figures['perplexity_change']:+.2f} %",
-            f"{100 * figures['perplexity_change_error']:.2f}", f"{100 * figures['same_top']:.2f} %"]
+            f"{100 * figures['perplexity_change_error']:.2f}", f"{100 * figures['same_top']:.2f} %",
+            f"{level_bits:.2f}" if level_bits else ""]
 
 
 def table(columns, rows):
@@ -35,8 +37,7 @@ def table(columns, rows):
         for i, (cell, width) in enumerate(zip(line, widths))) + " |" for line in lines)
 
 
-def markdown(measurement, samples):
-    figures = pooled(samples)
+def markdown(measurement, figures, samples):
     parts = ["# What compression does to a model", heading(measurement)]
     for context in sorted({row["context_tokens"] for row in figures}):
         rows = [row for row in figures if row["context_tokens"] == context]
@@ -72,12 +73,12 @@ def notes_of(measurement):
         f"Measured in {measurement['seconds']:.0f} s."]
 
 
-def write(folder, measurement, samples):
+def write(folder, measurement, figures, samples):
     """quality.md, .json (all figures) and .csv (a line for each text, context and method)."""
-    report = {**measurement, "methods": pooled(samples), "by_text": by_text(samples)}
+    report = {**measurement, "methods": figures, "by_text": by_text(samples)}
     (folder / "quality.json").write_text(json.dumps(report, indent=1, allow_nan=False) + "\n")
     with open(folder / "quality.csv", "w", newline="") as file:
         writer = csv.DictWriter(file, report["by_text"][0].keys())
         writer.writeheader()
         writer.writerows(report["by_text"])
-    (folder / "quality.md").write_text(markdown(measurement, samples))
+    (folder / "quality.md").write_text(markdown(measurement, figures, samples))
