@@ -1,0 +1,45 @@
+/* The AVX2 table. What has no kernel of its own is the portable C, compiled for AVX2. */
+#define PAGE_TARGET x86_64_v3
+#include "proto/page/portable.h"
+
+#include "proto/page/avx2.h"
+
+const struct page_kernels page_kernels_avx2 = {
+    .name = "avx2",
+    .sum = {[PAGE_F16] = page_sum_f16_avx2,
+            [PAGE_BF16] = page_sum_bf16_avx2,
+            [PAGE_F32] = page_sum_f32_avx2},
+    .deviation = {[PAGE_F16] = page_deviation_f16_avx2,
+                  [PAGE_BF16] = page_deviation_bf16_avx2,
+                  [PAGE_F32] = page_deviation_f32_avx2},
+    .quantise8 = {[PAGE_F16] = page_quantise8_f16_avx2,
+                  [PAGE_BF16] = page_quantise8_bf16_avx2,
+                  [PAGE_F32] = page_quantise8_f32_avx2},
+    .quantise16 = {[PAGE_F16] = page_quantise16_f16_avx2,
+                   [PAGE_BF16] = page_quantise16_bf16_avx2,
+                   [PAGE_F32] = page_quantise16_f32_avx2},
+    .dequantise8 = {[PAGE_F16] = page_dequantise8_f16_avx2,
+                    [PAGE_BF16] = page_dequantise8_bf16_avx2,
+                    [PAGE_F32] = page_dequantise8_f32_avx2},
+    .dequantise16 = {[PAGE_F16] = page_dequantise16_f16_avx2,
+                     [PAGE_BF16] = page_dequantise16_bf16_avx2,
+                     [PAGE_F32] = page_dequantise16_f32_avx2},
+    .halve8 = page_halve8_avx2,
+    .halve16 = PAGE_OF_TARGET(halve16_),
+    .exact = {[PAGE_F16] = &PAGE_OF_TARGET(exact_f16_),
+              [PAGE_BF16] = &PAGE_OF_TARGET(exact_bf16_),
+              [PAGE_F32] = &PAGE_OF_TARGET(exact_f32_)},
+    .range16 = PAGE_OF_TARGET(range16_),
+    .range32 = PAGE_OF_TARGET(range32_),
+    .fast8_encode = {[PAGE_F16] = PAGE_OF_TARGET(fast8_encode_f16_),
+                     [PAGE_BF16] = PAGE_OF_TARGET(fast8_encode_bf16_),
+                     [PAGE_F32] = PAGE_OF_TARGET(fast8_encode_f32_)},
+    .fast8_decode = {[PAGE_F16] = PAGE_OF_TARGET(fast8_decode_f16_),
+                     [PAGE_BF16] = PAGE_OF_TARGET(fast8_decode_bf16_),
+                     [PAGE_F32] = PAGE_OF_TARGET(fast8_decode_f32_)},
+    .rans_decode8 = page_rans_decode8_avx2,
+    .rans_decode16 = page_rans_decode16_avx2,
+    .rans_encode8 = page_rans_encode8_avx2,
+    .rans_encode16 = page_rans_encode16_avx2,
+    .row_cost = PAGE_OF_TARGET(row_cost_),
+};
