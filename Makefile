@@ -31,7 +31,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test run bench bench-peers bench-codec bench-quality quality fuzz stop clean uninstall aarch64 test-aarch64
+NOT_COMPILING := help deps lint test run bench bench-peers bench-codec bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -80,7 +80,7 @@ DAEMON_OBJECTS := $(call objects,$(wildcard daemon/*/*.c daemon/*/*/*.c))
 EXAMPLES := $(patsubst client/c/examples/%.c,$(BUILD)/examples/%,$(wildcard client/c/examples/*.c))
 # tests/unit/test_*.c are programs of their own; what else lies there is linked into each.
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
-UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)) $(wildcard tests/fuzz/page_*.c))
+UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)) $(wildcard tests/fuzz/page_*.c tests/golden/golden_*.c))
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter tests/unit/test_%,$(UNIT_SOURCES)))
 FUZZ_SUPPORT := $(call objects,$(wildcard tests/fuzz/page_*.c))
 FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c)) $(BUILD)/tests/fuzz/write_seeds
@@ -192,6 +192,12 @@ fuzz:
 	$(Q)tools/bootstrap.sh build fuzz
 	$(Q)+$(SUBMAKE) CC=clang SANITIZE=fuzzer-no-link,address,undefined BUILD=$(FUZZ) fuzzers
 	$(Q)tools/fuzz.sh $(FUZZ) $(or $(SECONDS),60)
+
+## golden: freeze the page format as it is now, in tests/golden: what tests hold it to
+golden:
+	$(Q)tools/bootstrap.sh build
+	$(Q)+$(SUBMAKE) $(BUILD)/tests/golden/write_golden
+	$(Q)$(BUILD)/tests/golden/write_golden tests/golden
 
 ## aarch64: cross build everything under build/aarch64
 AARCH64 := build/aarch64
@@ -314,6 +320,11 @@ $(BUILD)/tests/fuzz/write_seeds: $(BUILD)/tests/fuzz/write_seeds.o $(PAGE_OBJECT
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ -lm
 
+$(BUILD)/tests/golden/write_golden: $(BUILD)/tests/golden/write_golden.o \
+    $(BUILD)/tests/golden/golden_cases.o $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ -lxxhash -lm
+
 $(BUILD)/examples/%: $(BUILD)/client/c/examples/%.o $(BUILD)/libkvq.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
@@ -361,7 +372,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test lint run bench bench-peers bench-codec bench-quality benches quality fuzz fuzzers aarch64 test-aarch64 stop install \
+.PHONY: all deps test lint run bench bench-peers bench-codec bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

@@ -24,8 +24,9 @@ static uint32_t within(uint32_t number, uint32_t max) {
 
 static struct page_values values_of(const struct choices *choices, const void *values) {
     uint32_t heads = within(choices->heads, 9);
-    uint32_t head_dim = within(choices->head_dim[0] | (uint32_t)choices->head_dim[1] << 8, 600);
-    uint32_t most = VALUES_MAX / (heads * head_dim);
+    uint32_t wide = choices->head_dim[1] % 8 == 0 ? 600 : 40; /* mostly small: more of them */
+    uint32_t head_dim = within(choices->head_dim[0] | (uint32_t)choices->head_dim[1] << 8, wide);
+    uint32_t most = (wide == 600 ? VALUES_MAX : VALUES_MAX / 8) / (heads * head_dim);
     uint32_t tokens = within(choices->tokens, most < PAGE_TOKENS_MAX ? most : PAGE_TOKENS_MAX);
     uint32_t sinks = choices->sinks % (PAGE_SINK_TOKENS + 1);
     int levels = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1;

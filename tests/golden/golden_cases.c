@@ -1,0 +1,179 @@
+#include "tests/golden/golden_cases.h"
+
+#include "tests/fuzz/must.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <xxhash.h>
+
+enum {
+    LEVELS = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1,
+    DTYPES = PAGE_F32,
+    ROOM = PAGE_VALUES_MAX * 4,
+    PAGE_ROOM = 2 * ROOM,
+};
+
+static const struct page_shape line_shapes[] = {
+    {1, 1, 1, 0},     {2, 1, 64, 0},   {64, 3, 40, 0},  {127, 5, 17, 0},
+    {128, 8, 128, 0}, {3, 1, 1000, 0}, {128, 1, 96, 0}, {65, 2, 80, 0},
+    {33, 1, 576, 0},  {100, 1, 31, 0}, {128, 3, 64, 0},
+};
+enum { LINE_SHAPES = sizeof line_shapes / sizeof *line_shapes };
+static const char *const level_names[LEVELS] = {"exact",  "fast8",  "level0", "level1",
+                                                "level2", "level3", "level4", "level5"};
+static const char *const dtype_names[] = {"", "f16", "bf16", "f32"};
+
+static void *room(size_t bytes) {
+    void *memory = aligned_alloc(64, bytes);
+    must(memory != NULL, "there is memory");
+    return memset(memory, 0, bytes);
+}
+
+struct golden_work golden_work_new(void) {
+    return (struct golden_work){.values = room(ROOM),
+                                .decoded = room(ROOM),
+                                .page = room(PAGE_ROOM),
+                                .aged = room(PAGE_ROOM),
+                                .workspace = room(PAGE_WORKSPACE_BYTES)};
+}
+
+void golden_work_free(struct golden_work *work) {
+    free(work->values);
+    free(work->decoded);
+    free(work->page);
+    free(work->aged);
+    free(work->workspace);
+}
+
+/* ---- values ---- */
+
+static uint64_t next_random(uint64_t *state) {
+    *state += 0x9e3779b97f4a7c15u;
+    uint64_t z = *state;
+    z = (z ^ z >> 30) * 0xbf58476d1ce4e5b9u;
+    z = (z ^ z >> 27) * 0x94d049bb133111ebu;
+    return z ^ z >> 31;
+}
+
+/* A sum of uniforms: about normal, and exact in float32. */
+static float nearly_normal(uint64_t *state) {
+    int32_t sum = 0;
+    for (int i = 0; i < 6; i++)
+        sum += (int32_t)(next_random(state) >> 48) - (1 << 15);
+    return (float)sum * 0x1p-15f;
+}
+
+/* Cut, not rounded: no arithmetic of the machine's is in it. */
+static uint16_t half_of(uint32_t bits) {
+    int exponent = (int)(bits >> 23 & 255) - 112;
+    uint32_t sign = bits >> 16 & 0x8000;
+    if (exponent <= 0)
+        return (uint16_t)sign;
+    return (uint16_t)(sign |
+                      (exponent < 31 ? (uint32_t)exponent << 10 | (bits >> 13 & 1023) : 0x7bffu));
+}
+
+static void set_value(enum page_dtype dtype, void *values, size_t i, float x) {
+    uint32_t bits;
+    memcpy(&bits, &x, sizeof bits);
+    if (dtype == PAGE_F32)
+        ((uint32_t *)values)[i] = bits;
+    else
+        ((uint16_t *)values)[i] = dtype == PAGE_F16 ? half_of(bits) : (uint16_t)(bits >> 16);
+}
+
+/* Channels with means and sizes of their own, some tokens larger. */
+static float value_of(size_t t, size_t c, uint64_t *state) {
+    float size = (float)(1 << c % 5) * (t % 9 == 8 ? 4.0f : 1.0f) * 0.125f;
+    return (float)(c % 7) - 3 + size * nearly_normal(state);
+}
+
+static void fill(void *values, const struct page_shape *shape) {
+    size_t channels = (size_t)shape->heads * shape->head_dim;
+    uint64_t state = channels * 131 + shape->tokens;
+    for (size_t i = 0; i < shape->tokens * channels; i++)
+        set_value(shape->dtype, values, i, value_of(i / channels, i % channels, &state));
+}
+
+/* ---- pages ---- */
+
+static struct page_strides strides_of(const struct page_shape *shape) {
+    return (struct page_strides){.token = (size_t)shape->heads * shape->head_dim,
+                                 .head = shape->head_dim};
+}
+
+static size_t encode(struct golden_work *work, const struct page_shape *shape, enum page_part part,
+                     int level, uint32_t sinks) {
+    size_t written = 0;
+    struct page_source source = {.shape = *shape,
+                                 .part = part,
+                                 .level = level,
+                                 .sink_tokens = sinks,
+                                 .values = work->values,
+                                 .strides = strides_of(shape)};
+    must(page_encode(&source, work->workspace, work->page, PAGE_ROOM, &written, NULL) == PAGE_OK,
+         "a golden page is encoded");
+    return written;
+}
+
+static size_t decode(struct golden_work *work, const void *page, size_t length,
+                     const struct page_shape *shape, enum page_dtype dtype) {
+    struct page_target target = {.tokens = shape->tokens,
+                                 .dtype = dtype,
+                                 .values = work->decoded,
+                                 .strides = strides_of(shape)};
+    must(page_decode(page, length, &target, work->workspace) == PAGE_OK,
+         "a golden page is decoded");
+    return shape->tokens * strides_of(shape).token * page_value_bytes(dtype);
+}
+
+/* ---- lines ---- */
+
+struct sums {
+    uint64_t pages, values, aged;
+};
+
+static void add(uint64_t *sum, const void *bytes, size_t count) {
+    *sum = XXH3_64bits_withSeed(bytes, count, *sum);
+}
+
+static void add_aged(struct golden_work *work, size_t length, const struct page_shape *shape,
+                     int level, struct sums *sums) {
+    size_t written;
+    if (page_age(work->page, length, level + 1, work->workspace, work->aged, PAGE_ROOM, &written,
+                 NULL) != PAGE_OK)
+        return; /* what holds no level does not age */
+    add(&sums->aged, work->aged, written);
+    add(&sums->aged, work->decoded, decode(work, work->aged, written, shape, shape->dtype));
+}
+
+static void add_part(struct golden_work *work, const struct page_shape *shape, enum page_part part,
+                     int level, uint32_t sinks, struct sums *sums) {
+    size_t length = encode(work, shape, part, level, sinks);
+    add(&sums->pages, work->page, length);
+    for (int dtype = PAGE_F16; dtype <= DTYPES; dtype++)
+        add(&sums->values, work->decoded,
+            decode(work, work->page, length, shape, (enum page_dtype)dtype));
+    if (level >= 0 && level < PAGE_LEVEL_MAX)
+        add_aged(work, length, shape, level, sums);
+}
+
+size_t golden_line_count(void) {
+    return (size_t)LEVELS * DTYPES * LINE_SHAPES;
+}
+
+void golden_line(size_t i, struct golden_work *work, char line[GOLDEN_LINE_BYTES]) {
+    struct page_shape shape = line_shapes[i % LINE_SHAPES];
+    shape.dtype = (enum page_dtype)(PAGE_F16 + i / LINE_SHAPES % DTYPES);
+    size_t level = i / LINE_SHAPES / DTYPES;
+    struct sums sums = {0};
+    fill(work->values, &shape);
+    add_part(work, &shape, PAGE_K, (int)level + PAGE_LEVEL_MIN, shape.tokens >= 4 ? 4 : 0, &sums);
+    add_part(work, &shape, PAGE_V, (int)level + PAGE_LEVEL_MIN, 0, &sums);
+    snprintf(line, GOLDEN_LINE_BYTES,
+             "%-6s %-4s %3" PRIu32 "x%" PRIu32 "x%-4" PRIu32 " %016" PRIx64 " %016" PRIx64
+             " %016" PRIx64,
+             level_names[level], dtype_names[shape.dtype], shape.tokens, shape.heads,
+             shape.head_dim, sums.pages, sums.values, sums.aged);
+}
