@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/command_line.h"
@@ -15,6 +16,7 @@
 #include "daemon/server/reactor.h"
 #include "daemon/store/store.h"
 
+enum { CODEC_THREADS_MOST = 64, RECODER_SHARE = 16 };
 enum { REACTORS_MAX = 64, LEASES_LEAST = 8, LEASES_MOST = 64, LEASE_SHARE = 32, USAGE = 2 };
 
 struct kvquantd {
@@ -57,18 +59,40 @@ static uint64_t own_bytes(const struct config *config) {
     return lease_pool_bytes(lease_count(config)) + config->reactors * REACTOR_BYTES;
 }
 
+/* 0 means as many as leave a processor to the reactors, where memory is not short. */
+static size_t codec_threads(const struct config *config) {
+    uint64_t cores = (uint64_t)sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t most = config->memory_bytes / RECODER_SHARE / RECODER_BYTES;
+    uint64_t count = cores - 1 < most ? cores - 1 : most;
+    if (config->codec_threads > 0)
+        return (size_t)config->codec_threads;
+    return count < 1 ? 1 : count < CODEC_THREADS_MOST ? (size_t)count : (size_t)CODEC_THREADS_MOST;
+}
+
+/* What the daemon itself needs, were that its limit: its buffers grow with the limit. */
+static uint64_t needed_bytes(const struct config *config) {
+    struct config least = *config;
+    for (;;) {
+        uint64_t bytes = own_bytes(&least) + store_empty_bytes(codec_threads(&least));
+        if (bytes <= least.memory_bytes)
+            return least.memory_bytes;
+        least.memory_bytes = ((bytes >> 20) + 1) << 20;
+    }
+}
+
 /* 0, or -1 with what the command line or the file has wrong in message. */
 static int configure(struct kvquantd *daemon, char *message, int message_bytes) {
     const struct config *config = &daemon->config;
     if (command_line_configure(&daemon->line, &daemon->config, message, message_bytes) < 0)
         return -1;
-    uint64_t least_bytes = own_bytes(config) + store_empty_bytes();
-    if (least_bytes <= config->memory_bytes)
+    uint64_t needed = needed_bytes(config);
+    if (needed <= config->memory_bytes)
         return 0;
     snprintf(message, (size_t)message_bytes,
-             "memory = %lluM: with %llu reactors the daemon itself needs %lluM",
+             "memory = %lluM: with %llu reactors and %zu codec threads the daemon itself needs "
+             "%lluM",
              (unsigned long long)config->memory_bytes >> 20, (unsigned long long)config->reactors,
-             (unsigned long long)(least_bytes >> 20) + 1);
+             codec_threads(config), (unsigned long long)needed >> 20);
     return -1;
 }
 
@@ -78,6 +102,7 @@ static int set_up_store(struct kvquantd *daemon) {
         .memory_bytes = config->memory_bytes,
         .fixed_bytes = own_bytes(config),
         .landing_level = (int)config->landing_level + PAGE_LEVEL_MIN,
+        .codec_threads = codec_threads(config),
         .on_progress = on_progress,
         .context = daemon,
     };

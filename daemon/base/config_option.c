@@ -36,14 +36,14 @@ const struct config_option config_options[] = {
     {.name = "memory",
      .kind = CONFIG_SIZE,
      .offset = AT(memory_bytes),
-     .least = 32 << 20,
+     .least = 48 << 20,
      .most = UINT64_C(1) << 45,
      .standard = "1G",
      .text = "The memory limit: everything the daemon holds for its clients, its buffers and its "
              "own working space stay below it. Up to a quarter of it, at most 256M, is touched "
              "ahead, so that appends need not wait for fresh pages; that is given up for anything "
              "that needs it. A model is refused whose page of tokens, raw and of all layers, "
-             "exceeds an eighth of the limit. At least 32M."},
+             "exceeds an eighth of the limit. At least 48M."},
     {.name = "reactors",
      .kind = CONFIG_COUNT,
      .offset = AT(reactors),
@@ -52,6 +52,17 @@ const struct config_option config_options[] = {
      .standard = "2",
      .text = "Threads that serve connections, 1 to 64. Two suit most machines: one core decodes as "
              "fast as a socket carries."},
+    {.name = "codec_threads",
+     .kind = CONFIG_COUNT,
+     .offset = AT(codec_threads),
+     .most = 64,
+     .standard = "1",
+     .text =
+         "Threads that bring what was appended, and what ages, to its level in the background, "
+         "up to 64; 0: as many as there are processors, less one, where `memory` has room. They "
+         "yield to the reactors. "
+         "Each takes some megabytes of `memory`, and a page of tokens, raw and of all layers, "
+         "of the largest model."},
     {.name = "connections",
      .kind = CONFIG_COUNT,
      .offset = AT(connections),

@@ -70,37 +70,65 @@ void builder_deinit(struct builder *builder) {
 }
 
 static void tally(struct record *record, const struct page_info *info, double inherited_error) {
-    loss_add(&record->loss[info->part], &(struct loss){.error = info->loss.error + inherited_error,
-                                                       .energy = info->loss.energy,
-                                                       .estimated = inherited_error > 0});
+    loss_add(&record->loss[info->part],
+             &(struct loss){.error = info->loss.error + inherited_error,
+                            .energy = info->loss.energy,
+                            .estimated = info->estimated || inherited_error > 0});
     if (info->level > record->level)
         record->level = info->level;
     record->sink_tokens = info->sink_tokens;
     record->sink_bytes += info->sink_bytes;
 }
 
+static uint8_t *next_page(const struct builder *builder) {
+    return (uint8_t *)pool_memory(builder->pool, &builder->extent) + builder->cursor_bytes;
+}
+
+/* The page that was written behind the others. */
+static void enter(struct builder *builder, uint32_t layer, const struct page_info *info,
+                  size_t written, double inherited_error) {
+    uint8_t *page = next_page(builder);
+    record_write_page(pool_memory(builder->pool, &builder->extent), layer, info->part,
+                      &(struct record_page){.offset = (uint32_t)builder->cursor_bytes,
+                                            .bytes = (uint32_t)written,
+                                            .hash = record_hash(page, written),
+                                            .inherited_error = (float)inherited_error});
+    tally(builder->record, info, inherited_error);
+    memset(page + written, 0, align_page(written) - written);
+    builder->cursor_bytes += align_page(written);
+}
+
 int builder_put(struct builder *builder, uint32_t layer, const struct page_source *source,
                 double inherited_error, void *workspace) {
-    uint8_t *memory = pool_memory(builder->pool, &builder->extent);
     size_t bound = page_bound_bytes(&source->shape), written;
     struct page_info info;
 
     if (!reserve(builder, builder->cursor_bytes + bound))
         return STORE_FULL;
-    uint8_t *page = memory + builder->cursor_bytes;
-    int status = page_encode(source, workspace, page, bound, &written, &info);
+    int status = page_encode(source, workspace, next_page(builder), bound, &written, &info);
     if (status != PAGE_OK) {
         log_error("a page could not be coded: error %d", status);
         return STORE_INTERNAL;
     }
-    record_write_page(memory, layer, source->part,
-                      &(struct record_page){.offset = (uint32_t)builder->cursor_bytes,
-                                            .bytes = (uint32_t)written,
-                                            .hash = record_hash(page, written),
-                                            .inherited_error = (float)inherited_error});
-    tally(builder->record, &info, inherited_error);
-    memset(page + written, 0, align_page(written) - written);
-    builder->cursor_bytes += align_page(written);
+    enter(builder, layer, &info, written, inherited_error);
+    return STORE_OK;
+}
+
+int builder_age(struct builder *builder, uint32_t layer, const struct page_bytes *page, int level,
+                double inherited_error, void *workspace) {
+    size_t written = page->bytes;
+    struct page_info info;
+
+    if (page_peek(page->page, page->bytes, &info) != PAGE_OK)
+        return STORE_INTERNAL;
+    if (!reserve(builder, builder->cursor_bytes + align_page(page->bytes)))
+        return STORE_FULL;
+    if (info.level >= level)
+        memcpy(next_page(builder), page->page, page->bytes);
+    else if (page_age(page->page, page->bytes, level, workspace, next_page(builder), page->bytes,
+                      &written, &info) != PAGE_OK)
+        return STORE_UNSUPPORTED;
+    enter(builder, layer, &info, written, inherited_error);
     return STORE_OK;
 }
 

@@ -30,6 +30,11 @@ void builder_deinit(struct builder *builder);
 int builder_put(struct builder *builder, uint32_t layer, const struct page_source *source,
                 double inherited_error, void *workspace) __attribute__((warn_unused_result));
 
+/* Enters a page that is as coarse as that already, or makes it so from its integers alone. The
+ * same, or STORE_UNSUPPORTED (nothing was done): it can only be decoded and coded again. */
+int builder_age(struct builder *builder, uint32_t layer, const struct page_bytes *page, int level,
+                double inherited_error, void *workspace) __attribute__((warn_unused_result));
+
 /* The finished record with one pin, the caller's. */
 struct record *builder_finish(struct builder *builder);
 

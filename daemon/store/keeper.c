@@ -1,16 +1,13 @@
 #include "daemon/store/keeper.h"
 
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "daemon/base/log.h"
-#include "daemon/store/builder.h"
 #include "daemon/store/store.h"
 
-enum { NICE = 10, UNPIN_WAIT_NS = 100000 };
+enum { NICE = 10 };
 
 enum { LOOK_SLICES = 256 }; /* so many are looked at under one lock */
 
@@ -55,29 +52,6 @@ static bool find_work(struct work *work) {
     return work->chunk != NULL;
 }
 
-static int recode_page(struct keeper *keeper, const struct record_spec *spec,
-                       const struct record *old, struct builder *builder, uint32_t layer,
-                       enum page_part part) {
-    const struct geometry *geometry = spec->geometry;
-    uint32_t head_dim = geometry_head_dim(geometry, part);
-    struct page_strides strides = {.token = (size_t)geometry->heads * head_dim, .head = head_dim};
-    struct page_target target = {.tokens = old->tokens,
-                                 .dtype = geometry->dtype,
-                                 .values = keeper->page,
-                                 .strides = strides};
-    struct page_source source = {.shape = geometry_shape(geometry, part, old->tokens),
-                                 .part = part,
-                                 .level = spec->level,
-                                 .sink_tokens = old->sink_tokens,
-                                 .values = keeper->page,
-                                 .strides = strides};
-    struct loss loss;
-    if (record_decode(old, layer, part, &target, keeper->workspace) < 0 ||
-        record_page_loss(old, layer, part, &loss) < 0)
-        return STORE_INTERNAL;
-    return builder_put(builder, layer, &source, loss.error, keeper->workspace);
-}
-
 static bool is_stopping(struct keeper *keeper) {
     pthread_mutex_lock(&keeper->lock);
     bool stopping = keeper->stopping;
@@ -101,87 +75,40 @@ static void free_discards(struct keeper *keeper) {
             ;
 }
 
-/* STORE_BUSY when the keeper is to stop. */
-static int recode_pages(struct keeper *keeper, const struct record_spec *spec,
-                        const struct record *old, struct builder *builder) {
-    for (uint32_t layer = 0; layer < spec->geometry->layers; layer++)
-        for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
-            if (geometry_head_dim(spec->geometry, part) == 0)
-                continue;
-            free_discards(keeper);
-            int status = is_stopping(keeper) ? STORE_BUSY
-                                             : recode_page(keeper, spec, old, builder, layer, part);
-            if (status != STORE_OK)
-                return status;
-        }
-    return STORE_OK;
+/* Between two pages: what waits to be freed does not wait for a whole chunk. */
+static bool go_on(void *context) {
+    struct keeper *keeper = context;
+    free_discards(keeper);
+    return !is_stopping(keeper);
 }
 
-/* A coarser record of the same tokens, which says the same of itself, or NULL. */
-static struct record *recode(struct keeper *keeper, const struct record *old,
-                             const struct geometry *geometry, int level) {
-    struct builder builder;
-    struct record_spec spec;
-    record_read_spec(old, &spec);
-    spec.geometry = geometry;
-    spec.level = level;
-    int status = builder_init(&builder, keeper->store->pool, &keeper->budget, &spec);
-    if (status != STORE_OK) {
-        log_error("the keeper has no room to bring a chunk to level %d", level);
-        return NULL;
-    }
-    status = recode_pages(keeper, &spec, old, &builder);
-    if (status == STORE_OK)
-        return builder_finish(&builder);
-    if (status != STORE_BUSY)
-        log_error("the keeper could not bring a chunk to level %d: error %d", level, status);
-    builder_deinit(&builder);
-    return NULL;
+static bool coder_goes_on(void *context) {
+    return !is_stopping(context);
 }
 
-/* Swaps the records. The old one's bytes are held until its readers are done; then the new one
- * moves from the keeper's working space to the place in the store's budget that the old one had. */
-static void replace(struct keeper *keeper, struct chunk *chunk, struct record *record) {
-    uint64_t bytes = record->reserved_bytes;
-    record->budget = &keeper->store->budget;
-    struct record *old = chunk_replace(chunk, record);
-    while (atomic_load(&old->pins) > 2) /* ours and the one that was the chunk's */
-        nanosleep(&(struct timespec){.tv_nsec = UNPIN_WAIT_NS}, NULL);
-    old->reserved_bytes -= bytes;
-    record_unpin(old);
-    record_unpin(old);
-    budget_release(&keeper->budget, bytes);
-}
-
-static void count(struct keeper *keeper, const struct record *old, const struct record *record) {
+static void count(void *context, const struct recode_result *result) {
+    struct keeper *keeper = context;
     pthread_mutex_lock(&keeper->lock);
-    keeper->stats.chunks++;
-    keeper->stats.bytes_before += old->reserved_bytes;
-    keeper->stats.bytes_after += record->reserved_bytes;
+    keeper->stats.chunks += result->bytes_before > 0;
+    keeper->stats.bytes_before += result->bytes_before;
+    keeper->stats.bytes_after += result->bytes_after;
     pthread_mutex_unlock(&keeper->lock);
 }
 
-static void work_on_chunk(struct keeper *keeper, const struct work *work) {
-    struct record *old = chunk_pin(work->chunk);
-    struct record *record = recode(keeper, old, &work->session->geometry, work->level);
-    if (record && record->reserved_bytes < old->reserved_bytes) {
-        count(keeper, old, record);
-        replace(keeper, work->chunk, record);
+/* A coder does it, or if all are busy the keeper itself. */
+static void work_on_chunk(struct keeper *keeper, const struct recode_job *job) {
+    if (coders_give(&keeper->coders, job))
         return;
-    }
-    if (record) {
-        record_unpin(record);
-        atomic_store(&old->level_asked, work->level); /* it is finer and no larger: it stays */
-    }
-    record_unpin(old);
+    struct recode_result result = recode_chunk(&keeper->recoder, job);
+    count(keeper, &result);
+    chunk_unref(job->chunk);
 }
 
 static void work_on_session(struct keeper *keeper, struct session *session) {
     struct work work = {.session = session};
-    while (!is_stopping(keeper) && find_work(&work)) {
-        work_on_chunk(keeper, &work);
-        chunk_unref(work.chunk);
-    }
+    while (!is_stopping(keeper) && find_work(&work))
+        work_on_chunk(keeper, &(struct recode_job){work.chunk, &session->geometry, work.level});
+    coders_await(&keeper->coders);
 }
 
 static bool is_wanted(struct keeper *keeper) {
@@ -259,19 +186,34 @@ static void *run(void *argument) {
     return NULL;
 }
 
-int keeper_start(struct keeper *keeper, struct store *store, void (*on_progress)(void *context),
-                 void *context) {
-    *keeper = (struct keeper){.store = store, .on_progress = on_progress, .context = context};
+static int start_threads(struct keeper *keeper) {
+    keeper->recoder = (struct recoder){.pool = keeper->store->pool,
+                                       .budget = &keeper->store->budget,
+                                       .working_space = &keeper->budget,
+                                       .go_on = coder_goes_on,
+                                       .context = keeper};
+    keeper->coders = (struct coders){.nice = NICE, .on_done = count, .context = keeper};
+    if (coders_start(&keeper->coders, keeper->threads - 1, &keeper->recoder) < 0)
+        return -1;
+    keeper->recoder.go_on = go_on;
+    if (recoder_init(&keeper->recoder) < 0)
+        return -1;
+    keeper->started = pthread_create(&keeper->thread, NULL, run, keeper) == 0;
+    return keeper->started ? 0 : -1;
+}
+
+int keeper_start(struct keeper *keeper, struct store *store, const struct keeper_options *options) {
+    *keeper = (struct keeper){.store = store,
+                              .threads = options->threads,
+                              .on_progress = options->on_progress,
+                              .context = options->context};
     pthread_mutex_init(&keeper->lock, NULL);
     pthread_cond_init(&keeper->wake, NULL);
     budget_init(&keeper->budget, 0);
-    keeper->workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
-    keeper->page = aligned_alloc(64, PAGE_VALUES_MAX * sizeof(float));
-    keeper->started = keeper->workspace && keeper->page &&
-                      pthread_create(&keeper->thread, NULL, run, keeper) == 0;
-    if (!keeper->started)
+    int status = start_threads(keeper);
+    if (status < 0)
         log_error("the keeper could not be started");
-    return keeper->started ? 0 : -1;
+    return status;
 }
 
 void keeper_stop(struct keeper *keeper) {
@@ -283,6 +225,7 @@ void keeper_stop(struct keeper *keeper) {
     pthread_mutex_unlock(&keeper->lock);
     if (keeper->started)
         pthread_join(keeper->thread, NULL);
+    coders_stop(&keeper->coders);
     free_discards(keeper);
     for (struct session *session = keeper->first, *next; session; session = next) {
         next = session->next_in_queue;
@@ -290,13 +233,13 @@ void keeper_stop(struct keeper *keeper) {
     }
     pthread_cond_destroy(&keeper->wake);
     pthread_mutex_destroy(&keeper->lock);
-    free(keeper->workspace);
-    free(keeper->page);
+    recoder_deinit(&keeper->recoder);
     *keeper = (struct keeper){0};
 }
 
 int keeper_provide(struct keeper *keeper, uint64_t record_bytes) {
     int status = STORE_OK;
+    record_bytes *= keeper->threads;
     pthread_mutex_lock(&keeper->lock);
     uint64_t limit_bytes = atomic_load(&keeper->budget.limit_bytes);
     if (record_bytes > limit_bytes) {

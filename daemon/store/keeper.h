@@ -1,9 +1,9 @@
 /* The keeper: the background thread that frees what was left to it, brings chunks to the level of
  * their sessions, and when there are none touches free memory ahead.
  *
- * It works from a queue of sessions, one page at a time, and holds no lock while coding. Its
- * working space is a budget of its own, taken out of the store's limit beforehand, so that it gets
- * on when the pool is full.
+ * It works from a queue of sessions, each session's chunks by several threads if there are coders,
+ * one page at a time, and holds no lock while coding. Its working space is a budget of its own,
+ * taken out of the store's limit beforehand, so that it gets on when the pool is full.
  */
 #ifndef DAEMON_STORE_KEEPER_H
 #define DAEMON_STORE_KEEPER_H
@@ -12,6 +12,7 @@
 #include <stdbool.h>
 
 #include "daemon/base/budget.h"
+#include "daemon/store/coders.h"
 #include "daemon/store/discard.h"
 
 struct store;
@@ -34,19 +35,25 @@ struct keeper {
     struct keeper_stats stats;
     uint64_t swept_loosened; /* usage.loosened when the last sweep began; the keeper's own */
     struct budget budget;    /* working space */
-    void *workspace, *page;
+    size_t threads;          /* that code, its own among them */
+    struct recoder recoder;
+    struct coders coders;
     void (*on_progress)(void *context);
     void *context;
 };
 
-/* Bytes that the keeper holds beside its budget. */
-enum { KEEPER_FIXED_BYTES = PAGE_WORKSPACE_BYTES + PAGE_VALUES_MAX * 4 };
+struct keeper_options {
+    size_t threads; /* that code, at least 1: each holds RECODER_BYTES */
+    void (*on_progress)(void *context);
+    void *context;
+};
 
-int keeper_start(struct keeper *keeper, struct store *store, void (*on_progress)(void *context),
-                 void *context) __attribute__((warn_unused_result));
+/* 0, or -1, logged; stop also after that. */
+int keeper_start(struct keeper *keeper, struct store *store, const struct keeper_options *options)
+    __attribute__((warn_unused_result));
 void keeper_stop(struct keeper *keeper);
 
-/* Takes working space for records of up to so many bytes. STORE_OK or STORE_FULL. */
+/* Takes working space for records of up to so many bytes, one a thread. STORE_OK or STORE_FULL. */
 int keeper_provide(struct keeper *keeper, uint64_t record_bytes)
     __attribute__((warn_unused_result));
 

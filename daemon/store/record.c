@@ -132,15 +132,15 @@ int record_find_page(const struct record *record, uint32_t layer, enum page_part
     return page->offset <= record->bytes && page->bytes <= record->bytes - page->offset ? 0 : -1;
 }
 
-/* The page's bytes, if its hash is theirs. */
-static int read_page(const struct record *record, uint32_t layer, enum page_part part,
-                     struct page_bytes *bytes) {
+int record_read_page(const struct record *record, uint32_t layer, enum page_part part,
+                     struct page_bytes *bytes, double *inherited_error) {
     struct record_page page;
     const uint8_t *memory = pool_memory(record->pool, &record->extent);
     if (record_find_page(record, layer, part, &page) < 0 ||
         record_hash(memory + page.offset, page.bytes) != page.hash)
         return -1;
     *bytes = (struct page_bytes){memory + page.offset, page.bytes};
+    *inherited_error = (double)page.inherited_error;
     return 0;
 }
 
@@ -153,7 +153,8 @@ static int say_damaged(const struct record *record, uint32_t layer) {
 int record_decode(const struct record *record, uint32_t layer, enum page_part part,
                   const struct page_target *target, void *workspace) {
     struct page_bytes page;
-    if (read_page(record, layer, part, &page) < 0 ||
+    double inherited_error;
+    if (record_read_page(record, layer, part, &page, &inherited_error) < 0 ||
         page_decode(page.page, page.bytes, target, workspace) != PAGE_OK)
         return say_damaged(record, layer);
     return 0;
@@ -162,8 +163,9 @@ int record_decode(const struct record *record, uint32_t layer, enum page_part pa
 int record_decode_layer(const struct record *record, uint32_t layer,
                         const struct page_target targets[GEOMETRY_PARTS], void *workspace) {
     struct page_bytes pages[GEOMETRY_PARTS];
-    if (read_page(record, layer, PAGE_K, &pages[PAGE_K]) < 0 ||
-        read_page(record, layer, PAGE_V, &pages[PAGE_V]) < 0 ||
+    double inherited_error;
+    if (record_read_page(record, layer, PAGE_K, &pages[PAGE_K], &inherited_error) < 0 ||
+        record_read_page(record, layer, PAGE_V, &pages[PAGE_V], &inherited_error) < 0 ||
         page_decode_pair(pages, targets, workspace) != PAGE_OK)
         return say_damaged(record, layer);
     return 0;

@@ -95,6 +95,11 @@ void record_unpin(struct record *record);
 int record_find_page(const struct record *record, uint32_t layer, enum page_part part,
                      struct record_page *page) __attribute__((warn_unused_result));
 
+/* The page's bytes, if its hash is theirs, and its inherited error; else -1. */
+int record_read_page(const struct record *record, uint32_t layer, enum page_part part,
+                     struct page_bytes *bytes, double *inherited_error)
+    __attribute__((warn_unused_result));
+
 /* Checks the page's hash and decodes. 0, or -1, logged, if the bytes are damaged. */
 int record_decode(const struct record *record, uint32_t layer, enum page_part part,
                   const struct page_target *target, void *workspace)

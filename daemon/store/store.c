@@ -61,8 +61,8 @@ static void shard_grow(struct store *store, struct shard *shard) {
     free(old);
 }
 
-uint64_t store_empty_bytes(void) {
-    return KEEPER_FIXED_BYTES + STORE_SHARDS * FIRST_BUCKETS * sizeof(struct session *);
+uint64_t store_empty_bytes(size_t codec_threads) {
+    return codec_threads * RECODER_BYTES + STORE_SHARDS * FIRST_BUCKETS * sizeof(struct session *);
 }
 
 int store_init(struct store *store, const struct store_options *options) {
@@ -77,7 +77,7 @@ int store_init(struct store *store, const struct store_options *options) {
     int status = 0;
     for (int i = 0; i < STORE_SHARDS; i++)
         status |= shard_init(&store->shards[i]);
-    store->fixed_bytes = options->fixed_bytes + store_empty_bytes();
+    store->fixed_bytes = options->fixed_bytes + store_empty_bytes(options->codec_threads);
     if (status < 0 || !budget_reserve(&store->budget, store->fixed_bytes)) {
         log_error("the memory limit of %llu bytes is below the %llu the daemon itself needs",
                   (unsigned long long)options->memory_bytes,
@@ -87,7 +87,10 @@ int store_init(struct store *store, const struct store_options *options) {
     store->pool = pool_new(&store->budget);
     if (!store->pool)
         return -1;
-    return keeper_start(&store->keeper, store, options->on_progress, options->context);
+    struct keeper_options keeper = {.threads = options->codec_threads,
+                                    .on_progress = options->on_progress,
+                                    .context = options->context};
+    return keeper_start(&store->keeper, store, &keeper);
 }
 
 void store_deinit(struct store *store) {

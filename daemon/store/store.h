@@ -26,6 +26,7 @@ struct store_options {
     uint64_t memory_bytes;
     uint64_t fixed_bytes; /* what the rest of the daemon holds: reserved first */
     int landing_level;    /* of pages that the keeper will bring to a coarser level later */
+    size_t codec_threads; /* that the keeper codes with, at least 1 */
     void (*on_progress)(void *context); /* memory was freed or the keeper got on; any thread */
     void *context;
 };
@@ -105,7 +106,7 @@ int store_insert(struct store *store, struct session *session, struct session_st
 uint64_t store_used_bytes(struct store *store);
 
 /* What a store takes of it before there is a session. */
-uint64_t store_empty_bytes(void);
+uint64_t store_empty_bytes(size_t codec_threads);
 
 /* What the daemon itself takes of it, with the keeper's working space. */
 uint64_t store_fixed_bytes(struct store *store);

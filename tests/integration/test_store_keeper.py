@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 from conftest import RSS_SLACK_BYTES, SLOWNESS
-from wire import EXACT, FAST8, PLACE_PAGES, PLACE_TAIL, Geometry
+from wire import EXACT, FAST8, PLACE_PAGES, PLACE_TAIL, Connection, Geometry
 from wire_support import (append, assert_holds, bits, connection, gaussian, to_dtype, to_float,  # noqa: F401
                           unpacked, wait_until)
 
@@ -117,10 +117,10 @@ def test_a_deleted_session_is_none_of_the_keepers_business(connection):
     wait_until(lambda: connection.stats().used_bytes - before < 1 << 20)
 
 
-@pytest.mark.memory("64M")
+@pytest.mark.memory("128M")
 def test_appends_wait_for_the_keeper_until_three_times_the_limit_is_held_at_level_3(daemon, connection):
     pages = tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, 384))
-    count = 3 * (64 << 20) // sum(part.nbytes for part in pages) + 1
+    count = 3 * (128 << 20) // sum(part.nbytes for part in pages) + 1
     for number in range(count):
         session = connection.open(b"%d" % number, geometry=MODEL, level=3)
         append(session, tuple(numpy.roll(part, number, axis=3) for part in pages), wait_ms=20000)
@@ -132,3 +132,18 @@ def test_appends_wait_for_the_keeper_until_three_times_the_limit_is_held_at_leve
         for part, got in zip(pages, unpacked(kv, MODEL)):
             given = to_float(numpy.roll(part, number, axis=3), MODEL.dtype)
             assert measured_db(given, to_float(got, MODEL.dtype)) > 12
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_any_number_of_codec_threads_brings_sessions_to_their_level(start_daemon, tmp_path, threads):
+    config = tmp_path / "kvquantd.conf"
+    config.write_text(f"codec_threads = {threads}\n")
+    with Connection(start_daemon(arguments=["--config", str(config)]).socket) as connection:
+        sessions = [appended(connection, 3, tokens=2048, name=name) for name in (b"one", b"two")]
+        for session, patterns in sessions:
+            wait_until(lambda session=session: is_settled(session), SETTLING_SECONDS)
+            kv, reply = session.fetch()
+            for given, got, loss in zip(patterns, unpacked(kv, MODEL), (reply.k, reply.v)):
+                measured = measured_db(to_float(given, MODEL.dtype), to_float(got, MODEL.dtype))
+                assert 10 * math.log10(loss.energy / loss.error) == pytest.approx(measured, abs=0.5)
+        assert connection.stats().keeper.chunks == 2 * 2048 // 128

@@ -35,7 +35,8 @@ static inline float nearly_normal(void) {
 }
 
 static inline void set_up(void) {
-    struct store_options options = {.memory_bytes = LIMIT_BYTES, .landing_level = PAGE_FAST8};
+    struct store_options options = {
+        .memory_bytes = LIMIT_BYTES, .landing_level = PAGE_FAST8, .codec_threads = 2};
     ck_assert_int_eq(store_init(&store, &options), 0);
     workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
     for (size_t i = 0; i < TOKENS_MAX * ROW_VALUES; i++)

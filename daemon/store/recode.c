@@ -1,0 +1,127 @@
+#include "daemon/store/recode.h"
+
+#include <stdlib.h>
+#include <time.h>
+
+#include "daemon/base/log.h"
+#include "daemon/store/builder.h"
+#include "daemon/store/error.h"
+
+enum { UNPIN_WAIT_NS = 100000 };
+
+int recoder_init(struct recoder *recoder) {
+    recoder->workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
+    recoder->page = aligned_alloc(64, PAGE_VALUES_MAX * sizeof(float));
+    return recoder->workspace && recoder->page ? 0 : -1;
+}
+
+void recoder_deinit(struct recoder *recoder) {
+    free(recoder->workspace);
+    free(recoder->page);
+}
+
+/* Where integers cannot be made coarser: decodes and codes again, which adds its loss to the old.
+ */
+static int code_again(struct recoder *recoder, const struct record_spec *spec,
+                      const struct record *old, struct builder *builder, uint32_t layer,
+                      enum page_part part) {
+    const struct geometry *geometry = spec->geometry;
+    uint32_t head_dim = geometry_head_dim(geometry, part);
+    struct page_strides strides = {.token = (size_t)geometry->heads * head_dim, .head = head_dim};
+    struct page_target target = {.tokens = old->tokens,
+                                 .dtype = geometry->dtype,
+                                 .values = recoder->page,
+                                 .strides = strides};
+    struct page_source source = {.shape = geometry_shape(geometry, part, old->tokens),
+                                 .part = part,
+                                 .level = spec->level,
+                                 .sink_tokens = old->sink_tokens,
+                                 .values = recoder->page,
+                                 .strides = strides};
+    struct loss loss;
+    if (record_decode(old, layer, part, &target, recoder->workspace) < 0 ||
+        record_page_loss(old, layer, part, &loss) < 0)
+        return STORE_INTERNAL;
+    return builder_put(builder, layer, &source, loss.error, recoder->workspace);
+}
+
+static int recode_page(struct recoder *recoder, const struct record_spec *spec,
+                       const struct record *old, struct builder *builder, uint32_t layer,
+                       enum page_part part) {
+    struct page_bytes page;
+    double inherited_error;
+    if (record_read_page(old, layer, part, &page, &inherited_error) < 0)
+        return STORE_INTERNAL;
+    int status =
+        builder_age(builder, layer, &page, spec->level, inherited_error, recoder->workspace);
+    return status == STORE_UNSUPPORTED ? code_again(recoder, spec, old, builder, layer, part)
+                                       : status;
+}
+
+/* STORE_CANCELLED when it is not to go on. */
+static int recode_pages(struct recoder *recoder, const struct record_spec *spec,
+                        const struct record *old, struct builder *builder) {
+    for (uint32_t layer = 0; layer < spec->geometry->layers; layer++)
+        for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
+            if (geometry_head_dim(spec->geometry, part) == 0)
+                continue;
+            int status = recoder->go_on(recoder->context)
+                             ? recode_page(recoder, spec, old, builder, layer, part)
+                             : STORE_CANCELLED;
+            if (status != STORE_OK)
+                return status;
+        }
+    return STORE_OK;
+}
+
+/* A coarser record of the same tokens, which says the same of itself, or NULL. */
+static struct record *recode(struct recoder *recoder, const struct record *old,
+                             const struct recode_job *job) {
+    struct builder builder;
+    struct record_spec spec;
+    record_read_spec(old, &spec);
+    spec.geometry = job->geometry;
+    spec.level = job->level;
+    if (builder_init(&builder, recoder->pool, recoder->working_space, &spec) != STORE_OK) {
+        log_error("the keeper has no room to bring a chunk to level %d", spec.level);
+        return NULL;
+    }
+    int status = recode_pages(recoder, &spec, old, &builder);
+    if (status == STORE_OK)
+        return builder_finish(&builder);
+    if (status != STORE_CANCELLED)
+        log_error("the keeper could not bring a chunk to level %d: error %d", spec.level, status);
+    builder_deinit(&builder);
+    return NULL;
+}
+
+/* Swaps the records. The old one's bytes are held until its readers are done; then the new one
+ * moves from the working space to the place in the store's budget that the old one had. */
+static void replace(struct recoder *recoder, struct chunk *chunk, struct record *record) {
+    uint64_t bytes = record->reserved_bytes;
+    record->budget = recoder->budget;
+    struct record *old = chunk_replace(chunk, record);
+    while (atomic_load(&old->pins) > 2) /* ours and the one that was the chunk's */
+        nanosleep(&(struct timespec){.tv_nsec = UNPIN_WAIT_NS}, NULL);
+    old->reserved_bytes -= bytes;
+    record_unpin(old);
+    record_unpin(old);
+    budget_release(recoder->working_space, bytes);
+}
+
+struct recode_result recode_chunk(struct recoder *recoder, const struct recode_job *job) {
+    struct recode_result result = {0};
+    struct record *old = chunk_pin(job->chunk);
+    struct record *record = recode(recoder, old, job);
+    if (record && record->reserved_bytes < old->reserved_bytes) {
+        result = (struct recode_result){old->reserved_bytes, record->reserved_bytes};
+        replace(recoder, job->chunk, record);
+        return result;
+    }
+    if (record) {
+        record_unpin(record);
+        atomic_store(&old->level_asked, job->level); /* it is finer and no larger: it stays */
+    }
+    record_unpin(old);
+    return result;
+}
