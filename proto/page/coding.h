@@ -47,9 +47,9 @@ bool fast8_decode(const struct page_header *header, struct payload payload,
 
 size_t exact_encode(const struct page_source *source, struct workspace workspace,
                     struct page_header *header, uint8_t *page);
-/* Whether exact_encode() would certainly take as many bytes; costs far less than trying. */
-bool exact_takes(const struct page_source *source, struct workspace workspace, size_t bytes);
-bool exact_decode(const struct page_header *header, struct payload payload,
-                  const struct page_target_tokens *target, struct workspace workspace);
+/* Whether exact_encode() with this header would certainly write as many bytes; costs far less than
+ * trying. */
+bool exact_takes(const struct page_source *source, const struct page_header *header,
+                 struct workspace workspace, size_t page_bytes);
 
 #endif

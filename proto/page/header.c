@@ -87,7 +87,8 @@ static bool is_rans_sane(const struct page_header *header) {
 }
 
 static bool is_exact_sane(const struct page_header *header) {
-    return header->level == PAGE_EXACT && header->flags <= FLAG_WIDE && header->step == 0 &&
+    return header->level == PAGE_EXACT &&
+           header->flags <= (header->dtype == PAGE_F16 ? 0 : FLAG_WIDE) && header->step == 0 &&
            header->phase == 0 && header->mean_shift == 0 && header->row_class[2] == 0 &&
            header->error == 0 && are_classes_sane(header);
 }

@@ -8,6 +8,7 @@ Needs numpy. The generator is seeded, but the checked-in integers are the format
 import math
 
 import numpy as np
+from make_exact_tables import exact_tables
 
 SYMBOLS, SCALE, BUCKET_SLOTS, CLASSES = 32, 256, 8, 32
 UNIT_CLASS = 12  # the class whose deviation is one step
@@ -89,38 +90,6 @@ def magnitude_limit(k):
     return round(256 * mean_magnitude(2 ** ((k + 0.5 - 4 * octaves - UNIT_CLASS) / 4)) * 2**octaves)
 
 
-def drop_limits():
-    """256 times the mean drop at which the classes 1.. of exponents begin."""
-    return [round(16 * 2 ** (i / 4)) for i in range(CLASSES - 1)]
-
-
-def drop_histograms(limits):
-    """How far exponents lie below their channel's largest, over channels of 128 Gaussian values of
-    many ratios of mean to deviation, some with one outlier, by class of the channel's mean drop."""
-    random = np.random.default_rng(20240229)
-    histogram = np.zeros((CLASSES, 64))
-    for offset in (0, 0, 0, 0.25, 0.5, 1, 1.5, 2, 3, 4, 6, 9, 14, 30):
-        for outlier in (0, 0, 0, 0, 0, 1, 2, 3, 4, 6, 8, 10):
-            x = random.standard_normal((4000, 128)) + offset
-            x *= np.exp(0.15 * random.standard_normal((4000, 128)))
-            x *= 2 ** random.uniform(0, 1, (4000, 1))
-            if outlier:
-                x[:, 0] = (abs(x[:, 0]) + 1) * 2.0**outlier
-            exponent = np.frexp(x)[1]
-            drop = exponent.max(1, keepdims=True) - exponent
-            kind = np.searchsorted(limits, drop.mean(1) * 256, side="right")
-            weight = 1 if not outlier else 0.02
-            np.add.at(histogram, (np.repeat(kind, 128), np.minimum(drop, 63).ravel()), weight)
-    return histogram
-
-
-def drop_table(counts, neighbours):
-    counts = counts + 1e-3 * neighbours / max(neighbours.sum(), 1) * max(counts.sum(), 1)
-    probability = np.zeros(SYMBOLS)
-    probability[1:] = counts[:31] / counts.sum()
-    return frequencies_within(probability, [1.5**i / 3000 for i in range(8)])[1]
-
-
 def alias(frequency):
     """Walker's method: bucket b holds 8 slots, the first own[b] of them symbol b's, the rest other[b]'s."""
     left, own, other, open_ = list(frequency), [0] * SYMBOLS, list(range(SYMBOLS)), set(range(SYMBOLS))
@@ -162,6 +131,13 @@ def emit(declaration, tables):
     print("};")
 
 
+def emit_rows(declaration, rows):
+    print(f"\n{declaration} = {{")
+    for row in rows:
+        print("    {" + ", ".join(map(str, row)) + "},")
+    print("};")
+
+
 def emit_flat(declaration, values):
     print(f"\n{declaration} = {{\n    " + ",\n    ".join(
         ", ".join(map(str, values[i:i + 12])) for i in range(0, len(values), 12)) + ",\n};")
@@ -169,9 +145,8 @@ def emit_flat(declaration, values):
 
 def main():
     splits = [level_table(2 ** ((k - UNIT_CLASS) / 4)) for k in range(CLASSES)]
-    limits = drop_limits()
-    histogram = drop_histograms(limits)
-    drops = [drop_table(histogram[k], histogram[max(k - 1, 0):k + 2].sum(0)) for k in range(CLASSES)]
+    exact_cells, drops = exact_tables(SYMBOLS)
+    drops = [frequencies_within(p, [1.5**i / 3000 for i in range(8)])[1] for p in drops]
     tables = [frequency for _, frequency in splits] + drops
     print("/* The integers of the page format, made by make_tables.py. Not to be edited by hand. */")
     print('#include "proto/page/tables.h"\n\n/* clang-format off */')
@@ -179,7 +154,7 @@ def main():
     emit_flat("const uint8_t page_low_bits[PAGE_TABLE_CLASSES]", [low for low, _ in splits])
     emit_flat("const uint32_t page_magnitude_limits[PAGE_CLASSES - 1]",
               [magnitude_limit(k) for k in range(2 * CLASSES - 1)])
-    emit_flat("const uint32_t page_drop_limits[PAGE_TABLE_CLASSES - 1]", limits)
+    emit_rows("const uint8_t page_exact_table[PAGE_DROP_CELLS][PAGE_FLIP_CELLS]", exact_cells)
     emit_flat("const uint16_t page_code_length[256]",
               [65535] + [round(-math.log2(f / 256) * 256) for f in range(1, 256)])
 

@@ -2,6 +2,7 @@
 #include "proto/page/page.h"
 #include "proto/page/coding.h"
 #include "proto/page/convert.h"
+#include "proto/page/exact.h"
 #include "proto/page/header.h"
 #include "proto/page/quantise.h"
 #include "proto/page/rows.h"
@@ -133,11 +134,18 @@ static size_t encode_lossy(const struct page_source *source, int level, struct w
                                : quantise_encode(source, workspace, header, page);
 }
 
+/* Whether the exact page would certainly take as many bytes. */
+static bool is_exact_larger(const struct page_source *source, struct workspace workspace,
+                            size_t bytes) {
+    struct page_header header = plain_header(source);
+    return exact_takes(source, &header, workspace, bytes);
+}
+
 /* The smaller of the two codings. */
 static size_t encode_level(const struct page_source *source, int level, struct workspace workspace,
                            struct page_header *header, uint8_t *page) {
     size_t lossy = encode_lossy(source, level, workspace, header, page);
-    if (lossy != 0 && exact_takes(source, workspace, lossy - page_header_bytes(header)))
+    if (lossy != 0 && is_exact_larger(source, workspace, lossy))
         return lossy;
     size_t exact = encode_exact(source, workspace, header, page);
     if (lossy == 0 || exact < lossy)
@@ -252,7 +260,7 @@ static bool decode_coded(const struct decoding *decoding, struct workspace works
     case CODING_RAW:
         return decode_raw(header, decoding->payload, &decoding->target);
     case CODING_EXACT:
-        return exact_decode(header, decoding->payload, &decoding->target, workspace);
+        return exact_decode_page(header, decoding->payload, &decoding->target, workspace);
     case CODING_FAST8:
         return fast8_decode(header, decoding->payload, &decoding->target, workspace);
     case CODING_RANS:

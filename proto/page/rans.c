@@ -12,10 +12,6 @@ struct rans_class rans_level_class(unsigned k) {
     return (struct rans_class){(uint8_t)table, (uint8_t)(page_low_bits[table] + octaves)};
 }
 
-struct rans_class rans_drop_class(unsigned k) {
-    return (struct rans_class){(uint8_t)(PAGE_DROP_TABLE + k), 0};
-}
-
 unsigned rans_class_of_magnitude(uint64_t sum, size_t count) {
     unsigned k = 0;
     for (unsigned half = PAGE_CLASSES / 2; half > 0; half /= 2)

@@ -66,7 +66,6 @@ struct rans_encoder {
 };
 
 struct rans_class rans_level_class(unsigned k);
-struct rans_class rans_drop_class(unsigned k);
 
 /* The class for values of this mean magnitude, given as a sum over `count` values. */
 unsigned rans_class_of_magnitude(uint64_t sum, size_t count);

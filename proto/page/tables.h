@@ -11,7 +11,12 @@ enum {
     PAGE_CLASSES = 64,       /* of deviation, in quarter octaves of the step */
     PAGE_TABLE_CLASSES = 32, /* those with a table of their own */
     PAGE_DROP_TABLE = 32,    /* tables 0..31 serve quantised values, 32..63 exponents */
+    PAGE_UNSIGNED_TABLES =
+        16, /* of the latter: the first are of drops alone, the others of signs too */
+    PAGE_DROP_TABLES = 32,
     PAGE_TABLES = 64,
+    PAGE_DROP_CELLS = 64,
+    PAGE_FLIP_CELLS = 16,
 };
 
 /* A slot belongs to bucket slot / 8, and there to the first own[bucket] slots or to those behind.
@@ -33,8 +38,9 @@ extern const uint8_t page_low_bits[PAGE_TABLE_CLASSES];
 /* 256 times the mean magnitude up to which class k serves; the last class has no limit. */
 extern const uint32_t page_magnitude_limits[PAGE_CLASSES - 1];
 
-/* 256 times the mean drop of an exponent at which class k + 1 begins. */
-extern const uint32_t page_drop_limits[PAGE_TABLE_CLASSES - 1];
+/* The table, less PAGE_DROP_TABLE, for exponents of a channel whose mean drop and share of flipped
+ * signs fall into a cell; see FORMAT.md, "Coding 1". */
+extern const uint8_t page_exact_table[PAGE_DROP_CELLS][PAGE_FLIP_CELLS];
 
 /* 256 times the bits that a symbol of frequency f takes. */
 extern const uint16_t page_code_length[256];

@@ -1,0 +1,64 @@
+/* Coding 1, bit for bit: what its encoder and decoder share.
+ *
+ * An exponent is a drop below its channel's largest, in rows of the entropy coder, with its sign
+ * where that is nearly known; mantissas (the rest) stand plain. See FORMAT.md, "Coding 1".
+ */
+#ifndef PROTO_PAGE_EXACT_H
+#define PROTO_PAGE_EXACT_H
+
+#include "proto/page/coding.h"
+#include "proto/page/rans.h"
+
+enum { EXACT_CLASSES = 2 * PAGE_DROP_TABLES - PAGE_UNSIGNED_TABLES };
+
+/* All of a page but values and rest: C channels, n coded tokens. */
+struct exact_page {
+    size_t channels, tokens;
+    int16_t *largest_offset;    /* [C], of the largest exponent to centre 0 */
+    int16_t *class_offset;      /* [C], to centre 1 */
+    struct rans_class *classes; /* [C] */
+    struct page_codes *codes;   /* [C / PAGE_BLOCK], rounded up */
+};
+
+void exact_page_init(struct exact_page *page, const struct page_header *header,
+                     struct workspace *workspace);
+
+/* Tells entropy coder and kernels of a channel's class and largest exponent. */
+void exact_set_channel(struct exact_page *page, size_t channel, unsigned class, int largest);
+
+struct rans_class exact_class(unsigned k);
+
+int exact_largest_exponent(enum page_dtype dtype);
+
+/* A token's mantissas, and where those of the channels from `channel` on (a multiple of PAGE_BLOCK)
+ * stand among them. */
+size_t exact_rest_bytes(enum page_dtype dtype, size_t channels);
+size_t exact_low_offset(enum page_dtype dtype, size_t channel);
+size_t exact_bits_offset(enum page_dtype dtype, size_t channels, size_t channel);
+
+/* ---- reading ---- */
+
+struct exact_reader {
+    const struct page_header *header;
+    struct exact_page page;
+    struct rans_decoder decoder;
+    const uint8_t *rest;
+    void *tile; /* of decoded values, [PAGE_BLOCK][RANS_ROW_VALUES] of the page's width */
+};
+
+/* Reads the side rows; false if the payload is damaged. Keeps what it takes of the workspace. */
+bool exact_open(struct exact_reader *reader, const struct page_header *header,
+                struct payload payload, struct workspace *workspace)
+    __attribute__((warn_unused_result));
+
+/* A page by itself, from its payload to its target. */
+bool exact_decode_page(const struct page_header *header, struct payload payload,
+                       const struct page_target_tokens *target, struct workspace workspace)
+    __attribute__((warn_unused_result));
+
+/* Reads one or two pages of the same width and channels into their targets. */
+bool exact_decode(struct exact_reader *const readers[],
+                  const struct page_target_tokens *const targets[], size_t count,
+                  struct workspace workspace) __attribute__((warn_unused_result));
+
+#endif

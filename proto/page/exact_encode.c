@@ -1,0 +1,197 @@
+/* Coding 1, encoding: a look at all exponents, then tile by tile the rest and the rows. */
+#include "proto/page/convert.h"
+#include "proto/page/exact.h"
+
+struct encoding {
+    struct page_header *header;
+    struct exact_page page;
+    struct page_source_tokens tokens;
+    struct page_staging *staging;
+    uint8_t *largest, *channel_class; /* [C] */
+};
+
+/* ---- exponents ---- */
+
+/* The cell of a channel, and so its class, from sums alone; see FORMAT.md, "Coding 1". */
+static unsigned class_of(unsigned drops, unsigned negatives, unsigned tokens) {
+    enum { FINE_CELLS = 48 }; /* eighths up to a mean drop of 6, then whole ones */
+    bool negative = 2 * negatives > tokens;
+    unsigned flips = negative ? tokens - negatives : negatives;
+    unsigned drop = 8 * drops / tokens, flip = 2 * PAGE_FLIP_CELLS * flips / tokens;
+    drop = drop < FINE_CELLS ? drop : FINE_CELLS + (drop - FINE_CELLS) / 8;
+    drop = drop < PAGE_DROP_CELLS ? drop : PAGE_DROP_CELLS - 1;
+    flip = flip < PAGE_FLIP_CELLS ? flip : PAGE_FLIP_CELLS - 1;
+    unsigned table = page_exact_table[drop][flip];
+    return table < PAGE_UNSIGNED_TABLES ? table : 2 * table - PAGE_UNSIGNED_TABLES + negative;
+}
+
+/* The class of channel c of a surveyed tile. */
+static unsigned class_of_channel(const struct page_survey *survey, size_t c, size_t tokens) {
+    unsigned drops = (unsigned)(survey->largest[c] * tokens - survey->sum[c]);
+    return class_of(drops, survey->negatives[c], (unsigned)tokens);
+}
+
+static void survey_channels(struct encoding *encoding) {
+    struct exact_page *page = &encoding->page;
+    for (size_t first = 0; first < page->channels; first += PAGE_BLOCK) {
+        struct page_survey survey;
+        struct page_source_rows tile =
+            page_source_tile(&encoding->tokens, first, encoding->staging);
+        page_kernels()->exact[encoding->header->dtype]->survey(&tile, &survey);
+        for (size_t i = 0; i < tile.channels; i++) {
+            unsigned k = class_of_channel(&survey, i, page->tokens);
+            encoding->largest[first + i] = survey.largest[i];
+            encoding->channel_class[first + i] = (uint8_t)k;
+            exact_set_channel(page, first + i, k, survey.largest[i]);
+            int most = page->codes[first / PAGE_BLOCK].base[i] - 2 * survey.smallest[i];
+            encoding->header->flags |= most > INT8_MAX ? FLAG_WIDE : 0;
+        }
+    }
+}
+
+/* ---- the stream ---- */
+
+static void split_tile(struct encoding *encoding, size_t channel, void *values, uint8_t *out) {
+    enum page_dtype dtype = encoding->header->dtype;
+    size_t channels = encoding->page.channels;
+    const struct page_codes *codes = &encoding->page.codes[channel / PAGE_BLOCK];
+    const struct page_exact_kernels *kernels = page_kernels()->exact[dtype];
+    struct page_source_rows tile = page_source_tile(&encoding->tokens, channel, encoding->staging);
+    struct page_rest_out rest = {
+        .low = out + exact_low_offset(dtype, channel),
+        .bits = out + exact_bits_offset(dtype, channels, channel),
+        .token_bytes = exact_rest_bytes(dtype, channels),
+    };
+    if (encoding->header->flags & FLAG_WIDE)
+        kernels->split16(&tile, codes, values, &rest);
+    else
+        kernels->split8(&tile, codes, values, &rest);
+}
+
+/* All tiles, last to first: the decoder reads them the other way round. */
+static bool write_tiles(struct encoding *encoding, struct rans_encoder *encoder, void *values,
+                        uint8_t *rest) {
+    struct exact_page *page = &encoding->page;
+    bool wide = encoding->header->flags & FLAG_WIDE;
+    for (size_t end = page->channels; end > 0;) {
+        size_t channel = (end - 1) / PAGE_BLOCK * PAGE_BLOCK;
+        struct rans_encode_job job = {.encoder = encoder,
+                                      .classes = page->classes + channel,
+                                      .rows = end - channel,
+                                      .count = page->tokens,
+                                      .values = values};
+        if (!rans_encoder_has_room(encoder, job.classes, job.rows, job.count, wide))
+            return false;
+        split_tile(encoding, channel, values, rest);
+        if (wide)
+            page_kernels()->rans_encode16(&job, 1);
+        else
+            page_kernels()->rans_encode8(&job, 1);
+        end = channel;
+    }
+    return true;
+}
+
+static uint8_t offsets_to_mean(const uint8_t *values, size_t count, int16_t *offsets) {
+    assert(count > 0);
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += values[i];
+    uint8_t centre = (uint8_t)((sum + count / 2) / count);
+    for (size_t i = 0; i < count; i++)
+        offsets[i] = (int16_t)(values[i] - centre);
+    return centre;
+}
+
+/* Chooses the row's class and notes it. */
+static bool write_side_row(struct page_header *header, struct rans_encoder *encoder, int row,
+                           const int16_t *values, size_t count) {
+    uint8_t k = (uint8_t)rans_choose_class(values, count);
+    header->row_class[row] = k;
+    return rans_encode_side_row(encoder, rans_level_class(k), values, count);
+}
+
+static bool write_side_rows(struct encoding *encoding, struct rans_encoder *encoder) {
+    struct exact_page *page = &encoding->page;
+    struct page_header *header = encoding->header;
+    header->centre[0] = offsets_to_mean(encoding->largest, page->channels, page->largest_offset);
+    header->centre[1] =
+        offsets_to_mean(encoding->channel_class, page->channels, page->class_offset);
+    return write_side_row(header, encoder, 1, page->class_offset, page->channels) &&
+           write_side_row(header, encoder, 0, page->largest_offset, page->channels);
+}
+
+static void encoding_init(struct encoding *encoding, const struct page_source *source,
+                          struct page_header *header, struct workspace *workspace) {
+    encoding->header = header;
+    exact_page_init(&encoding->page, header, workspace);
+    page_coded_source(source, header, &encoding->tokens);
+    encoding->staging = workspace_take(workspace, sizeof *encoding->staging);
+    encoding->largest = workspace_take(workspace, encoding->page.channels);
+    encoding->channel_class = workspace_take(workspace, encoding->page.channels);
+}
+
+size_t exact_encode(const struct page_source *source, struct workspace workspace,
+                    struct page_header *header, uint8_t *page) {
+    struct encoding encoding;
+    struct loss_sums loss = {0};
+    uint8_t *payload = page_write_exact_tokens(source, header, workspace, page, &loss.energy);
+    encoding_init(&encoding, source, header, &workspace);
+    size_t rest = encoding.page.tokens * exact_rest_bytes(header->dtype, encoding.page.channels);
+    size_t front = (size_t)(payload - page) + rest, raw = page_raw_bytes(header);
+    if (front + RANS_STREAM_HEADER_BYTES >= raw)
+        return 0;
+    loss.energy += page_tokens_energy(&encoding.tokens, encoding.staging);
+    if (!page_set_loss(header, &loss))
+        header->energy = PAGE_F32_MAX;
+    survey_channels(&encoding);
+    struct rans_encoder encoder;
+    struct rans_encode_model *models = workspace_take(&workspace, PAGE_TABLES * sizeof *models);
+    void *values = workspace_take(&workspace, PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t));
+    size_t limit = raw - front;
+    rans_encoder_init(&encoder, workspace_take(&workspace, rans_encoder_memory_bytes(limit)), limit,
+                      models);
+    if (!write_tiles(&encoding, &encoder, values, payload) || !write_side_rows(&encoding, &encoder))
+        return 0;
+    size_t stream = rans_encoder_bytes(&encoder);
+    if (stream >= limit)
+        return 0;
+    rans_encoder_write(&encoder, payload + rest);
+    return front + stream;
+}
+
+/* ---- a bound ---- */
+
+static unsigned likeliest_frequency(struct rans_class class) {
+    const uint8_t *frequency = page_tables[class.table].symbol_frequency;
+    unsigned likeliest = 0;
+    for (int i = 0; i < PAGE_SYMBOLS; i++)
+        likeliest = frequency[i] > likeliest ? frequency[i] : likeliest;
+    return likeliest;
+}
+
+/* Bytes of the stream if every v were the likeliest of its channel's class. */
+static size_t least_stream_bytes(struct encoding *encoding) {
+    const struct exact_page *page = &encoding->page;
+    size_t length = 0, planes = 0;
+    survey_channels(encoding);
+    for (size_t c = 0; c < page->channels; c++) {
+        length += page_code_length[likeliest_frequency(page->classes[c])] * page->tokens;
+        planes += page->classes[c].low_bits * rans_plane_bytes(page->tokens);
+    }
+    size_t bytes = length / (8 * 256); /* of which the states can hold a byte each */
+    return RANS_STREAM_HEADER_BYTES + planes + (bytes > RANS_LANES ? bytes - RANS_LANES : 0);
+}
+
+bool exact_takes(const struct page_source *source, const struct page_header *header,
+                 struct workspace workspace, size_t page_bytes) {
+    struct page_header exact = *header;
+    struct encoding encoding;
+    encoding_init(&encoding, source, &exact, &workspace);
+    size_t token = encoding.page.channels * page_value_bytes(header->dtype);
+    size_t rest = encoding.page.tokens * exact_rest_bytes(header->dtype, encoding.page.channels);
+    size_t least =
+        page_header_bytes(header) + header->exact_tokens * token + rest + RANS_STREAM_HEADER_BYTES;
+    return page_bytes <= least ||
+           page_bytes <= least - RANS_STREAM_HEADER_BYTES + least_stream_bytes(&encoding);
+}
