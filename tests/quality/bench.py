@@ -135,6 +135,8 @@ def main():
     with private_daemon(options.daemon, judge.geometry, max(options.context)) as client:
         rows = rows_of(options, judge, client)
         for text in texts:
+            if not sys.stderr.isatty():
+                print(f"measuring {text.name}", file=sys.stderr, flush=True)
             samples += measure(judge, text, options, rows)
     note("")
     measurement["seconds"] = time.monotonic() - start
