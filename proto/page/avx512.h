@@ -37,4 +37,40 @@ bool page_rans_decode16_avx512(const struct rans_decode_job *jobs, size_t count)
 void page_rans_encode8_avx512(const struct rans_encode_job *jobs, size_t count);
 void page_rans_encode16_avx512(const struct rans_encode_job *jobs, size_t count);
 
+void page_halve8_avx512(int8_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                        uint32_t *magnitude);
+void page_halve16_avx512(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                         uint32_t *magnitude);
+
+void page_range16_avx512(const void *values, size_t count, int16_t *low, int16_t *high);
+void page_range32_avx512(const float *row, size_t count, float *low, float *high);
+uint32_t page_row_cost_avx512(const int16_t *values, size_t count, unsigned low_bits,
+                              const uint16_t cost[PAGE_SYMBOLS]);
+
+#define PAGE_AVX512_DECLARE(dtype)                                                                 \
+    void page_sum_##dtype##_avx512(const struct page_source_rows *in, float *sum);                 \
+    void page_deviation_##dtype##_avx512(const struct page_source_rows *in, const float *mean,     \
+                                         float(*lanes)[PAGE_LANES]);                               \
+    uint32_t page_quantise8_##dtype##_avx512(const struct page_source_rows *in, const float *mean, \
+                                             const struct page_step *steps, int8_t *q,             \
+                                             struct page_sums *sums);                              \
+    uint32_t page_quantise16_##dtype##_avx512(const struct page_source_rows *in,                   \
+                                              const float *mean, const struct page_step *steps,    \
+                                              int16_t *q, struct page_sums *sums);                 \
+    void page_dequantise8_##dtype##_avx512(const int8_t *q, const float *mean, const float *steps, \
+                                           float phase, const struct page_target_rows *out);       \
+    void page_dequantise16_##dtype##_avx512(const int16_t *q, const float *mean,                   \
+                                            const float *steps, float phase,                       \
+                                            const struct page_target_rows *out);                   \
+    void page_fast8_encode_##dtype##_avx512(const void *values, const struct page_grid *grid,      \
+                                            size_t count, uint8_t *q, struct page_lanes *lanes);   \
+    void page_fast8_decode_##dtype##_avx512(const uint8_t *q, const float *base,                   \
+                                            const float *scale, size_t count, void *values,        \
+                                            bool streaming);
+
+PAGE_AVX512_DECLARE(f16)
+PAGE_AVX512_DECLARE(bf16)
+PAGE_AVX512_DECLARE(f32)
+#undef PAGE_AVX512_DECLARE
+
 #endif

@@ -299,3 +299,27 @@ void page_rans_encode16_avx512(const struct rans_encode_job *jobs, size_t count)
         job->encoder->refill = refill;
     }
 }
+
+/* ---- what a row costs ---- */
+
+uint32_t page_row_cost_avx512(const int16_t *values, size_t count, unsigned low_bits,
+                              const uint16_t cost[PAGE_SYMBOLS]) {
+    const __m512i costs = _mm512_loadu_si512(cost), one = _mm512_set1_epi16(1);
+    const __m512i half = _mm512_set1_epi16((short)0x8000);
+    __m128i shift = _mm_cvtsi32_si128((int)low_bits);
+    __m512i sum = _mm512_setzero_si512();
+    for (size_t i = 0; i < count; i += 32) {
+        __mmask32 live = first_of_32(count - i);
+        __m512i value = _mm512_maskz_loadu_epi16(live, values + i);
+        __m512i symbol =
+            _mm512_add_epi16(_mm512_sra_epi16(value, shift), _mm512_set1_epi16(RANS_SYMBOL_ZERO));
+        __mmask32 inside = _mm512_cmplt_epu16_mask(symbol, _mm512_set1_epi16(PAGE_SYMBOLS));
+        symbol = _mm512_maskz_mov_epi16(inside, symbol);
+        /* Products of pairs are of signed numbers: half the range is taken off, and put back. */
+        __m512i signed_cost = _mm512_maskz_permutexvar_epi16(live, symbol, costs);
+        signed_cost = _mm512_xor_si512(signed_cost, half);
+        sum = _mm512_add_epi32(sum, _mm512_madd_epi16(signed_cost, one));
+    }
+    size_t rounded = (count + 31) / 32 * 32;
+    return (uint32_t)_mm512_reduce_add_epi32(sum) + (uint32_t)(rounded * 0x8000);
+}

@@ -16,6 +16,7 @@ static inline const struct page_kernels *table_of(int i) {
 /* 64-byte aligned memory whose last byte is followed by a page that cannot be touched, or nearly:
  * `bytes` are rounded up to 64 where `aligned`. */
 static inline void *guarded_bytes(struct guarded *memory, size_t bytes, int aligned) {
+    ck_assert_uint_lt(bytes, SIZE_MAX / 2);
     *memory = guarded_new(aligned ? (bytes + 63) / 64 * 64 : bytes, 1);
     memset(memory->data, 0xa5, bytes);
     return memory->data;

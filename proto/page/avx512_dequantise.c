@@ -1,0 +1,203 @@
+/* Tiles of integers, channel-major, to tokens of floats. */
+#include "proto/page/avx512_values.h"
+
+/* Half a row's tokens, 16 channels a group: token 16 * quarter + i of group g stands in the quarter
+ * of bytes[g][i]. */
+struct turned {
+    _Alignas(64) int8_t bytes[PARTS][16][HALF_TOKENS];
+};
+
+/* Of rows of int8 if `stride` is 1, or of every other byte. */
+SPECIALISED void turn_group(const int8_t *q, size_t channels, int8_t (*out)[HALF_TOKENS]) {
+    __m512i rows[16];
+#pragma GCC unroll 16
+    for (size_t i = 0; i < 16; i++)
+        rows[i] =
+            i < channels ? _mm512_load_si512(q + i * RANS_ROW_VALUES) : _mm512_setzero_si512();
+    transpose_quarters(rows);
+#pragma GCC unroll 16
+    for (size_t i = 0; i < 16; i++)
+        _mm512_store_si512(out[i], rows[i]);
+}
+
+static void turn(const int8_t *q, size_t channels, struct turned *out) {
+    for (size_t group = 0; group < PARTS; group++) {
+        const int8_t *rows = q + group * VECTOR * RANS_ROW_VALUES;
+        size_t first = group * VECTOR;
+        if (channels >= first + VECTOR)
+            turn_group(rows, VECTOR, out->bytes[group]);
+        else if (channels > first)
+            turn_group(rows, channels - first, out->bytes[group]);
+    }
+}
+
+SPECIALISED __m128i turned_bytes(const struct turned *turned, size_t group, size_t token) {
+    return _mm_load_si128(
+        (const __m128i *)(turned->bytes[group][token % 16] + token / 16 % 4 * 16));
+}
+
+/* What a call works with. low is NULL where values are int8, else their low bytes. */
+struct tile {
+    const struct turned *high, *low;
+    const float *mean, *steps;
+    float phase;
+    bool fused, clamped; /* the product is exact; values may leave the dtype's range */
+};
+
+SPECIALISED __m512 value_of(const struct tile *tile, size_t token, size_t group, __m512 mean) {
+    __m512i q = _mm512_cvtepi8_epi32(turned_bytes(tile->high, group, token));
+    if (tile->low != NULL)
+        q = _mm512_or_si512(_mm512_slli_epi32(q, 8),
+                            _mm512_cvtepu8_epi32(turned_bytes(tile->low, group, token)));
+    __m512 x = _mm512_cvtepi32_ps(q), step = _mm512_set1_ps(tile->steps[token]);
+    if (tile->phase != 0)
+        x = _mm512_add_ps(x, _mm512_set1_ps(tile->phase));
+    return tile->fused ? _mm512_fmadd_ps(x, step, mean)
+                       : _mm512_add_ps(_mm512_mul_ps(x, step), mean);
+}
+
+SPECIALISED __m256i narrowed(enum page_dtype dtype, const struct tile *tile, __m512 x) {
+    return tile->clamped ? to_16_clamped(dtype, x) : to_16(dtype, x);
+}
+
+/* The only way out of float32's range. */
+SPECIALISED __m512i kept(const struct tile *tile, __m512 x) {
+    return _mm512_castps_si512(tile->clamped ? clamp_values(x, PAGE_F32_MAX) : x);
+}
+
+SPECIALISED void store_64_bytes(void *to, __m512i bytes, bool streaming) {
+    if (streaming)
+        _mm512_stream_si512(to, bytes);
+    else
+        _mm512_storeu_si512(to, bytes);
+}
+
+/* A token of 64 channels; `streaming` only to where a cache line begins. */
+SPECIALISED void write_token(enum page_dtype dtype, const struct tile *tile, size_t token,
+                             const __m512 mean[PARTS], uint8_t *to, bool streaming) {
+#pragma GCC unroll 4
+    for (size_t group = 0; group < PARTS; group += 2) {
+        __m512 a = value_of(tile, token, group, mean[group]);
+        __m512 b = value_of(tile, token, group + 1, mean[group + 1]);
+        if (dtype == PAGE_F32) {
+            store_64_bytes(to + 64 * group, kept(tile, a), streaming);
+            store_64_bytes(to + 64 * group + 64, kept(tile, b), streaming);
+        } else {
+            __m512i both = _mm512_castsi256_si512(narrowed(dtype, tile, a));
+            both = _mm512_inserti64x4(both, narrowed(dtype, tile, b), 1);
+            store_64_bytes(to + 32 * group, both, streaming);
+        }
+    }
+}
+
+SPECIALISED void write_part(enum page_dtype dtype, const struct tile *tile, size_t token,
+                            const __m512 mean[PARTS], size_t channels, uint8_t *to) {
+    for (size_t group = 0; group * VECTOR < channels; group++) {
+        __mmask16 live = first_of_16(channels - group * VECTOR);
+        __m512 x = value_of(tile, token, group, mean[group]);
+        if (dtype == PAGE_F32)
+            _mm512_mask_storeu_epi32(to + 64 * group, live, kept(tile, x));
+        else
+            _mm256_mask_storeu_epi16(to + 32 * group, live, narrowed(dtype, tile, x));
+    }
+}
+
+/* Tokens first .. last - 1 of a half. */
+SPECIALISED void write_tokens(enum page_dtype dtype, const struct tile *tile,
+                              const struct page_target_rows *out, size_t first, size_t last) {
+    __m512 mean[PARTS];
+    for (size_t group = 0; group < PARTS; group++) {
+        size_t at = group * VECTOR, left = out->channels > at ? out->channels - at : 0;
+        mean[group] = _mm512_maskz_loadu_ps(first_of_16(left), tile->mean + at);
+    }
+    for (size_t t = first; t < last; t++) {
+        uint8_t *to = (uint8_t *)out->rows[t] + out->offset_bytes;
+        if (out->channels < PAGE_BLOCK)
+            write_part(dtype, tile, t, mean, out->channels, to);
+        else if (out->streaming && (uintptr_t)to % 64 == 0)
+            write_token(dtype, tile, t, mean, to, true);
+        else
+            write_token(dtype, tile, t, mean, to, false);
+    }
+}
+
+/* The usual case apart: no phase, nothing to clamp. */
+SPECIALISED void write_tile(enum page_dtype dtype, const struct tile *tile,
+                            const struct page_target_rows *out, size_t first, size_t last) {
+    struct tile usual = {.high = tile->high, .mean = tile->mean, .steps = tile->steps};
+    if (tile->low == NULL && tile->phase == 0 && !tile->clamped) {
+        usual.fused = true;
+        write_tokens(dtype, &usual, out, first, last);
+    } else {
+        write_tokens(dtype, tile, out, first, last);
+    }
+}
+
+SPECIALISED size_t at_most(size_t x, size_t limit) {
+    return x < limit ? x : limit;
+}
+
+SPECIALISED void dequantise8(enum page_dtype dtype, const int8_t *q, const float *mean,
+                             const float *steps, float phase, const struct page_target_rows *out) {
+    struct turned high;
+    struct tile tile = {.high = &high, .mean = mean, .steps = steps, .phase = phase, .fused = true};
+    tile.clamped = may_leave_range(dtype, mean, out->channels, steps + out->first, 1,
+                                   out->last - out->first, 129);
+    for (size_t t = out->first; t < out->last; t = (t / HALF_TOKENS + 1) * HALF_TOKENS) {
+        size_t half = t / HALF_TOKENS * HALF_TOKENS;
+        turn(q + half, out->channels, &high);
+        write_tile(dtype, &tile, out, t, at_most(out->last, half + HALF_TOKENS));
+    }
+    if (out->streaming)
+        _mm_sfence();
+}
+
+/* Bytes of half the tile's tokens, low and high ones apart. */
+static void split_bytes(const int16_t *q, size_t channels, int8_t *low, int8_t *high) {
+    for (size_t c = 0; c < channels; c++) {
+        __m512i a = _mm512_load_si512(q + c * RANS_ROW_VALUES);
+        __m512i b = _mm512_load_si512(q + c * RANS_ROW_VALUES + 32);
+        __m512i lows = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)),
+                                          _mm512_cvtepi16_epi8(b), 1);
+        a = _mm512_srli_epi16(a, 8);
+        b = _mm512_srli_epi16(b, 8);
+        __m512i highs = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtepi16_epi8(a)),
+                                           _mm512_cvtepi16_epi8(b), 1);
+        _mm512_store_si512(low + c * RANS_ROW_VALUES, lows);
+        _mm512_store_si512(high + c * RANS_ROW_VALUES, highs);
+    }
+}
+
+SPECIALISED void dequantise16(enum page_dtype dtype, const int16_t *q, const float *mean,
+                              const float *steps, float phase, const struct page_target_rows *out) {
+    _Alignas(64) int8_t low_bytes[PAGE_BLOCK * RANS_ROW_VALUES];
+    _Alignas(64) int8_t high_bytes[PAGE_BLOCK * RANS_ROW_VALUES];
+    struct turned low, high;
+    struct tile tile = {.high = &high, .low = &low, .mean = mean, .steps = steps, .phase = phase};
+    tile.clamped = may_leave_range(dtype, mean, out->channels, steps + out->first, 1,
+                                   out->last - out->first, 32769);
+    for (size_t t = out->first; t < out->last; t = (t / HALF_TOKENS + 1) * HALF_TOKENS) {
+        size_t half = t / HALF_TOKENS * HALF_TOKENS;
+        split_bytes(q + half, out->channels, low_bytes, high_bytes);
+        turn(low_bytes, out->channels, &low);
+        turn(high_bytes, out->channels, &high);
+        write_tokens(dtype, &tile, out, t, at_most(out->last, half + HALF_TOKENS));
+    }
+    if (out->streaming)
+        _mm_sfence();
+}
+
+#define DEQUANTISE(name, dtype)                                                                    \
+    void page_dequantise8_##name##_avx512(const int8_t *q, const float *mean, const float *steps,  \
+                                          float phase, const struct page_target_rows *out) {       \
+        dequantise8(dtype, q, mean, steps, phase, out);                                            \
+    }                                                                                              \
+    void page_dequantise16_##name##_avx512(const int16_t *q, const float *mean,                    \
+                                           const float *steps, float phase,                        \
+                                           const struct page_target_rows *out) {                   \
+        dequantise16(dtype, q, mean, steps, phase, out);                                           \
+    }
+
+DEQUANTISE(f16, PAGE_F16)
+DEQUANTISE(bf16, PAGE_BF16)
+DEQUANTISE(f32, PAGE_F32)

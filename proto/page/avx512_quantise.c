@@ -1,0 +1,334 @@
+/* Tokens of floats to what the encoder wants to know of them, and to tiles of integers. */
+#include "proto/page/avx512_values.h"
+
+SPECIALISED const uint8_t *row_of(const struct page_source_rows *in, size_t token) {
+    return (const uint8_t *)in->rows[token] + in->offset_bytes;
+}
+
+/* Which of a part's channels there are. */
+SPECIALISED void live_parts(size_t channels, __mmask16 live[PARTS]) {
+#pragma GCC unroll 4
+    for (size_t part = 0; part < PARTS; part++)
+        live[part] = first_of_16(channels > part * VECTOR ? channels - part * VECTOR : 0);
+}
+
+SPECIALISED void load_parts(const float *from, const __mmask16 live[PARTS], __m512 parts[PARTS]) {
+#pragma GCC unroll 4
+    for (size_t part = 0; part < PARTS; part++)
+        parts[part] = _mm512_maskz_loadu_ps(live[part], from + part * VECTOR);
+}
+
+/* ---- sums ---- */
+
+SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *in, float *sum,
+                          const __mmask16 live[PARTS]) {
+    __m512 sums[PARTS];
+    load_parts(sum, live, sums);
+    for (size_t t = 0; t < in->tokens; t++) {
+        const uint8_t *row = row_of(in, t);
+#pragma GCC unroll 4
+        for (size_t part = 0; part < PARTS; part++)
+            sums[part] =
+                _mm512_add_ps(sums[part], load_values(dtype, row, part * VECTOR, live[part]));
+    }
+#pragma GCC unroll 4
+    for (size_t part = 0; part < PARTS; part++)
+        _mm512_mask_storeu_ps(sum + part * VECTOR, live[part], sums[part]);
+}
+
+SPECIALISED void deviation_rows(enum page_dtype dtype, const struct page_source_rows *in,
+                                const float *mean, float (*lanes)[PAGE_LANES],
+                                const __mmask16 live[PARTS]) {
+    __m512 means[PARTS];
+    load_parts(mean, live, means);
+    for (size_t t = 0; t < in->tokens; t++) {
+        const uint8_t *row = row_of(in, t);
+        __m512 lane = _mm512_loadu_ps(lanes[t]);
+#pragma GCC unroll 4
+        for (size_t part = 0; part < PARTS; part++) {
+            __m512 x = load_values(dtype, row, part * VECTOR, live[part]);
+            x = _mm512_sub_ps(x, means[part]); /* 0 where there is no channel */
+            lane = _mm512_add_ps(lane, _mm512_mul_ps(x, x));
+        }
+        _mm512_storeu_ps(lanes[t], lane);
+    }
+}
+
+/* ---- quantising ---- */
+
+/* Where a token's channels stand in its 64 bytes: packing leaves them as four by four groups of
+ * four, turned. */
+SPECIALISED size_t channel_at(size_t quarter, size_t i) {
+    return i / 4 * 16 + quarter * 4 + i % 4;
+}
+
+/* What the tokens of a tile add up to, and their bytes. */
+struct tokens {
+    __m512 error, energy;
+    __m512i largest, smallest; /* of q, as int16 */
+};
+
+struct channels {
+    __m512 mean[PARTS];
+    __mmask16 live[PARTS];
+};
+
+/* Bytes 0..63 of q's, if they fit, to low; high bytes of int16 to high. */
+SPECIALISED void quantise_token(enum page_dtype dtype, bool wide, bool clamped,
+                                const struct channels *channels, const uint8_t *row,
+                                struct page_step step, struct tokens *tokens, int8_t *low,
+                                int8_t *high) {
+    __m512 inverse = _mm512_set1_ps(step.inverse), size = _mm512_set1_ps(step.step);
+    __m512i q[PARTS];
+#pragma GCC unroll 4
+    for (size_t part = 0; part < PARTS; part++) {
+        __m512 mean = channels->mean[part];
+        __m512 x = load_values(dtype, row, part * VECTOR, channels->live[part]);
+        q[part] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(x, mean), inverse));
+        __m512 back = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[part]), size, mean); /* exact product */
+        back = clamped ? round_clamped(dtype, back) : round_values(dtype, back);
+        __m512 difference = _mm512_sub_ps(x, back);
+        tokens->error = _mm512_add_ps(tokens->error, _mm512_mul_ps(difference, difference));
+        tokens->energy = _mm512_add_ps(tokens->energy, _mm512_mul_ps(x, x));
+    }
+    __m512i a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
+    if (wide) {
+        for (size_t part = 0; part < PARTS; part++) {
+            tokens->largest = _mm512_max_epi32(tokens->largest, q[part]);
+            tokens->smallest = _mm512_min_epi32(tokens->smallest, q[part]);
+        }
+        __m512i low_byte = _mm512_set1_epi16(255);
+        _mm512_store_si512(
+            low, _mm512_packus_epi16(_mm512_and_si512(a, low_byte), _mm512_and_si512(b, low_byte)));
+        _mm512_store_si512(high,
+                           _mm512_packs_epi16(_mm512_srai_epi16(a, 8), _mm512_srai_epi16(b, 8)));
+    } else {
+        tokens->largest = _mm512_max_epi16(_mm512_max_epi16(tokens->largest, a), b);
+        tokens->smallest = _mm512_min_epi16(_mm512_min_epi16(tokens->smallest, a), b);
+        _mm512_store_si512(low, _mm512_packs_epi16(a, b));
+    }
+}
+
+static bool fits(bool wide, const struct tokens *tokens) {
+    if (wide)
+        return _mm512_reduce_max_epi32(tokens->largest) <= INT16_MAX &&
+               _mm512_reduce_min_epi32(tokens->smallest) >= INT16_MIN;
+    return _mm512_cmpgt_epi16_mask(tokens->largest, _mm512_set1_epi16(INT8_MAX)) == 0 &&
+           _mm512_cmplt_epi16_mask(tokens->smallest, _mm512_set1_epi16(INT8_MIN)) == 0;
+}
+
+/* Half a tile's bytes, token-major. */
+struct half {
+    _Alignas(64) int8_t bytes[HALF_TOKENS][PAGE_BLOCK];
+};
+
+/* Turns each 16 tokens in place: bytes[16 * g + i] then holds, for each quarter, byte 16 * quarter
+ * + i of tokens 16 * g .. 16 * g + 15. */
+SPECIALISED void turn_half(struct half *half) {
+    for (size_t group = 0; group < HALF_TOKENS; group += 16) {
+        __m512i rows[16];
+#pragma GCC unroll 16
+        for (size_t i = 0; i < 16; i++)
+            rows[i] = _mm512_load_si512(half->bytes[group + i]);
+        transpose_quarters(rows);
+#pragma GCC unroll 16
+        for (size_t i = 0; i < 16; i++)
+            _mm512_store_si512(half->bytes[group + i], rows[i]);
+    }
+}
+
+/* Rows of 64 tokens of the four channels at byte i of the quarters. */
+SPECIALISED void join_groups(const struct half *half, size_t i, __m512i rows[4]) {
+    __m512i a = _mm512_load_si512(half->bytes[i]), b = _mm512_load_si512(half->bytes[i + 16]);
+    __m512i c = _mm512_load_si512(half->bytes[i + 32]), d = _mm512_load_si512(half->bytes[i + 48]);
+    __m512i ab = _mm512_shuffle_i32x4(a, b, 0x44), cd = _mm512_shuffle_i32x4(c, d, 0x44);
+    rows[0] = _mm512_shuffle_i32x4(ab, cd, 0x88);
+    rows[1] = _mm512_shuffle_i32x4(ab, cd, 0xdd);
+    ab = _mm512_shuffle_i32x4(a, b, 0xee);
+    cd = _mm512_shuffle_i32x4(c, d, 0xee);
+    rows[2] = _mm512_shuffle_i32x4(ab, cd, 0x88);
+    rows[3] = _mm512_shuffle_i32x4(ab, cd, 0xdd);
+}
+
+SPECIALISED void store_rows8(const struct half *low, size_t channels, int8_t *q) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 16; i++) {
+        __m512i rows[4];
+        join_groups(low, i, rows);
+#pragma GCC unroll 4
+        for (size_t quarter = 0; quarter < 4; quarter++)
+            if (channels == PAGE_BLOCK || channel_at(quarter, i) < channels)
+                _mm512_store_si512(q + channel_at(quarter, i) * RANS_ROW_VALUES, rows[quarter]);
+    }
+}
+
+static void store_rows16(const struct half *low, const struct half *high, size_t channels,
+                         int16_t *q) {
+    for (size_t i = 0; i < 16; i++) {
+        __m512i lows[4], highs[4];
+        join_groups(low, i, lows);
+        join_groups(high, i, highs);
+        for (size_t quarter = 0; quarter < 4; quarter++) {
+            if (channel_at(quarter, i) >= channels)
+                continue;
+            int16_t *row = q + channel_at(quarter, i) * RANS_ROW_VALUES;
+            for (int part = 0; part < 2; part++) {
+                __m256i l = part ? _mm512_extracti64x4_epi64(lows[quarter], 1)
+                                 : _mm512_castsi512_si256(lows[quarter]);
+                __m256i h = part ? _mm512_extracti64x4_epi64(highs[quarter], 1)
+                                 : _mm512_castsi512_si256(highs[quarter]);
+                __m512i value = _mm512_slli_epi16(_mm512_cvtepu8_epi16(h), 8);
+                value = _mm512_or_si512(value, _mm512_cvtepu8_epi16(l));
+                _mm512_store_si512(row + 32 * part, value);
+            }
+        }
+    }
+}
+
+/* ---- magnitudes ---- */
+
+SPECIALISED uint32_t magnitude8(const int8_t *q, const __mmask64 live[2]) {
+    __m512i zero = _mm512_setzero_si512();
+    __m512i a = _mm512_abs_epi8(_mm512_maskz_loadu_epi8(live[0], q));
+    __m512i b = _mm512_abs_epi8(_mm512_maskz_loadu_epi8(live[1], q + 64));
+    __m512i sums = _mm512_add_epi64(_mm512_sad_epu8(a, zero), _mm512_sad_epu8(b, zero));
+    return (uint32_t)_mm512_reduce_add_epi64(sums);
+}
+
+static void magnitudes8(const int8_t *q, size_t channels, size_t tokens, uint32_t *magnitude) {
+    const __mmask64 live[2] = {first_of_64(tokens), first_of_64(tokens > 64 ? tokens - 64 : 0)};
+    for (size_t c = 0; c < channels; c++)
+        magnitude[c] = magnitude8(q + c * RANS_ROW_VALUES, live);
+}
+
+static void magnitudes16(const int16_t *q, size_t channels, size_t tokens, uint32_t *magnitude) {
+    for (size_t c = 0; c < channels; c++) {
+        __m512i sums = _mm512_setzero_si512();
+        for (size_t t = 0; t < tokens; t += VECTOR) {
+            __m256i values =
+                _mm256_maskz_loadu_epi16(first_of_16(tokens - t), q + c * RANS_ROW_VALUES + t);
+            sums = _mm512_add_epi32(sums, _mm512_abs_epi32(_mm512_cvtepi16_epi32(values)));
+        }
+        magnitude[c] = (uint32_t)_mm512_reduce_add_epi32(sums);
+    }
+}
+
+/* ---- tiles ---- */
+
+SPECIALISED void quantise_half(enum page_dtype dtype, bool wide, bool clamped,
+                               const struct page_source_rows *in, const struct channels *channels,
+                               const struct page_step *steps, size_t first, struct tokens *tokens,
+                               void *q) {
+    struct half low, high;
+    size_t count = in->tokens - first < HALF_TOKENS ? in->tokens - first : HALF_TOKENS;
+    for (size_t t = 0; t < count; t++)
+        quantise_token(dtype, wide, clamped, channels, row_of(in, first + t), steps[first + t],
+                       tokens, low.bytes[t], high.bytes[wide ? t : 0]);
+    for (size_t t = count; t < HALF_TOKENS; t++)
+        _mm512_store_si512(low.bytes[t], _mm512_setzero_si512());
+    turn_half(&low);
+    if (!wide) {
+        store_rows8(&low, in->channels, (int8_t *)q + first);
+        return;
+    }
+    for (size_t t = count; t < HALF_TOKENS; t++)
+        _mm512_store_si512(high.bytes[t], _mm512_setzero_si512());
+    turn_half(&high);
+    store_rows16(&low, &high, in->channels, (int16_t *)q + first);
+}
+
+SPECIALISED uint32_t quantise_rows(enum page_dtype dtype, bool wide, bool clamped,
+                                   const struct page_source_rows *in, const float *mean,
+                                   const struct page_step *steps, void *q, struct page_sums *sums) {
+    struct tokens tokens = {.error = _mm512_setzero_ps(),
+                            .energy = _mm512_setzero_ps(),
+                            .largest = _mm512_setzero_si512(),
+                            .smallest = _mm512_setzero_si512()};
+    struct channels channels;
+    live_parts(in->channels, channels.live);
+    load_parts(mean, channels.live, channels.mean);
+    for (size_t first = 0; first < in->tokens; first += HALF_TOKENS)
+        quantise_half(dtype, wide, clamped, in, &channels, steps, first, &tokens, q);
+    _mm512_storeu_ps(sums->lanes.error, tokens.error);
+    _mm512_storeu_ps(sums->lanes.energy, tokens.energy);
+    if (wide)
+        magnitudes16(q, in->channels, in->tokens, sums->magnitude);
+    else
+        magnitudes8(q, in->channels, in->tokens, sums->magnitude);
+    return fits(wide, &tokens) ? 0 : 1;
+}
+
+SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
+                              const float *mean, const struct page_step *steps, void *q,
+                              struct page_sums *sums) {
+    size_t stride = sizeof *steps / sizeof(float);
+    bool clamped = may_leave_range(dtype, mean, in->channels, &steps->step, stride, in->tokens,
+                                   wide ? 32769 : 129);
+    return clamped ? quantise_rows(dtype, wide, true, in, mean, steps, q, sums)
+                   : quantise_rows(dtype, wide, false, in, mean, steps, q, sums);
+}
+
+#define QUANTISE(name, dtype)                                                                      \
+    void page_sum_##name##_avx512(const struct page_source_rows *in, float *sum) {                 \
+        const __mmask16 whole[PARTS] = {0xffff, 0xffff, 0xffff, 0xffff};                           \
+        __mmask16 live[PARTS];                                                                     \
+        live_parts(in->channels, live);                                                            \
+        if (in->channels == PAGE_BLOCK)                                                            \
+            sum_rows(dtype, in, sum, whole);                                                       \
+        else                                                                                       \
+            sum_rows(dtype, in, sum, live);                                                        \
+    }                                                                                              \
+    void page_deviation_##name##_avx512(const struct page_source_rows *in, const float *mean,      \
+                                        float(*lanes)[PAGE_LANES]) {                               \
+        const __mmask16 whole[PARTS] = {0xffff, 0xffff, 0xffff, 0xffff};                           \
+        __mmask16 live[PARTS];                                                                     \
+        live_parts(in->channels, live);                                                            \
+        if (in->channels == PAGE_BLOCK)                                                            \
+            deviation_rows(dtype, in, mean, lanes, whole);                                         \
+        else                                                                                       \
+            deviation_rows(dtype, in, mean, lanes, live);                                          \
+    }                                                                                              \
+    uint32_t page_quantise8_##name##_avx512(const struct page_source_rows *in, const float *mean,  \
+                                            const struct page_step *steps, int8_t *q,              \
+                                            struct page_sums *sums) {                              \
+        return quantise(dtype, false, in, mean, steps, q, sums);                                   \
+    }                                                                                              \
+    uint32_t page_quantise16_##name##_avx512(const struct page_source_rows *in, const float *mean, \
+                                             const struct page_step *steps, int16_t *q,            \
+                                             struct page_sums *sums) {                             \
+        return quantise(dtype, true, in, mean, steps, q, sums);                                    \
+    }
+
+QUANTISE(f16, PAGE_F16)
+QUANTISE(bf16, PAGE_BF16)
+QUANTISE(f32, PAGE_F32)
+
+/* ---- ageing ---- */
+
+SPECIALISED __m512i halve(__m512i q, unsigned shift, __m512i up) {
+    return _mm512_sra_epi16(_mm512_add_epi16(q, up), _mm_cvtsi32_si128((int)shift));
+}
+
+void page_halve8_avx512(int8_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                        uint32_t *magnitude) {
+    __m512i ups = _mm512_set1_epi16((short)up);
+    for (size_t i = 0; i < channels * RANS_ROW_VALUES; i += 32) {
+        __m512i wide = _mm512_cvtepi8_epi16(_mm256_load_si256((const __m256i *)(q + i)));
+        _mm256_store_si256((__m256i *)(q + i), _mm512_cvtepi16_epi8(halve(wide, shift, ups)));
+    }
+    magnitudes8(q, channels, tokens, magnitude);
+}
+
+/* Without overflow: the bits that fall away are added apart. */
+void page_halve16_avx512(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,
+                         uint32_t *magnitude) {
+    __m512i ups = _mm512_set1_epi16((short)up), rest = _mm512_set1_epi16((short)((1 << shift) - 1));
+    __m128i by = _mm_cvtsi32_si128((int)shift);
+    for (size_t i = 0; i < channels * RANS_ROW_VALUES; i += 32) {
+        __m512i value = _mm512_load_si512(q + i);
+        __m512i carry = halve(_mm512_and_si512(value, rest), shift, ups);
+        value = _mm512_add_epi16(_mm512_sra_epi16(value, by), carry);
+        _mm512_store_si512(q + i, value);
+    }
+    magnitudes16(q, channels, tokens, magnitude);
+}

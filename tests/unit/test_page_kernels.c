@@ -1,0 +1,427 @@
+/* The kernels over tiles of values of every table do what the portable ones do, bit for bit. */
+#include "proto/page/convert.h"
+#include "tests/unit/test_page_kernels_support.h"
+
+enum { CASES = 48, TOKENS = PAGE_TOKENS_MAX, TILE = PAGE_BLOCK * RANS_ROW_VALUES };
+
+/* A tile's numbers, its rows in memory that ends behind the last one. */
+struct tile {
+    enum page_dtype dtype;
+    size_t tokens, channels, stride_bytes, offset_bytes, bytes;
+    struct guarded memory;
+    const void *rows[TOKENS];
+    float mean[PAGE_BLOCK];
+    struct page_step steps[TOKENS];
+    float sizes[TOKENS]; /* the steps alone */
+};
+
+static size_t row_bytes(const struct tile *tile) {
+    return tile->channels * (tile->dtype == PAGE_F32 ? 4 : 2);
+}
+
+static float eight_digits(float x) {
+    return bits_float(bfloat_bits(x) & 0xffff0000u);
+}
+
+/* `size` is about what values are, `spread` of them against their steps. */
+static void fill(struct tile *tile, double size, double spread, uint64_t *random) {
+    for (size_t t = 0; t < tile->tokens; t++)
+        for (size_t c = 0; c < tile->channels; c++)
+            set_value(tile->dtype, (uint8_t *)tile->rows[t] + tile->offset_bytes, c,
+                      size * random_normal(random));
+    for (size_t c = 0; c < tile->channels; c++)
+        tile->mean[c] = (float)(size * random_normal(random) * (double)(c % 3) / 2);
+    for (size_t t = 0; t < tile->tokens; t++) {
+        float step = eight_digits((float)(size / spread * (1 + random_unit(random))));
+        tile->steps[t] = (struct page_step){.step = step, .inverse = 1 / step};
+        tile->sizes[t] = step;
+    }
+}
+
+/* Whole tiles and odd ones, rows at any address. */
+static struct tile tile_new(enum page_dtype dtype, int i, uint64_t *random) {
+    struct tile tile = {.dtype = dtype, .tokens = TOKENS, .channels = PAGE_BLOCK};
+    if (i % 3 == 1)
+        tile.tokens = 1 + random_up_to(random, TOKENS - 1);
+    if (i % 3 == 2 || i % 6 == 1)
+        tile.channels = 1 + random_up_to(random, PAGE_BLOCK - 1);
+    tile.offset_bytes = i % 2 == 0 ? 64 : random_up_to(random, 300);
+    tile.stride_bytes = row_bytes(&tile) + (i % 2 == 0 ? 64 : random_up_to(random, 50));
+    tile.bytes = tile.offset_bytes + (tile.tokens - 1) * tile.stride_bytes + row_bytes(&tile);
+    uint8_t *first = guarded_bytes(&tile.memory, tile.bytes, i % 2 == 0);
+    for (size_t t = 0; t < tile.tokens; t++)
+        tile.rows[t] = first + t * tile.stride_bytes;
+    fill(&tile, i % 5 == 4 ? 30000 : 1, i % 4 == 3 ? 100 : 20, random);
+    return tile;
+}
+
+static void tile_free(struct tile *tile) {
+    guarded_free(&tile->memory);
+}
+
+static struct page_source_rows source_of(const struct tile *tile) {
+    return (struct page_source_rows){tile->rows, tile->offset_bytes, tile->tokens, tile->channels};
+}
+
+static enum page_dtype dtype_of(int i) {
+    return all_dtypes[i / TABLES % DTYPE_COUNT];
+}
+
+static int case_of(int i) {
+    return i / TABLES / DTYPE_COUNT;
+}
+
+START_TEST(sums_are_the_same) {
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    struct tile tile = tile_new(dtype_of(_i), case_of(_i), &random);
+    struct page_source_rows in = source_of(&tile);
+    float got[PAGE_BLOCK] = {1, 2, 3}, wanted[PAGE_BLOCK] = {1, 2, 3};
+    kernels->sum[tile.dtype](&in, got);
+    page_kernels_portable.sum[tile.dtype](&in, wanted);
+    ck_assert_mem_eq(got, wanted, sizeof got);
+    static float got_lanes[TOKENS][PAGE_LANES], wanted_lanes[TOKENS][PAGE_LANES];
+    for (int twice = 0; twice < 2; twice++) { /* the second time onto what is there */
+        kernels->deviation[tile.dtype](&in, tile.mean, got_lanes);
+        page_kernels_portable.deviation[tile.dtype](&in, tile.mean, wanted_lanes);
+    }
+    ck_assert_mem_eq(got_lanes, wanted_lanes, sizeof got_lanes);
+    tile_free(&tile);
+}
+END_TEST
+
+/* ---- quantising ---- */
+
+static void check_quantised(const struct tile *tile, bool wide, const void *got, const void *wanted,
+                            const struct page_sums *sums, const struct page_sums *wanted_sums) {
+    size_t value_bytes = wide ? 2 : 1, row = RANS_ROW_VALUES * value_bytes;
+    for (size_t c = 0; c < tile->channels; c++) {
+        ck_assert_mem_eq((const uint8_t *)got + c * row, (const uint8_t *)wanted + c * row,
+                         tile->tokens * value_bytes);
+        ck_assert_uint_eq(sums->magnitude[c], wanted_sums->magnitude[c]);
+    }
+    ck_assert_mem_eq(&sums->lanes, &wanted_sums->lanes, sizeof sums->lanes);
+}
+
+static uint32_t quantise(const struct page_kernels *kernels, const struct tile *tile, bool wide,
+                         void *q, struct page_sums *sums) {
+    struct page_source_rows in = source_of(tile);
+    memset(sums, 0xa5, sizeof *sums);
+    return wide ? kernels->quantise16[tile->dtype](&in, tile->mean, tile->steps, q, sums)
+                : kernels->quantise8[tile->dtype](&in, tile->mean, tile->steps, q, sums);
+}
+
+START_TEST(values_are_quantised_alike) {
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    struct tile tile = tile_new(dtype_of(_i), case_of(_i), &random);
+    for (int wide = 0; wide < 2; wide++) {
+        struct guarded got, wanted;
+        size_t bytes = tile.channels * RANS_ROW_VALUES * (wide ? 2 : 1);
+        guarded_bytes(&got, bytes, true);
+        guarded_bytes(&wanted, bytes, true);
+        struct page_sums sums, wanted_sums;
+        uint32_t outside = quantise(kernels, &tile, wide, got.data, &sums);
+        uint32_t wanted_outside =
+            quantise(&page_kernels_portable, &tile, wide, wanted.data, &wanted_sums);
+        ck_assert_int_eq(outside == 0, wanted_outside == 0);
+        if (wanted_outside == 0)
+            check_quantised(&tile, wide, got.data, wanted.data, &sums, &wanted_sums);
+        guarded_free(&got);
+        guarded_free(&wanted);
+    }
+    tile_free(&tile);
+}
+END_TEST
+
+/* The last integers that fit, and the next ones, halfway cases on both sides. */
+START_TEST(the_ends_of_an_integers_range_are_judged_alike) {
+    static const float offsets[] = {-1, -0.75f, -0.5f, -0.25f, 0, 0.25f, 0.5f, 0.75f, 1};
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    struct tile tile = tile_new(PAGE_F32, 0, &random);
+    memset(tile.mean, 0, sizeof tile.mean);
+    static _Alignas(64) int16_t q[TILE];
+    for (int wide = 0; wide < 2; wide++)
+        for (int side = -1; side <= 1; side += 2)
+            for (size_t i = 0; i < sizeof offsets / sizeof *offsets; i++) {
+                float x = (float)side * (wide ? 32768 : 128) + offsets[i];
+                fill(&tile, 0, 1, &random);
+                for (size_t t = 0; t < tile.tokens; t++)
+                    tile.steps[t] = (struct page_step){1, 1};
+                size_t t = random_up_to(&random, tile.tokens - 1);
+                set_value(PAGE_F32, (uint8_t *)tile.rows[t] + tile.offset_bytes,
+                          random_up_to(&random, tile.channels - 1), x);
+                struct page_sums sums, wanted;
+                ck_assert_int_eq(quantise(kernels, &tile, wide, q, &sums) == 0,
+                                 quantise(&page_kernels_portable, &tile, wide, q, &wanted) == 0);
+            }
+    tile_free(&tile);
+}
+END_TEST
+
+START_TEST(a_value_that_is_no_number_does_not_fit) {
+    static const float values[] = {INFINITY, -INFINITY, NAN};
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    struct tile tile = tile_new(dtype_of(_i), 0, &random);
+    static _Alignas(64) int16_t q[TILE];
+    for (size_t i = 0; i < 3; i++) {
+        struct page_sums sums;
+        fill(&tile, 1, 20, &random);
+        ck_assert_uint_eq(quantise(kernels, &tile, true, q, &sums), 0);
+        void *row = (uint8_t *)tile.rows[77] + tile.offset_bytes;
+        uint32_t bits = bits_of(values[i]);
+        uint16_t half = tile.dtype == PAGE_BF16 ? (uint16_t)(bits >> 16)
+                        : i == 2                ? 0x7e00
+                                                : (uint16_t)(i == 1 ? 0xfc00 : 0x7c00);
+        memcpy((uint8_t *)row + 33 * (tile.dtype == PAGE_F32 ? 4 : 2),
+               tile.dtype == PAGE_F32 ? (void *)&bits : (void *)&half,
+               tile.dtype == PAGE_F32 ? 4 : 2);
+        ck_assert_uint_ne(quantise(kernels, &tile, false, q, &sums), 0);
+        ck_assert_uint_ne(quantise(kernels, &tile, true, q, &sums), 0);
+    }
+    tile_free(&tile);
+}
+END_TEST
+
+/* ---- dequantising ---- */
+
+static void random_integers(void *q, bool wide, size_t count, uint64_t *random) {
+    for (size_t i = 0; i < count; i++) {
+        uint64_t bits = random_bits(random);
+        if (wide)
+            ((int16_t *)q)[i] = (int16_t)(bits >> bits % 16);
+        else
+            ((int8_t *)q)[i] = (int8_t)bits;
+    }
+}
+
+static void dequantise(const struct page_kernels *kernels, const struct tile *tile, bool wide,
+                       const void *q, float phase, const struct page_target_rows *out) {
+    if (wide)
+        kernels->dequantise16[tile->dtype](q, tile->mean, tile->sizes, phase, out);
+    else
+        kernels->dequantise8[tile->dtype](q, tile->mean, tile->sizes, phase, out);
+}
+
+/* Into the rows of the tile; what lies between them stays. */
+static void dequantise_to(const struct page_kernels *kernels, const struct tile *tile, bool wide,
+                          const void *q, float phase, size_t first, size_t last, bool streaming,
+                          uint8_t *copy) {
+    void *rows[TOKENS];
+    memset(tile->memory.data, 0x5a, tile->bytes);
+    for (size_t t = 0; t < tile->tokens; t++)
+        rows[t] = tile->memory.data + t * tile->stride_bytes;
+    struct page_target_rows out = {.rows = rows,
+                                   .offset_bytes = tile->offset_bytes,
+                                   .first = first,
+                                   .last = last,
+                                   .channels = tile->channels,
+                                   .streaming = streaming};
+    dequantise(kernels, tile, wide, q, phase, &out);
+    memcpy(copy, tile->memory.data, tile->bytes);
+}
+
+START_TEST(integers_are_dequantised_alike) {
+    static uint8_t got[1 << 17], wanted[1 << 17];
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    int i = case_of(_i);
+    struct tile tile = tile_new(dtype_of(_i), i, &random);
+    bool wide = i % 4 == 3;
+    struct guarded memory;
+    size_t count = tile.channels * RANS_ROW_VALUES;
+    void *q = guarded_bytes(&memory, count * (wide ? 2 : 1), true);
+    random_integers(q, wide, count, &random);
+    float phase = i % 2 == 0 ? 0 : (float)((int)random_up_to(&random, 64) - 32) / 128;
+    size_t first = i % 5 == 0 ? 0 : random_up_to(&random, tile.tokens);
+    size_t last = i % 5 == 0 ? tile.tokens : first + random_up_to(&random, tile.tokens - first);
+    for (int streaming = 0; streaming < 2; streaming++) {
+        dequantise_to(&page_kernels_portable, &tile, wide, q, phase, first, last, false, wanted);
+        dequantise_to(kernels, &tile, wide, q, phase, first, last, streaming, got);
+        ck_assert_mem_eq(got, wanted, sizeof got);
+    }
+    guarded_free(&memory);
+    tile_free(&tile);
+}
+END_TEST
+
+START_TEST(values_beyond_the_dtype_become_its_largest) {
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    struct tile tile = tile_new(dtype_of(_i), 0, &random);
+    static _Alignas(64) int8_t q[TILE];
+    static uint8_t got[1 << 17], wanted[1 << 17];
+    random_integers(q, false, TILE, &random);
+    for (size_t t = 0; t < tile.tokens; t++)
+        tile.sizes[t] = eight_digits(tile.dtype == PAGE_F16 ? 800 : 0x1p117f);
+    for (size_t c = 0; c < tile.channels; c++)
+        tile.mean[c] = (float)((int)(c % 5) - 2) * (tile.dtype == PAGE_F16 ? 16000.0f : 0x1p126f);
+    dequantise_to(&page_kernels_portable, &tile, false, q, 0, 0, tile.tokens, false, wanted);
+    dequantise_to(kernels, &tile, false, q, 0, 0, tile.tokens, false, got);
+    ck_assert_mem_eq(got, wanted, sizeof got);
+    tile_free(&tile);
+}
+END_TEST
+
+/* ---- ageing ---- */
+
+START_TEST(integers_are_halved_alike) {
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    size_t channels = 1 + random_up_to(&random, PAGE_BLOCK - 1);
+    size_t tokens = _i % 2 ? TOKENS : 1 + random_up_to(&random, TOKENS - 1);
+    for (int wide = 0; wide < 2; wide++)
+        for (unsigned shift = 1; shift <= 5; shift++) {
+            struct guarded got, wanted;
+            size_t count = channels * RANS_ROW_VALUES, bytes = count * (wide ? 2 : 1);
+            random_integers(guarded_bytes(&got, bytes, true), wide, count, &random);
+            memcpy(guarded_bytes(&wanted, bytes, true), got.data, bytes);
+            uint32_t sums[PAGE_BLOCK] = {0}, wanted_sums[PAGE_BLOCK] = {0};
+            int up = (int)random_up_to(&random, (1u << shift) - 1);
+            if (wide) {
+                kernels->halve16((int16_t *)got.data, channels, tokens, shift, up, sums);
+                page_kernels_portable.halve16((int16_t *)wanted.data, channels, tokens, shift, up,
+                                              wanted_sums);
+            } else {
+                kernels->halve8((int8_t *)got.data, channels, tokens, shift, up, sums);
+                page_kernels_portable.halve8((int8_t *)wanted.data, channels, tokens, shift, up,
+                                             wanted_sums);
+            }
+            for (size_t c = 0; c < channels; c++)
+                ck_assert_mem_eq(got.data + c * bytes / channels,
+                                 wanted.data + c * bytes / channels, tokens * (wide ? 2 : 1));
+            ck_assert_mem_eq(sums, wanted_sums, sizeof sums);
+            guarded_free(&got);
+            guarded_free(&wanted);
+        }
+}
+END_TEST
+
+/* ---- fast8 ---- */
+
+enum { ROW_VALUES = 600 };
+
+/* A row of numbers, and the grid that spans it. */
+struct row {
+    size_t count;
+    struct guarded values, q;
+    float low[FAST8_BLOCK], high[FAST8_BLOCK], base[FAST8_BLOCK], scale[FAST8_BLOCK],
+        inverse[FAST8_BLOCK];
+    struct page_grid grid;
+};
+
+static void row_init(struct row *row, enum page_dtype dtype, int i, uint64_t *random) {
+    row->count = i % 2 == 0 ? FAST8_BLOCK : 1 + random_up_to(random, FAST8_BLOCK - 1);
+    guarded_bytes(&row->values, row->count * (dtype == PAGE_F32 ? 4 : 2), i % 4 == 0);
+    guarded_bytes(&row->q, row->count, i % 4 == 0);
+    for (size_t c = 0; c < row->count; c++) {
+        set_value(dtype, row->values.data, c, random_normal(random) * (i % 3 == 0 ? 9000 : 1));
+        double x = value_at(dtype, row->values.data, c);
+        row->scale[c] = eight_digits((float)(fabs(x) / 40 + 1e-3));
+        row->inverse[c] = 1 / row->scale[c];
+        row->base[c] =
+            (float)(floor(x / (double)row->scale[c]) - (double)random_up_to(random, 260));
+    }
+    row->grid = (struct page_grid){row->base, row->scale, row->inverse};
+}
+
+static void row_deinit(struct row *row) {
+    guarded_free(&row->values);
+    guarded_free(&row->q);
+}
+
+START_TEST(fast8_encodes_and_decodes_alike) {
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    static struct row row;
+    enum page_dtype dtype = dtype_of(_i);
+    row_init(&row, dtype, case_of(_i), &random);
+    static uint8_t wanted_q[FAST8_BLOCK], wanted[4 * FAST8_BLOCK];
+    struct page_lanes lanes = {{1}, {2}}, wanted_lanes = {{1}, {2}};
+    kernels->fast8_encode[dtype](row.values.data, &row.grid, row.count, row.q.data, &lanes);
+    page_kernels_portable.fast8_encode[dtype](row.values.data, &row.grid, row.count, wanted_q,
+                                              &wanted_lanes);
+    ck_assert_mem_eq(row.q.data, wanted_q, row.count);
+    ck_assert_mem_eq(&lanes, &wanted_lanes, sizeof lanes);
+    size_t bytes = row.count * (dtype == PAGE_F32 ? 4 : 2);
+    page_kernels_portable.fast8_decode[dtype](wanted_q, row.base, row.scale, row.count, wanted,
+                                              false);
+    for (int streaming = 0; streaming < 2; streaming++) {
+        memset(row.values.data, 0x5a, bytes);
+        kernels->fast8_decode[dtype](row.q.data, row.base, row.scale, row.count, row.values.data,
+                                     streaming);
+        ck_assert_mem_eq(row.values.data, wanted, bytes);
+    }
+    row_deinit(&row);
+}
+END_TEST
+
+START_TEST(ranges_are_the_same) {
+    const struct page_kernels *kernels = table_of(_i);
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL)
+        return;
+    size_t count = 1 + random_up_to(&random, ROW_VALUES - 1);
+    struct guarded memory;
+    uint8_t *values = guarded_bytes(&memory, count * 4, false);
+    int16_t low16[ROW_VALUES], high16[ROW_VALUES], wanted_low16[ROW_VALUES],
+        wanted_high16[ROW_VALUES];
+    float low[ROW_VALUES], high[ROW_VALUES], wanted_low[ROW_VALUES], wanted_high[ROW_VALUES];
+    for (size_t i = 0; i < count; i++) {
+        low16[i] = wanted_low16[i] = INT16_MAX;
+        high16[i] = wanted_high16[i] = INT16_MIN;
+        low[i] = wanted_low[i] = high[i] = wanted_high[i] = 0;
+    }
+    for (int rows = 0; rows < 5; rows++) {
+        for (size_t i = 0; i < count; i++)
+            set_value(PAGE_F32, values, i, random_normal(&random));
+        kernels->range32((const float *)(const void *)values, count, low, high);
+        page_kernels_portable.range32((const float *)(const void *)values, count, wanted_low,
+                                      wanted_high);
+        const void *halves = values + 2 * count; /* any 16 bits */
+        kernels->range16(halves, count, low16, high16);
+        page_kernels_portable.range16(halves, count, wanted_low16, wanted_high16);
+    }
+    ck_assert_mem_eq(low, wanted_low, count * sizeof *low);
+    ck_assert_mem_eq(high, wanted_high, count * sizeof *high);
+    ck_assert_mem_eq(low16, wanted_low16, count * sizeof *low16);
+    ck_assert_mem_eq(high16, wanted_high16, count * sizeof *high16);
+    guarded_free(&memory);
+}
+END_TEST
+
+int main(void) {
+    TCase *tests = tcase_create("kernels");
+    int all = CASES * TABLES * DTYPE_COUNT;
+    tcase_set_timeout(tests, 120);
+    tcase_add_loop_test(tests, sums_are_the_same, 0, all);
+    tcase_add_loop_test(tests, values_are_quantised_alike, 0, all);
+    tcase_add_loop_test(tests, the_ends_of_an_integers_range_are_judged_alike, 0, TABLES);
+    tcase_add_loop_test(tests, a_value_that_is_no_number_does_not_fit, 0, TABLES * DTYPE_COUNT);
+    tcase_add_loop_test(tests, integers_are_dequantised_alike, 0, all);
+    tcase_add_loop_test(tests, values_beyond_the_dtype_become_its_largest, 0, TABLES * DTYPE_COUNT);
+    tcase_add_loop_test(tests, integers_are_halved_alike, 0, 10 * TABLES);
+    tcase_add_loop_test(tests, fast8_encodes_and_decodes_alike, 0, all);
+    tcase_add_loop_test(tests, ranges_are_the_same, 0, 20 * TABLES);
+    Suite *suite = suite_create("page, kernels");
+    suite_add_tcase(suite, tests);
+    return run_suite(suite);
+}
