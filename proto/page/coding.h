@@ -29,9 +29,6 @@ struct loss_sums {
 uint8_t *page_write_exact_tokens(const struct page_source *source, const struct page_header *header,
                                  struct workspace workspace, uint8_t *page, double *energy);
 
-/* What a page of this header takes if its coded tokens are stored as they came. */
-size_t page_raw_bytes(const struct page_header *header);
-
 /* To the header; false if they are too large for it. */
 bool page_set_loss(struct page_header *header, const struct loss_sums *loss)
     __attribute__((warn_unused_result));

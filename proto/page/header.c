@@ -7,8 +7,6 @@
 enum {
     MAGIC = 'K' | 'P' << 8,
     FORMAT = 1,
-    STEP_MIN = 0x0d80, /* 2^-100 */
-    STEP_MAX = 0x7180, /* 2^100 */
 };
 
 void page_header_write(const struct page_header *header, uint8_t *out) {
@@ -81,7 +79,7 @@ static bool are_classes_sane(const struct page_header *header) {
 static bool is_rans_sane(const struct page_header *header) {
     return header->level >= 0 && header->level <= PAGE_LEVEL_MAX &&
            header->flags <= (FLAG_WIDE | FLAG_NO_MEANS | FLAG_ESTIMATED) &&
-           header->step >= STEP_MIN && header->step <= STEP_MAX &&
+           header->step >= PAGE_STEP_MIN && header->step <= PAGE_STEP_MAX &&
            header->mean_shift <= MEAN_SHIFT_MAX && header->centre[1] == 0 &&
            are_classes_sane(header);
 }
@@ -121,8 +119,7 @@ static bool is_reserved_zero(const uint8_t *page) {
 
 /* Behind the 48 bytes; page_bytes is within the memory. */
 static bool read_exact_tokens(const uint8_t *page, struct page_header *header) {
-    size_t token_bytes = page_header_channels(header) * page_value_bytes(header->dtype);
-    if (header->page_bytes < page_header_bytes(header) + header->exact_tokens * token_bytes)
+    if (header->page_bytes < page_exact_end(header) || header->page_bytes > page_raw_bytes(header))
         return false;
     memcpy(header->exact_token, page + PAGE_HEADER_BYTES, header->exact_tokens);
     for (int i = 0; i < header->exact_tokens; i++) {

@@ -7,7 +7,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PAGE_HEADER_BYTES = 48, MEAN_SHIFT_MAX = 63 };
+enum {
+    PAGE_HEADER_BYTES = 48,
+    MEAN_SHIFT_MAX = 63,
+    PAGE_STEP_MIN = 0x0d80, /* 2^-100, the upper half of a float */
+    PAGE_STEP_MAX = 0x7180, /* 2^100 */
+};
 
 enum page_coding { CODING_RAW = 0, CODING_EXACT = 1, CODING_FAST8 = 2, CODING_RANS = 3 };
 
@@ -49,6 +54,19 @@ static inline uint32_t page_header_coded(const struct page_header *header) {
 /* Where the exact tokens' values stand. */
 static inline size_t page_header_bytes(const struct page_header *header) {
     return PAGE_HEADER_BYTES + (size_t)header->exact_tokens;
+}
+
+/* Where their values end and the payload begins. */
+static inline size_t page_exact_end(const struct page_header *header) {
+    return page_header_bytes(header) + (size_t)header->exact_tokens * page_header_channels(header) *
+                                           page_value_bytes(header->dtype);
+}
+
+/* What a page of this header takes if its coded tokens are stored as they came: no other coding
+ * takes as much. */
+static inline size_t page_raw_bytes(const struct page_header *header) {
+    return page_header_bytes(header) +
+           (size_t)header->tokens * page_header_channels(header) * page_value_bytes(header->dtype);
 }
 
 /* Writes page_header_bytes(). */

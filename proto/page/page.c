@@ -40,10 +40,6 @@ static size_t token_bytes(const struct page_header *header) {
     return page_header_channels(header) * page_value_bytes(header->dtype);
 }
 
-size_t page_raw_bytes(const struct page_header *header) {
-    return page_header_bytes(header) + header->tokens * token_bytes(header);
-}
-
 /* A raw page's, with every token in the list of exact ones. */
 size_t page_bound_bytes(const struct page_shape *shape) {
     size_t row = shape_channels(shape) * page_value_bytes(shape->dtype);
@@ -169,21 +165,13 @@ static void fill_info(const struct page_header *header, struct page_info *info) 
     };
 }
 
-static bool is_workspace_valid(const void *workspace) {
-    return workspace != NULL && (uintptr_t)workspace % 64 == 0;
-}
-
-static struct workspace whole_workspace(void *memory) {
-    return (struct workspace){memory, (uint8_t *)memory + PAGE_WORKSPACE_BYTES};
-}
-
 int page_encode(const struct page_source *source, void *workspace, void *out, size_t out_bytes,
                 size_t *written, struct page_info *info) {
-    if (!is_source_valid(source) || !is_workspace_valid(workspace) ||
+    if (!is_source_valid(source) || !page_workspace_is_valid(workspace) ||
         out_bytes < page_bound_bytes(&source->shape))
         return PAGE_ARGUMENT;
     struct page_header header;
-    struct workspace whole = whole_workspace(workspace);
+    struct workspace whole = page_workspace(workspace);
     if (source->level == PAGE_EXACT)
         *written = encode_exact(source, whole, &header, out);
     else
@@ -244,7 +232,7 @@ static int begin_decoding(const struct page_bytes *page, const struct page_targe
     if (page_value_bytes(target->dtype) == 0 || target->first > header->tokens ||
         target->tokens > header->tokens - target->first)
         return PAGE_ARGUMENT;
-    size_t front = page_header_bytes(header) + header->exact_tokens * token_bytes(header);
+    size_t front = page_exact_end(header);
     decoding->payload =
         (struct payload){(const uint8_t *)page->page + front, header->page_bytes - front};
     page_coded_target(target, header, &decoding->target);
@@ -275,9 +263,9 @@ int page_decode(const void *page, size_t page_bytes, const struct page_target *t
     int error = begin_decoding(&(struct page_bytes){page, page_bytes}, target, &decoding);
     if (error != PAGE_OK)
         return error;
-    if (!is_workspace_valid(workspace))
+    if (!page_workspace_is_valid(workspace))
         return PAGE_ARGUMENT;
-    return decode_coded(&decoding, whole_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
+    return decode_coded(&decoding, page_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
 }
 
 /* Whether tiles of the two fit one call of a kernel. */
@@ -304,12 +292,12 @@ static bool decode_coded_pair(const struct decoding decodings[2], struct workspa
 int page_decode_pair(const struct page_bytes pages[2], const struct page_target targets[2],
                      void *workspace) {
     struct decoding decodings[2];
-    if (!is_workspace_valid(workspace))
+    if (!page_workspace_is_valid(workspace))
         return PAGE_ARGUMENT;
     for (int i = 0; i < 2; i++) {
         int error = begin_decoding(&pages[i], &targets[i], &decodings[i]);
         if (error != PAGE_OK)
             return error;
     }
-    return decode_coded_pair(decodings, whole_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
+    return decode_coded_pair(decodings, page_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
 }

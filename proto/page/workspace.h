@@ -2,7 +2,10 @@
 #ifndef PROTO_PAGE_WORKSPACE_H
 #define PROTO_PAGE_WORKSPACE_H
 
+#include "proto/page/page.h"
+
 #include <assert.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -13,6 +16,15 @@
 struct workspace {
     uint8_t *next, *end;
 };
+
+static inline bool page_workspace_is_valid(const void *memory) {
+    return memory != NULL && (uintptr_t)memory % 64 == 0;
+}
+
+/* All of the caller's. */
+static inline struct workspace page_workspace(void *memory) {
+    return (struct workspace){memory, (uint8_t *)memory + PAGE_WORKSPACE_BYTES};
+}
 
 /* 64-byte aligned. What one encode or decode takes stays within PAGE_WORKSPACE_BYTES, because a
  * page has at most PAGE_VALUES_MAX values and channels: at most 30 bytes for each of them, and
