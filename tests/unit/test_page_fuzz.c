@@ -108,6 +108,12 @@ static void change(struct seed *page, uint64_t *state) {
 
 /* ---- tests ---- */
 
+/* Sanitizers are ten times as slow, and make fuzz has them. */
+static size_t changed_pages(void) {
+    const char *sanitizers = getenv("KVQ_SANITIZE");
+    return sanitizers != NULL && *sanitizers ? CHANGED_PAGES / 10 : CHANGED_PAGES;
+}
+
 static void try_on_all(struct page_reader *reader, const struct seed *page, bool at_end) {
     uint64_t expected = 0;
     for (size_t i = 0; i < KERNEL_TABLES_MAX; i++) {
@@ -128,7 +134,7 @@ START_TEST(a_changed_page_is_an_error_or_a_page_the_same_on_all_kernels) {
     for (size_t i = 0; i < SEEDS; i++) {
         struct seed seed = seed_of(_i, i / 2, i % 2 ? 4 : 0);
         try_on_all(&reader, &seed, true);
-        for (size_t j = 0; j < CHANGED_PAGES / SEEDS; j++) {
+        for (size_t j = 0; j < changed_pages() / SEEDS; j++) {
             struct seed page = seed;
             change(&page, &state);
             try_on_all(&reader, &page, j % 2);
@@ -142,7 +148,7 @@ START_TEST(random_bytes_are_an_error_or_a_page_the_same_on_all_kernels) {
     struct page_reader reader = page_reader_new();
     struct seed page = {.length = 300};
     uint64_t state = 5;
-    for (size_t i = 0; i < CHANGED_PAGES; i++) {
+    for (size_t i = 0; i < changed_pages(); i++) {
         for (size_t at = 0; at < page.length; at++)
             page.bytes[at] = (uint8_t)random_bits(&state);
         struct seed good = seed_of((int)i % KINDS, 4, 0);
