@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Takes KV caches through the page codec alone, without a daemon: what a level costs and loses.
 
-  gcc -std=gnu11 -O3 -fno-math-errno -ffp-contract=off -shared -fPIC -I. proto/page/*.c -o page.so
-  page_file.py page.so LEVEL IN.npy... [--out DIR] [--page 128] [--sinks 4] [--bf16]
+  gcc -shared -o build/page.so $(find build/proto/page -name '*.o')     # after make
+  page_file.py build/page.so LEVEL IN.npy... [--out DIR] [--page 128] [--sinks 4] [--bf16]
 
 IN.npy is [layers, 2, tokens, heads, head_dim], float16 or float32. LEVEL is exact, fast8 or 0..5.
 Prints bits a value, everything counted (headers, sinks), and the signal to noise ratio of K and V;
@@ -32,12 +32,13 @@ class Strides(ctypes.Structure):
 
 class Source(ctypes.Structure):
     _fields_ = [("shape", Shape), ("part", ctypes.c_int), ("level", ctypes.c_int),
-                ("sink_tokens", ctypes.c_uint32), ("values", ctypes.c_void_p), ("strides", Strides)]
+                ("snr_db", ctypes.c_double), ("sink_tokens", ctypes.c_uint32),
+                ("values", ctypes.c_void_p), ("strides", Strides)]
 
 
 class Target(ctypes.Structure):
     _fields_ = [("first", ctypes.c_uint32), ("tokens", ctypes.c_uint32), ("dtype", ctypes.c_int),
-                ("values", ctypes.c_void_p), ("strides", Strides)]
+                ("values", ctypes.c_void_p), ("strides", Strides), ("streaming", ctypes.c_bool)]
 
 
 class Loss(ctypes.Structure):
@@ -46,7 +47,8 @@ class Loss(ctypes.Structure):
 
 class Info(ctypes.Structure):
     _fields_ = [("shape", Shape), ("part", ctypes.c_int), ("level", ctypes.c_int),
-                ("sink_tokens", ctypes.c_uint32), ("loss", Loss), ("sink_bytes", ctypes.c_size_t)]
+                ("sink_tokens", ctypes.c_uint32), ("exact_tokens", ctypes.c_uint32), ("loss", Loss),
+                ("estimated", ctypes.c_bool), ("sink_bytes", ctypes.c_size_t)]
 
 
 class Codec:
@@ -61,13 +63,13 @@ class Codec:
         values = np.ascontiguousarray(values)
         tokens, heads, head_dim = values.shape
         strides = Strides(heads * head_dim, head_dim)
-        source = Source(Shape(tokens, heads, head_dim, dtype), part, level, sinks,
+        source = Source(Shape(tokens, heads, head_dim, dtype), part, level, 0, sinks,
                         values.ctypes.data, strides)
         written, info, out = ctypes.c_size_t(), Info(), np.empty_like(values)
         error = self.library.page_encode(ctypes.byref(source), self.workspace, self.page,
                                          ctypes.c_size_t(len(self.page)), ctypes.byref(written),
                                          ctypes.byref(info))
-        target = Target(0, tokens, dtype, out.ctypes.data, strides)
+        target = Target(0, tokens, dtype, out.ctypes.data, strides, False)
         error = error or self.library.page_decode(self.page, written, ctypes.byref(target),
                                                   self.workspace)
         if error:

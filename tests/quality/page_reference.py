@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A second decoder of the page format, written from proto/page/FORMAT.md: does the C one agree?
 
-  page_reference.py page.so IN.npy [--pages 6]
+  page_reference.py build/page.so IN.npy [--pages 6]     # page_file.py says how it is built
 
 Takes pages of IN.npy (float16, see page_file.py) in all dtypes and levels, in odd shapes too, and
 compares what both decoders make of them bit for bit. Slow and plain on purpose; only the tables are
@@ -21,29 +21,33 @@ F32 = np.float32
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 QUARTER_OCTAVES = np.array([float.fromhex(x) for x in ("0x1p+0", "0x1.306fep+0", "0x1.6a09e6p+0",
                                                        "0x1.ae89fap+0")], F32)
+HEADER_BYTES, WIDE, NO_MEANS = 48, 1, 2
+F16, BF16, FLOAT32 = 1, 2, 3
 
 
-def numbers(name, text):
+def rows_of(name, text):
+    """The rows of numbers of an array of tables.c."""
     body = text[text.index("{", text.index(name + "[")):]
-    return [int(n) for n in re.findall(r"\d+", body[:body.index("};")])]
+    return [[int(n) for n in re.findall(r"\d+", row)]
+            for row in re.findall(r"\{+([\d, \n]+)\}", body[:body.index("};")] + "}")]
 
 
 class Tables:
     def __init__(self):
         text = (ROOT / "proto/page/tables.c").read_text()
-        tables = np.array(numbers("page_tables", text)).reshape(64, 3, 32)
-        self.low_bits = numbers("page_low_bits", text)
-        self.slots = [self.lay_out(*table) for table in tables]
+        rows = rows_of("page_tables", text)
+        self.low_bits = rows_of("page_low_bits", text)[0]
+        self.slots = [self.lay_out(*rows[i:i + 6]) for i in range(0, len(rows), 6)]
 
     @staticmethod
-    def lay_out(frequency, own, other):
-        rank, slots = [0] * 32, []
+    def lay_out(symbol, frequency, offset, own, symbol_frequency, start):
+        """(symbol, frequency, rank) of each slot."""
+        slots = []
         for slot in range(256):
-            bucket = slot // 8
-            symbol = bucket if slot % 8 < own[bucket] else int(other[bucket])
-            slots.append((symbol, int(frequency[symbol]), rank[symbol]))
-            rank[symbol] += 1
-        assert rank == list(frequency)
+            run = slot // 8 + (32 if slot % 8 >= own[slot // 8] else 0)
+            slots.append((symbol[run], frequency[run], (slot + offset[run]) % 256))
+        for s in range(32):
+            assert [r for t, _, r in slots if t == s] == list(range(symbol_frequency[s]))
         return slots
 
     def level_class(self, k):
@@ -52,17 +56,17 @@ class Tables:
 
 
 class Stream:
-    def __init__(self, tables, data, wide):
+    def __init__(self, tables, data):
         self.tables, self.data = tables, data
         self.states = list(struct.unpack_from("<64H", data))
         refill, escapes = struct.unpack_from("<2I", data, 128)
         self.refill, self.plane = 136, 136 + refill
-        self.escape, self.width = len(data) - escapes, 2 if wide else 1
+        self.escape = len(data) - escapes
         self.ends = self.plane, self.escape, len(data)
 
-    def row(self, table, low_bits, count):
-        slots, values = self.tables.slots[table], []
-        plane_bytes = (count + 7) // 8
+    def row(self, table, low_bits, count, wide=True):
+        slots, values, width = self.tables.slots[table], [], 2 if wide else 1
+        plane_bytes, around = (count + 7) // 8, 1 << 8 * width
         for i in range(count):
             x = self.states[i % 64]
             symbol, frequency, rank = slots[x % 256]
@@ -71,20 +75,20 @@ class Stream:
                 x = x * 256 + self.data[self.refill]
                 self.refill += 1
             self.states[i % 64] = x
-            h = symbol - 16
-            if symbol == 0:
-                escaped = self.data[self.escape:self.escape + self.width]
-                h = int.from_bytes(escaped, "little", signed=True)
-                self.escape += self.width
+            value = symbol - 16
             for plane in reversed(range(low_bits)):
                 bit = self.data[self.plane + plane * plane_bytes + i // 8] >> i % 8 & 1
-                h = 2 * h + bit
-            values.append(h)
+                value = 2 * value + bit
+            if symbol == 0:
+                escaped = self.data[self.escape:self.escape + width]
+                value = int.from_bytes(escaped, "little")
+                self.escape += width
+            values.append((value + around // 2) % around - around // 2)
         self.plane += low_bits * plane_bytes
         return np.array(values, np.int64)
 
-    def level_row(self, k, count):
-        return self.row(*self.tables.level_class(k), count)
+    def level_row(self, k, count, wide=True):
+        return self.row(*self.tables.level_class(k), count, wide)
 
     def check_end(self):
         assert (self.refill, self.plane, self.escape) == self.ends and self.states == [256] * 64
@@ -94,30 +98,46 @@ def upper_half(bits):
     return (np.asarray(bits, np.uint32) << 16).view(F32)
 
 
+def bit_string(rest, width, channels):
+    """[tokens, channels] of `width` bits each, from [tokens, bytes]."""
+    bits = np.unpackbits(rest, 1, bitorder="little")[:, :width * channels]
+    return (bits.reshape(len(rest), channels, width) << np.arange(width)).sum(2)
+
+
 class Page:
     def __init__(self, tables, data):
         self.tables = tables
-        (self.magic, self.format, self.coding, self.level, self.dtype, _, self.flags, tokens,
-         self.sinks, self.phase, self.mean_shift, heads, head_dim,
+        (magic, version, self.coding, self.level, self.dtype, _, self.flags, self.tokens, _,
+         self.phase, self.mean_shift, self.heads, self.head_dim,
          size) = struct.unpack_from("<2s2Bb3B2BbB3I", data)
-        self.step, *rest = struct.unpack_from("<H3B2B", data, 24)
-        self.row_class, self.centre = rest[:3], rest[3:]
-        assert self.magic == b"KP" and self.format == 0 and size == len(data)
-        self.channels, self.coded = heads * head_dim, tokens - self.sinks
-        self.type = {1: np.uint16, 2: np.uint16, 3: np.uint32}[self.dtype]
-        sink_bytes = self.sinks * self.channels * self.type().itemsize
-        self.sink_values = np.frombuffer(data[48:48 + sink_bytes], self.type)
-        self.payload = data[48 + sink_bytes:]
+        self.step, *rest = struct.unpack_from("<H3B2BB", data, 24)
+        self.row_class, self.centre, exact_tokens = rest[:3], rest[3:5], rest[5]
+        assert magic == b"KP" and version == 1 and size == len(data)
+        self.channels, self.coded = self.heads * self.head_dim, self.tokens - exact_tokens
+        self.type = {F16: np.uint16, BF16: np.uint16, FLOAT32: np.uint32}[self.dtype]
+        values = HEADER_BYTES + exact_tokens
+        payload = values + exact_tokens * self.channels * self.type().itemsize
+        self.exact_tokens = list(data[HEADER_BYTES:values])
+        self.exact_values = np.frombuffer(data[values:payload], self.type)
+        self.payload = data[payload:]
 
     def decode(self):
         """All values' bits, token-major."""
-        body = [self.raw, self.exact, self.fast8, self.quantised][self.coding]()
-        return np.concatenate([self.sink_values, body.reshape(-1)])
+        coding = [self.raw, self.exact, self.fast8, self.quantised][self.coding]
+        out = np.empty((self.tokens, self.channels), self.type)
+        coded = np.ones(self.tokens, bool)
+        coded[self.exact_tokens] = False
+        out[~coded] = self.exact_values.reshape(-1, self.channels)
+        if self.coded:
+            out[coded] = coding().reshape(-1, self.channels)
+        return out.reshape(-1)
 
     def rounded(self, values):
-        if self.dtype == 1:
+        if self.dtype == F16:
             return np.clip(values, -65504, 65504).astype(np.float16).view(np.uint16)
-        return as_bfloat16(values) if self.dtype == 2 else values.view(np.uint32)
+        largest = upper_half(0x7f7f) if self.dtype == BF16 else np.finfo(F32).max
+        values = np.clip(values, -largest, largest)
+        return as_bfloat16(values) if self.dtype == BF16 else values.view(np.uint32)
 
     def raw(self):
         return np.frombuffer(self.payload, self.type)
@@ -131,40 +151,47 @@ class Page:
 
     def quantised(self):
         c, n = self.channels, self.coded
-        stream = Stream(self.tables, self.payload, self.flags & 1)
+        stream = Stream(self.tables, self.payload)
         scale = stream.level_row(self.row_class[0], n)
         classes = stream.level_row(self.row_class[1], c) + self.centre[0]
         mean = np.zeros(c, F32)
         step = upper_half(self.step)
-        if not self.flags & 2:
+        if not self.flags & NO_MEANS:
             units = stream.level_row(self.row_class[2], c)
             mean = units.astype(F32) * (step * F32(2.0 ** (self.mean_shift - 4)))
-        q = np.stack([stream.level_row(int(k), n) for k in classes], 1)
+        q = np.stack([stream.level_row(int(k), n, self.flags & WIDE) for k in classes], 1)
         stream.check_end()
         steps = (step * QUARTER_OCTAVES[scale % 4]) * np.exp2(scale // 4).astype(F32)
+        steps = upper_half(as_bfloat16(steps))
         return self.rounded((q.astype(F32) + F32(self.phase / 128)) * steps[:, None] + mean)
 
     def exact(self):
-        c, n = self.channels, self.coded
-        eighth = (c + 7) // 8
-        row_bytes = {1: c + 3 * eighth, 2: c, 3: 3 * c}[self.dtype]
+        c, n, mantissa_bits = self.channels, self.coded, {F16: 10, BF16: 7, FLOAT32: 23}[self.dtype]
+        whole = {F16: 1, BF16: 0, FLOAT32: 2}[self.dtype]
+        width = mantissa_bits - 8 * whole
+        row_bytes = whole * c + (width * c + 7) // 8
         rest = np.frombuffer(self.payload, np.uint8, n * row_bytes).reshape(n, row_bytes)
-        stream = Stream(self.tables, self.payload[n * row_bytes:], self.flags & 1)
+        stream = Stream(self.tables, self.payload[n * row_bytes:])
         largest = stream.level_row(self.row_class[0], c) + self.centre[0]
         classes = stream.level_row(self.row_class[1], c) + self.centre[1]
-        drop = np.stack([stream.row(32 + int(k), 0, n) for k in classes], 1) + 15
+        signed_exponent = np.stack([self.signed_exponents(stream, int(k), int(top), n)
+                                    for k, top in zip(classes, largest)], 1)
         stream.check_end()
-        exponent = (largest - drop).astype(self.type)
-        rest = rest.astype(self.type)
-        if self.dtype == 2:
-            return rest >> 7 << 15 | exponent << 7 | rest & 127
-        if self.dtype == 3:
-            low, high = rest[:, :2 * c:2] | rest[:, 1:2 * c:2] << 8, rest[:, 2 * c:]
-            return high >> 7 << 31 | exponent << 23 | (high & 127) << 16 | low
-        planes = rest[:, c:].astype(np.uint8).reshape(n, eighth, 3, 1)
-        bits = np.unpackbits(planes, 3, bitorder="little")
-        bits = bits.transpose(0, 2, 1, 3).reshape(n, 3, 8 * eighth)[:, :, :c].astype(np.uint16)
-        return bits[:, 2] << 15 | exponent << 10 | bits[:, 1] << 9 | bits[:, 0] << 8 | rest[:, :c]
+        mantissa = bit_string(rest[:, whole * c:], width, c) << 8 * whole
+        for byte in range(whole):
+            mantissa |= rest[:, byte:whole * c:whole].astype(np.int64) << 8 * byte
+        exponent, sign = signed_exponent >> 1, signed_exponent & 1
+        sign_bit = 8 * self.type().itemsize - 1
+        return (sign << sign_bit | exponent << mantissa_bits | mantissa).astype(self.type)
+
+    def signed_exponents(self, stream, k, largest, n):
+        """2 * exponent + sign of a channel's values."""
+        if k < 16:
+            table, low_bits, bias, negative = 32 + k, 1, 30, 0
+        else:
+            table, low_bits, bias, negative = 48 + (k - 16) // 2, 0, 15, k % 2
+        v = stream.row(table, low_bits, n, self.flags & WIDE)
+        return (2 * largest + 1 - bias - v ^ 1 - negative) & (63 if self.dtype == F16 else 511)
 
 
 TOKENS, HEAD_DIMS = (128, 1, 70, 64, 5, 127), (64, 20, 33, 40, 64, 7)  # of the pages, in turn
