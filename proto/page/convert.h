@@ -72,13 +72,14 @@ static inline float round_to_half(float x) {
     return (x + magic) - magic;
 }
 
+/* What is no number becomes the largest, as what is too large does. */
 static inline uint16_t float_to_half(float x) {
     uint32_t sign = float_bits(x) >> 16 & 0x8000u;
     x = bits_float(float_bits(x) & 0x7fffffffu);
+    x = x < PAGE_F16_MAX ? x : PAGE_F16_MAX;
     uint32_t exponent = half_exponent(x), magic = exponent + 0x3f400000u;
     uint32_t mantissa = float_bits(x + bits_float(magic)) - magic;
-    int32_t half = (int32_t)((exponent >> 13) + mantissa);
-    return (uint16_t)(sign | (uint32_t)(half < 0x7bff ? half : 0x7bff));
+    return (uint16_t)(sign | ((exponent >> 13) + mantissa));
 }
 
 static inline uint32_t bfloat_bits(float x) {

@@ -266,13 +266,18 @@ START_TEST(values_beyond_the_dtype_become_its_largest) {
     static _Alignas(64) int8_t q[TILE];
     static uint8_t got[1 << 17], wanted[1 << 17];
     random_integers(q, false, TILE, &random);
-    for (size_t t = 0; t < tile.tokens; t++)
-        tile.sizes[t] = eight_digits(tile.dtype == PAGE_F16 ? 800 : 0x1p117f);
-    for (size_t c = 0; c < tile.channels; c++)
-        tile.mean[c] = (float)((int)(c % 5) - 2) * (tile.dtype == PAGE_F16 ? 16000.0f : 0x1p126f);
-    dequantise_to(&page_kernels_portable, &tile, false, q, 0, 0, tile.tokens, false, wanted);
-    dequantise_to(kernels, &tile, false, q, 0, 0, tile.tokens, false, got);
-    ck_assert_mem_eq(got, wanted, sizeof got);
+    for (int huge = 0; huge < 2; huge++) {
+        bool small = tile.dtype == PAGE_F16 && !huge;
+        for (size_t t = 0; t < tile.tokens; t++)
+            tile.sizes[t] = eight_digits(small ? 800 : 0x1p117f);
+        for (size_t c = 0; c < tile.channels; c++)
+            tile.mean[c] = (float)((int)(c % 5) - 2) * (small ? 16000.0f : 0x1p126f);
+        if (huge) /* of a damaged page */
+            tile.mean[1] = INFINITY, tile.mean[2] = -INFINITY, tile.mean[3] = NAN;
+        dequantise_to(&page_kernels_portable, &tile, false, q, 0, 0, tile.tokens, false, wanted);
+        dequantise_to(kernels, &tile, false, q, 0, 0, tile.tokens, false, got);
+        ck_assert_mem_eq(got, wanted, sizeof got);
+    }
     tile_free(&tile);
 }
 END_TEST
