@@ -69,7 +69,8 @@ void builder_deinit(struct builder *builder) {
     *builder = (struct builder){0};
 }
 
-static void tally(struct record *record, const struct page_info *info, double inherited_error) {
+static void tally(struct builder *builder, const struct page_info *info, double inherited_error) {
+    struct record *record = builder->record;
     loss_add(&record->loss[info->part],
              &(struct loss){.error = info->loss.error + inherited_error,
                             .energy = info->loss.energy,
@@ -77,7 +78,9 @@ static void tally(struct record *record, const struct page_info *info, double in
     if (info->level > record->level)
         record->level = info->level;
     record->sink_tokens = info->sink_tokens;
-    record->sink_bytes += info->sink_bytes;
+    record->exact_bytes += info->sink_bytes;
+    builder->exact_tokens += info->exact_tokens;
+    builder->pages++;
 }
 
 static uint8_t *next_page(const struct builder *builder) {
@@ -93,7 +96,7 @@ static void enter(struct builder *builder, uint32_t layer, const struct page_inf
                                             .bytes = (uint32_t)written,
                                             .hash = record_hash(page, written),
                                             .inherited_error = (float)inherited_error});
-    tally(builder->record, info, inherited_error);
+    tally(builder, info, inherited_error);
     memset(page + written, 0, align_page(written) - written);
     builder->cursor_bytes += align_page(written);
 }
@@ -140,6 +143,8 @@ struct record *builder_finish(struct builder *builder) {
               builder->reserved_bytes - kept);
     record->extent = builder->extent;
     record->bytes = builder->cursor_bytes;
+    record->exact_tokens =
+        (uint32_t)((builder->exact_tokens + builder->pages - 1) / builder->pages);
     record->reserved_bytes = kept;
     *builder = (struct builder){0};
     return record;

@@ -45,12 +45,12 @@ static void count_once(struct usage *usage, const struct record *record, int sig
     uint64_t times = (uint64_t)(int64_t)sign, bytes = bytes_of(record);
     struct usage_count *level = &usage->levels[record->level - PAGE_LEVEL_MIN];
     atomic_fetch_add(&usage->pages_bytes, times * bytes);
-    atomic_fetch_add(&level->tokens, times * (record->tokens - record->sink_tokens));
-    atomic_fetch_add(&level->bytes, times * (bytes - record->sink_bytes));
-    if (record->sink_tokens == 0)
+    atomic_fetch_add(&level->tokens, times * (record->tokens - record->exact_tokens));
+    atomic_fetch_add(&level->bytes, times * (bytes - record->exact_bytes));
+    if (record->exact_tokens == 0)
         return;
-    atomic_fetch_add(&usage->sinks.tokens, times * record->sink_tokens);
-    atomic_fetch_add(&usage->sinks.bytes, times * record->sink_bytes);
+    atomic_fetch_add(&usage->sinks.tokens, times * record->exact_tokens);
+    atomic_fetch_add(&usage->sinks.bytes, times * record->exact_bytes);
 }
 
 static int finest_level(const struct chunk *chunk) {

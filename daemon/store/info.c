@@ -4,19 +4,25 @@
 
 #include "daemon/base/clock.h"
 
+/* Sinks stand first; of the others, which may stand anywhere, a part of the chunk has its share. */
+static uint32_t exact_tokens(const struct record *record, const struct slice *slice) {
+    uint32_t sinks = record->sink_tokens > slice->first ? record->sink_tokens - slice->first : 0;
+    uint64_t others = record->exact_tokens - record->sink_tokens;
+    uint64_t exact = sinks + (others * slice->tokens + record->tokens - 1) / record->tokens;
+    return exact < slice->tokens ? (uint32_t)exact : slice->tokens;
+}
+
 /* Bytes of a shared chunk, and its loss, are each session's in full. */
 static void add_slice(struct session_info *info, const struct slice *slice) {
     struct chunk_view view = chunk_view(slice->chunk);
     struct record *record = view.record;
     uint64_t bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES;
-    uint32_t sinks = record->sink_tokens > slice->first ? record->sink_tokens - slice->first : 0;
-    if (sinks > slice->tokens)
-        sinks = slice->tokens;
+    uint32_t exact = exact_tokens(record, slice);
     struct info_count *level = &info->levels[record->level - PAGE_LEVEL_MIN];
-    level->tokens += slice->tokens - sinks;
-    level->bytes += bytes - record->sink_bytes;
-    info->sinks.tokens += sinks;
-    info->sinks.bytes += record->sink_bytes;
+    level->tokens += slice->tokens - exact;
+    level->bytes += bytes - record->exact_bytes;
+    info->sinks.tokens += exact;
+    info->sinks.bytes += record->exact_bytes;
     info->stored_bytes += bytes;
     info->unique_bytes += view.shared ? 0 : bytes;
     for (int part = 0; part < GEOMETRY_PARTS; part++)

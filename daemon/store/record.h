@@ -65,8 +65,9 @@ struct record {
     uint64_t reserved_bytes; /* of the extent, in the budget */
     _Atomic int level_asked; /* the keeper's note: at most this level is wanted */
     int level;               /* the coarsest that a page really has */
-    uint32_t sink_tokens;
-    uint64_t sink_bytes;
+    uint32_t sink_tokens;    /* exact because they are a session's first */
+    uint32_t exact_tokens;   /* those, and what else its pages keep exact: their mean, rounded up */
+    uint64_t exact_bytes;
     struct loss loss[GEOMETRY_PARTS];
 };
 

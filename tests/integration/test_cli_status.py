@@ -79,7 +79,7 @@ def test_nothing_asks_for_attention_in_a_daemon_that_is_well(kvq, cache):
     assert "attention" not in kvq("status").stdout
 
 
-@pytest.mark.memory("40M")
+@pytest.mark.memory("64M")
 def test_a_memory_that_is_nearly_full_asks_for_attention(kvq, tmp_path):
     np.save(tmp_path / "large.npy", np.random.default_rng(0).integers(
         0, 65536, (1, 2, 4096, 8, 8), np.uint16))

@@ -78,7 +78,7 @@ def test_a_replacement_that_is_stopped_leaves_the_old_session(kvq, start, large,
     assert kvq.json("info", "a")["version"] == before["version"]
 
 
-@pytest.mark.memory("40M")
+@pytest.mark.memory("64M")
 def test_a_replacement_that_does_not_fit_leaves_the_old_session(kvq, large, small):
     before = kvq.json("import", "a", small, "--model", "m")
     result = kvq("import", "a", large, "--model", "n", "--level", "exact", "--replace")
@@ -95,7 +95,7 @@ def test_a_replacement_leaves_only_the_new_session(kvq, large, small):
     assert names(kvq) == ["a"]
 
 
-@pytest.mark.memory("64M")
+@pytest.mark.memory("80M")
 def test_an_import_of_several_appends_is_taken_back_whole(kvq, tmp_path):
     tokens, heads, dim = 8192 * 128, 1, 12  # as many as one append takes; a second does not fit
     numbers = np.random.default_rng(0).integers(0, 65536, (1, 2 * tokens, heads, dim), np.uint16)

@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 from conftest import RSS_SLACK_BYTES, SLOWNESS
-from wire import EXACT, FAST8, PLACE_PAGES, PLACE_TAIL, Connection, Geometry
+from wire import EXACT, FAST8, PLACE_PAGES, PLACE_SINKS, PLACE_TAIL, Connection, Geometry
 from wire_support import (append, assert_holds, bits, connection, gaussian, to_dtype, to_float,  # noqa: F401
                           unpacked, wait_until)
 
@@ -81,6 +81,20 @@ def test_fetches_meanwhile_are_never_worse_than_the_sessions_level(connection):
         for values, got in zip(given, unpacked(kv, MODEL)):
             got = to_float(got, MODEL.dtype)
             assert numpy.array_equal(values, got) or measured_db(values, got) > 12
+
+
+def test_tokens_that_stand_far_out_are_told_with_the_sinks_and_are_exact(connection):
+    session = connection.open(b"chat", geometry=MODEL, level=3)
+    patterns = gaussian(MODEL, 384)
+    for part in patterns:
+        part[:, 200] *= 50
+    given = tuple(to_dtype(part, MODEL.dtype) for part in patterns)
+    append(session, given, settle=True)
+    rows = session.info().levels
+    assert sum(row.tokens for row in rows if row.place == PLACE_SINKS) == 4 + 1
+    assert sum(row.tokens for row in rows) == 384
+    for part, got in zip(given, unpacked(session.fetch()[0], MODEL)):
+        assert numpy.array_equal(part[:, 200], got[:, 200])
 
 
 def test_an_exact_session_stays_exact(connection):
