@@ -5,6 +5,8 @@ import statistics
 PING_RATIO_MAX = 1.5
 IDLE_CONNECTION_BYTES_MAX = 8 << 10
 TWO_CONNECTIONS_SLACK = 0.1
+OF_RAW_MIN = [("fetch", "fast8", "settled", 0.75), ("fetch", "3", "settled", 0.6),
+              ("append", "3", "at once", 0.5)]
 QUIET_SPREAD_MAX = 0.25
 QUIET_LOAD_MAX = 0.5
 
@@ -87,10 +89,22 @@ def idle_checks(lines):
                         line[key] <= IDLE_CONNECTION_BYTES_MAX)
 
 
-def connection_fraction(lines, operation, connections):
-    found = select(lines, kind="throughput", contender="kvq", level="fast8", variant="settled",
+def connection_fraction(lines, operation, connections, level="fast8", variant="settled"):
+    found = select(lines, kind="throughput", contender="kvq", level=level, variant=variant,
                    shape="8x128", transport="unix", operation=operation, connections=connections)
     return fraction(neighbour(lines, found[0]), found[0]) if found else None
+
+
+def of_raw_checks(lines):
+    """Of one connection; with AVX-512, of which the machine's table tells."""
+    for operation, level, variant, least in OF_RAW_MIN:
+        found = connection_fraction(lines, operation, 1, level, variant)
+        if found is None:
+            continue
+        name = level if level == "fast8" else f"level {level}"
+        behind = ", coded behind the reply" if variant == "at once" else ""
+        yield Check(f"{operation} at {name}{behind}, of a raw socket", f"{found:.3f}",
+                    f"at least {least} (with AVX-512)", found >= least)
 
 
 def two_connections_checks(lines):
@@ -105,7 +119,8 @@ def two_connections_checks(lines):
 
 
 def checks(lines):
-    return [*ping_checks(lines), *idle_checks(lines), *two_connections_checks(lines)]
+    return [*ping_checks(lines), *idle_checks(lines), *of_raw_checks(lines),
+            *two_connections_checks(lines)]
 
 
 def warnings(machine, lines):
