@@ -6,18 +6,57 @@ SPECIALISED const uint8_t *source_row(const struct page_source_rows *in, size_t 
     return (const uint8_t *)in->rows[token] + in->offset_bytes;
 }
 
+/* Rows lie further apart than processors fetch ahead on their own. */
+SPECIALISED void fetch_ahead(const struct page_source_rows *in, size_t token, size_t row_bytes) {
+    enum { AHEAD = 8, LINE_BYTES = 64 };
+    if (token + AHEAD < in->tokens)
+        for (size_t i = 0; i < row_bytes; i += LINE_BYTES)
+            _mm_prefetch(source_row(in, token + AHEAD) + i, _MM_HINT_T0);
+}
+
 /* ---- statistics ---- */
 
+/* Of 32 channels at once: additions wait for those before them. */
+SPECIALISED void sum_32(enum page_dtype dtype, const struct page_source_rows *in, size_t channel,
+                        float *sum) {
+    __m256 total[4];
+    for (size_t i = 0; i < 4; i++)
+        total[i] = _mm256_loadu_ps(sum + channel + i * EIGHT);
+    for (size_t t = 0; t < in->tokens; t++) {
+        const uint8_t *values = source_row(in, t) + channel * value_bytes(dtype);
+        if (channel % PAGE_BLOCK == 0)
+            fetch_ahead(in, t, in->channels * value_bytes(dtype));
+        for (size_t i = 0; i < 4; i++)
+            total[i] =
+                _mm256_add_ps(total[i], load8(dtype, values + i * EIGHT * value_bytes(dtype)));
+    }
+    for (size_t i = 0; i < 4; i++)
+        _mm256_storeu_ps(sum + channel + i * EIGHT, total[i]);
+}
+
 SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *in, float *sum) {
-    for (size_t c = 0; c < in->channels; c += EIGHT) {
-        size_t count = in->channels - c;
+    size_t c = 0;
+    for (; c + 32 <= in->channels; c += 32)
+        sum_32(dtype, in, c, sum);
+    for (; c < in->channels; c += EIGHT) {
+        size_t count = in->channels - c < EIGHT ? in->channels - c : EIGHT;
         __m256 total = load_part(PAGE_F32, sum + c, count);
         for (size_t t = 0; t < in->tokens; t++)
             total = _mm256_add_ps(
                 total, load_part(dtype, source_row(in, t) + c * value_bytes(dtype), count));
         float eight[EIGHT];
         _mm256_storeu_ps(eight, total);
-        memcpy(sum + c, eight, (count < EIGHT ? count : EIGHT) * sizeof *sum);
+        memcpy(sum + c, eight, count * sizeof *sum);
+    }
+}
+
+/* Sixteen channels' squares of differences onto the lanes. */
+SPECIALISED void add_deviation(enum page_dtype dtype, const uint8_t *values, size_t count,
+                               const float *mean, __m256 lanes[2]) {
+    for (size_t i = 0; i < 2 && i * EIGHT < count; i++) {
+        __m256 x = load_part(dtype, values + i * EIGHT * value_bytes(dtype), count - i * EIGHT);
+        __m256 difference = _mm256_sub_ps(x, _mm256_loadu_ps(mean + i * EIGHT));
+        lanes[i] = _mm256_add_ps(lanes[i], _mm256_mul_ps(difference, difference));
     }
 }
 
@@ -27,12 +66,13 @@ SPECIALISED void deviation(enum page_dtype dtype, const struct page_source_rows 
     memcpy(means, mean, in->channels * sizeof *mean);
     for (size_t t = 0; t < in->tokens; t++) {
         const uint8_t *row = source_row(in, t);
+        fetch_ahead(in, t, in->channels * value_bytes(dtype));
         __m256 sum[2] = {_mm256_loadu_ps(lanes[t]), _mm256_loadu_ps(lanes[t] + EIGHT)};
-        for (size_t c = 0; c < in->channels; c += EIGHT) {
-            __m256 x = load_part(dtype, row + c * value_bytes(dtype), in->channels - c);
-            __m256 d = _mm256_sub_ps(x, _mm256_loadu_ps(means + c));
-            sum[c / EIGHT % 2] = _mm256_add_ps(sum[c / EIGHT % 2], _mm256_mul_ps(d, d));
-        }
+        size_t c = 0;
+        for (; c + 16 <= in->channels; c += 16)
+            add_deviation(dtype, row + c * value_bytes(dtype), 16, means + c, sum);
+        if (c < in->channels)
+            add_deviation(dtype, row + c * value_bytes(dtype), in->channels - c, means + c, sum);
         _mm256_storeu_ps(lanes[t], sum[0]);
         _mm256_storeu_ps(lanes[t] + EIGHT, sum[1]);
     }
@@ -46,46 +86,62 @@ struct sums {
     __m256i outside;
 };
 
+/* a - b: rounded the same, but not where the conversions between floats and integers are made. */
+SPECIALISED __m256 difference(__m256 a, __m256 b) {
+    __m256 one = _mm256_set1_ps(1);
+    __asm__("" : "+x"(one));
+    return _mm256_fmsub_ps(a, one, b);
+}
+
 /* Eight integers; the squares go to half `half` of the lanes. */
-SPECIALISED __m256i quantise8(enum page_dtype dtype, bool wide, bool small, __m256 x, __m256 mean,
-                              struct page_step step, int half, struct sums *sums) {
-    __m256 scaled = _mm256_mul_ps(_mm256_sub_ps(x, mean), _mm256_set1_ps(step.inverse));
-    __m256i q = _mm256_cvtps_epi32(scaled);
+SPECIALISED __m256i quantise_8(enum page_dtype dtype, bool wide, bool small, __m256 x,
+                               const float *means, struct page_step step, int half,
+                               struct sums *sums) {
+    __m256 mean = _mm256_loadu_ps(means), one = _mm256_set1_ps(step.step);
+    __m256i q =
+        _mm256_cvtps_epi32(_mm256_mul_ps(difference(x, mean), _mm256_set1_ps(step.inverse)));
     sums->outside = _mm256_or_si256(sums->outside,
                                     _mm256_add_epi32(q, _mm256_set1_epi32(wide ? 0x8000 : 0x80)));
-    __m256 back = _mm256_cvtepi32_ps(q), one = _mm256_set1_ps(step.step);
+    __m256 back = _mm256_cvtepi32_ps(q);
     back = wide ? _mm256_add_ps(_mm256_mul_ps(back, one), mean) : _mm256_fmadd_ps(back, one, mean);
-    __m256 difference = _mm256_sub_ps(x, round8(dtype, small, back));
-    sums->error[half] = _mm256_add_ps(sums->error[half], _mm256_mul_ps(difference, difference));
-    sums->energy[half] = _mm256_add_ps(sums->energy[half], _mm256_mul_ps(x, x));
+    __m256 wrong = difference(x, round8(dtype, small, back));
+    sums->error[half] = _mm256_add_ps(sums->error[half], _mm256_mul_ps(wrong, wrong));
+    /* A float16's square is exact. */
+    sums->energy[half] = dtype == PAGE_F16 ? _mm256_fmadd_ps(x, x, sums->energy[half])
+                                           : _mm256_add_ps(sums->energy[half], _mm256_mul_ps(x, x));
     return q;
 }
 
-/* Sixteen integers of a token, from channel c on, as int16. */
-SPECIALISED __m256i quantise16(enum page_dtype dtype, bool wide, bool small, const uint8_t *row,
-                               const float *mean, struct page_step step, size_t c, size_t channels,
-                               struct sums *sums) {
-    __m256 x = load_part(dtype, row + c * value_bytes(dtype), channels - c);
-    __m256 y = c + EIGHT < channels
-                   ? load_part(dtype, row + (c + EIGHT) * value_bytes(dtype), channels - c - EIGHT)
-                   : _mm256_setzero_ps();
-    __m256i a = quantise8(dtype, wide, small, x, _mm256_loadu_ps(mean + c), step, 0, sums);
-    __m256i b = quantise8(dtype, wide, small, y, _mm256_loadu_ps(mean + c + EIGHT), step, 1, sums);
-    return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+SPECIALISED __m256 load_at(enum page_dtype dtype, const uint8_t *row, size_t c, size_t channels) {
+    return c < channels ? load_part(dtype, row + c * value_bytes(dtype), channels - c)
+                        : _mm256_setzero_ps();
+}
+
+/* 32 integers of a token, from channel c on, to the tile's row. */
+SPECIALISED void quantise_32(enum page_dtype dtype, bool wide, bool small, const uint8_t *row,
+                             const float *mean, struct page_step step, size_t c, size_t channels,
+                             void *tile, struct sums *sums) {
+    __m256i q[4];
+    for (size_t i = 0; i < 4; i++)
+        q[i] = quantise_8(dtype, wide, small, load_at(dtype, row, c + i * EIGHT, channels),
+                          mean + c + i * EIGHT, step, i % 2, sums);
+    __m256i a = _mm256_packs_epi32(q[0], q[1]), b = _mm256_packs_epi32(q[2], q[3]);
+    if (wide) {
+        _mm256_storeu_si256((void *)((int16_t *)tile + c), _mm256_permute4x64_epi64(a, 0xd8));
+        _mm256_storeu_si256((void *)((int16_t *)tile + c + 16), _mm256_permute4x64_epi64(b, 0xd8));
+    } else {
+        const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+        __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
+        _mm256_storeu_si256((void *)((int8_t *)tile + c), bytes);
+    }
 }
 
 SPECIALISED void quantise_token(enum page_dtype dtype, bool wide, bool small, const uint8_t *row,
                                 const float *mean, struct page_step step, size_t channels,
                                 void *tile, struct sums *sums) {
-    for (size_t c = 0; c < channels; c += 16) {
-        __m256i q = quantise16(dtype, wide, small, row, mean, step, c, channels, sums);
-        if (wide) {
-            _mm256_storeu_si256((void *)((int16_t *)tile + c), q);
-            continue;
-        }
-        __m128i bytes = _mm_packs_epi16(_mm256_castsi256_si128(q), _mm256_extracti128_si256(q, 1));
-        _mm_storeu_si128((void *)((int8_t *)tile + c), bytes);
-    }
+#pragma GCC unroll 1 /* or the sums do not stay in registers */
+    for (size_t c = 0; c < channels; c += 32)
+        quantise_32(dtype, wide, small, row, mean, step, c, channels, tile, sums);
 }
 
 enum { TURNED = 16 /* tokens at a time */ };
@@ -160,9 +216,11 @@ SPECIALISED void quantise_tokens(enum page_dtype dtype, bool wide, bool small, s
     _Alignas(32) PAGE_SCRATCH int16_t tile[TURNED * PAGE_BLOCK];
     size_t row_bytes = PAGE_BLOCK * (wide ? 2 : 1);
     for (size_t t0 = 0; t0 < in->tokens; t0 += TURNED) {
-        for (size_t t = t0; t < t0 + TURNED && t < in->tokens; t++)
+        for (size_t t = t0; t < t0 + TURNED && t < in->tokens; t++) {
+            fetch_ahead(in, t, channels * value_bytes(dtype));
             quantise_token(dtype, wide, small, source_row(in, t), mean, steps[t], channels,
                            (uint8_t *)tile + (t - t0) * row_bytes, sums);
+        }
         turn_tile(wide, tile, channels, t0, q);
     }
 }
