@@ -15,8 +15,10 @@ SPECIALISED __m256i rank_within_halves(__m256i set) {
         _mm_setr_epi8(-1, -1, -1, -1, 3, 3, 3, 3, -1, -1, -1, -1, 11, 11, 11, 11));
     const __m256i last_eight = _mm256_broadcastsi128_si256(
         _mm_setr_epi8(-1, -1, -1, -1, -1, -1, -1, -1, 7, 7, 7, 7, 7, 7, 7, 7));
-    __m256i ones = _mm256_abs_epi8(set);
-    __m256i sum = _mm256_mullo_epi32(ones, _mm256_set1_epi32(0x01010101));
+    __m256i every = _mm256_set1_epi8(1);
+    __asm__(""
+            : "+x"(every)); /* or the product is taken apart into shifts, of which there are many */
+    __m256i sum = _mm256_mullo_epi32(_mm256_abs_epi8(set), every);
     sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(sum, second_of_two));
     sum = _mm256_add_epi8(sum, _mm256_shuffle_epi8(sum, last_eight));
     return _mm256_sub_epi8(sum, _mm256_set1_epi8(1));

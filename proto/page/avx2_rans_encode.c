@@ -31,18 +31,27 @@ SPECIALISED void set_model(struct model *model, struct rans_encoder *encoder, un
 
 /* ---- a step of 32 lanes ---- */
 
-/* Bytes of a table of 256: sixteen look-ups, of which each bit of the upper half halves the choice.
- */
+/* Sixteen bytes of a table by the index's lower half. */
+SPECIALISED __m256i look_up_16(const uint8_t *sixteen, __m256i low) {
+    return _mm256_shuffle_epi8(both_halves(sixteen), low);
+}
+
+/* Of 64 bytes, by two bits more; a blend goes by each byte's top bit. */
+SPECIALISED __m256i look_up_64(const uint8_t *table, __m256i low, __m256i bit_4, __m256i bit_5) {
+    __m256i a = _mm256_blendv_epi8(look_up_16(table, low), look_up_16(table + 16, low), bit_4);
+    __m256i b = _mm256_blendv_epi8(look_up_16(table + 32, low), look_up_16(table + 48, low), bit_4);
+    return _mm256_blendv_epi8(a, b, bit_5);
+}
+
 SPECIALISED __m256i look_up_256(const uint8_t table[256], __m256i index) {
-    __m256i low = _mm256_and_si256(index, _mm256_set1_epi8(15)), choice[16];
-    for (int i = 0; i < 16; i++)
-        choice[i] = _mm256_shuffle_epi8(both_halves(table + 16 * i), low);
-    for (int bit = 4, count = 8; bit < 8; bit++, count /= 2) {
-        __m256i which = _mm256_slli_epi16(index, 7 - bit);
-        for (int i = 0; i < count; i++)
-            choice[i] = _mm256_blendv_epi8(choice[2 * i], choice[2 * i + 1], which);
-    }
-    return choice[0];
+    __m256i low = _mm256_and_si256(index, _mm256_set1_epi8(15));
+    __m256i bit_4 = _mm256_slli_epi16(index, 3), bit_5 = _mm256_slli_epi16(index, 2);
+    __m256i bit_6 = _mm256_slli_epi16(index, 1);
+    __m256i a = _mm256_blendv_epi8(look_up_64(table, low, bit_4, bit_5),
+                                   look_up_64(table + 64, low, bit_4, bit_5), bit_6);
+    __m256i b = _mm256_blendv_epi8(look_up_64(table + 128, low, bit_4, bit_5),
+                                   look_up_64(table + 192, low, bit_4, bit_5), bit_6);
+    return _mm256_blendv_epi8(a, b, index);
 }
 
 /* x / f and its rest, where the reciprocal is rounded down and may give one less. */
@@ -242,4 +251,40 @@ void page_rans_encode8_avx2(const struct rans_encode_job *jobs, size_t count) {
 
 void page_rans_encode16_avx2(const struct rans_encode_job *jobs, size_t count) {
     encode_jobs(true, jobs, count);
+}
+
+/* ---- what a side row would cost ---- */
+
+/* The costs of 32 symbols, as 16-bit words, added up by fours. */
+SPECIALISED __m256i sum_costs(const uint8_t low[PAGE_SYMBOLS], const uint8_t high[PAGE_SYMBOLS],
+                              __m256i symbols) {
+    struct table_index index = table_index(symbols);
+    const __m256i zero = _mm256_setzero_si256();
+    __m256i lows = _mm256_sad_epu8(look_up(low, index), zero);
+    __m256i highs = _mm256_sad_epu8(look_up(high, index), zero);
+    return _mm256_add_epi64(lows, _mm256_slli_epi64(highs, 8));
+}
+
+uint32_t page_row_cost_avx2(const int16_t *values, size_t count, unsigned low_bits,
+                            const uint16_t cost[PAGE_SYMBOLS]) {
+    __m256i a = _mm256_loadu_si256((const void *)cost);
+    __m256i b = _mm256_loadu_si256((const void *)(cost + 16)), total = _mm256_setzero_si256();
+    uint8_t low[PAGE_SYMBOLS], high[PAGE_SYMBOLS];
+    _mm256_storeu_si256((void *)low, pack_low(a, b));
+    _mm256_storeu_si256((void *)high, pack_high(a, b));
+    size_t i = 0;
+    for (; i + 32 <= count; i += 32) {
+        __m256i h = shift_right16(values + i, low_bits);
+        __m256i symbols = _mm256_add_epi8(h, _mm256_set1_epi8(RANS_SYMBOL_ZERO));
+        __m256i coded = _mm256_cmpeq_epi8(_mm256_min_epu8(symbols, _mm256_set1_epi8(31)), symbols);
+        total = _mm256_add_epi64(total, sum_costs(low, high, _mm256_and_si256(symbols, coded)));
+    }
+    uint64_t four[4], sum;
+    _mm256_storeu_si256((void *)four, total);
+    sum = four[0] + four[1] + four[2] + four[3];
+    for (; i < count; i++) {
+        unsigned symbol = (unsigned)((values[i] >> low_bits) + RANS_SYMBOL_ZERO);
+        sum += cost[symbol < PAGE_SYMBOLS ? symbol : RANS_ESCAPE];
+    }
+    return (uint32_t)sum;
 }

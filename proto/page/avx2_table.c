@@ -41,5 +41,5 @@ const struct page_kernels page_kernels_avx2 = {
     .rans_decode16 = page_rans_decode16_avx2,
     .rans_encode8 = page_rans_encode8_avx2,
     .rans_encode16 = page_rans_encode16_avx2,
-    .row_cost = PAGE_OF_TARGET(row_cost_),
+    .row_cost = page_row_cost_avx2,
 };
