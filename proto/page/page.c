@@ -7,6 +7,8 @@
 #include "proto/page/quantise.h"
 #include "proto/page/rows.h"
 
+#include <math.h>
+
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values stand little-endian in a page");
 
 uint32_t page_tokens(uint32_t heads, uint32_t head_dim_k, uint32_t head_dim_v) {
@@ -149,6 +151,24 @@ static size_t encode_level(const struct page_source *source, int level, struct w
     return encode_lossy(source, level, workspace, header, page);
 }
 
+static bool has_decibels(const struct page_header *header, double decibels) {
+    if (header->error == 0)
+        return true;
+    return 10 * log10((double)header->energy / (double)header->error) >= decibels;
+}
+
+/* The coarsest of the levels that has as many decibels as are wanted. */
+static size_t encode_wanted(const struct page_source *source, struct workspace workspace,
+                            struct page_header *header, uint8_t *page) {
+    int level = source->level, finest = level > 0 ? 0 : level;
+    for (; level >= finest && level != PAGE_EXACT; level--) {
+        size_t length = encode_level(source, level, workspace, header, page);
+        if (!(source->snr_db > 0) || has_decibels(header, source->snr_db))
+            return length;
+    }
+    return encode_exact(source, workspace, header, page);
+}
+
 static void fill_info(const struct page_header *header, struct page_info *info) {
     *info = (struct page_info){
         .shape = {.tokens = header->tokens,
@@ -172,10 +192,7 @@ int page_encode(const struct page_source *source, void *workspace, void *out, si
         return PAGE_ARGUMENT;
     struct page_header header;
     struct workspace whole = page_workspace(workspace);
-    if (source->level == PAGE_EXACT)
-        *written = encode_exact(source, whole, &header, out);
-    else
-        *written = encode_level(source, source->level, whole, &header, out);
+    *written = encode_wanted(source, whole, &header, out);
     header.page_bytes = (uint32_t)*written;
     page_header_write(&header, out);
     if (info != NULL)
