@@ -287,15 +287,29 @@ int page_decode(const void *page, size_t page_bytes, const struct page_target *t
 
 /* Whether tiles of the two fit one call of a kernel. */
 static bool are_alike(const struct decoding *a, const struct decoding *b) {
-    return a->header.coding == CODING_RANS && b->header.coding == CODING_RANS &&
+    return a->header.coding == b->header.coding &&
+           (a->header.coding == CODING_RANS || a->header.coding == CODING_EXACT) &&
            (a->header.flags & FLAG_WIDE) == (b->header.flags & FLAG_WIDE) &&
            page_header_channels(&a->header) == page_header_channels(&b->header) &&
            a->target.first < a->target.last && b->target.first < b->target.last;
 }
 
+static bool decode_exact_pair(const struct decoding decodings[2], struct workspace workspace) {
+    struct exact_reader readers[2];
+    for (int i = 0; i < 2; i++)
+        if (!exact_open(&readers[i], &decodings[i].header, decodings[i].payload, &workspace))
+            return false;
+    struct exact_reader *const both[2] = {&readers[0], &readers[1]};
+    const struct page_target_tokens *const targets[2] = {&decodings[0].target,
+                                                         &decodings[1].target};
+    return exact_decode(both, targets, 2, workspace);
+}
+
 static bool decode_coded_pair(const struct decoding decodings[2], struct workspace workspace) {
     if (!are_alike(&decodings[0], &decodings[1]))
         return decode_coded(&decodings[0], workspace) && decode_coded(&decodings[1], workspace);
+    if (decodings[0].header.coding == CODING_EXACT)
+        return decode_exact_pair(decodings, workspace);
     struct quantise_reader readers[2];
     for (int i = 0; i < 2; i++)
         if (!quantise_open(&readers[i], &decodings[i].header, decodings[i].payload, &workspace))
