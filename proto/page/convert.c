@@ -1,4 +1,5 @@
 #include "proto/page/convert.h"
+#include "proto/page/compact.h"
 
 static float load_one(enum page_dtype dtype, const uint8_t *at) {
     switch (dtype) {
@@ -6,7 +7,7 @@ static float load_one(enum page_dtype dtype, const uint8_t *at) {
         return half_to_float(*(const unaligned_u16 *)at);
     case PAGE_BF16:
         return bfloat_to_float(*(const unaligned_u16 *)at);
-    case PAGE_F32:
+    default:
         break;
     }
     return *(const unaligned_float *)at;
@@ -37,22 +38,36 @@ static void store_one(enum page_dtype dtype, float x, uint8_t *at) {
     case PAGE_BF16:
         *(unaligned_u16 *)at = ieee_float_to_bfloat(x);
         return;
-    case PAGE_F32:
+    default:
         break;
     }
     uint32_t bits = float_bits(x);
     *(unaligned_u32 *)at = (bits & 0x7fffffffu) > 0x7f800000u ? bits | 0x400000u : bits;
 }
 
-void page_convert_row(enum page_dtype from, const void *source, enum page_dtype to, void *target,
-                      size_t count) {
+/* Between dtypes of numbers. */
+static void convert_numbers(enum page_dtype from, const uint8_t *in, enum page_dtype to,
+                            uint8_t *out, size_t count) {
     size_t from_bytes = page_value_bytes(from), to_bytes = page_value_bytes(to);
-    if (from == to) {
-        memcpy(target, source, count * from_bytes);
-        return;
-    }
-    const uint8_t *in = source;
-    uint8_t *out = target;
     for (size_t i = 0; i < count; i++)
         store_one(to, load_one(from, in + i * from_bytes), out + i * to_bytes);
+}
+
+void page_convert_row(enum page_dtype from, const void *source, enum page_dtype to, void *target,
+                      size_t count) {
+    if (from == to) {
+        memcpy(target, source, page_row_bytes(from, count));
+        return;
+    }
+    if (!page_is_compact(from)) {
+        convert_numbers(from, source, to, target, count);
+        return;
+    }
+    float numbers[BLOCK_VALUES];
+    for (size_t i = 0, run; i < count; i += run) {
+        run = count - i < BLOCK_VALUES ? count - i : BLOCK_VALUES;
+        page_compact_load(from, (const uint8_t *)source + page_row_bytes(from, i), run, numbers);
+        convert_numbers(PAGE_F32, (const uint8_t *)numbers, to,
+                        (uint8_t *)target + page_row_bytes(to, i), run);
+    }
 }

@@ -96,7 +96,8 @@ static inline uint16_t float_to_bfloat(float x) {
 }
 
 /* Copies `count` values, converting as IEEE 754 does: infinities stay, overflow becomes infinity,
- * NaNs stay NaNs (bit for bit where the dtypes are the same). */
+ * NaNs stay NaNs (bit for bit where the dtypes are the same). Not to a compact dtype from another.
+ */
 void page_convert_row(enum page_dtype from, const void *source, enum page_dtype to, void *target,
                       size_t count);
 

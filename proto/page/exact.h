@@ -9,12 +9,10 @@
 #include "proto/page/coding.h"
 #include "proto/page/rans.h"
 
-enum { EXACT_CLASSES = 2 * PAGE_DROP_TABLES - PAGE_UNSIGNED_TABLES };
-
 /* All of a page but values and rest: C channels, n coded tokens. */
 struct exact_page {
     size_t channels, tokens;
-    int16_t *largest_offset;    /* [C], of the largest exponent to centre 0 */
+    int16_t *largest_offset;    /* [C], of the largest exponent or the mean to centre 0 */
     int16_t *class_offset;      /* [C], to centre 1 */
     struct rans_class *classes; /* [C] */
     struct page_codes *codes;   /* [C / PAGE_BLOCK], rounded up */
@@ -23,15 +21,21 @@ struct exact_page {
 void exact_page_init(struct exact_page *page, const struct page_header *header,
                      struct workspace *workspace);
 
-/* Tells entropy coder and kernels of a channel's class and largest exponent. */
-void exact_set_channel(struct exact_page *page, size_t channel, unsigned class, int largest);
+/* Whether values are integers, with a mean for each channel where floats have a largest exponent.
+ */
+bool exact_is_integer(enum page_dtype dtype);
 
-struct rans_class exact_class(unsigned k);
+/* Tell entropy coder and kernels of a channel's class and of its largest exponent, or of its mean
+ * plus 128. */
+void exact_set_exponents(struct exact_page *page, size_t channel, unsigned k, int largest);
+void exact_set_integers(struct exact_page *page, size_t channel, unsigned k, int mean);
 
-int exact_largest_exponent(enum page_dtype dtype);
+/* How many classes there are, and what a largest exponent (or a mean) is at most. */
+int exact_classes(enum page_dtype dtype);
+int exact_largest(enum page_dtype dtype);
 
-/* A token's mantissas, and where those of the channels from `channel` on (a multiple of PAGE_BLOCK)
- * stand among them. */
+/* A token's mantissas (of blocks, their scales), and where those of the channels from `channel` on
+ * (a multiple of PAGE_BLOCK) stand among them. */
 size_t exact_rest_bytes(enum page_dtype dtype, size_t channels);
 size_t exact_low_offset(enum page_dtype dtype, size_t channel);
 size_t exact_bits_offset(enum page_dtype dtype, size_t channels, size_t channel);

@@ -13,10 +13,15 @@ static bool decode_side_rows(struct exact_reader *reader) {
     for (size_t c = 0; c < page->channels; c++) {
         int largest = page->largest_offset[c] + header->centre[0];
         int k = page->class_offset[c] + header->centre[1];
-        if (largest < 0 || largest > exact_largest_exponent(header->dtype) || k < 0 ||
-            k >= EXACT_CLASSES)
+        if (largest < 0 || largest > exact_largest(header->dtype) || k < 0 ||
+            k >= exact_classes(header->dtype))
             return false;
-        exact_set_channel(page, c, (unsigned)k, largest);
+        if (exact_is_integer(header->dtype))
+            exact_set_integers(page, c, (unsigned)k, largest);
+        else
+            exact_set_exponents(page, c, (unsigned)k, largest);
+        if (page->classes[c].low_bits > RANS_NARROW_BITS)
+            return false;
     }
     return true;
 }
@@ -71,17 +76,16 @@ static void convert_tile(const struct exact_reader *reader, size_t channel,
                          const struct page_target_tokens *target, struct page_staging *staging) {
     enum page_dtype from = reader->header->dtype, to = target->layout.dtype;
     size_t channels = tile_channels(reader->page.channels, channel), run;
-    size_t from_bytes = page_value_bytes(from);
     struct page_target_rows rows = {
         .rows = staging->rows, .first = target->first, .last = target->last, .channels = channels};
     for (size_t t = rows.first; t < rows.last; t++)
-        staging->rows[t] = staging->values + t * channels * from_bytes;
+        staging->rows[t] = staging->values + t * page_row_bytes(from, channels);
     join_tile(reader, channel, &rows);
     for (size_t c = 0; c < channels; c += run) {
         run = page_layout_run(&target->layout, channel + c, channels - c);
         size_t offset = page_layout_offset(&target->layout, channel + c);
         for (size_t t = rows.first; t < rows.last; t++)
-            page_convert_row(from, (const uint8_t *)staging->rows[t] + c * from_bytes, to,
+            page_convert_row(from, (const uint8_t *)staging->rows[t] + page_row_bytes(from, c), to,
                              (uint8_t *)target->rows[t] + offset, run);
     }
 }

@@ -31,6 +31,14 @@ static unsigned class_of_channel(const struct page_survey *survey, size_t c, siz
     return class_of(drops, survey->negatives[c], (unsigned)tokens);
 }
 
+/* Integers' classes follow from their differences to the mean, once these are there. */
+static void take_mean(struct encoding *encoding, size_t channel, unsigned sum) {
+    size_t tokens = encoding->page.tokens;
+    assert(tokens > 0);
+    encoding->largest[channel] = (uint8_t)((2 * sum + tokens) / (2 * tokens));
+    exact_set_integers(&encoding->page, channel, 0, encoding->largest[channel]);
+}
+
 static void survey_channels(struct encoding *encoding) {
     struct exact_page *page = &encoding->page;
     for (size_t first = 0; first < page->channels; first += PAGE_BLOCK) {
@@ -39,10 +47,14 @@ static void survey_channels(struct encoding *encoding) {
             page_source_tile(&encoding->tokens, first, encoding->staging);
         page_kernels()->exact[encoding->header->dtype]->survey(&tile, &survey);
         for (size_t i = 0; i < tile.channels; i++) {
+            if (exact_is_integer(encoding->header->dtype)) {
+                take_mean(encoding, first + i, survey.sum[i]);
+                continue;
+            }
             unsigned k = class_of_channel(&survey, i, page->tokens);
             encoding->largest[first + i] = survey.largest[i];
             encoding->channel_class[first + i] = (uint8_t)k;
-            exact_set_channel(page, first + i, k, survey.largest[i]);
+            exact_set_exponents(page, first + i, k, survey.largest[i]);
             int most = page->codes[first / PAGE_BLOCK].base[i] - 2 * survey.smallest[i];
             encoding->header->flags |= most > INT8_MAX ? FLAG_WIDE : 0;
         }
@@ -68,6 +80,18 @@ static void split_tile(struct encoding *encoding, size_t channel, void *values, 
         kernels->split8(&tile, codes, values, &rest);
 }
 
+static void choose_integer_classes(struct encoding *encoding, size_t channel, size_t end,
+                                   const int8_t *values) {
+    for (; channel < end; channel++, values += RANS_ROW_VALUES) {
+        unsigned sum = 0;
+        for (size_t t = 0; t < encoding->page.tokens; t++)
+            sum += (unsigned)(values[t] < 0 ? -values[t] : values[t]);
+        unsigned k = rans_class_of_magnitude(sum, encoding->page.tokens);
+        encoding->channel_class[channel] = (uint8_t)k;
+        encoding->page.classes[channel] = rans_level_class(k);
+    }
+}
+
 /* All tiles, last to first: the decoder reads them the other way round. */
 static bool write_tiles(struct encoding *encoding, struct rans_encoder *encoder, void *values,
                         uint8_t *rest) {
@@ -80,9 +104,11 @@ static bool write_tiles(struct encoding *encoding, struct rans_encoder *encoder,
                                       .rows = end - channel,
                                       .count = page->tokens,
                                       .values = values};
+        split_tile(encoding, channel, values, rest);
+        if (exact_is_integer(encoding->header->dtype))
+            choose_integer_classes(encoding, channel, end, values);
         if (!rans_encoder_has_room(encoder, job.classes, job.rows, job.count, wide))
             return false;
-        split_tile(encoding, channel, values, rest);
         if (wide)
             page_kernels()->rans_encode16(&job, 1);
         else
@@ -188,10 +214,11 @@ bool exact_takes(const struct page_source *source, const struct page_header *hea
     struct page_header exact = *header;
     struct encoding encoding;
     encoding_init(&encoding, source, &exact, &workspace);
-    size_t token = encoding.page.channels * page_value_bytes(header->dtype);
+    size_t token = page_row_bytes(header->dtype, encoding.page.channels);
     size_t rest = encoding.page.tokens * exact_rest_bytes(header->dtype, encoding.page.channels);
     size_t least =
         page_header_bytes(header) + header->exact_tokens * token + rest + RANS_STREAM_HEADER_BYTES;
-    return page_bytes <= least ||
-           page_bytes <= least - RANS_STREAM_HEADER_BYTES + least_stream_bytes(&encoding);
+    if (page_bytes <= least || exact_is_integer(header->dtype))
+        return page_bytes <= least;
+    return page_bytes <= least - RANS_STREAM_HEADER_BYTES + least_stream_bytes(&encoding);
 }

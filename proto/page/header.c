@@ -84,11 +84,16 @@ static bool is_rans_sane(const struct page_header *header) {
            are_classes_sane(header);
 }
 
+/* Exponents of less than 8 bits, and integers of 8, fit narrow rows. */
+static bool exact_may_be_wide(enum page_dtype dtype) {
+    return dtype == PAGE_BF16 || dtype == PAGE_F32;
+}
+
 static bool is_exact_sane(const struct page_header *header) {
     return header->level == PAGE_EXACT &&
-           header->flags <= (header->dtype == PAGE_F16 ? 0 : FLAG_WIDE) && header->step == 0 &&
-           header->phase == 0 && header->mean_shift == 0 && header->row_class[2] == 0 &&
-           header->error == 0 && are_classes_sane(header);
+           header->flags <= (exact_may_be_wide(header->dtype) ? FLAG_WIDE : 0) &&
+           header->step == 0 && header->phase == 0 && header->mean_shift == 0 &&
+           header->row_class[2] == 0 && header->error == 0 && are_classes_sane(header);
 }
 
 static bool is_plain_sane(const struct page_header *header, int level) {
@@ -137,8 +142,8 @@ int page_header_read(const uint8_t *page, size_t available_bytes, struct page_he
     if (page[2] != FORMAT)
         return PAGE_VERSION;
     read_fields(page, header);
-    if (!is_shape_sane(header) || page_value_bytes(header->dtype) == 0 || header->part > PAGE_V ||
-        !is_coding_sane(header) || !is_reserved_zero(page))
+    if (!is_shape_sane(header) || page_row_bytes(header->dtype, header->head_dim) == 0 ||
+        header->part > PAGE_V || !is_coding_sane(header) || !is_reserved_zero(page))
         return PAGE_DAMAGED;
     if (!is_sum_sane(header->error) || !is_sum_sane(header->energy))
         return PAGE_DAMAGED;

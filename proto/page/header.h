@@ -58,15 +58,15 @@ static inline size_t page_header_bytes(const struct page_header *header) {
 
 /* Where their values end and the payload begins. */
 static inline size_t page_exact_end(const struct page_header *header) {
-    return page_header_bytes(header) + (size_t)header->exact_tokens * page_header_channels(header) *
-                                           page_value_bytes(header->dtype);
+    return page_header_bytes(header) +
+           header->exact_tokens * page_row_bytes(header->dtype, page_header_channels(header));
 }
 
 /* What a page of this header takes if its coded tokens are stored as they came: no other coding
  * takes as much. */
 static inline size_t page_raw_bytes(const struct page_header *header) {
     return page_header_bytes(header) +
-           (size_t)header->tokens * page_header_channels(header) * page_value_bytes(header->dtype);
+           header->tokens * page_row_bytes(header->dtype, page_header_channels(header));
 }
 
 /* Writes page_header_bytes(). */

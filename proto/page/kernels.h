@@ -16,7 +16,8 @@
 #include <stdint.h>
 
 enum {
-    PAGE_DTYPES = 4, /* arrays by dtype leave entry 0 empty */
+    PAGE_DTYPES = 4, /* those of numbers; arrays by dtype leave entry 0 empty */
+    PAGE_ALL_DTYPES = 9,
     PAGE_LANES = 16,
     PAGE_BLOCK = 64,   /* channels that a tile has at most */
     FAST8_BLOCK = 512, /* channels that a call of fast8_encode takes at most */
@@ -104,7 +105,7 @@ struct page_rest_out {
     size_t token_bytes;
 };
 
-/* The exact coding of a dtype. float16 needs no int16. */
+/* The exact coding of a dtype. Dtypes of less than 8 bits of exponent need no int16. */
 struct page_exact_kernels {
     /* Overwrites all of *survey. */
     void (*survey)(const struct page_source_rows *in, struct page_survey *survey);
@@ -157,7 +158,7 @@ struct page_kernels {
     void (*halve16)(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,
                     uint32_t *magnitude);
 
-    const struct page_exact_kernels *exact[PAGE_DTYPES];
+    const struct page_exact_kernels *exact[PAGE_ALL_DTYPES];
 
     /* Lowers low and raises high to values, as integers that order as the 16-bit floats do. */
     void (*range16)(const void *values, size_t count, int16_t *low, int16_t *high);

@@ -1,6 +1,7 @@
 /* The public functions: argument checks, sinks, and which coding a page gets. */
 #include "proto/page/page.h"
 #include "proto/page/coding.h"
+#include "proto/page/compact.h"
 #include "proto/page/convert.h"
 #include "proto/page/exact.h"
 #include "proto/page/header.h"
@@ -28,32 +29,53 @@ size_t page_value_bytes(enum page_dtype dtype) {
         return 2;
     case PAGE_F32:
         return 4;
+    case PAGE_F8E4M3:
+    case PAGE_F8E5M2:
+    case PAGE_I8:
+        return 1;
+    case PAGE_Q8_0:
+    case PAGE_Q4_0:
+        break;
     }
     return 0;
 }
 
+size_t page_row_bytes(enum page_dtype dtype, size_t values) {
+    if (page_block_values(dtype) == 1)
+        return values * page_value_bytes(dtype);
+    if (values % BLOCK_VALUES != 0)
+        return 0;
+    return values / BLOCK_VALUES * (dtype == PAGE_Q8_0 ? Q8_0_BLOCK_BYTES : Q4_0_BLOCK_BYTES);
+}
+
 static bool is_shape_valid(const struct page_shape *shape) {
-    return page_value_bytes(shape->dtype) != 0 && shape->tokens >= 1 &&
+    return page_row_bytes(shape->dtype, shape->head_dim) != 0 && shape->tokens >= 1 &&
            shape->tokens <= PAGE_TOKENS_MAX && shape->heads >= 1 && shape->head_dim >= 1 &&
            (uint64_t)shape->heads * shape->head_dim <= PAGE_VALUES_MAX / shape->tokens;
 }
 
 static size_t token_bytes(const struct page_header *header) {
-    return page_header_channels(header) * page_value_bytes(header->dtype);
+    return page_row_bytes(header->dtype, page_header_channels(header));
 }
 
 /* A raw page's, with every token in the list of exact ones. */
 size_t page_bound_bytes(const struct page_shape *shape) {
-    size_t row = shape_channels(shape) * page_value_bytes(shape->dtype);
+    size_t row = page_row_bytes(shape->dtype, shape_channels(shape));
     return PAGE_HEADER_BYTES + shape->tokens * (1 + row);
 }
 
 /* ---- encoding ---- */
 
+static bool are_strides_whole(enum page_dtype dtype, const struct page_strides *strides) {
+    unsigned block = page_block_values(dtype);
+    return strides->token % block == 0 && strides->head % block == 0;
+}
+
 static bool is_source_valid(const struct page_source *source) {
     return is_shape_valid(&source->shape) && source->part <= PAGE_V &&
            source->level >= PAGE_LEVEL_MIN && source->level <= PAGE_LEVEL_MAX &&
-           source->sink_tokens <= source->shape.tokens;
+           source->sink_tokens <= source->shape.tokens &&
+           are_strides_whole(source->shape.dtype, &source->strides);
 }
 
 uint8_t *page_write_exact_tokens(const struct page_source *source, const struct page_header *header,
@@ -126,7 +148,7 @@ static size_t encode_lossy(const struct page_source *source, int level, struct w
     *header = plain_header(source);
     header->level = level;
     header->coding = level == PAGE_FAST8 ? CODING_FAST8 : CODING_RANS;
-    if (page_header_coded(header) == 0)
+    if (page_header_coded(header) == 0 || (level == PAGE_FAST8 && page_is_compact(header->dtype)))
         return 0;
     return level == PAGE_FAST8 ? fast8_encode(source, workspace, header, page)
                                : quantise_encode(source, workspace, header, page);
@@ -232,6 +254,13 @@ static bool decode_raw(const struct page_header *header, struct payload payload,
     return true;
 }
 
+/* Compact dtypes are for pages of their own. */
+static bool is_target_valid(const struct page_target *target, const struct page_header *header) {
+    return page_row_bytes(target->dtype, header->head_dim) != 0 &&
+           (!page_is_compact(target->dtype) || target->dtype == header->dtype) &&
+           are_strides_whole(target->dtype, &target->strides);
+}
+
 /* A page on its way into its target. */
 struct decoding {
     struct page_header header;
@@ -246,7 +275,7 @@ static int begin_decoding(const struct page_bytes *page, const struct page_targe
     int error = page_header_read(page->page, page->bytes, header);
     if (error != PAGE_OK)
         return error;
-    if (page_value_bytes(target->dtype) == 0 || target->first > header->tokens ||
+    if (!is_target_valid(target, header) || target->first > header->tokens ||
         target->tokens > header->tokens - target->first)
         return PAGE_ARGUMENT;
     size_t front = page_exact_end(header);

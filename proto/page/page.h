@@ -12,7 +12,21 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum page_dtype { PAGE_F16 = 1, PAGE_BF16 = 2, PAGE_F32 = 3 };
+/* From PAGE_F8E4M3 on: what engines keep caches in to save memory. OCP's 8-bit floats (e4m3fn,
+ * e5m2); int8 whose scales are the caller's, the page holds the integers; GGML's blocks of 32
+ * values along head_dim, a float16 d and then 32 int8 (value = d * q), or 16 bytes of nibbles
+ * (value = d * (q - 8), values 0..15 in the low ones). Blocks ask for head_dim and strides of
+ * multiples of 32. */
+enum page_dtype {
+    PAGE_F16 = 1,
+    PAGE_BF16 = 2,
+    PAGE_F32 = 3,
+    PAGE_F8E4M3 = 4,
+    PAGE_F8E5M2 = 5,
+    PAGE_I8 = 6,
+    PAGE_Q8_0 = 7,
+    PAGE_Q4_0 = 8,
+};
 enum page_part { PAGE_K = 0, PAGE_V = 1 };
 
 /* A level is a number: the larger, the coarser. 0..5 have the step 0.05 * 2^level of the page's RMS
@@ -45,7 +59,8 @@ struct page_strides {
 };
 
 /* Sums over all values of the page: squared difference to what decoding gives back (at the page's
- * own dtype), and squared value. error is 0 for a page stored exactly. */
+ * own dtype; from PAGE_F8E4M3 on, at float32), and squared value. error is 0 for a page stored
+ * exactly. */
 struct page_loss {
     double error, energy;
 };
@@ -65,7 +80,12 @@ struct page_info {
  * page in float32 are at most 1 MiB each; 0 if no such page exists. head_dim_v is 0 without V. */
 uint32_t page_tokens(uint32_t heads, uint32_t head_dim_k, uint32_t head_dim_v);
 
+/* 0 for a dtype that there is not, and for blocks. */
 size_t page_value_bytes(enum page_dtype dtype);
+
+/* Of so many values side by side; 0 for a dtype that there is not, and where blocks would be cut.
+ */
+size_t page_row_bytes(enum page_dtype dtype, size_t values);
 
 /* No encoded page of this shape is larger, at any level. */
 size_t page_bound_bytes(const struct page_shape *shape);

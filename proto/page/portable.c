@@ -37,6 +37,7 @@ const struct page_kernels PAGE_OF_TARGET(kernels_) = {
     .rans_encode16 = PAGE_OF_TARGET(rans_encode16_),
     .exact = {[PAGE_F16] = &PAGE_OF_TARGET(exact_f16_),
               [PAGE_BF16] = &PAGE_OF_TARGET(exact_bf16_),
-              [PAGE_F32] = &PAGE_OF_TARGET(exact_f32_)},
+              [PAGE_F32] = &PAGE_OF_TARGET(exact_f32_),
+              PAGE_EXACT_COMPACT},
     .row_cost = PAGE_OF_TARGET(row_cost_),
 };

@@ -37,7 +37,14 @@ void PAGE_OF_TARGET(range16_)(const void *values, size_t count, int16_t *low, in
 void PAGE_OF_TARGET(range32_)(const float *row, size_t count, float *low, float *high);
 
 extern const struct page_exact_kernels PAGE_OF_TARGET(exact_f16_), PAGE_OF_TARGET(exact_bf16_),
-    PAGE_OF_TARGET(exact_f32_);
+    PAGE_OF_TARGET(exact_f32_), PAGE_OF_TARGET(exact_f8e4m3_), PAGE_OF_TARGET(exact_f8e5m2_),
+    PAGE_OF_TARGET(exact_i8_), PAGE_OF_TARGET(exact_q8_0_), PAGE_OF_TARGET(exact_q4_0_);
+
+/* A table's entries for dtypes that nobody has written vectors for. */
+#define PAGE_EXACT_COMPACT                                                                         \
+    [PAGE_F8E4M3] = &PAGE_OF_TARGET(exact_f8e4m3_),                                                \
+    [PAGE_F8E5M2] = &PAGE_OF_TARGET(exact_f8e5m2_), [PAGE_I8] = &PAGE_OF_TARGET(exact_i8_),        \
+    [PAGE_Q8_0] = &PAGE_OF_TARGET(exact_q8_0_), [PAGE_Q4_0] = &PAGE_OF_TARGET(exact_q4_0_)
 
 #define PAGE_DECLARE(dtype)                                                                        \
     void PAGE_OF_TARGET(sum_##dtype##_)(const struct page_source_rows *in, float *sum);            \

@@ -14,13 +14,28 @@ SPECIALISED struct layout layout_of(enum page_dtype dtype) {
         return (struct layout){2, 5, 10, 1, 2};
     if (dtype == PAGE_BF16)
         return (struct layout){2, 8, 7, 0, 7};
+    if (dtype == PAGE_F8E4M3)
+        return (struct layout){1, 4, 3, 0, 3};
+    if (dtype == PAGE_F8E5M2)
+        return (struct layout){1, 5, 2, 0, 2};
     return (struct layout){4, 8, 23, 2, 7};
 }
 
 SPECIALISED uint32_t load(struct layout layout, const uint8_t *token, size_t c) {
+    if (layout.value_bytes == 1)
+        return token[c];
     if (layout.value_bytes == 2)
         return ((const unaligned_u16 *)token)[c];
     return ((const unaligned_u32 *)token)[c];
+}
+
+SPECIALISED void put_value(struct layout layout, uint8_t *token, size_t c, uint32_t value) {
+    if (layout.value_bytes == 1)
+        token[c] = (uint8_t)value;
+    else if (layout.value_bytes == 2)
+        ((unaligned_u16 *)token)[c] = (uint16_t)value;
+    else
+        ((unaligned_u32 *)token)[c] = value;
 }
 
 SPECIALISED uint32_t exponent_of(struct layout layout, uint32_t value) {
@@ -95,10 +110,7 @@ SPECIALISED void join_token(struct layout layout, const uint16_t *codes, size_t 
             uint32_t exponent = codes[c + i] >> 1, sign = codes[c + i] & 1;
             uint32_t value = (sign << layout.exponent_bits | exponent) << layout.mantissa_bits |
                              high << 8 * layout.low_bytes | get_low(layout, low, c + i);
-            if (layout.value_bytes == 2)
-                ((unaligned_u16 *)token)[c + i] = (uint16_t)value;
-            else
-                ((unaligned_u32 *)token)[c + i] = value;
+            put_value(layout, token, c + i, value);
         }
     }
 }
@@ -221,4 +233,44 @@ const struct page_exact_kernels PAGE_OF_TARGET(exact_f32_) = {
     .join8 = join8_f32,
     .split16 = split16_f32,
     .join16 = join16_f32,
+};
+
+static void survey_f8e4m3(const struct page_source_rows *in, struct page_survey *survey) {
+    survey_block(PAGE_F8E4M3, in, survey);
+}
+
+static void split8_f8e4m3(const struct page_source_rows *in, const struct page_codes *codes,
+                          int8_t *v, const struct page_rest_out *rest) {
+    split(PAGE_F8E4M3, false, in, codes, v, rest);
+}
+
+static void join8_f8e4m3(const int8_t *v, const struct page_codes *codes,
+                         const struct page_rest *rest, const struct page_target_rows *out) {
+    join(PAGE_F8E4M3, false, v, codes, rest, out);
+}
+
+const struct page_exact_kernels PAGE_OF_TARGET(exact_f8e4m3_) = {
+    .survey = survey_f8e4m3,
+    .split8 = split8_f8e4m3,
+    .join8 = join8_f8e4m3,
+};
+
+static void survey_f8e5m2(const struct page_source_rows *in, struct page_survey *survey) {
+    survey_block(PAGE_F8E5M2, in, survey);
+}
+
+static void split8_f8e5m2(const struct page_source_rows *in, const struct page_codes *codes,
+                          int8_t *v, const struct page_rest_out *rest) {
+    split(PAGE_F8E5M2, false, in, codes, v, rest);
+}
+
+static void join8_f8e5m2(const int8_t *v, const struct page_codes *codes,
+                         const struct page_rest *rest, const struct page_target_rows *out) {
+    join(PAGE_F8E5M2, false, v, codes, rest, out);
+}
+
+const struct page_exact_kernels PAGE_OF_TARGET(exact_f8e5m2_) = {
+    .survey = survey_f8e5m2,
+    .split8 = split8_f8e5m2,
+    .join8 = join8_f8e5m2,
 };

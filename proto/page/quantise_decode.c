@@ -1,5 +1,6 @@
 /* Levels 0 to 5, decoding: side rows, then tile by tile rows of the entropy coder and their values.
  */
+#include "proto/page/compact.h"
 #include "proto/page/quantise.h"
 
 static bool decode_scales(struct quantise_reader *reader) {
@@ -78,13 +79,13 @@ static void dequantise_tile(const struct quantise_reader *reader, size_t channel
                             const struct page_target_tokens *target, struct page_staging *staging) {
     const float *mean = reader->page.mean + channel, *steps = reader->page.step;
     float phase = (float)reader->header->phase * 0x1p-7f;
-    enum page_dtype dtype = target->layout.dtype;
-    struct page_target_rows rows = page_target_tile(target, channel, staging);
+    enum page_dtype dtype = page_number_dtype(target->layout.dtype);
+    struct page_target_rows rows = page_target_numbers(target, channel, staging);
     if (reader->header->flags & FLAG_WIDE)
         page_kernels()->dequantise16[dtype](reader->tile, mean, steps, phase, &rows);
     else
         page_kernels()->dequantise8[dtype](reader->tile, mean, steps, phase, &rows);
-    page_target_tile_end(target, channel, staging);
+    page_target_numbers_end(target, channel, staging);
 }
 
 bool quantise_decode(struct quantise_reader *const readers[],

@@ -1,5 +1,6 @@
 /* Levels 0 to 5, encoding: means, steps, tokens that stand out; then tile by tile values and their
  * rows. */
+#include "proto/page/compact.h"
 #include "proto/page/quantise.h"
 
 enum {
@@ -34,26 +35,36 @@ static void prefetch(const struct page_source_tokens *tokens, size_t first, size
         }
 }
 
-/* The first to read the values: a few tokens at a time, since tiles of all tokens would jump about
- * in memory that no cache holds yet. */
-static void take_means(struct encoding *encoding) {
+/* Sums of each channel. The first to read the values: a few tokens at a time, since tiles of all
+ * tokens would jump about in memory that no cache holds yet. */
+static void sum_tokens(const struct page_source_tokens *tokens, float *sum) {
     enum { TOKENS = 4 };
-    const struct page_source_tokens *tokens = &encoding->tokens;
-    struct quantised *page = &encoding->page;
-    size_t run;
-    memset(page->mean, 0, page->channels * sizeof *page->mean);
-    for (size_t t = 0; t < page->tokens; t += TOKENS) {
+    size_t run, channels = tokens->layout.channels;
+    for (size_t t = 0; t < tokens->count; t += TOKENS) {
         prefetch(tokens, t + TOKENS, t + 2 * TOKENS);
-        for (size_t c = 0; c < page->channels; c += run) {
-            run = page_layout_run(&tokens->layout, c, tile_channels(page->channels, c));
+        for (size_t c = 0; c < channels; c += run) {
+            run = page_layout_run(&tokens->layout, c, tile_channels(channels, c));
+            size_t left = tokens->count - t;
             struct page_source_rows rows = {.rows = tokens->rows + t,
                                             .offset_bytes = page_layout_offset(&tokens->layout, c),
-                                            .tokens = page->tokens - t < TOKENS ? page->tokens - t
-                                                                                : TOKENS,
+                                            .tokens = left < TOKENS ? left : TOKENS,
                                             .channels = run};
-            page_kernels()->sum[encoding->header->dtype](&rows, page->mean + c);
+            page_kernels()->sum[tokens->layout.dtype](&rows, sum + c);
         }
     }
+}
+
+static void take_means(struct encoding *encoding) {
+    const struct page_source_tokens *tokens = &encoding->tokens;
+    struct quantised *page = &encoding->page;
+    memset(page->mean, 0, page->channels * sizeof *page->mean);
+    if (!page_is_compact(tokens->layout.dtype))
+        sum_tokens(tokens, page->mean);
+    else
+        for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
+            struct page_source_rows tile = page_source_numbers(tokens, c, encoding->staging);
+            page_kernels()->sum[PAGE_F32](&tile, page->mean + c);
+        }
     for (size_t c = 0; c < page->channels; c++)
         page->mean[c] /= (float)page->tokens;
 }
@@ -62,8 +73,9 @@ static void take_energies(struct encoding *encoding) {
     struct quantised *page = &encoding->page;
     memset(encoding->lanes, 0, page->tokens * sizeof *encoding->lanes);
     for (size_t c = 0; c < page->channels; c += PAGE_BLOCK) {
-        struct page_source_rows tile = page_source_tile(&encoding->tokens, c, encoding->staging);
-        page_kernels()->deviation[encoding->header->dtype](&tile, page->mean + c, encoding->lanes);
+        struct page_source_rows tile = page_source_numbers(&encoding->tokens, c, encoding->staging);
+        page_kernels()->deviation[page_number_dtype(encoding->header->dtype)](&tile, page->mean + c,
+                                                                              encoding->lanes);
     }
     encoding->total = 0;
     for (size_t t = 0; t < page->tokens; t++) {
@@ -159,9 +171,9 @@ static bool are_zero(enum page_dtype dtype, const uint8_t *values, size_t count)
 
 static bool are_all_zero(struct encoding *encoding) {
     for (size_t c = 0; c < encoding->page.channels; c += PAGE_BLOCK) {
-        struct page_source_rows tile = page_source_tile(&encoding->tokens, c, encoding->staging);
+        struct page_source_rows tile = page_source_numbers(&encoding->tokens, c, encoding->staging);
         for (size_t t = 0; t < tile.tokens; t++)
-            if (!are_zero(encoding->header->dtype,
+            if (!are_zero(page_number_dtype(encoding->header->dtype),
                           (const uint8_t *)tile.rows[t] + tile.offset_bytes, tile.channels))
                 return false;
     }
@@ -225,9 +237,10 @@ enum outcome { WRITTEN, TOO_WIDE, NO_ROOM };
 static uint32_t quantise_tile(struct encoding *encoding, size_t channel,
                               const struct page_step *steps, void *values, struct page_sums *sums) {
     const struct page_kernels *kernels = page_kernels();
-    struct page_source_rows tile = page_source_tile(&encoding->tokens, channel, encoding->staging);
+    struct page_source_rows tile =
+        page_source_numbers(&encoding->tokens, channel, encoding->staging);
     const float *mean = encoding->page.mean + channel;
-    enum page_dtype dtype = encoding->header->dtype;
+    enum page_dtype dtype = page_number_dtype(encoding->header->dtype);
     return encoding->header->flags & FLAG_WIDE
                ? kernels->quantise16[dtype](&tile, mean, steps, values, sums)
                : kernels->quantise8[dtype](&tile, mean, steps, values, sums);

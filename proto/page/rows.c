@@ -1,11 +1,12 @@
 #include "proto/page/rows.h"
+#include "proto/page/compact.h"
 #include "proto/page/convert.h"
 
 static struct page_layout layout_of(size_t channels, size_t head_dim, size_t head_stride,
                                     enum page_dtype dtype) {
     return (struct page_layout){.channels = channels,
                                 .head_dim = head_dim,
-                                .head_bytes = head_stride * page_value_bytes(dtype),
+                                .head_bytes = page_row_bytes(dtype, head_stride),
                                 .dtype = dtype};
 }
 
@@ -13,7 +14,7 @@ static struct page_layout layout_of(size_t channels, size_t head_dim, size_t hea
 
 static void list_source(const struct page_source *source, const struct page_header *header,
                         bool exact, struct page_source_tokens *tokens) {
-    size_t token_bytes = source->strides.token * page_value_bytes(source->shape.dtype), next = 0;
+    size_t token_bytes = page_row_bytes(source->shape.dtype, source->strides.token), next = 0;
     tokens->layout = layout_of(shape_channels(&source->shape), source->shape.head_dim,
                                source->strides.head, source->shape.dtype);
     tokens->count = 0;
@@ -37,7 +38,7 @@ void page_exact_source(const struct page_source *source, const struct page_heade
 
 void page_coded_target(const struct page_target *target, const struct page_header *header,
                        struct page_target_tokens *tokens) {
-    size_t token_bytes = target->strides.token * page_value_bytes(target->dtype);
+    size_t token_bytes = page_row_bytes(target->dtype, target->strides.token);
     size_t coded = 0, next = 0, end = target->first + (size_t)target->tokens;
     tokens->layout = layout_of(page_header_channels(header), header->head_dim, target->strides.head,
                                target->dtype);
@@ -121,6 +122,56 @@ void page_target_tile_end(const struct page_target_tokens *tokens, size_t channe
     }
 }
 
+/* ---- tiles of numbers ---- */
+
+struct page_source_rows page_source_numbers(const struct page_source_tokens *tokens, size_t channel,
+                                            struct page_staging *staging) {
+    const struct page_layout *layout = &tokens->layout;
+    if (!page_is_compact(layout->dtype))
+        return page_source_tile(tokens, channel, staging);
+    size_t channels = tile_channels(layout->channels, channel), run;
+    for (size_t t = 0; t < tokens->count; t++) {
+        float *row = (float *)staging->values + t * channels;
+        staging->rows[t] = row;
+        for (size_t c = 0; c < channels; c += run) {
+            run = page_layout_run(layout, channel + c, channels - c);
+            size_t from = page_layout_offset(layout, channel + c);
+            page_compact_load(layout->dtype, (const uint8_t *)tokens->rows[t] + from, run, row + c);
+        }
+    }
+    return (struct page_source_rows){
+        .rows = (const void *const *)staging->rows, .tokens = tokens->count, .channels = channels};
+}
+
+struct page_target_rows page_target_numbers(const struct page_target_tokens *tokens, size_t channel,
+                                            struct page_staging *staging) {
+    const struct page_layout *layout = &tokens->layout;
+    if (!page_is_compact(layout->dtype))
+        return page_target_tile(tokens, channel, staging);
+    size_t channels = tile_channels(layout->channels, channel);
+    for (size_t t = tokens->first; t < tokens->last; t++)
+        staging->rows[t] = (float *)staging->values + t * channels;
+    return (struct page_target_rows){
+        .rows = staging->rows, .first = tokens->first, .last = tokens->last, .channels = channels};
+}
+
+void page_target_numbers_end(const struct page_target_tokens *tokens, size_t channel,
+                             const struct page_staging *staging) {
+    const struct page_layout *layout = &tokens->layout;
+    if (!page_is_compact(layout->dtype)) {
+        page_target_tile_end(tokens, channel, staging);
+        return;
+    }
+    size_t channels = tile_channels(layout->channels, channel), run;
+    for (size_t t = tokens->first; t < tokens->last; t++)
+        for (size_t c = 0; c < channels; c += run) {
+            run = page_layout_run(layout, channel + c, channels - c);
+            size_t to = page_layout_offset(layout, channel + c);
+            page_compact_store(layout->dtype, (const float *)staging->rows[t] + c, run,
+                               (uint8_t *)tokens->rows[t] + to);
+        }
+}
+
 /* ---- whole tokens ---- */
 
 static bool is_finite(float x) {
@@ -131,12 +182,14 @@ static bool is_finite(float x) {
 static double finite_energy(const struct page_source_tokens *tokens, size_t token) {
     float lanes[PAGE_LANES] = {0};
     const struct page_layout *layout = &tokens->layout;
-    for (size_t c = 0; c < layout->channels; c++) {
-        float x;
+    size_t block = page_block_values(layout->dtype);
+    for (size_t c = 0; c < layout->channels; c += block) {
+        float x[BLOCK_VALUES];
         page_convert_row(layout->dtype,
                          (const uint8_t *)tokens->rows[token] + page_layout_offset(layout, c),
-                         PAGE_F32, &x, 1);
-        lanes[c % PAGE_LANES] += is_finite(x) ? x * x : 0;
+                         PAGE_F32, x, block);
+        for (size_t i = 0; i < block; i++)
+            lanes[(c + i) % PAGE_LANES] += is_finite(x[i]) ? x[i] * x[i] : 0;
     }
     return (double)page_fold(lanes);
 }
@@ -146,8 +199,8 @@ double page_tokens_energy(const struct page_source_tokens *tokens, struct page_s
     float lanes[PAGE_TOKENS_MAX][PAGE_LANES] = {0};
     double energy = 0;
     for (size_t c = 0; c < tokens->layout.channels; c += PAGE_BLOCK) {
-        struct page_source_rows tile = page_source_tile(tokens, c, staging);
-        page_kernels()->deviation[tokens->layout.dtype](&tile, zero, lanes);
+        struct page_source_rows tile = page_source_numbers(tokens, c, staging);
+        page_kernels()->deviation[page_number_dtype(tokens->layout.dtype)](&tile, zero, lanes);
     }
     for (size_t t = 0; t < tokens->count; t++) {
         float sum = page_fold(lanes[t]);
@@ -176,10 +229,10 @@ const void *page_packed_token(const struct page_source_tokens *tokens, size_t to
 
 void page_store_row(const struct page_layout *layout, enum page_dtype dtype, const void *values,
                     void *row) {
-    size_t from_bytes = page_value_bytes(dtype), run;
+    size_t run;
     for (size_t c = 0; c < layout->channels; c += run) {
         run = page_layout_run(layout, c, layout->channels - c);
-        page_convert_row(dtype, (const uint8_t *)values + c * from_bytes, layout->dtype,
+        page_convert_row(dtype, (const uint8_t *)values + page_row_bytes(dtype, c), layout->dtype,
                          (uint8_t *)row + page_layout_offset(layout, c), run);
     }
 }
@@ -188,7 +241,7 @@ void page_store_token(const struct page_target *target, uint32_t heads, uint32_t
                       size_t token, enum page_dtype dtype, const void *values) {
     struct page_layout layout =
         layout_of((size_t)heads * head_dim, head_dim, target->strides.head, target->dtype);
-    size_t token_bytes = target->strides.token * page_value_bytes(target->dtype);
+    size_t token_bytes = page_row_bytes(target->dtype, target->strides.token);
     page_store_row(&layout, dtype, values,
                    (uint8_t *)target->values + (token - target->first) * token_bytes);
 }

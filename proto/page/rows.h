@@ -36,7 +36,7 @@ struct page_target_tokens {
 
 struct page_staging {
     void *rows[PAGE_TOKENS_MAX];
-    uint8_t values[PAGE_TOKENS_MAX * PAGE_BLOCK * sizeof(float)];
+    _Alignas(float) uint8_t values[PAGE_TOKENS_MAX * PAGE_BLOCK * sizeof(float)];
 };
 
 static inline size_t shape_channels(const struct page_shape *shape) {
@@ -49,7 +49,7 @@ static inline size_t tile_channels(size_t channels, size_t channel) {
 }
 
 static inline size_t row_bytes(const struct page_layout *layout, size_t channels) {
-    return channels * page_value_bytes(layout->dtype);
+    return page_row_bytes(layout->dtype, channels);
 }
 
 /* How many channels from `channel` on stand side by side, at most `limit`. */
@@ -89,6 +89,14 @@ struct page_target_rows page_target_tile(const struct page_target_tokens *tokens
                                          struct page_staging *staging);
 void page_target_tile_end(const struct page_target_tokens *tokens, size_t channel,
                           const struct page_staging *staging);
+
+/* The same of numbers: compact dtypes are converted, from or to float32. */
+struct page_source_rows page_source_numbers(const struct page_source_tokens *tokens, size_t channel,
+                                            struct page_staging *staging);
+struct page_target_rows page_target_numbers(const struct page_target_tokens *tokens, size_t channel,
+                                            struct page_staging *staging);
+void page_target_numbers_end(const struct page_target_tokens *tokens, size_t channel,
+                             const struct page_staging *staging);
 
 /* The tokens' sums of squares, added in order, values that are not finite left out. */
 double page_tokens_energy(const struct page_source_tokens *tokens, struct page_staging *staging);

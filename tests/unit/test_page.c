@@ -260,7 +260,7 @@ START_TEST(arguments_that_cannot_be_are_refused) {
     bad[2].shape.heads = 0;
     bad[3].shape.head_dim = 0;
     bad[4].shape.head_dim = 1 << 20;
-    bad[5].shape.dtype = (enum page_dtype)4;
+    bad[5].shape.dtype = (enum page_dtype)9;
     bad[6].level = 6;
     bad[7].level = -3;
     bad[8].sink_tokens = 9;

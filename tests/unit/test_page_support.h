@@ -145,7 +145,7 @@ static inline struct tensor tensor_new(enum page_dtype dtype, uint32_t tokens, u
         .strides = {.token = (size_t)heads * head_dim, .head = head_dim},
         .values = (size_t)tokens * heads * head_dim,
     };
-    tensor.bytes = tensor.values * page_value_bytes(dtype);
+    tensor.bytes = page_row_bytes(dtype, tensor.values);
     tensor.data = keep(tensor.bytes);
     return tensor;
 }
@@ -181,7 +181,7 @@ static inline struct tensor tensor_by_heads(const struct tensor *tensor) {
                                    tensor->shape.head_dim);
     out.strides.token = out.shape.head_dim;
     out.strides.head = (size_t)out.shape.tokens * out.shape.head_dim;
-    size_t row = out.shape.head_dim * page_value_bytes(out.shape.dtype);
+    size_t row = page_row_bytes(out.shape.dtype, out.shape.head_dim);
     for (size_t t = 0; t < out.shape.tokens; t++)
         for (size_t h = 0; h < out.shape.heads; h++)
             memcpy((uint8_t *)out.data + (h * out.shape.tokens + t) * row,
