@@ -63,6 +63,8 @@ int append_open_chunk(struct append *append, struct run *run, uint64_t first_tok
 
 int append_code_page(struct append *append, struct run *run, uint32_t layer,
                      struct page_source *source, void *workspace) {
+    source->layer = layer;
+    source->layers = append->session->geometry.layers;
     source->level = run->builder.record->level_asked; /* that of the chunk's first page */
     int finest = append->finest_level;
     while (source->level < finest &&

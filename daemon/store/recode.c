@@ -37,7 +37,9 @@ static int code_again(struct recoder *recoder, const struct record_spec *spec,
                                  .level = spec->level,
                                  .sink_tokens = old->sink_tokens,
                                  .values = recoder->page,
-                                 .strides = strides};
+                                 .strides = strides,
+                                 .layer = layer,
+                                 .layers = geometry->layers};
     struct loss loss;
     if (record_decode(old, layer, part, &target, recoder->workspace) < 0 ||
         record_page_loss(old, layer, part, &loss) < 0)

@@ -102,6 +102,8 @@ struct page_source {
     uint32_t sink_tokens; /* the first so many tokens are kept exact; at most shape.tokens */
     const void *values;   /* of shape.dtype; any alignment */
     struct page_strides strides;
+    uint32_t layer, layers; /* the page is of this layer, counted from 0, of so many; layers 0: not
+                             * known. V of early layers is coded finer than that of late ones. */
 };
 
 /* Writes a page of at most page_bound_bytes() to out and its length to *written. A page with a NaN

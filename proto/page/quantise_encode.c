@@ -9,6 +9,11 @@ enum {
     OUTLIER_ENERGY = 16, /* times the page's mean, from which on they do */
 };
 
+/* What values are multiplied by at the coarsest level before they are rounded: smaller integers
+ * cost fewer bits, and that is worth more than the error it adds there and only there (RATES.md).
+ */
+static const float TOWARDS_ZERO = 0.94f;
+
 struct encoding {
     const struct page_source *source;
     struct page_header *header;
@@ -139,23 +144,38 @@ static bool find_outliers(struct encoding *encoding) {
 
 /* ---- steps and means ---- */
 
+/* V's step in that of K: an error of an early layer's V passes through all later ones, and while
+ * there is little in the residual stream yet (RATES.md). */
+static float v_coarseness(const struct page_source *source) {
+    static const float BY_DEPTH[4] = {1.5f * 0.771f, 1.5f * 0.917f, 1.5f * 1.091f, 1.5f * 1.297f};
+    if (source->layer >= source->layers)
+        return 1.5f; /* unknown */
+    return BY_DEPTH[4 * (uint64_t)source->layer / source->layers];
+}
+
 /* Upper half of step, rounded; false if that is not a step that the format allows. */
-static bool set_step(struct page_header *header, double mean_square) {
+static bool set_step(const struct page_source *source, struct page_header *header,
+                     double mean_square) {
     float step = 0.05f * (float)(1 << header->level) * __builtin_sqrtf((float)mean_square);
     if (header->part == PAGE_V)
-        step *= 1.5f;
+        step *= v_coarseness(source);
     if (!(step >= 0x1p-99f && step <= 0x1p99f))
         return false;
     header->step = (uint16_t)(bfloat_bits(step) >> 16);
     return true;
 }
 
-/* round(4 * log2(token's RMS / page's RMS)), from the exponent of the fourth power of the latter.
- */
-static int16_t scale_of(float energy, double total, size_t tokens) {
+/* Quarter octaves of a token's step from the page's: round(4 * a * log2(token's RMS / page's RMS)),
+ * as the exponent of the 2a-th power of the ratio of their energies. a is 1/4 for K, because a loud
+ * key bears little more error than a quiet one, and 5/4 for V, because loud values get little
+ * attention (RATES.md). */
+static int16_t scale_of(enum page_part part, float energy, double total, size_t tokens) {
     float ratio = (float)((double)energy * (double)tokens / total);
     ratio = ratio > 0x1p-16f ? ratio : 0x1p-16f;
-    int quarters = (int)(float_bits(ratio * ratio * 0x1.6a09e6p+0f) >> 23) - 127;
+    float power = __builtin_sqrtf(ratio);
+    if (part == PAGE_V)
+        power *= ratio * ratio;
+    int quarters = (int)(float_bits(power * 0x1.6a09e6p+0f) >> 23) - 127;
     return (int16_t)(quarters > SCALE_MAX    ? SCALE_MAX
                      : quarters < -SCALE_MAX ? -SCALE_MAX
                                              : quarters);
@@ -195,10 +215,12 @@ static bool choose_steps(struct encoding *encoding) {
         header->step = 0x3f80;
         memset(page->scale, 0, page->tokens * sizeof *page->scale);
     } else {
-        if (!set_step(header, encoding->total / (double)(page->tokens * page->channels)))
+        if (!set_step(encoding->source, header,
+                      encoding->total / (double)(page->tokens * page->channels)))
             return false;
         for (size_t t = 0; t < page->tokens; t++)
-            page->scale[t] = scale_of(encoding->energy[t], encoding->total, page->tokens);
+            page->scale[t] =
+                scale_of(header->part, encoding->energy[t], encoding->total, page->tokens);
     }
     for (size_t t = 0; t < page->tokens; t++)
         page->step[t] = quantised_step(header->step, page->scale[t]);
@@ -250,8 +272,10 @@ static uint32_t quantise_tile(struct encoding *encoding, size_t channel,
 static enum outcome write_tiles(struct encoding *encoding, struct quantise_writer *writer,
                                 void *values, struct loss_sums *loss) {
     struct page_step steps[PAGE_TOKENS_MAX];
+    float towards_zero = encoding->header->level == PAGE_LEVEL_MAX ? TOWARDS_ZERO : 1;
     for (size_t t = 0; t < encoding->page.tokens; t++)
-        steps[t] = (struct page_step){encoding->page.step[t], 1 / encoding->page.step[t]};
+        steps[t] =
+            (struct page_step){encoding->page.step[t], towards_zero / encoding->page.step[t]};
     size_t last = (encoding->page.channels - 1) / PAGE_BLOCK;
     for (size_t c = (last + 1) * PAGE_BLOCK; c > 0;) {
         struct page_sums sums;
