@@ -62,11 +62,11 @@ endif
 ifdef PAGE_V3_OBJECTS
 ifneq ($(wildcard proto/page/avx2*.c),)
 $(BUILD)/proto/page/dispatch.o: CPPFLAGS_ALL += -DPAGE_AVX2
-$(BUILD)/proto/page/avx2%.o: FLOAT_FLAGS += -march=x86-64-v3 -mtune=generic
+$(BUILD)/proto/page/avx2%: FLOAT_FLAGS += -march=x86-64-v3 -mtune=generic
 endif
 ifneq ($(wildcard proto/page/avx512*.c),)
 $(BUILD)/proto/page/dispatch.o: CPPFLAGS_ALL += -DPAGE_AVX512
-$(BUILD)/proto/page/avx512%.o: FLOAT_FLAGS += -march=x86-64-v4 -mavx512vbmi -mavx512vbmi2 \
+$(BUILD)/proto/page/avx512%: FLOAT_FLAGS += -march=x86-64-v4 -mavx512vbmi -mavx512vbmi2 \
     -mavx512bitalg -mgfni -mtune=generic
 endif
 PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c)) $(PAGE_V3_OBJECTS)
@@ -352,7 +352,8 @@ tidy: $(TIDIED)
 	$(if $(TIDIED),,$(error clang-tidy matches no file))
 $(BUILD)/%.tidy: %.c $(BUILD)/%.o .clang-tidy
 	$(call say,TIDY,$<)
-	$(Q)clang-tidy --quiet $< -- -isystem $(BUILD)/gen $(CPPFLAGS_ALL) $(WARNINGS) -std=gnu11 2>$@.err || \
+	$(Q)clang-tidy --quiet $< -- -isystem $(BUILD)/gen $(CPPFLAGS_ALL) $(WARNINGS) \
+	    $(filter -m%,$(FLOAT_FLAGS)) -std=gnu11 2>$@.err || \
 	    { cat $@.err; exit 1; }
 	@touch $@
 

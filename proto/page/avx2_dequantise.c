@@ -33,39 +33,38 @@ SPECIALISED __m256 eight_values(bool wide, const void *q, const float *mean, flo
     return _mm256_fmadd_ps(x, _mm256_set1_ps(step), _mm256_loadu_ps(mean));
 }
 
-SPECIALISED void dequantise_token(enum page_dtype dtype, bool wide, bool small, bool streaming,
-                                  const uint8_t *q, const struct tile *tile, float step,
-                                  size_t channels, uint8_t *values) {
-    size_t q_bytes = wide ? 2 : 1, c = 0;
+SPECIALISED void dequantise_token(struct coding coding, bool streaming, const uint8_t *q,
+                                  const struct tile *tile, float step, size_t channels,
+                                  uint8_t *values) {
+    bool wide = coding.wide;
+    size_t q_bytes = wide ? 2 : 1, bytes = value_bytes(coding.dtype), c = 0;
     for (; c + 16 <= channels; c += 16) {
         const uint8_t *at = q + c * q_bytes;
-        store16(dtype, small, streaming, values + c * value_bytes(dtype),
+        store16(coding.dtype, coding.small, streaming, values + c * bytes,
                 eight_values(wide, at, tile->mean + c, step, tile->phase),
                 eight_values(wide, at + 8 * q_bytes, tile->mean + c + 8, step, tile->phase));
     }
     if (c == channels)
         return;
-    _Alignas(32) uint8_t last[16 * sizeof(float)];
-    store16(dtype, small, false, last,
+    uint8_t last[16 * sizeof(float)];
+    store16(coding.dtype, coding.small, false, last,
             eight_values(wide, q + c * q_bytes, tile->mean + c, step, tile->phase),
             eight_values(wide, q + (c + 8) * q_bytes, tile->mean + c + 8, step, tile->phase));
-    memcpy(values + c * value_bytes(dtype), last, (channels - c) * value_bytes(dtype));
+    memcpy(values + c * bytes, last, (channels - c) * bytes);
 }
 
-/* Tokens `from` on, as many as stand in `rows`, [tokens][64]. */
-SPECIALISED void dequantise_tokens(enum page_dtype dtype, bool wide, bool small, const void *rows,
+/* Tokens `from` to `to` - 1, which stand in `rows`, [tokens][64]. */
+SPECIALISED void dequantise_tokens(struct coding coding, const uint8_t *rows,
                                    const struct tile *tile, const struct page_target_rows *out,
                                    size_t from, size_t to) {
-    size_t row_bytes = PAGE_BLOCK * (wide ? 2 : 1);
-    for (size_t t = from; t < to; t++) {
-        const uint8_t *row = (const uint8_t *)rows + (t - from) * row_bytes;
+    size_t row_bytes = PAGE_BLOCK * (coding.wide ? 2 : 1);
+    for (size_t t = from; t < to; t++, rows += row_bytes) {
         uint8_t *values = (uint8_t *)out->rows[t] + out->offset_bytes;
+        float step = tile->steps[t];
         if (out->streaming && ((uintptr_t)values & 31) == 0)
-            dequantise_token(dtype, wide, small, true, row, tile, tile->steps[t], out->channels,
-                             values);
+            dequantise_token(coding, true, rows, tile, step, out->channels, values);
         else
-            dequantise_token(dtype, wide, small, false, row, tile, tile->steps[t], out->channels,
-                             values);
+            dequantise_token(coding, false, rows, tile, step, out->channels, values);
     }
 }
 
@@ -100,9 +99,9 @@ SPECIALISED void dequantise(enum page_dtype dtype, bool wide, const void *q, con
         else
             turn_narrow(q, out->channels, turned, (uint8_t *)rows);
         if (small)
-            dequantise_tokens(dtype, wide, true, first, &tile, out, from, to);
+            dequantise_tokens((struct coding){dtype, wide, true}, first, &tile, out, from, to);
         else
-            dequantise_tokens(dtype, wide, false, first, &tile, out, from, to);
+            dequantise_tokens((struct coding){dtype, wide, false}, first, &tile, out, from, to);
     }
 }
 

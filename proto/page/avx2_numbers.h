@@ -7,6 +7,12 @@
 
 enum { EIGHT = 8, TO_NEAREST = 0 };
 
+/* What a kernel is made for. `small`: no value comes near the dtype's largest. */
+struct coding {
+    enum page_dtype dtype;
+    bool wide, small;
+};
+
 SPECIALISED size_t value_bytes(enum page_dtype dtype) {
     return dtype == PAGE_F32 ? 4 : 2;
 }

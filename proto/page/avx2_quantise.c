@@ -94,54 +94,60 @@ SPECIALISED __m256 difference(__m256 a, __m256 b) {
 }
 
 /* Eight integers; the squares go to half `half` of the lanes. */
-SPECIALISED __m256i quantise_8(enum page_dtype dtype, bool wide, bool small, __m256 x,
-                               const float *means, struct page_step step, int half,
-                               struct sums *sums) {
+SPECIALISED __m256i quantise_8(struct coding coding, __m256 x, const float *means,
+                               struct page_step step, int half, struct sums *sums) {
     __m256 mean = _mm256_loadu_ps(means), one = _mm256_set1_ps(step.step);
     __m256i q =
         _mm256_cvtps_epi32(_mm256_mul_ps(difference(x, mean), _mm256_set1_ps(step.inverse)));
-    sums->outside = _mm256_or_si256(sums->outside,
-                                    _mm256_add_epi32(q, _mm256_set1_epi32(wide ? 0x8000 : 0x80)));
+    sums->outside = _mm256_or_si256(
+        sums->outside, _mm256_add_epi32(q, _mm256_set1_epi32(coding.wide ? 0x8000 : 0x80)));
     __m256 back = _mm256_cvtepi32_ps(q);
-    back = wide ? _mm256_add_ps(_mm256_mul_ps(back, one), mean) : _mm256_fmadd_ps(back, one, mean);
-    __m256 wrong = difference(x, round8(dtype, small, back));
+    back = coding.wide ? _mm256_add_ps(_mm256_mul_ps(back, one), mean)
+                       : _mm256_fmadd_ps(back, one, mean);
+    __m256 wrong = difference(x, round8(coding.dtype, coding.small, back));
     sums->error[half] = _mm256_add_ps(sums->error[half], _mm256_mul_ps(wrong, wrong));
-    /* A float16's square is exact. */
-    sums->energy[half] = dtype == PAGE_F16 ? _mm256_fmadd_ps(x, x, sums->energy[half])
-                                           : _mm256_add_ps(sums->energy[half], _mm256_mul_ps(x, x));
+    sums->energy[half] = coding.dtype == PAGE_F16 /* whose squares are exact */
+                             ? _mm256_fmadd_ps(x, x, sums->energy[half])
+                             : _mm256_add_ps(sums->energy[half], _mm256_mul_ps(x, x));
     return q;
 }
 
-SPECIALISED __m256 load_at(enum page_dtype dtype, const uint8_t *row, size_t c, size_t channels) {
-    return c < channels ? load_part(dtype, row + c * value_bytes(dtype), channels - c)
-                        : _mm256_setzero_ps();
+struct token {
+    const uint8_t *row;
+    const float *means; /* [64] */
+    struct page_step step;
+    size_t channels;
+};
+
+SPECIALISED __m256 load_at(enum page_dtype dtype, const struct token *token, size_t c) {
+    return c < token->channels
+               ? load_part(dtype, token->row + c * value_bytes(dtype), token->channels - c)
+               : _mm256_setzero_ps();
 }
 
-/* 32 integers of a token, from channel c on, to the tile's row. */
-SPECIALISED void quantise_32(enum page_dtype dtype, bool wide, bool small, const uint8_t *row,
-                             const float *mean, struct page_step step, size_t c, size_t channels,
-                             void *tile, struct sums *sums) {
+/* 32 integers, from channel c on, to the tile's row. */
+SPECIALISED void quantise_32(struct coding coding, const struct token *token, size_t c, void *row,
+                             struct sums *sums) {
     __m256i q[4];
     for (size_t i = 0; i < 4; i++)
-        q[i] = quantise_8(dtype, wide, small, load_at(dtype, row, c + i * EIGHT, channels),
-                          mean + c + i * EIGHT, step, i % 2, sums);
+        q[i] = quantise_8(coding, load_at(coding.dtype, token, c + i * EIGHT),
+                          token->means + c + i * EIGHT, token->step, i % 2, sums);
     __m256i a = _mm256_packs_epi32(q[0], q[1]), b = _mm256_packs_epi32(q[2], q[3]);
-    if (wide) {
-        _mm256_storeu_si256((void *)((int16_t *)tile + c), _mm256_permute4x64_epi64(a, 0xd8));
-        _mm256_storeu_si256((void *)((int16_t *)tile + c + 16), _mm256_permute4x64_epi64(b, 0xd8));
+    if (coding.wide) {
+        _mm256_storeu_si256((void *)((int16_t *)row + c), _mm256_permute4x64_epi64(a, 0xd8));
+        _mm256_storeu_si256((void *)((int16_t *)row + c + 16), _mm256_permute4x64_epi64(b, 0xd8));
     } else {
         const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
         __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
-        _mm256_storeu_si256((void *)((int8_t *)tile + c), bytes);
+        _mm256_storeu_si256((void *)((int8_t *)row + c), bytes);
     }
 }
 
-SPECIALISED void quantise_token(enum page_dtype dtype, bool wide, bool small, const uint8_t *row,
-                                const float *mean, struct page_step step, size_t channels,
-                                void *tile, struct sums *sums) {
+SPECIALISED void quantise_token(struct coding coding, const struct token *token, void *row,
+                                struct sums *sums) {
 #pragma GCC unroll 1 /* or the sums do not stay in registers */
-    for (size_t c = 0; c < channels; c += 32)
-        quantise_32(dtype, wide, small, row, mean, step, c, channels, tile, sums);
+    for (size_t c = 0; c < token->channels; c += 32)
+        quantise_32(coding, token, c, row, sums);
 }
 
 enum { TURNED = 16 /* tokens at a time */ };
@@ -210,18 +216,18 @@ SPECIALISED bool is_small(enum page_dtype dtype, bool wide, const float means[PA
     return (wide ? 32769 : 129) * step + mean < largest(dtype) / 2;
 }
 
-SPECIALISED void quantise_tokens(enum page_dtype dtype, bool wide, bool small, size_t channels,
-                                 const struct page_source_rows *in, const float *mean,
+SPECIALISED void quantise_tokens(struct coding coding, size_t channels,
+                                 const struct page_source_rows *in, const float *means,
                                  const struct page_step *steps, void *q, struct sums *sums) {
     _Alignas(32) PAGE_SCRATCH int16_t tile[TURNED * PAGE_BLOCK];
-    size_t row_bytes = PAGE_BLOCK * (wide ? 2 : 1);
+    size_t row_bytes = PAGE_BLOCK * (coding.wide ? 2 : 1);
     for (size_t t0 = 0; t0 < in->tokens; t0 += TURNED) {
         for (size_t t = t0; t < t0 + TURNED && t < in->tokens; t++) {
-            fetch_ahead(in, t, channels * value_bytes(dtype));
-            quantise_token(dtype, wide, small, source_row(in, t), mean, steps[t], channels,
-                           (uint8_t *)tile + (t - t0) * row_bytes, sums);
+            struct token token = {source_row(in, t), means, steps[t], channels};
+            fetch_ahead(in, t, channels * value_bytes(coding.dtype));
+            quantise_token(coding, &token, (uint8_t *)tile + (t - t0) * row_bytes, sums);
         }
-        turn_tile(wide, tile, channels, t0, q);
+        turn_tile(coding.wide, tile, channels, t0, q);
     }
 }
 
@@ -235,9 +241,10 @@ SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct pag
                         _mm256_setzero_si256()};
     bool small = is_small(dtype, wide, means, steps, in->tokens);
     if (small && !wide && in->channels == PAGE_BLOCK)
-        quantise_tokens(dtype, wide, true, PAGE_BLOCK, in, means, steps, q, &sums);
+        quantise_tokens((struct coding){dtype, wide, true}, PAGE_BLOCK, in, means, steps, q, &sums);
     else
-        quantise_tokens(dtype, wide, false, in->channels, in, means, steps, q, &sums);
+        quantise_tokens((struct coding){dtype, wide, false}, in->channels, in, means, steps, q,
+                        &sums);
     for (int half = 0; half < 2; half++) {
         _mm256_storeu_ps(out->lanes.error + half * EIGHT, sums.error[half]);
         _mm256_storeu_ps(out->lanes.energy + half * EIGHT, sums.energy[half]);

@@ -1,5 +1,6 @@
 /* The rANS decoder for AVX2: 32 lanes a register, two streams in turn. */
 #include "proto/page/avx2.h"
+#include "proto/page/workspace.h"
 
 /* A stream while its job runs. */
 struct stream {
@@ -75,7 +76,7 @@ SPECIALISED bool decode_symbols(struct stream *stream, const struct page_table *
     struct lane_states *lanes = &stream->lanes;
     const uint8_t *from = stream->refill;
     ptrdiff_t left = stream->decoder->escape_end - from;
-    uint8_t last[RANS_LANES];
+    PAGE_SCRATCH uint8_t last[RANS_LANES];
     if (__builtin_expect(left < RANS_LANES, 0)) { /* never read past the end */
         memset(last, 0, sizeof last);
         memcpy(last, from, (size_t)left);
@@ -213,7 +214,7 @@ SPECIALISED bool end_row(const struct rans_decode_job *job, const struct stream 
 
 /* Row by row, of both streams in turn: each waits for its own states, but not for the other's. */
 SPECIALISED bool decode_streams(bool wide, size_t streams, const struct rans_decode_job *jobs) {
-    struct stream stream[2];
+    PAGE_SCRATCH struct stream stream[2];
     for (size_t i = 0; i < streams; i++)
         stream[i] = open_stream(&jobs[i]);
     size_t count = jobs[0].count, whole = count / RANS_LANES * RANS_LANES;

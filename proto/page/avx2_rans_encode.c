@@ -1,6 +1,7 @@
 /* The rANS encoder for AVX2: 32 lanes a register, from the last value to the first. */
 #include "proto/page/avx2.h"
 #include "proto/page/avx2_compress.h"
+#include "proto/page/workspace.h"
 
 /* A class's table as this encoder looks it up. */
 struct model {
@@ -213,7 +214,7 @@ SPECIALISED void encode_row(bool wide, const struct rans_encode_job *job, struct
                             size_t row) {
     struct rans_encoder *encoder = job->encoder;
     struct rans_class class = job->classes[row];
-    struct model model;
+    PAGE_SCRATCH struct model model;
     set_model(&model, encoder, class.table);
     size_t value_bytes = wide ? 2 : 1, count = job->count, stride = rans_plane_bytes(count);
     size_t whole = count / RANS_LANES * RANS_LANES;
@@ -223,7 +224,7 @@ SPECIALISED void encode_row(bool wide, const struct rans_encode_job *job, struct
         write_planes(wide, values + i * value_bytes, RANS_LANES, class.low_bits,
                      encoder->plane + i / 8, stride);
     const uint8_t *last = values + whole * value_bytes;
-    uint8_t copy[2 * RANS_LANES];
+    PAGE_SCRATCH uint8_t copy[2 * RANS_LANES];
     if (whole < count) {
         memset(copy, 0, sizeof copy); /* nothing behind the row is read */
         memcpy(copy, last, (count - whole) * value_bytes);
