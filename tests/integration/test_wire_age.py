@@ -1,10 +1,11 @@
 """AGE and PIN: how coarse a session may become, and how long it is left alone."""
 
+import numpy
 import pytest
 from test_wire_fork import forked
 from wire import FAST8, PLACE_PAGES
 from wire_support import (SMALL, append, assert_holds, connection, gaussian, packed,  # noqa: F401
-                          refused, stored, to_dtype, wait_until)
+                          refused, stored, to_dtype, to_float, unpacked, wait_until)
 
 LEVELS = [-2, -1, 0, 1, 2, 3, 4, 5]
 
@@ -115,3 +116,16 @@ def test_a_pin_ends_with_its_lease(connection):
     connection.pin(b"a", 60000)
     assert connection.pin(b"a", 0).pinned_ms == 0
     assert connection.info(b"a").pinned_ms == 0
+
+
+def test_ageing_from_a_level_estimates_its_loss_near_to_what_it_is(connection):
+    session = connection.open(b"a", geometry=SMALL, level=2)
+    given = tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 512))
+    append(session, given, settle=True)
+    connection.age(b"a", 4)
+    kv, reply = session.fetch()
+    for values, got, loss in zip(given, unpacked(kv, SMALL), (reply.k, reply.v)):
+        values, got = to_float(values, SMALL.dtype), to_float(got, SMALL.dtype)
+        measured = numpy.sum((values.astype(numpy.float64) - got) ** 2)
+        assert loss.estimated
+        assert loss.error == pytest.approx(measured, rel=0.1)
