@@ -1,41 +1,6 @@
 /* Tiles of integers, channel-major, to tokens of floats. */
 #include "proto/page/avx512_values.h"
 
-/* Half a row's tokens, 16 channels a group: token 16 * quarter + i of group g stands in the quarter
- * of bytes[g][i]. */
-struct turned {
-    _Alignas(64) int8_t bytes[PARTS][16][HALF_TOKENS];
-};
-
-/* Of rows of int8 if `stride` is 1, or of every other byte. */
-SPECIALISED void turn_group(const int8_t *q, size_t channels, int8_t (*out)[HALF_TOKENS]) {
-    __m512i rows[16];
-#pragma GCC unroll 16
-    for (size_t i = 0; i < 16; i++)
-        rows[i] =
-            i < channels ? _mm512_load_si512(q + i * RANS_ROW_VALUES) : _mm512_setzero_si512();
-    transpose_quarters(rows);
-#pragma GCC unroll 16
-    for (size_t i = 0; i < 16; i++)
-        _mm512_store_si512(out[i], rows[i]);
-}
-
-static void turn(const int8_t *q, size_t channels, struct turned *out) {
-    for (size_t group = 0; group < PARTS; group++) {
-        const int8_t *rows = q + group * VECTOR * RANS_ROW_VALUES;
-        size_t first = group * VECTOR;
-        if (channels >= first + VECTOR)
-            turn_group(rows, VECTOR, out->bytes[group]);
-        else if (channels > first)
-            turn_group(rows, channels - first, out->bytes[group]);
-    }
-}
-
-SPECIALISED __m128i turned_bytes(const struct turned *turned, size_t group, size_t token) {
-    return _mm_load_si128(
-        (const __m128i *)(turned->bytes[group][token % 16] + token / 16 % 4 * 16));
-}
-
 /* What a call works with. low is NULL where values are int8, else their low bytes. */
 struct tile {
     const struct turned *high, *low;

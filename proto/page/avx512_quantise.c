@@ -117,39 +117,6 @@ static bool fits(bool wide, const struct tokens *tokens) {
            _mm512_cmplt_epi16_mask(tokens->smallest, _mm512_set1_epi16(INT8_MIN)) == 0;
 }
 
-/* Half a tile's bytes, token-major. */
-struct half {
-    _Alignas(64) int8_t bytes[HALF_TOKENS][PAGE_BLOCK];
-};
-
-/* Turns each 16 tokens in place: bytes[16 * g + i] then holds, for each quarter, byte 16 * quarter
- * + i of tokens 16 * g .. 16 * g + 15. */
-SPECIALISED void turn_half(struct half *half) {
-    for (size_t group = 0; group < HALF_TOKENS; group += 16) {
-        __m512i rows[16];
-#pragma GCC unroll 16
-        for (size_t i = 0; i < 16; i++)
-            rows[i] = _mm512_load_si512(half->bytes[group + i]);
-        transpose_quarters(rows);
-#pragma GCC unroll 16
-        for (size_t i = 0; i < 16; i++)
-            _mm512_store_si512(half->bytes[group + i], rows[i]);
-    }
-}
-
-/* Rows of 64 tokens of the four channels at byte i of the quarters. */
-SPECIALISED void join_groups(const struct half *half, size_t i, __m512i rows[4]) {
-    __m512i a = _mm512_load_si512(half->bytes[i]), b = _mm512_load_si512(half->bytes[i + 16]);
-    __m512i c = _mm512_load_si512(half->bytes[i + 32]), d = _mm512_load_si512(half->bytes[i + 48]);
-    __m512i ab = _mm512_shuffle_i32x4(a, b, 0x44), cd = _mm512_shuffle_i32x4(c, d, 0x44);
-    rows[0] = _mm512_shuffle_i32x4(ab, cd, 0x88);
-    rows[1] = _mm512_shuffle_i32x4(ab, cd, 0xdd);
-    ab = _mm512_shuffle_i32x4(a, b, 0xee);
-    cd = _mm512_shuffle_i32x4(c, d, 0xee);
-    rows[2] = _mm512_shuffle_i32x4(ab, cd, 0x88);
-    rows[3] = _mm512_shuffle_i32x4(ab, cd, 0xdd);
-}
-
 SPECIALISED void store_rows8(const struct half *low, size_t channels, int8_t *q) {
 #pragma GCC unroll 4
     for (size_t i = 0; i < 16; i++) {

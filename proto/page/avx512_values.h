@@ -1,15 +1,9 @@
-/* Sixteen values of a dtype to float and back, and turning tiles of bytes. */
+/* Sixteen values of a dtype to float and back. */
 #ifndef PROTO_PAGE_AVX512_VALUES_H
 #define PROTO_PAGE_AVX512_VALUES_H
 
-#include "proto/page/avx512.h"
+#include "proto/page/avx512_tiles.h"
 #include "proto/page/convert.h"
-
-enum {
-    VECTOR = 16,                 /* floats of a register */
-    PARTS = PAGE_BLOCK / VECTOR, /* registers that a token of a tile takes */
-    HALF_TOKENS = 64,            /* of a row, at a register's bytes */
-};
 
 SPECIALISED float limit_of(enum page_dtype dtype) {
     return dtype == PAGE_F16 ? PAGE_F16_MAX : dtype == PAGE_BF16 ? PAGE_BF16_MAX : PAGE_F32_MAX;
@@ -94,25 +88,6 @@ static inline bool may_leave_range(enum page_dtype dtype, const float *mean, siz
         largest_step = step[t * step_stride] > largest_step ? step[t * step_stride] : largest_step;
     float bound = largest_mean + largest_step * most;
     return !numbers || !(bound < limit_of(dtype) * 0.99f);
-}
-
-/* 16 rows of bytes, 16 columns in each of four quarters: row i then holds column i of each quarter.
- * Interleaving rows i and i + 8 four times transposes. */
-SPECIALISED void transpose_quarters(__m512i v[16]) {
-    __m512i u[16];
-#pragma GCC unroll 2
-    for (int twice = 0; twice < 2; twice++) {
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
-            u[2 * i] = _mm512_unpacklo_epi8(v[i], v[i + 8]);
-            u[2 * i + 1] = _mm512_unpackhi_epi8(v[i], v[i + 8]);
-        }
-#pragma GCC unroll 8
-        for (int i = 0; i < 8; i++) {
-            v[2 * i] = _mm512_unpacklo_epi8(u[i], u[i + 8]);
-            v[2 * i + 1] = _mm512_unpackhi_epi8(u[i], u[i + 8]);
-        }
-    }
 }
 
 #endif
