@@ -75,8 +75,8 @@ static inline float round_to_half(float x) {
 /* What is no number becomes the largest, as what is too large does. */
 static inline uint16_t float_to_half(float x) {
     uint32_t sign = float_bits(x) >> 16 & 0x8000u;
-    x = bits_float(float_bits(x) & 0x7fffffffu);
-    x = x < PAGE_F16_MAX ? x : PAGE_F16_MAX;
+    int32_t magnitude = (int32_t)(float_bits(x) & 0x7fffffffu), most = 0x477fe000; /* 65504 */
+    x = bits_float((uint32_t)(magnitude < most ? magnitude : most));
     uint32_t exponent = half_exponent(x), magic = exponent + 0x3f400000u;
     uint32_t mantissa = float_bits(x + bits_float(magic)) - magic;
     return (uint16_t)(sign | ((exponent >> 13) + mantissa));
