@@ -197,6 +197,7 @@ fuzz:
 golden:
 	$(Q)tools/bootstrap.sh build
 	$(Q)+$(SUBMAKE) $(BUILD)/tests/golden/write_golden
+	$(Q)rm -f tests/golden/*.page tests/golden/*.values
 	$(Q)$(BUILD)/tests/golden/write_golden tests/golden
 
 ## aarch64: cross build everything under build/aarch64

@@ -73,8 +73,8 @@ static void sample(struct bench *bench, size_t level, enum operation operation, 
 }
 
 static bool measured(size_t level, enum operation operation) {
-    (void)level;
-    return operation != AGE;
+    int number = (int)level + PAGE_LEVEL_MIN;
+    return operation != AGE || (number >= 0 && number < PAGE_LEVEL_MAX);
 }
 
 static void check_exact(const struct bench *bench, size_t level) {

@@ -34,7 +34,7 @@ static struct page_values values_of(const struct choices *choices, const void *v
         .shape = {tokens, heads, head_dim, (enum page_dtype)(PAGE_F16 + choices->dtype % 3)},
         .part = choices->part_heads_end & 1 ? PAGE_V : PAGE_K,
         .level = PAGE_LEVEL_MIN + choices->level % levels,
-        .snr_db = 0,
+        .snr_db = choices->decibels % 4 == 3 ? choices->decibels / 4 : 0,
         .sink_tokens = sinks < tokens ? sinks : tokens,
         .by_heads = choices->part_heads_end & 2,
         .gap = choices->gap % 9,

@@ -204,7 +204,7 @@ static void check_loss(const struct attempt *attempt) {
 
 static void check_snr(const struct attempt *attempt) {
     const struct page_loss *loss = &attempt->info.loss;
-    if (attempt->values->snr_db > 0 && attempt->info.level != PAGE_EXACT)
+    if (attempt->values->snr_db > 0 && loss->error > 0)
         must(10 * log10(loss->energy / loss->error) >= attempt->values->snr_db - 1e-3,
              "a page has the decibels asked for");
 }

@@ -19,7 +19,12 @@ static const struct page_shape line_shapes[] = {
     {128, 8, 128, 0}, {3, 1, 1000, 0}, {128, 1, 96, 0}, {65, 2, 80, 0},
     {33, 1, 576, 0},  {100, 1, 31, 0}, {128, 3, 64, 0},
 };
-enum { LINE_SHAPES = sizeof line_shapes / sizeof *line_shapes };
+static const struct page_shape page_shapes[] = {{5, 2, 7, 0}, {70, 1, 9, 0}};
+static const struct page_shape odd_shape = {20, 1, 96, 0};
+enum {
+    LINE_SHAPES = sizeof line_shapes / sizeof *line_shapes,
+    PAGE_SHAPES = sizeof page_shapes / sizeof *page_shapes,
+};
 static const char *const level_names[LEVELS] = {"exact",  "fast8",  "level0", "level1",
                                                 "level2", "level3", "level4", "level5"};
 static const char *const dtype_names[] = {"", "f16", "bf16", "f32"};
@@ -83,17 +88,33 @@ static void set_value(enum page_dtype dtype, void *values, size_t i, float x) {
         ((uint16_t *)values)[i] = dtype == PAGE_F16 ? half_of(bits) : (uint16_t)(bits >> 16);
 }
 
+/* What is unusual in a page; the frozen lines have none of it. */
+enum oddity { NONE, FAR_TOKEN, FAR_CHANNEL, ALL_EQUAL, ALL_ZERO, NOT_NUMBERS, ODDITIES };
+static const char *const oddity_names[ODDITIES] = {"",           "-far-token", "-far-channel",
+                                                   "-all-equal", "-all-zero",  "-not-numbers"};
+
 /* Channels with means and sizes of their own, some tokens larger. */
-static float value_of(size_t t, size_t c, uint64_t *state) {
+static float value_of(size_t t, size_t c, enum oddity oddity, uint64_t *state) {
     float size = (float)(1 << c % 5) * (t % 9 == 8 ? 4.0f : 1.0f) * 0.125f;
-    return (float)(c % 7) - 3 + size * nearly_normal(state);
+    float x = (float)(c % 7) - 3 + size * nearly_normal(state);
+    if (oddity == FAR_TOKEN)
+        return t == 7 ? 1000 * x : x;
+    if (oddity == FAR_CHANNEL)
+        return c == 3 ? 256 * x : x;
+    if (oddity == ALL_EQUAL)
+        return -1.75f;
+    return oddity == ALL_ZERO ? 0 : x;
 }
 
-static void fill(void *values, const struct page_shape *shape) {
+static void fill(void *values, const struct page_shape *shape, enum oddity oddity) {
     size_t channels = (size_t)shape->heads * shape->head_dim;
     uint64_t state = channels * 131 + shape->tokens;
     for (size_t i = 0; i < shape->tokens * channels; i++)
-        set_value(shape->dtype, values, i, value_of(i / channels, i % channels, &state));
+        set_value(shape->dtype, values, i, value_of(i / channels, i % channels, oddity, &state));
+    for (size_t i = 0; oddity == NOT_NUMBERS && i < shape->tokens * channels; i++)
+        if (i % 2 == 0) /* any bits, infinities and NaN among them */
+            memset((uint8_t *)values + i * page_value_bytes(shape->dtype), (int)(i * 89 & 255),
+                   page_value_bytes(shape->dtype));
 }
 
 /* ---- pages ---- */
@@ -168,7 +189,7 @@ void golden_line(size_t i, struct golden_work *work, char line[GOLDEN_LINE_BYTES
     shape.dtype = (enum page_dtype)(PAGE_F16 + i / LINE_SHAPES % DTYPES);
     size_t level = i / LINE_SHAPES / DTYPES;
     struct sums sums = {0};
-    fill(work->values, &shape);
+    fill(work->values, &shape, NONE);
     add_part(work, &shape, PAGE_K, (int)level + PAGE_LEVEL_MIN, shape.tokens >= 4 ? 4 : 0, &sums);
     add_part(work, &shape, PAGE_V, (int)level + PAGE_LEVEL_MIN, 0, &sums);
     snprintf(line, GOLDEN_LINE_BYTES,
@@ -176,4 +197,54 @@ void golden_line(size_t i, struct golden_work *work, char line[GOLDEN_LINE_BYTES
              " %016" PRIx64,
              level_names[level], dtype_names[shape.dtype], shape.tokens, shape.heads,
              shape.head_dim, sums.pages, sums.values, sums.aged);
+}
+
+/* ---- pages that are kept ---- */
+
+enum { AGED = 2 /* levels 1 and 4, to 3 and 5 */, PLAIN = LEVELS * DTYPES * PAGE_SHAPES };
+static const int odd_levels[] = {PAGE_EXACT, PAGE_FAST8, 0, 3};
+enum { ODD_LEVELS = sizeof odd_levels / sizeof *odd_levels, ODD = (ODDITIES - 1) * ODD_LEVELS };
+
+size_t golden_page_count(void) {
+    return PLAIN + ODD + AGED;
+}
+
+static struct golden_page plain_page(struct golden_work *work, const struct page_shape *shape,
+                                     int level, enum oddity oddity) {
+    struct golden_page made = {.page = work->page, .values = work->decoded};
+    snprintf(made.name, sizeof made.name, "%s-%s-%" PRIu32 "x%" PRIu32 "x%" PRIu32 "%s",
+             level_names[level - PAGE_LEVEL_MIN], dtype_names[shape->dtype], shape->tokens,
+             shape->heads, shape->head_dim, oddity_names[oddity]);
+    fill(work->values, shape, oddity);
+    made.page_bytes =
+        encode(work, shape, shape->tokens % 2 ? PAGE_K : PAGE_V, level, shape->tokens % 2 ? 2 : 0);
+    made.value_bytes = decode(work, work->page, made.page_bytes, shape, shape->dtype);
+    return made;
+}
+
+static struct golden_page aged_page(struct golden_work *work, int from, int to) {
+    struct page_shape shape = page_shapes[1];
+    shape.dtype = PAGE_F16;
+    struct golden_page made = plain_page(work, &shape, from, NONE);
+    size_t length = made.page_bytes;
+    snprintf(made.name, sizeof made.name, "level%d-from-level%d-f16-70x1x9", to, from);
+    made.page = work->aged;
+    must(page_age(work->page, length, to, work->workspace, work->aged, PAGE_ROOM, &made.page_bytes,
+                  NULL) == PAGE_OK,
+         "a golden page ages");
+    made.value_bytes = decode(work, work->aged, made.page_bytes, &shape, shape.dtype);
+    return made;
+}
+
+struct golden_page golden_page(size_t i, struct golden_work *work) {
+    if (i >= PLAIN + ODD)
+        return i == PLAIN + ODD ? aged_page(work, 1, 3) : aged_page(work, 4, 5);
+    struct page_shape shape = i < PLAIN ? page_shapes[i % PAGE_SHAPES] : odd_shape;
+    if (i >= PLAIN) {
+        shape.dtype = PAGE_F16;
+        return plain_page(work, &shape, odd_levels[(i - PLAIN) % ODD_LEVELS],
+                          (enum oddity)(1 + (i - PLAIN) / ODD_LEVELS));
+    }
+    shape.dtype = (enum page_dtype)(PAGE_F16 + i / PAGE_SHAPES % DTYPES);
+    return plain_page(work, &shape, (int)(i / PAGE_SHAPES / DTYPES) + PAGE_LEVEL_MIN, NONE);
 }

@@ -1,5 +1,5 @@
-/* Every machine, compiler and table of kernels codes the same values to the same bytes: those
- * that tests/golden has digests of.
+/* Every machine, compiler and table of kernels codes the same values to the same bytes, and decodes
+ * frozen pages to the same values: tests/golden.
  *
  * A change of the format changes them; nothing else may. */
 #include "tests/fuzz/kernel_tables.h"
@@ -7,6 +7,18 @@
 #include "tests/unit/test_page_support.h"
 
 #include <stdio.h>
+
+static const char *const folder = "tests/golden";
+
+static size_t read_file(const char *name, const char *ending, void *bytes, size_t count_max) {
+    char path[256];
+    snprintf(path, sizeof path, "%s/%s%s", folder, name, ending);
+    FILE *file = fopen(path, "rb");
+    ck_assert_msg(file != NULL, "%s is not there; tests are run from the root", path);
+    size_t count = fread(bytes, 1, count_max, file);
+    fclose(file);
+    return count;
+}
 
 /* Chooses the i-th table; false if it does not run here. */
 static bool use_table(size_t i) {
@@ -36,11 +48,28 @@ START_TEST(values_have_the_same_pages_on_every_machine) {
 }
 END_TEST
 
+START_TEST(a_kept_page_is_made_and_read_as_ever) {
+    struct golden_work work = golden_work_new();
+    uint8_t *kept = keep(1 << 16);
+    for (size_t i = 0; use_table((size_t)_i) && i < golden_page_count(); i++) {
+        struct golden_page made = golden_page(i, &work);
+        size_t count = read_file(made.name, ".page", kept, 1 << 16);
+        ck_assert_msg(count == made.page_bytes && memcmp(kept, made.page, count) == 0,
+                      "%s: another page is made of its values", made.name);
+        count = read_file(made.name, ".values", kept, 1 << 16);
+        ck_assert_msg(count == made.value_bytes && memcmp(kept, made.values, count) == 0,
+                      "%s: decodes to other values", made.name);
+    }
+    golden_work_free(&work);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("page golden");
     TCase *tests = tcase_create("golden");
     tcase_set_timeout(tests, 120);
     tcase_add_loop_test(tests, values_have_the_same_pages_on_every_machine, 0, KERNEL_TABLES_MAX);
+    tcase_add_loop_test(tests, a_kept_page_is_made_and_read_as_ever, 0, KERNEL_TABLES_MAX);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }

@@ -125,6 +125,7 @@ static void vary(struct page_values *values, size_t i) {
     values->at_end = i % 4 == 1;
     values->part = i % 2 ? PAGE_K : PAGE_V;
     values->sink_tokens = i % 3 && values->shape.tokens >= 4 ? 4 : 0;
+    values->snr_db = i % 7 == 6 ? 20 : 0;
 }
 
 START_TEST(any_values_are_coded_as_promised_the_same_on_all_kernels) {
