@@ -8,9 +8,9 @@
 
 enum {
     VALUE_BYTES_MAX = PAGE_VALUES_MAX * 4,
-    GAP = 3, /* values between a token's and the next one's */
     PAGE_ROOM = 2 << 20,
-    VALUES_ROOM = VALUE_BYTES_MAX + PAGE_TOKENS_MAX * 4 * GAP,
+    BLOCK = 32, /* of the dtypes that have blocks */
+    VALUES_ROOM = VALUE_BYTES_MAX + PAGE_TOKENS_MAX * 4 * BLOCK,
 };
 
 /* One attempt at one string of bytes. */
@@ -62,7 +62,8 @@ static void check_info(const struct page_info *info) {
              shape->head_dim >= 1 &&
              (uint64_t)shape->tokens * shape->heads * shape->head_dim <= PAGE_VALUES_MAX,
          "a page's shape is possible");
-    must(shape->dtype >= PAGE_F16 && shape->dtype <= PAGE_F32, "a page's dtype is one");
+    must(shape->dtype >= PAGE_F16 && shape->dtype <= PAGE_Q4_0, "a page's dtype is one");
+    must(page_row_bytes(shape->dtype, shape->head_dim) > 0, "a head has whole blocks");
     must(info->level >= PAGE_LEVEL_MIN && info->level <= PAGE_LEVEL_MAX, "a page's level is one");
     must(info->sink_tokens <= info->exact_tokens && info->exact_tokens <= shape->tokens,
          "exact tokens are the page's");
@@ -84,7 +85,7 @@ static struct page_target target_in(struct attempt *attempt, size_t room, uint32
         .first = first,
         .tokens = tokens,
         .dtype = dtype,
-        .values = guarded_place(&attempt->reader->values[room], values * page_value_bytes(dtype),
+        .values = guarded_place(&attempt->reader->values[room], page_row_bytes(dtype, values),
                                 attempt->at_end),
         .strides = {.token = row + gap, .head = attempt->info.shape.head_dim},
     };
@@ -99,23 +100,29 @@ static int decode(struct attempt *attempt, const struct page_target *target) {
 
 /* Whole pages without gaps are one string of values. */
 static size_t bytes_of(const struct attempt *attempt, const struct page_target *target) {
-    return row_of(&attempt->info) * target->tokens * page_value_bytes(target->dtype);
+    return page_row_bytes(target->dtype, row_of(&attempt->info) * target->tokens);
 }
 
 static void compare_range(const struct attempt *attempt, const struct page_target *whole,
                           const struct page_target *range) {
-    size_t value = page_value_bytes(whole->dtype), row = row_of(&attempt->info) * value;
+    size_t row = page_row_bytes(whole->dtype, row_of(&attempt->info));
+    size_t stride = page_row_bytes(whole->dtype, range->strides.token);
     const uint8_t *from = (const uint8_t *)whole->values + range->first * row;
     for (uint32_t t = 0; t < range->tokens; t++)
-        must(memcmp((const uint8_t *)range->values + t * range->strides.token * value,
-                    from + t * row, row) == 0,
+        must(memcmp((const uint8_t *)range->values + t * stride, from + t * row, row) == 0,
              "a range has the values of the whole page");
+}
+
+/* Values between a token's and the next one's: a few, or a block. */
+static size_t gap_of(enum page_dtype dtype) {
+    return page_value_bytes(dtype) > 0 ? 3 : BLOCK;
 }
 
 static void try_range(struct attempt *attempt, const struct page_target *whole, int error) {
     uint32_t tokens = attempt->info.shape.tokens, first = (uint32_t)(attempt->length % tokens);
     uint32_t count = 1 + (uint32_t)(attempt->length / 7 % (tokens - first));
-    struct page_target range = target_in(attempt, 1, first, count, whole->dtype, GAP);
+    struct page_target range =
+        target_in(attempt, 1, first, count, whole->dtype, gap_of(whole->dtype));
     int range_error = decode(attempt, &range);
     must(error != PAGE_OK || range_error == PAGE_OK, "a part of a good page is good");
     if (error == PAGE_OK)
