@@ -128,8 +128,8 @@ int builder_age(struct builder *builder, uint32_t layer, const struct page_bytes
         return STORE_FULL;
     if (info.level >= level)
         memcpy(next_page(builder), page->page, page->bytes);
-    else if (page_age(page->page, page->bytes, level, workspace, next_page(builder), page->bytes,
-                      &written, &info) != PAGE_OK)
+    else if (page_age(*page, level, workspace, next_page(builder), page->bytes, &written, &info) !=
+             PAGE_OK)
         return STORE_UNSUPPORTED;
     enter(builder, layer, &info, written, inherited_error);
     return STORE_OK;

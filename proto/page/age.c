@@ -200,27 +200,27 @@ static bool read_page(struct ageing *ageing, const struct page_header *header,
     return read_values(ageing);
 }
 
-int page_age(const void *page, size_t page_bytes, int level, void *workspace, void *out,
-             size_t out_bytes, size_t *written, struct page_info *info) {
+int page_age(struct page_bytes page, int level, void *workspace, void *out, size_t out_bytes,
+             size_t *written, struct page_info *info) {
     struct page_header header;
-    int error = page_header_read(page, page_bytes, &header);
+    int error = page_header_read(page.page, page.bytes, &header);
     if (error != PAGE_OK)
         return error;
     if (header.coding != CODING_RANS || level <= header.level || level > PAGE_LEVEL_MAX ||
-        out_bytes < page_bytes || !page_workspace_is_valid(workspace))
+        out_bytes < page.bytes || !page_workspace_is_valid(workspace))
         return PAGE_ARGUMENT;
     struct workspace left = page_workspace(workspace);
     struct ageing ageing = {.shift = 0};
     size_t front = page_exact_end(&header);
-    struct payload payload = {(const uint8_t *)page + front, header.page_bytes - front};
+    struct payload payload = {(const uint8_t *)page.page + front, header.page_bytes - front};
     if (page_header_coded(&header) == 0 || !read_page(&ageing, &header, payload, &left))
         return PAGE_DAMAGED;
     while (ageing.header.level < level)
         coarsen(&ageing);
     *written = 0;
     if (ageing.header.step <= PAGE_STEP_MAX)
-        *written = write_page(&ageing, page, front, &left, out);
+        *written = write_page(&ageing, page.page, front, &left, out);
     if (*written == 0)
-        *written = rename_level(&header, page, level, out);
+        *written = rename_level(&header, page.page, level, out);
     return info == NULL ? PAGE_OK : page_peek(out, *written, info);
 }

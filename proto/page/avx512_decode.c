@@ -140,13 +140,19 @@ SPECIALISED bool load_row_planes(const struct rans_decode_job *job, struct curso
     return true;
 }
 
-/* A row of each job. `partial`: not of 128 values. `careful`: near a stream's end. */
+struct row_kind {
+    bool low_bits;
+    bool partial; /* not of 128 values */
+    bool careful; /* near a stream's end */
+};
+
+/* A row of each job. */
 SPECIALISED bool decode_rows8(const struct constants *constants, const struct rans_decode_job *jobs,
                               size_t count, size_t row, struct cursor *cursors,
-                              struct planes *planes, bool low_bits, bool partial, bool careful) {
+                              struct planes *planes, struct row_kind kind) {
     bool whole = true;
     __mmask64 escaped[2][GROUPS] = {{0}}, any = 0;
-    for (size_t i = 0; low_bits && i < count; i++)
+    for (size_t i = 0; kind.low_bits && i < count; i++)
         if (!load_row_planes(&jobs[i], &cursors[i], &planes[i], jobs[i].classes[row].low_bits))
             return false;
 #pragma GCC unroll 2
@@ -154,18 +160,19 @@ SPECIALISED bool decode_rows8(const struct constants *constants, const struct ra
 #pragma GCC unroll 2
         for (size_t i = 0; i < count; i++) {
             size_t at = group * RANS_LANES, left = jobs[i].count > at ? jobs[i].count - at : 0;
-            if (partial && left == 0)
+            if (kind.partial && left == 0)
                 continue;
-            __mmask64 live = partial ? first_of_64(left) : ~(__mmask64)0;
-            __m512i refill = next_refill(cursors[i].refill, jobs[i].decoder->escape_end, careful);
+            __mmask64 live = kind.partial ? first_of_64(left) : ~(__mmask64)0;
+            __m512i refill =
+                next_refill(cursors[i].refill, jobs[i].decoder->escape_end, kind.careful);
             __m512i symbols =
                 decode_symbols(constants, &cursors[i], &page_tables[jobs[i].classes[row].table],
-                               refill, partial, live);
-            escaped[i][group] = partial ? _mm512_mask_testn_epi8_mask(live, symbols, symbols)
-                                        : _mm512_testn_epi8_mask(symbols, symbols);
+                               refill, kind.partial, live);
+            escaped[i][group] = kind.partial ? _mm512_mask_testn_epi8_mask(live, symbols, symbols)
+                                             : _mm512_testn_epi8_mask(symbols, symbols);
             any |= escaped[i][group];
             __m512i values = _mm512_sub_epi8(symbols, constants->zero_symbol);
-            if (low_bits)
+            if (kind.low_bits)
                 values = join_planes(constants, &planes[i], group, values);
             _mm512_storeu_si512((int8_t *)jobs[i].values + row * RANS_ROW_VALUES + at, values);
         }
@@ -199,13 +206,14 @@ SPECIALISED bool decode_jobs8(const struct rans_decode_job *jobs, size_t count, 
             low_bits |= jobs[i].classes[row].low_bits > 0;
         }
         if (__builtin_expect(careful, 0))
-            whole = decode_rows8(&constants, jobs, count, row, cursors, planes, true, true, true);
+            whole = decode_rows8(&constants, jobs, count, row, cursors, planes,
+                                 (struct row_kind){true, true, true});
         else if (low_bits)
-            whole =
-                decode_rows8(&constants, jobs, count, row, cursors, planes, true, partial, false);
+            whole = decode_rows8(&constants, jobs, count, row, cursors, planes,
+                                 (struct row_kind){true, partial, false});
         else
-            whole =
-                decode_rows8(&constants, jobs, count, row, cursors, planes, false, partial, false);
+            whole = decode_rows8(&constants, jobs, count, row, cursors, planes,
+                                 (struct row_kind){false, partial, false});
     }
     for (size_t i = 0; i < count; i++) {
         store_states(cursors[i].states, jobs[i].decoder->state);

@@ -50,10 +50,18 @@ SPECIALISED __m512i slots_of(const struct model *model, __m512i rank) {
     return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(rank), high);
 }
 
-/* One symbol of each lane, `live` ones alone if `partial`. Returns the refill after it. */
+/* Which lanes take part: all, unless `partial`. */
+struct lanes {
+    bool partial;
+    __mmask64 live;
+};
+
+/* One symbol of each lane that takes part. Returns the refill after it. */
 SPECIALISED uint8_t *encode_symbols(const struct constants *constants, const struct model *model,
                                     struct states *states, __m512i symbols, __m512i frequency,
-                                    uint8_t *refill, bool partial, __mmask64 live) {
+                                    uint8_t *refill, struct lanes lanes) {
+    const bool partial = lanes.partial;
+    const __mmask64 live = lanes.live;
     const __m512i low_byte = constants->low_byte;
     __m512i low = states->low, high = states->high;
     __mmask64 full = partial ? _mm512_mask_cmpge_epu8_mask(live, high, frequency)
@@ -195,8 +203,8 @@ SPECIALISED uint8_t *encode_row8(const struct constants *constants, const struct
             push_escapes8(encoder, values[group], escaped);
             symbols = escape_symbols(&model, symbols, &frequency, escaped);
         }
-        refill = encode_symbols(constants, &model, states, symbols, frequency, refill, partial,
-                                live[group]);
+        refill = encode_symbols(constants, &model, states, symbols, frequency, refill,
+                                (struct lanes){partial, live[group]});
     }
     return refill;
 }
@@ -247,23 +255,31 @@ static void push_escapes16(struct rans_encoder *encoder, const __m512i values[2]
     }
 }
 
+/* Up to 64 values of a row of int16. */
+struct group16 {
+    __m512i values[2];
+    __mmask64 live;
+    unsigned low_bits;
+};
+
 SPECIALISED uint8_t *encode_group16(const struct constants *constants, const struct model *model,
-                                    struct rans_encoder *encoder, unsigned low_bits,
-                                    const __m512i values[2], struct states *states, uint8_t *refill,
-                                    __mmask64 live) {
-    __m128i shift = _mm_cvtsi32_si128((int)low_bits);
-    __m512i low = _mm512_sra_epi16(values[0], shift), high = _mm512_sra_epi16(values[1], shift);
+                                    struct rans_encoder *encoder, const struct group16 *group,
+                                    struct states *states, uint8_t *refill) {
+    __m128i shift = _mm_cvtsi32_si128((int)group->low_bits);
+    __m512i low = _mm512_sra_epi16(group->values[0], shift);
+    __m512i high = _mm512_sra_epi16(group->values[1], shift);
     __m512i bytes = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtsepi16_epi8(low)),
                                        _mm512_cvtsepi16_epi8(high), 1);
     __m512i frequency;
     __mmask64 escaped;
     __m512i symbols = symbols_of(constants, model, bytes, &frequency, &escaped);
-    escaped &= live;
+    escaped &= group->live;
     if (__builtin_expect(escaped != 0, 0)) {
-        push_escapes16(encoder, values, escaped);
+        push_escapes16(encoder, group->values, escaped);
         symbols = escape_symbols(model, symbols, &frequency, escaped);
     }
-    return encode_symbols(constants, model, states, symbols, frequency, refill, true, live);
+    return encode_symbols(constants, model, states, symbols, frequency, refill,
+                          (struct lanes){true, group->live});
 }
 
 SPECIALISED uint8_t *encode_long_row(const struct constants *constants,
@@ -279,11 +295,14 @@ SPECIALISED uint8_t *encode_long_row(const struct constants *constants,
         i -= RANS_LANES;
         size_t count = job->count - i < RANS_LANES ? job->count - i : RANS_LANES;
         __mmask64 live = first_of_64(count);
-        __m512i values[2] = {_mm512_maskz_loadu_epi16((__mmask32)live, from + i),
-                             _mm512_maskz_loadu_epi16((__mmask32)(live >> 32), from + i + 32)};
-        write_planes16(encoder->plane + i / 8, plane_bytes, class.low_bits, count, values);
-        refill = encode_group16(constants, &model, encoder, class.low_bits, values, states, refill,
-                                live);
+        struct group16 group = {
+            .values = {_mm512_maskz_loadu_epi16((__mmask32)live, from + i),
+                       _mm512_maskz_loadu_epi16((__mmask32)(live >> 32), from + i + 32)},
+            .live = live,
+            .low_bits = class.low_bits,
+        };
+        write_planes16(encoder->plane + i / 8, plane_bytes, class.low_bits, count, group.values);
+        refill = encode_group16(constants, &model, encoder, &group, states, refill);
     }
     return refill;
 }

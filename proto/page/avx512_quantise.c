@@ -73,26 +73,31 @@ struct channels {
     __mmask16 live[PARTS];
 };
 
+/* What a kernel is made for. `clamped`: a value may leave the dtype's range. */
+struct kind {
+    enum page_dtype dtype;
+    bool wide, clamped;
+};
+
 /* Bytes 0..63 of q's, if they fit, to low; high bytes of int16 to high. */
-SPECIALISED void quantise_token(enum page_dtype dtype, bool wide, bool clamped,
-                                const struct channels *channels, const uint8_t *row,
-                                struct page_step step, struct tokens *tokens, int8_t *low,
-                                int8_t *high) {
+SPECIALISED void quantise_token(struct kind kind, const struct channels *channels,
+                                const uint8_t *row, struct page_step step, struct tokens *tokens,
+                                int8_t *low, int8_t *high) {
     __m512 inverse = _mm512_set1_ps(step.inverse), size = _mm512_set1_ps(step.step);
     __m512i q[PARTS];
 #pragma GCC unroll 4
     for (size_t part = 0; part < PARTS; part++) {
         __m512 mean = channels->mean[part];
-        __m512 x = load_values(dtype, row, part * VECTOR, channels->live[part]);
+        __m512 x = load_values(kind.dtype, row, part * VECTOR, channels->live[part]);
         q[part] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(x, mean), inverse));
         __m512 back = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[part]), size, mean); /* exact product */
-        back = clamped ? round_clamped(dtype, back) : round_values(dtype, back);
+        back = kind.clamped ? round_clamped(kind.dtype, back) : round_values(kind.dtype, back);
         __m512 difference = _mm512_sub_ps(x, back);
         tokens->error = _mm512_add_ps(tokens->error, _mm512_mul_ps(difference, difference));
         tokens->energy = _mm512_add_ps(tokens->energy, _mm512_mul_ps(x, x));
     }
     __m512i a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
-    if (wide) {
+    if (kind.wide) {
         for (size_t part = 0; part < PARTS; part++) {
             tokens->largest = _mm512_max_epi32(tokens->largest, q[part]);
             tokens->smallest = _mm512_min_epi32(tokens->smallest, q[part]);
@@ -182,19 +187,18 @@ static void magnitudes16(const int16_t *q, size_t channels, size_t tokens, uint3
 
 /* ---- tiles ---- */
 
-SPECIALISED void quantise_half(enum page_dtype dtype, bool wide, bool clamped,
-                               const struct page_source_rows *in, const struct channels *channels,
-                               const struct page_step *steps, size_t first, struct tokens *tokens,
-                               void *q) {
+SPECIALISED void quantise_half(struct kind kind, const struct page_source_rows *in,
+                               const struct channels *channels, const struct page_step *steps,
+                               size_t first, struct tokens *tokens, void *q) {
     struct half low, high;
     size_t count = in->tokens - first < HALF_TOKENS ? in->tokens - first : HALF_TOKENS;
     for (size_t t = 0; t < count; t++)
-        quantise_token(dtype, wide, clamped, channels, row_of(in, first + t), steps[first + t],
-                       tokens, low.bytes[t], high.bytes[wide ? t : 0]);
+        quantise_token(kind, channels, row_of(in, first + t), steps[first + t], tokens,
+                       low.bytes[t], high.bytes[kind.wide ? t : 0]);
     for (size_t t = count; t < HALF_TOKENS; t++)
         _mm512_store_si512(low.bytes[t], _mm512_setzero_si512());
     turn_half(&low);
-    if (!wide) {
+    if (!kind.wide) {
         store_rows8(&low, in->channels, (int8_t *)q + first);
         return;
     }
@@ -204,9 +208,9 @@ SPECIALISED void quantise_half(enum page_dtype dtype, bool wide, bool clamped,
     store_rows16(&low, &high, in->channels, (int16_t *)q + first);
 }
 
-SPECIALISED uint32_t quantise_rows(enum page_dtype dtype, bool wide, bool clamped,
-                                   const struct page_source_rows *in, const float *mean,
-                                   const struct page_step *steps, void *q, struct page_sums *sums) {
+SPECIALISED uint32_t quantise_rows(struct kind kind, const struct page_source_rows *in,
+                                   const float *mean, const struct page_step *steps, void *q,
+                                   struct page_sums *sums) {
     struct tokens tokens = {.error = _mm512_setzero_ps(),
                             .energy = _mm512_setzero_ps(),
                             .largest = _mm512_setzero_si512(),
@@ -215,14 +219,14 @@ SPECIALISED uint32_t quantise_rows(enum page_dtype dtype, bool wide, bool clampe
     live_parts(in->channels, channels.live);
     load_parts(mean, channels.live, channels.mean);
     for (size_t first = 0; first < in->tokens; first += HALF_TOKENS)
-        quantise_half(dtype, wide, clamped, in, &channels, steps, first, &tokens, q);
+        quantise_half(kind, in, &channels, steps, first, &tokens, q);
     _mm512_storeu_ps(sums->lanes.error, tokens.error);
     _mm512_storeu_ps(sums->lanes.energy, tokens.energy);
-    if (wide)
+    if (kind.wide)
         magnitudes16(q, in->channels, in->tokens, sums->magnitude);
     else
         magnitudes8(q, in->channels, in->tokens, sums->magnitude);
-    return fits(wide, &tokens) ? 0 : 1;
+    return fits(kind.wide, &tokens) ? 0 : 1;
 }
 
 SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
@@ -231,8 +235,8 @@ SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct pag
     size_t stride = sizeof *steps / sizeof(float);
     bool clamped = may_leave_range(dtype, mean, in->channels, &steps->step, stride, in->tokens,
                                    wide ? 32769 : 129);
-    return clamped ? quantise_rows(dtype, wide, true, in, mean, steps, q, sums)
-                   : quantise_rows(dtype, wide, false, in, mean, steps, q, sums);
+    return clamped ? quantise_rows((struct kind){dtype, wide, true}, in, mean, steps, q, sums)
+                   : quantise_rows((struct kind){dtype, wide, false}, in, mean, steps, q, sums);
 }
 
 #define QUANTISE(name, dtype)                                                                      \

@@ -144,9 +144,8 @@ int page_decode_pair(const struct page_bytes pages[2], const struct page_target 
 
 /* Makes a page of a level from 0 on coarser, from its integers alone; `level` is above its own. A
  * page that holds another level (exact, fast8) is PAGE_ARGUMENT: decode and encode it. out_bytes is
- * at least page_bytes; the result is never longer. page and out do not overlap. */
-int page_age(const void *page, size_t page_bytes, int level, void *workspace, void *out,
-             size_t out_bytes, size_t *written, struct page_info *info)
-    __attribute__((warn_unused_result));
+ * at least page.bytes; the result is never longer. page and out do not overlap. */
+int page_age(struct page_bytes page, int level, void *workspace, void *out, size_t out_bytes,
+             size_t *written, struct page_info *info) __attribute__((warn_unused_result));
 
 #endif

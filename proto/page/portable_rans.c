@@ -92,11 +92,17 @@ SPECIALISED void join_planes(bool wide, const uint8_t *symbols, const uint8_t *p
     }
 }
 
-/* Up to 64 values; `planes` stands at the first one's bits. */
+/* Where a group's low bits stand: the first value's, in the lowest plane. */
+struct planes {
+    const uint8_t *first;
+    size_t stride;
+    unsigned count;
+};
+
+/* Up to 64 values. */
 SPECIALISED bool decode_group(bool wide, struct rans_decoder *decoder,
-                              const struct rans_decode_model *model, unsigned low_bits,
-                              const uint8_t *planes, size_t plane_stride, size_t count,
-                              void *values) {
+                              const struct rans_decode_model *model, struct planes planes,
+                              size_t count, void *values) {
     size_t left = (size_t)(decoder->refill_end - decoder->refill);
     const uint8_t *refill = decoder->refill;
     PAGE_SCRATCH uint8_t symbols[RANS_LANES], last[RANS_LANES];
@@ -115,8 +121,8 @@ SPECIALISED bool decode_group(bool wide, struct rans_decoder *decoder,
         set_value(wide, values, i, symbols[i] - RANS_SYMBOL_ZERO);
         escapes |= symbols[i] == RANS_ESCAPE;
     }
-    if (low_bits > 0)
-        join_planes(wide, symbols, planes, plane_stride, low_bits, count, values);
+    if (planes.count > 0)
+        join_planes(wide, symbols, planes.first, planes.stride, planes.count, count, values);
     return __builtin_expect(!escapes, 1) || read_escapes(wide, decoder, symbols, count, values);
 }
 
@@ -126,14 +132,13 @@ SPECIALISED bool decode_row(bool wide, struct rans_decoder *decoder, struct rans
     if ((size_t)(decoder->plane_end - decoder->plane) < bytes)
         return false;
     const struct rans_decode_model *model = rans_decode_model_of(decoder, class.table);
-    const uint8_t *planes = decoder->plane;
+    struct planes planes = {decoder->plane, stride, class.low_bits};
     size_t value_bytes = wide ? 2 : 1;
-    for (; i + RANS_LANES <= count; i += RANS_LANES)
-        if (!decode_group(wide, decoder, model, class.low_bits, planes + i / 8, stride, RANS_LANES,
-                          values + i * value_bytes))
+    for (; i + RANS_LANES <= count; i += RANS_LANES, planes.first += RANS_LANES / 8)
+        if (!decode_group(wide, decoder, model, planes, RANS_LANES, values + i * value_bytes))
             return false;
-    if (i < count && !decode_group(wide, decoder, model, class.low_bits, planes + i / 8, stride,
-                                   count - i, values + i * value_bytes))
+    if (i < count &&
+        !decode_group(wide, decoder, model, planes, count - i, values + i * value_bytes))
         return false;
     decoder->plane += bytes;
     return true;

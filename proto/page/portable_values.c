@@ -45,6 +45,7 @@ enum { TILE_TOKENS = 16 };
 /* Tiles of 16 tokens stand as [16][PAGE_BLOCK] int16 while they are token-major. */
 typedef int16_t i16x8 __attribute__((vector_size(16)));
 typedef int8_t i8x16 __attribute__((vector_size(16)));
+typedef int16_t i16x16 __attribute__((vector_size(32)));
 
 #define LOW_HALVES16(a, b)                                                                         \
     __builtin_shufflevector(a, b, 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23)
@@ -131,32 +132,36 @@ static void load_columns8(const int8_t *q, size_t channels, size_t token, int16_
             memcpy(&square[i], q + (c + i) * RANS_ROW_VALUES + token, sizeof square[i]);
         turn16(square);
         for (size_t i = 0; i < 16; i++) {
-            int8_t row[16];
-            memcpy(row, &square[i], sizeof row);
-            for (size_t j = 0; j < 16; j++)
-                tile[i * PAGE_BLOCK + c + j] = row[j];
+            i16x16 row = __builtin_convertvector(square[i], i16x16);
+            memcpy(tile + i * PAGE_BLOCK + c, &row, sizeof row);
         }
     }
 }
 
 /* ---- quantising ---- */
 
+/* What a kernel is made for. */
+struct kind {
+    enum page_dtype dtype;
+    bool wide;
+};
+
 /* A token's values to tile, their squares to the lanes. */
-SPECIALISED uint32_t quantise_token(enum page_dtype dtype, bool wide, const uint8_t *values,
+SPECIALISED uint32_t quantise_token(struct kind kind, const uint8_t *values,
                                     const float *restrict mean, struct page_step step,
                                     size_t channels, int16_t *restrict tile,
                                     struct page_lanes *lanes) {
     PAGE_SCRATCH float row[PAGE_BLOCK], difference[PAGE_BLOCK];
-    load_row(dtype, values, channels, row);
-    uint32_t outside = 0, half = wide ? 0x8000 : 0x80;
-    int bits = wide ? 16 : 8;
+    load_row(kind.dtype, values, channels, row);
+    uint32_t outside = 0, half = kind.wide ? 0x8000 : 0x80;
+    int bits = kind.wide ? 16 : 8;
     for (size_t c = 0; c < channels; c++) {
         float magic = (row[c] - mean[c]) * step.inverse + ROUND_SIGNED;
         uint32_t integer = float_bits(magic) - float_bits(ROUND_SIGNED);
         outside |= (integer + half) >> bits;
         tile[c] = (int16_t)integer;
         float back = (magic - ROUND_SIGNED) * step.step + mean[c];
-        difference[c] = row[c] - rounded(dtype, back);
+        difference[c] = row[c] - rounded(kind.dtype, back);
     }
     add_squares(difference, channels, lanes->error);
     add_squares(row, channels, lanes->energy);
@@ -187,8 +192,8 @@ SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct pag
     memset(&sums->lanes, 0, sizeof sums->lanes);
     for (size_t t0 = 0; t0 < in->tokens; t0 += TILE_TOKENS) {
         for (size_t t = t0; t < t0 + TILE_TOKENS && t < in->tokens; t++)
-            outside |= quantise_token(dtype, wide, source_row(in, t), mean, steps[t], in->channels,
-                                      tile + (t - t0) * PAGE_BLOCK, &sums->lanes);
+            outside |= quantise_token((struct kind){dtype, wide}, source_row(in, t), mean, steps[t],
+                                      in->channels, tile + (t - t0) * PAGE_BLOCK, &sums->lanes);
         if (wide)
             store_columns16(tile, in->channels, t0, q);
         else

@@ -64,9 +64,9 @@ bool quantise_decode_page(const struct page_header *header, struct payload paylo
 
 /* Tiles come last to first; then the stream is closed. */
 struct quantise_writer {
+    struct rans_encoder encoder;
     struct page_header *header;
     struct quantised *page;
-    struct rans_encoder encoder;
     uint8_t *channel_class; /* [C] */
 };
 

@@ -88,8 +88,9 @@ void pass_age(const struct codec_pass *pass) {
         size_t written;
         if (!has_level(page + p, pass->level))
             continue;
-        if (page_age(page[p].page, page[p].bytes, pass->level + 1, pages->workspace,
-                     pages->aged + at, pages->coded_bytes_max - at, &written, NULL) != PAGE_OK)
+        if (page_age((struct page_bytes){page[p].page, page[p].bytes}, pass->level + 1,
+                     pages->workspace, pages->aged + at, pages->coded_bytes_max - at, &written,
+                     NULL) != PAGE_OK)
             fail_because("a page did not age");
         at = next_place(at, written);
     }

@@ -174,8 +174,8 @@ static void try_age(struct attempt *attempt, int error) {
     int level = attempt->info.level + 1 + (int)(attempt->length % 2);
     uint8_t *out = guarded_place(&attempt->reader->aged, attempt->length, attempt->at_end);
     size_t written = 0;
-    int age_error = page_age(attempt->page, attempt->length, level, workspace_of(attempt), out,
-                             attempt->length, &written, NULL);
+    int age_error = page_age((struct page_bytes){attempt->page, attempt->length}, level,
+                             workspace_of(attempt), out, attempt->length, &written, NULL);
     note_number(attempt, (uint64_t)age_error);
     bool possible = attempt->info.level >= 0 && level <= PAGE_LEVEL_MAX;
     must(possible || age_error == PAGE_ARGUMENT, "only levels from 0 on age, to coarser ones");

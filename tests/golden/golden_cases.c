@@ -162,8 +162,8 @@ static void add(uint64_t *sum, const void *bytes, size_t count) {
 static void add_aged(struct golden_work *work, size_t length, const struct page_shape *shape,
                      int level, struct sums *sums) {
     size_t written;
-    if (page_age(work->page, length, level + 1, work->workspace, work->aged, PAGE_ROOM, &written,
-                 NULL) != PAGE_OK)
+    if (page_age((struct page_bytes){work->page, length}, level + 1, work->workspace, work->aged,
+                 PAGE_ROOM, &written, NULL) != PAGE_OK)
         return; /* what holds no level does not age */
     add(&sums->aged, work->aged, written);
     add(&sums->aged, work->decoded, decode(work, work->aged, written, shape, shape->dtype));
@@ -229,8 +229,8 @@ static struct golden_page aged_page(struct golden_work *work, int from, int to) 
     size_t length = made.page_bytes;
     snprintf(made.name, sizeof made.name, "level%d-from-level%d-f16-70x1x9", to, from);
     made.page = work->aged;
-    must(page_age(work->page, length, to, work->workspace, work->aged, PAGE_ROOM, &made.page_bytes,
-                  NULL) == PAGE_OK,
+    must(page_age((struct page_bytes){work->page, length}, to, work->workspace, work->aged,
+                  PAGE_ROOM, &made.page_bytes, NULL) == PAGE_OK,
          "a golden page ages");
     made.value_bytes = decode(work, work->aged, made.page_bytes, &shape, shape.dtype);
     return made;

@@ -4,8 +4,9 @@
 static struct coded age(const struct coded *page, int level) {
     struct coded aged = {.bound = page->length};
     aged.bytes = guarded_new(page->length, 1).data;
-    ck_assert_int_eq(page_age(page->bytes, page->length, level, dirty_workspace(), aged.bytes,
-                              page->length, &aged.length, &aged.info),
+    ck_assert_int_eq(page_age((struct page_bytes){page->bytes, page->length}, level,
+                              dirty_workspace(), aged.bytes, page->length, &aged.length,
+                              &aged.info),
                      PAGE_OK);
     ck_assert_uint_le(aged.length, page->length);
     return aged;
@@ -130,8 +131,8 @@ START_TEST(pages_of_other_levels_do_not_age) {
     uint8_t *out = keep(page.length);
     for (int level = PAGE_LEVEL_MIN; level <= PAGE_LEVEL_MAX + 1; level++)
         if (_i < 0 || level <= _i || level > PAGE_LEVEL_MAX)
-            ck_assert_int_eq(page_age(page.bytes, page.length, level, dirty_workspace(), out,
-                                      page.length, &written, &info),
+            ck_assert_int_eq(page_age((struct page_bytes){page.bytes, page.length}, level,
+                                      dirty_workspace(), out, page.length, &written, &info),
                              PAGE_ARGUMENT);
 }
 END_TEST
@@ -158,16 +159,16 @@ START_TEST(a_damaged_page_does_not_age) {
     size_t written;
     for (size_t at = 48 + 136; at < page.length; at += 97) {
         page.bytes[at] ^= 0x10;
-        int error = page_age(page.bytes, page.length, 4, dirty_workspace(), out, page.length,
-                             &written, NULL);
+        int error = page_age((struct page_bytes){page.bytes, page.length}, 4, dirty_workspace(),
+                             out, page.length, &written, NULL);
         ck_assert(error == PAGE_DAMAGED ||
                   error == PAGE_OK); /* a low bit is a value like another */
         page.bytes[at] ^= 0x10;
     }
     page.bytes[48] ^= 1; /* a state */
-    ck_assert_int_eq(
-        page_age(page.bytes, page.length, 4, dirty_workspace(), out, page.length, &written, NULL),
-        PAGE_DAMAGED);
+    ck_assert_int_eq(page_age((struct page_bytes){page.bytes, page.length}, 4, dirty_workspace(),
+                              out, page.length, &written, NULL),
+                     PAGE_DAMAGED);
 }
 END_TEST
 
