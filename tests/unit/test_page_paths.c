@@ -86,13 +86,56 @@ START_TEST(all_kernels_give_the_bytes_and_values_of_the_portable_ones) {
 }
 END_TEST
 
+static const char *const names[] = {"avx512", "avx2", "x86_64_v3", "portable"};
+enum { NAME_COUNT = sizeof names / sizeof *names };
+
+/* The first from `from` on that the build has and the processor runs. */
+static const char *best_name(int from) {
+    while (page_kernels_by_name(names[from]) == NULL)
+        from++;
+    return names[from];
+}
+
 START_TEST(a_processor_gets_the_best_kernels_that_it_runs) {
-    static const char *const names[] = {"avx512", "avx2", "x86_64_v3", "portable"};
-    const struct page_kernels *best = NULL;
-    for (int i = 0; best == NULL; i++)
-        best = page_kernels_by_name(names[i]);
     unsetenv("KVQ_CPU");
-    ck_assert_str_eq(page_kernels()->name, best->name);
+    ck_assert_str_eq(page_kernels()->name, best_name(0));
+}
+END_TEST
+
+/* What a process of its own chooses. */
+static void assert_chosen(const char *kvq_cpu, const char *expected) {
+    fflush(NULL);
+    pid_t child = fork();
+    ck_assert_int_ne(child, -1);
+    if (child == 0) {
+        setenv("KVQ_CPU", kvq_cpu, 1);
+        _exit(strcmp(page_kernels()->name, expected) != 0);
+    }
+    int status;
+    ck_assert_int_eq(waitpid(child, &status, 0), child);
+    ck_assert_msg(status == 0, "KVQ_CPU=%s did not choose %s", kvq_cpu, expected);
+}
+
+START_TEST(the_environment_asks_for_kernels_or_gets_the_best_below) {
+    assert_chosen(names[_i], best_name(_i));
+}
+END_TEST
+
+START_TEST(a_name_that_is_none_changes_nothing) {
+    assert_chosen("no such kernels", best_name(0));
+    assert_chosen("", best_name(0));
+}
+END_TEST
+
+START_TEST(kernels_are_found_by_name) {
+    for (int i = 0; i < NAME_COUNT; i++) {
+        const struct page_kernels *kernels = page_kernels_by_name(names[i]);
+        if (kernels != NULL)
+            ck_assert_str_eq(kernels->name, names[i]);
+    }
+    ck_assert_ptr_nonnull(page_kernels_by_name("portable"));
+    ck_assert_ptr_null(page_kernels_by_name("no such kernels"));
+    ck_assert_ptr_null(page_kernels_by_name(NULL));
 }
 END_TEST
 
@@ -103,6 +146,10 @@ int main(void) {
     tcase_add_loop_test(tests, all_kernels_give_the_bytes_and_values_of_the_portable_ones, 0,
                         SHAPE_COUNT);
     tcase_add_test(tests, a_processor_gets_the_best_kernels_that_it_runs);
+    tcase_add_loop_test(tests, the_environment_asks_for_kernels_or_gets_the_best_below, 0,
+                        NAME_COUNT);
+    tcase_add_test(tests, a_name_that_is_none_changes_nothing);
+    tcase_add_test(tests, kernels_are_found_by_name);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }
