@@ -6,7 +6,7 @@
 /* A class's table as this encoder looks it up. */
 struct model {
     const struct page_table *table;
-    const struct rans_encode_model *built;
+    const struct page_encode_table *built;
     uint8_t reciprocal_low[PAGE_SYMBOLS], reciprocal_high[PAGE_SYMBOLS];
 };
 
@@ -21,9 +21,9 @@ SPECIALISED __m256i pack_high(__m256i a, __m256i b) {
     return _mm256_permute4x64_epi64(bytes, 0xd8);
 }
 
-SPECIALISED void set_model(struct model *model, struct rans_encoder *encoder, unsigned table) {
+SPECIALISED void set_model(struct model *model, unsigned table) {
     model->table = &page_tables[table];
-    model->built = rans_encode_model_of(encoder, table);
+    model->built = &page_encode_tables[table];
     __m256i a = _mm256_loadu_si256((const void *)model->built->reciprocal);
     __m256i b = _mm256_loadu_si256((const void *)(model->built->reciprocal + 16));
     _mm256_storeu_si256((void *)model->reciprocal_low, pack_low(a, b));
@@ -215,7 +215,7 @@ SPECIALISED void encode_row(bool wide, const struct rans_encode_job *job, struct
     struct rans_encoder *encoder = job->encoder;
     struct rans_class class = job->classes[row];
     PAGE_SCRATCH struct model model;
-    set_model(&model, encoder, class.table);
+    set_model(&model, class.table);
     size_t value_bytes = wide ? 2 : 1, count = job->count, stride = rans_plane_bytes(count);
     size_t whole = count / RANS_LANES * RANS_LANES;
     const uint8_t *values = (const uint8_t *)job->values + row * RANS_ROW_VALUES * value_bytes;

@@ -21,8 +21,8 @@ struct model {
     __m512i numbers, reciprocal, slot[4];
 };
 
-SPECIALISED struct model load_model(struct rans_encoder *encoder, unsigned table) {
-    const struct rans_encode_model *model = rans_encode_model_of(encoder, table);
+SPECIALISED struct model load_model(unsigned table) {
+    const struct page_encode_table *model = &page_encode_tables[table];
     struct model registers = {
         .numbers = _mm512_loadu_si512(page_tables[table].symbol_frequency),
         .reciprocal = _mm512_loadu_si512(model->reciprocal),
@@ -180,7 +180,7 @@ SPECIALISED uint8_t *encode_row8(const struct constants *constants, const struct
                                  struct states *states, uint8_t *refill, bool partial) {
     struct rans_encoder *encoder = job->encoder;
     struct rans_class class = job->classes[row];
-    struct model model = load_model(encoder, class.table);
+    struct model model = load_model(class.table);
     const int8_t *from = (const int8_t *)job->values + row * RANS_ROW_VALUES;
     __mmask64 live[2] = {partial ? first_of_64(job->count) : ~(__mmask64)0,
                          partial ? first_of_64(job->count > 64 ? job->count - 64 : 0)
@@ -287,7 +287,7 @@ SPECIALISED uint8_t *encode_long_row(const struct constants *constants,
                                      struct states *states, uint8_t *refill) {
     struct rans_encoder *encoder = job->encoder;
     struct rans_class class = job->classes[row];
-    struct model model = load_model(encoder, class.table);
+    struct model model = load_model(class.table);
     const int16_t *from = (const int16_t *)job->values + row * RANS_ROW_VALUES;
     size_t plane_bytes = rans_plane_bytes(job->count);
     encoder->plane -= class.low_bits * plane_bytes;

@@ -36,6 +36,21 @@ SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *
         _mm512_mask_storeu_ps(sum + part * VECTOR, live[part], sums[part]);
 }
 
+SPECIALISED void sum_tiles(enum page_dtype dtype, const struct page_source_rows *in, float *sum) {
+    const __mmask16 whole[PARTS] = {0xffff, 0xffff, 0xffff, 0xffff};
+    struct page_source_rows tile = *in;
+    for (size_t c = 0; c < in->channels; c += PAGE_BLOCK) {
+        __mmask16 live[PARTS];
+        tile.channels = in->channels - c < PAGE_BLOCK ? in->channels - c : PAGE_BLOCK;
+        live_parts(tile.channels, live);
+        if (tile.channels == PAGE_BLOCK)
+            sum_rows(dtype, &tile, sum + c, whole);
+        else
+            sum_rows(dtype, &tile, sum + c, live);
+        tile.offset_bytes += PAGE_BLOCK * (dtype == PAGE_F32 ? sizeof(float) : sizeof(uint16_t));
+    }
+}
+
 SPECIALISED void deviation_rows(enum page_dtype dtype, const struct page_source_rows *in,
                                 const float *mean, float (*lanes)[PAGE_LANES],
                                 const __mmask16 live[PARTS]) {
@@ -241,13 +256,7 @@ SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct pag
 
 #define QUANTISE(name, dtype)                                                                      \
     void page_sum_##name##_avx512(const struct page_source_rows *in, float *sum) {                 \
-        const __mmask16 whole[PARTS] = {0xffff, 0xffff, 0xffff, 0xffff};                           \
-        __mmask16 live[PARTS];                                                                     \
-        live_parts(in->channels, live);                                                            \
-        if (in->channels == PAGE_BLOCK)                                                            \
-            sum_rows(dtype, in, sum, whole);                                                       \
-        else                                                                                       \
-            sum_rows(dtype, in, sum, live);                                                        \
+        sum_tiles(dtype, in, sum);                                                                 \
     }                                                                                              \
     void page_deviation_##name##_avx512(const struct page_source_rows *in, const float *mean,      \
                                         float(*lanes)[PAGE_LANES]) {                               \

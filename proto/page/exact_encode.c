@@ -172,11 +172,10 @@ size_t exact_encode(const struct page_source *source, struct workspace workspace
         header->energy = PAGE_F32_MAX;
     survey_channels(&encoding);
     struct rans_encoder encoder;
-    struct rans_encode_model *models = workspace_take(&workspace, PAGE_TABLES * sizeof *models);
     void *values = workspace_take(&workspace, PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t));
     size_t limit = raw - front;
-    rans_encoder_init(&encoder, workspace_take(&workspace, rans_encoder_memory_bytes(limit)), limit,
-                      models);
+    rans_encoder_init(&encoder, workspace_take(&workspace, rans_encoder_memory_bytes(limit)),
+                      limit);
     if (!write_tiles(&encoding, &encoder, values, payload) || !write_side_rows(&encoding, &encoder))
         return 0;
     size_t stream = rans_encoder_bytes(&encoder);

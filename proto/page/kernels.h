@@ -126,7 +126,7 @@ struct page_exact_kernels {
 struct page_kernels {
     const char *name;
 
-    /* sum[c] += each token's value, tokens in order. */
+    /* sum[c] += each token's value, tokens in order; any number of channels. */
     void (*sum[PAGE_DTYPES])(const struct page_source_rows *in, float *sum);
 
     /* Squares of x - mean[c] onto each token's lanes. */

@@ -11,6 +11,7 @@ import numpy as np
 from make_exact_tables import exact_tables
 
 SYMBOLS, SCALE, BUCKET_SLOTS, CLASSES = 32, 256, 8, 32
+SYMBOL_ZERO = 16  # stands for a high part of 0
 UNIT_CLASS = 12  # the class whose deviation is one step
 RANGE = 1 << 10  # values beyond +-RANGE never matter to a table
 ESCAPE_BITS = 8
@@ -124,10 +125,28 @@ def table_columns(frequency):
     return (*decode_model(frequency), frequency, start)
 
 
+def encode_columns(frequency):
+    """(slots by start + rank, reciprocals, lowest and highest high part with a symbol)"""
+    symbol, _, offset, own = decode_model(frequency)
+    slots = [0] * SCALE
+    for slot in range(SCALE):
+        bucket, i = divmod(slot, BUCKET_SLOTS)
+        e = bucket if i < own[bucket] else bucket + SYMBOLS
+        slots[sum(frequency[:symbol[e]]) + (slot + offset[e]) % SCALE] = slot
+    reciprocals = [65536 // f if f > 1 else 65535 for f in frequency]
+    coded = [s - SYMBOL_ZERO for s in range(1, SYMBOLS) if frequency[s]]
+    assert len(coded) == coded[-1] - coded[0] + 1
+    return slots, reciprocals, coded[0], coded[-1]
+
+
+def text(column):
+    return str(column) if isinstance(column, int) else f"{{{', '.join(map(str, column))}}}"
+
+
 def emit(declaration, tables):
     print(f"\n{declaration} = {{")
     for table in tables:
-        print("    {" + ",\n     ".join(f"{{{', '.join(map(str, c))}}}" for c in table) + "},")
+        print("    {" + ",\n     ".join(map(text, table)) + "},")
     print("};")
 
 
@@ -151,6 +170,7 @@ def main():
     print("/* The integers of the page format, made by make_tables.py. Not to be edited by hand. */")
     print('#include "proto/page/tables.h"\n\n/* clang-format off */')
     emit("const struct page_table page_tables[PAGE_TABLES]", map(table_columns, tables))
+    emit("const struct page_encode_table page_encode_tables[PAGE_TABLES]", map(encode_columns, tables))
     emit_flat("const uint8_t page_low_bits[PAGE_TABLE_CLASSES]", [low for low, _ in splits])
     emit_flat("const uint32_t page_magnitude_limits[PAGE_CLASSES - 1]",
               [magnitude_limit(k) for k in range(2 * CLASSES - 1)])

@@ -167,7 +167,7 @@ bool PAGE_OF_TARGET(rans_decode16_)(const struct rans_decode_job *jobs, size_t c
 /* Last symbol first, towards lower addresses; writes at most `count` bytes and one below. In steps
  * over all lanes, so that only table look-ups and the refill stay scalar. */
 SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state, const struct page_table *table,
-                                    const struct rans_encode_model *restrict model,
+                                    const struct page_encode_table *restrict model,
                                     const uint8_t *restrict symbols, size_t count,
                                     uint8_t *restrict refill) {
     PAGE_SCRATCH uint16_t frequencies[RANS_LANES], reciprocal[RANS_LANES], rank[RANS_LANES];
@@ -235,7 +235,7 @@ SPECIALISED void write_planes(bool wide, const void *values, size_t count, uint8
 }
 
 SPECIALISED void encode_group(bool wide, struct rans_encoder *encoder,
-                              const struct rans_encode_model *model, struct rans_class class,
+                              const struct page_encode_table *model, struct rans_class class,
                               const void *values, size_t count) {
     PAGE_SCRATCH uint8_t symbols[RANS_LANES];
     int16_t low = model->low, high = model->high, outside = 0;
@@ -253,7 +253,7 @@ SPECIALISED void encode_group(bool wide, struct rans_encoder *encoder,
 
 SPECIALISED void encode_row(bool wide, struct rans_encoder *encoder, struct rans_class class,
                             size_t count, const uint8_t *values) {
-    const struct rans_encode_model *model = rans_encode_model_of(encoder, class.table);
+    const struct page_encode_table *model = &page_encode_tables[class.table];
     size_t value_bytes = wide ? 2 : 1, whole = count / RANS_LANES * RANS_LANES;
     size_t plane_bytes = rans_plane_bytes(count);
     encoder->plane -= class.low_bits * plane_bytes;

@@ -18,11 +18,10 @@ SPECIALISED void load_row(enum page_dtype dtype, const uint8_t *restrict values,
 SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *in,
                           float *restrict sum) {
     size_t channels = in->channels;
-    PAGE_SCRATCH float row[PAGE_BLOCK];
     for (size_t t = 0; t < in->tokens; t++) {
-        load_row(dtype, source_row(in, t), channels, row);
+        const uint8_t *restrict row = source_row(in, t);
         for (size_t c = 0; c < channels; c++)
-            sum[c] += row[c];
+            sum[c] += load(dtype, row, c);
     }
 }
 

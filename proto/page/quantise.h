@@ -67,6 +67,7 @@ struct quantise_writer {
     struct rans_encoder encoder;
     struct page_header *header;
     struct quantised *page;
+    struct rans_classes classes;
     uint8_t *channel_class; /* [C] */
 };
 

@@ -20,6 +20,8 @@ static bool decode_scales(struct quantise_reader *reader) {
 static bool decode_classes(struct quantise_reader *reader) {
     const struct page_header *header = reader->header;
     struct quantised *page = &reader->page;
+    struct rans_classes classes;
+    rans_classes_init(&classes, page->tokens);
     unsigned most = header->flags & FLAG_WIDE ? RANS_WIDE_BITS : RANS_NARROW_BITS;
     if (!rans_decode_side_row(&reader->decoder, rans_level_class(header->row_class[1]),
                               page->class_offset, page->channels))
@@ -28,7 +30,7 @@ static bool decode_classes(struct quantise_reader *reader) {
         int k = page->class_offset[c] + header->centre[0];
         if (k < 0 || k >= PAGE_CLASSES)
             return false;
-        page->classes[c] = rans_level_class((unsigned)k);
+        page->classes[c] = classes.level[k];
         if (page->classes[c].low_bits > most)
             return false;
     }

@@ -27,36 +27,19 @@ struct encoding {
 
 /* ---- what the values are like ---- */
 
-/* Asks memory for tokens first .. last - 1. */
-static void prefetch(const struct page_source_tokens *tokens, size_t first, size_t last) {
-    enum { LINE_BYTES = 64 };
+/* Sums of each channel. The first to read the values: token by token, as they stand in memory,
+ * since tiles of all tokens would jump about where the processor does not foresee it. */
+static void sum_tokens(const struct page_source_tokens *tokens, float *sum) {
     size_t run, channels = tokens->layout.channels;
-    for (size_t t = first; t < last && t < tokens->count; t++)
+    for (size_t t = 0; t < tokens->count; t++)
         for (size_t c = 0; c < channels; c += run) {
             run = page_layout_run(&tokens->layout, c, channels - c);
-            size_t offset = page_layout_offset(&tokens->layout, c);
-            for (size_t at = 0; at < row_bytes(&tokens->layout, run); at += LINE_BYTES)
-                __builtin_prefetch((const uint8_t *)tokens->rows[t] + offset + at);
+            struct page_source_rows row = {.rows = tokens->rows + t,
+                                           .offset_bytes = page_layout_offset(&tokens->layout, c),
+                                           .tokens = 1,
+                                           .channels = run};
+            page_kernels()->sum[tokens->layout.dtype](&row, sum + c);
         }
-}
-
-/* Sums of each channel. The first to read the values: a few tokens at a time, since tiles of all
- * tokens would jump about in memory that no cache holds yet. */
-static void sum_tokens(const struct page_source_tokens *tokens, float *sum) {
-    enum { TOKENS = 4 };
-    size_t run, channels = tokens->layout.channels;
-    for (size_t t = 0; t < tokens->count; t += TOKENS) {
-        prefetch(tokens, t + TOKENS, t + 2 * TOKENS);
-        for (size_t c = 0; c < channels; c += run) {
-            run = page_layout_run(&tokens->layout, c, tile_channels(channels, c));
-            size_t left = tokens->count - t;
-            struct page_source_rows rows = {.rows = tokens->rows + t,
-                                            .offset_bytes = page_layout_offset(&tokens->layout, c),
-                                            .tokens = left < TOKENS ? left : TOKENS,
-                                            .channels = run};
-            page_kernels()->sum[tokens->layout.dtype](&rows, sum + c);
-        }
-    }
 }
 
 static void take_means(struct encoding *encoding) {
@@ -227,17 +210,23 @@ static bool choose_steps(struct encoding *encoding) {
     return true;
 }
 
+/* Of finite numbers: as integers, magnitudes order the same. */
+static float largest_magnitude(const float *values, size_t count) {
+    int32_t largest = 0;
+    for (size_t i = 0; i < count; i++) {
+        int32_t magnitude = (int32_t)(float_bits(values[i]) & 0x7fffffffu);
+        largest = magnitude > largest ? magnitude : largest;
+    }
+    return bits_float((uint32_t)largest);
+}
+
 /* Rounds the means to units, the units so large that all fit 16 bits; false if none are. */
 static bool round_means(struct encoding *encoding) {
     struct page_header *header = encoding->header;
     struct quantised *page = &encoding->page;
     if (header->flags & FLAG_NO_MEANS)
         return true;
-    float largest = 0;
-    for (size_t c = 0; c < page->channels; c++) {
-        float magnitude = page->mean[c] < 0 ? -page->mean[c] : page->mean[c];
-        largest = magnitude > largest ? magnitude : largest;
-    }
+    float largest = largest_magnitude(page->mean, page->channels);
     header->mean_shift = header->level < FINE_LEVEL ? (uint8_t)(FINE_LEVEL - header->level) : 0;
     while (largest / quantised_mean_unit(header) > 32766 && header->mean_shift < MEAN_SHIFT_MAX)
         header->mean_shift++;

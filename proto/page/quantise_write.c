@@ -3,12 +3,12 @@
 
 void quantise_writer_init(struct quantise_writer *writer, struct page_header *header,
                           struct quantised *page, size_t limit, struct workspace *workspace) {
-    struct rans_encode_model *models = workspace_take(workspace, PAGE_TABLES * sizeof *models);
     uint8_t *memory = workspace_take(workspace, rans_encoder_memory_bytes(limit));
     writer->header = header;
     writer->page = page;
     writer->channel_class = workspace_take(workspace, page->channels);
-    rans_encoder_init(&writer->encoder, memory, limit, models);
+    rans_classes_init(&writer->classes, page->tokens);
+    rans_encoder_init(&writer->encoder, memory, limit);
 }
 
 bool quantise_write_tile(struct quantise_writer *writer, size_t channel, const void *values,
@@ -21,9 +21,9 @@ bool quantise_write_tile(struct quantise_writer *writer, size_t channel, const v
                                   .count = page->tokens,
                                   .values = values};
     for (size_t i = 0; i < job.rows; i++) {
-        unsigned k = rans_class_of_magnitude(magnitude[i], page->tokens);
+        unsigned k = rans_class_of_sum(&writer->classes, magnitude[i]);
         writer->channel_class[channel + i] = (uint8_t)k;
-        page->classes[channel + i] = rans_level_class(k);
+        page->classes[channel + i] = writer->classes.level[k];
     }
     if (!rans_encoder_has_room(&writer->encoder, job.classes, job.rows, job.count, wide))
         return false;

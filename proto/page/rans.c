@@ -20,6 +20,16 @@ unsigned rans_class_of_magnitude(uint64_t sum, size_t count) {
     return k;
 }
 
+/* 256 * sum > limit * count, in whole sums. */
+void rans_classes_init(struct rans_classes *classes, size_t count) {
+    for (unsigned k = 0; k < PAGE_CLASSES; k++) {
+        uint64_t limit =
+            k < PAGE_CLASSES - 1 ? (uint64_t)page_magnitude_limits[k] * count / 256 : UINT32_MAX;
+        classes->limit[k] = limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
+        classes->level[k] = rans_level_class(k);
+    }
+}
+
 enum { SIDE_ESCAPE_COST = 16 * 256 }; /* of the escaped value itself, in 1/256 bit */
 
 static uint64_t side_row_cost(unsigned k, const int16_t *values, size_t count) {
@@ -77,29 +87,6 @@ const struct rans_decode_model *rans_build_decode_model(struct rans_decoder *dec
     return model;
 }
 
-const struct rans_encode_model *rans_build_encode_model(struct rans_encoder *encoder,
-                                                        unsigned table) {
-    const struct page_table *from = &page_tables[table];
-    struct rans_encode_model *model = &encoder->models[table];
-    model->low = 1;
-    model->high = 0;
-    for (int symbol = 0; symbol < PAGE_SYMBOLS; symbol++) {
-        unsigned frequency = from->symbol_frequency[symbol];
-        model->reciprocal[symbol] = (uint16_t)(frequency > 1 ? 65536 / frequency : 65535);
-        if (symbol == RANS_ESCAPE || frequency == 0)
-            continue;
-        if (model->low > model->high)
-            model->low = (int16_t)(symbol - RANS_SYMBOL_ZERO);
-        model->high = (int16_t)(symbol - RANS_SYMBOL_ZERO);
-    }
-    for (unsigned slot = 0; slot < 256; slot++) {
-        unsigned start = from->start[from->symbol[run_of_slot(from, slot)]];
-        model->slot[(start + rank_of_slot(from, slot)) & 255] = (uint8_t)slot;
-    }
-    encoder->built[table / 64] |= (uint64_t)1 << table % 64;
-    return model;
-}
-
 /* ---- streams ---- */
 
 bool rans_decoder_init(struct rans_decoder *decoder, const uint8_t *stream, size_t bytes,
@@ -149,8 +136,7 @@ size_t rans_encoder_memory_bytes(size_t limit) {
     return 3 * section_bytes(limit);
 }
 
-void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t limit,
-                       struct rans_encode_model *models) {
+void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t limit) {
     size_t section = section_bytes(limit);
     for (int i = 0; i < RANS_LANES; i++)
         encoder->state[i] = RANS_STATE_MIN;
@@ -158,8 +144,6 @@ void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t lim
     encoder->plane = encoder->plane_end = memory + section;
     encoder->escape = encoder->escape_end = memory + 2 * section;
     encoder->refill = encoder->refill_end = memory + 3 * section;
-    encoder->models = models;
-    memset(encoder->built, 0, sizeof encoder->built);
 }
 
 bool rans_encoder_has_room(const struct rans_encoder *encoder, const struct rans_class *classes,

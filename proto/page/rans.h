@@ -37,14 +37,6 @@ struct rans_decode_model {
     uint8_t symbol[256];
 };
 
-/* A table laid out for encoding. slot is by the symbol's start plus rank; reciprocal is 65536 /
- * frequency, rounded down (65535 for a frequency of 0 or 1). */
-struct rans_encode_model {
-    _Alignas(64) uint8_t slot[256];
-    uint16_t reciprocal[PAGE_SYMBOLS];
-    int16_t low, high; /* the high parts with a symbol of their own; low > high if none has */
-};
-
 enum { RANS_BUILT_WORDS = (PAGE_TABLES + 63) / 64 };
 
 struct rans_decoder {
@@ -61,14 +53,28 @@ struct rans_decoder {
 struct rans_encoder {
     _Alignas(64) uint16_t state[RANS_LANES];
     uint8_t *begin, *plane, *plane_end, *escape, *escape_end, *refill, *refill_end;
-    struct rans_encode_model *models;
-    uint64_t built[RANS_BUILT_WORDS];
 };
 
 struct rans_class rans_level_class(unsigned k);
 
 /* The class for values of this mean magnitude, given as a sum over `count` values. */
 unsigned rans_class_of_magnitude(uint64_t sum, size_t count);
+
+/* The same for many rows of one count, up to 128. */
+struct rans_classes {
+    uint32_t limit[PAGE_CLASSES];          /* of the sum, up to which class k serves */
+    struct rans_class level[PAGE_CLASSES]; /* rans_level_class() */
+};
+
+void rans_classes_init(struct rans_classes *classes, size_t count);
+
+static inline unsigned rans_class_of_sum(const struct rans_classes *classes, uint32_t sum) {
+    unsigned k = 0;
+    for (unsigned half = PAGE_CLASSES / 2; half > 0; half /= 2)
+        k += half *
+             (unsigned)(sum > classes->limit[k + half - 1]); /* no branch: nothing to foresee */
+    return k;
+}
 
 /* The class that codes a side row in the fewest bits, or nearly. */
 unsigned rans_choose_class(const int16_t *values, size_t count);
@@ -80,20 +86,11 @@ static inline size_t rans_plane_bytes(size_t count) {
 
 const struct rans_decode_model *rans_build_decode_model(struct rans_decoder *decoder,
                                                         unsigned table);
-const struct rans_encode_model *rans_build_encode_model(struct rans_encoder *encoder,
-                                                        unsigned table);
-
 /* A table in a kernel's own form, laid out when it is first asked for. */
 static inline const struct rans_decode_model *rans_decode_model_of(struct rans_decoder *decoder,
                                                                    unsigned table) {
     return decoder->built[table / 64] >> table % 64 & 1 ? &decoder->models[table]
                                                         : rans_build_decode_model(decoder, table);
-}
-
-static inline const struct rans_encode_model *rans_encode_model_of(struct rans_encoder *encoder,
-                                                                   unsigned table) {
-    return encoder->built[table / 64] >> table % 64 & 1 ? &encoder->models[table]
-                                                        : rans_build_encode_model(encoder, table);
 }
 
 /* Checks the stream's header. models has PAGE_TABLES entries. */
@@ -110,9 +107,8 @@ bool rans_decoder_done(const struct rans_decoder *decoder) __attribute__((warn_u
 /* Memory for a stream of up to `limit` bytes. */
 size_t rans_encoder_memory_bytes(size_t limit);
 
-/* memory is 64-byte aligned; models has PAGE_TABLES entries. */
-void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t limit,
-                       struct rans_encode_model *models);
+/* memory is 64-byte aligned. */
+void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t limit);
 
 /* Whether rows of `count` values each can be encoded, whatever the values are. If not, the stream
  * is longer than its limit, or its side rows nearly as long. */

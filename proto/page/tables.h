@@ -30,7 +30,15 @@ struct page_table {
     uint8_t start[PAGE_SYMBOLS];            /* sum of the frequencies before the symbol's */
 };
 
+/* The same for an encoder. */
+struct page_encode_table {
+    _Alignas(64) uint8_t slot[256];    /* by a symbol's start plus rank */
+    uint16_t reciprocal[PAGE_SYMBOLS]; /* 65536 / frequency, rounded down; 65535 for 0 and 1 */
+    int16_t low, high;                 /* high parts from low to high have a symbol of their own */
+};
+
 extern const struct page_table page_tables[PAGE_TABLES];
+extern const struct page_encode_table page_encode_tables[PAGE_TABLES];
 
 /* Low bits that a value of the class keeps out of the entropy coder. */
 extern const uint8_t page_low_bits[PAGE_TABLE_CLASSES];

@@ -78,8 +78,7 @@ static struct stream encode_rows(const struct page_kernels *kernels, const struc
     size_t limit = 8 * rows->rows * rows->count + 4096;
     struct guarded memory;
     uint8_t *section = guarded_bytes(&memory, rans_encoder_memory_bytes(limit), true);
-    rans_encoder_init(&stream.encoder, section, limit,
-                      aligned_alloc(64, PAGE_TABLES * sizeof *stream.encoder.models));
+    rans_encoder_init(&stream.encoder, section, limit);
     ck_assert(
         rans_encoder_has_room(&stream.encoder, rows->classes, rows->rows, rows->count, rows->wide));
     struct rans_encode_job job = {&stream.encoder, rows->classes, rows->rows, rows->count,
@@ -88,7 +87,6 @@ static struct stream encode_rows(const struct page_kernels *kernels, const struc
     stream.bytes = rans_encoder_bytes(&stream.encoder);
     stream.data = keep(stream.bytes);
     rans_encoder_write(&stream.encoder, stream.data);
-    free(stream.encoder.models);
     guarded_free(&memory);
     return stream;
 }
