@@ -106,8 +106,9 @@ SPECIALISED void dequantise8(enum page_dtype dtype, const int8_t *q, const float
                              const float *steps, float phase, const struct page_target_rows *out) {
     struct turned high;
     struct tile tile = {.high = &high, .mean = mean, .steps = steps, .phase = phase, .fused = true};
-    tile.clamped = may_leave_range(dtype, mean, out->channels, steps + out->first, 1,
-                                   out->last - out->first, 129);
+    tile.clamped =
+        may_leave_range(dtype, largest_magnitude(mean, out->channels),
+                        largest_magnitude(steps + out->first, out->last - out->first), 129);
     for (size_t t = out->first; t < out->last; t = (t / HALF_TOKENS + 1) * HALF_TOKENS) {
         size_t half = t / HALF_TOKENS * HALF_TOKENS;
         turn(q + half, out->channels, &high);
@@ -139,8 +140,9 @@ SPECIALISED void dequantise16(enum page_dtype dtype, const int16_t *q, const flo
     _Alignas(64) int8_t high_bytes[PAGE_BLOCK * RANS_ROW_VALUES];
     struct turned low, high;
     struct tile tile = {.high = &high, .low = &low, .mean = mean, .steps = steps, .phase = phase};
-    tile.clamped = may_leave_range(dtype, mean, out->channels, steps + out->first, 1,
-                                   out->last - out->first, 32769);
+    tile.clamped =
+        may_leave_range(dtype, largest_magnitude(mean, out->channels),
+                        largest_magnitude(steps + out->first, out->last - out->first), 32769);
     for (size_t t = out->first; t < out->last; t = (t / HALF_TOKENS + 1) * HALF_TOKENS) {
         size_t half = t / HALF_TOKENS * HALF_TOKENS;
         split_bytes(q + half, out->channels, low_bytes, high_bytes);

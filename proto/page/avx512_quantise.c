@@ -174,18 +174,27 @@ static void store_rows16(const struct half *low, const struct half *high, size_t
 
 /* ---- magnitudes ---- */
 
-SPECIALISED uint32_t magnitude8(const int8_t *q, const __mmask64 live[2]) {
+/* Eight partial sums of a row. */
+SPECIALISED __m512i magnitude8(const int8_t *q, const __mmask64 live[2]) {
     __m512i zero = _mm512_setzero_si512();
     __m512i a = _mm512_abs_epi8(_mm512_maskz_loadu_epi8(live[0], q));
     __m512i b = _mm512_abs_epi8(_mm512_maskz_loadu_epi8(live[1], q + 64));
-    __m512i sums = _mm512_add_epi64(_mm512_sad_epu8(a, zero), _mm512_sad_epu8(b, zero));
-    return (uint32_t)_mm512_reduce_add_epi64(sums);
+    return _mm512_add_epi64(_mm512_sad_epu8(a, zero), _mm512_sad_epu8(b, zero));
 }
 
+/* A row's sum takes 15 bits, so four rows are added up at once. */
 static void magnitudes8(const int8_t *q, size_t channels, size_t tokens, uint32_t *magnitude) {
     const __mmask64 live[2] = {first_of_64(tokens), first_of_64(tokens > 64 ? tokens - 64 : 0)};
-    for (size_t c = 0; c < channels; c++)
-        magnitude[c] = magnitude8(q + c * RANS_ROW_VALUES, live);
+    for (size_t c = 0; c < channels; c += 4) {
+        __m512i four = _mm512_setzero_si512();
+        size_t count = channels - c < 4 ? channels - c : 4;
+        for (size_t i = count; i-- > 0;)
+            four = _mm512_or_si512(_mm512_slli_epi64(four, 16),
+                                   magnitude8(q + (c + i) * RANS_ROW_VALUES, live));
+        uint64_t sums = (uint64_t)_mm512_reduce_add_epi64(four);
+        for (size_t i = 0; i < count; i++)
+            magnitude[c + i] = (uint32_t)(sums >> 16 * i & 0xffff);
+    }
 }
 
 static void magnitudes16(const int16_t *q, size_t channels, size_t tokens, uint32_t *magnitude) {
@@ -244,12 +253,21 @@ SPECIALISED uint32_t quantise_rows(struct kind kind, const struct page_source_ro
     return fits(kind.wide, &tokens) ? 0 : 1;
 }
 
+SPECIALISED float largest_step(const struct page_step *steps, size_t tokens) {
+    __m512 largest = _mm512_setzero_ps(); /* in even places */
+    for (size_t t = 0; t < tokens; t += VECTOR / 2) {
+        __mmask16 live = first_of_16(2 * (tokens - t)) & 0x5555;
+        largest = _mm512_max_ps(largest, _mm512_maskz_loadu_ps(live, steps + t));
+    }
+    return _mm512_reduce_max_ps(largest);
+}
+
 SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
                               const float *mean, const struct page_step *steps, void *q,
                               struct page_sums *sums) {
-    size_t stride = sizeof *steps / sizeof(float);
-    bool clamped = may_leave_range(dtype, mean, in->channels, &steps->step, stride, in->tokens,
-                                   wide ? 32769 : 129);
+    float step = largest_step(steps, in->tokens);
+    bool clamped =
+        may_leave_range(dtype, largest_magnitude(mean, in->channels), step, wide ? 32769 : 129);
     return clamped ? quantise_rows((struct kind){dtype, wide, true}, in, mean, steps, q, sums)
                    : quantise_rows((struct kind){dtype, wide, false}, in, mean, steps, q, sums);
 }

@@ -73,21 +73,22 @@ SPECIALISED __m512 round_clamped(enum page_dtype dtype, __m512 x) {
     return round_values(dtype, clamp_values(x, limit_of(dtype)));
 }
 
-/* Whether (q + phase) * step + mean may leave the dtype's range, or be no number. */
-static inline bool may_leave_range(enum page_dtype dtype, const float *mean, size_t channels,
-                                   const float *step, size_t step_stride, size_t tokens,
-                                   float most) {
-    float largest_mean = 0, largest_step = 0;
-    bool numbers = true;
-    for (size_t c = 0; c < channels; c++) {
-        float magnitude = mean[c] < 0 ? -mean[c] : mean[c];
-        numbers &= magnitude <= PAGE_F32_MAX;
-        largest_mean = magnitude > largest_mean ? magnitude : largest_mean;
+/* The largest magnitude; infinite if one is no number. */
+SPECIALISED float largest_magnitude(const float *values, size_t count) {
+    const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+    __m512i largest = _mm512_setzero_si512(); /* as integers they order alike */
+    for (size_t i = 0; i < count; i += VECTOR) {
+        __mmask16 live = first_of_16(count - i);
+        __m512i bits = _mm512_and_si512(_mm512_maskz_loadu_epi32(live, values + i), magnitude);
+        largest = _mm512_max_epu32(largest, bits);
     }
-    for (size_t t = 0; t < tokens; t++)
-        largest_step = step[t * step_stride] > largest_step ? step[t * step_stride] : largest_step;
-    float bound = largest_mean + largest_step * most;
-    return !numbers || !(bound < limit_of(dtype) * 0.99f);
+    uint32_t bits = _mm512_reduce_max_epu32(largest);
+    return bits_float(bits < 0x7f800000u ? bits : 0x7f800000u);
+}
+
+/* Whether q * step + mean may leave the dtype's range, |q| being at most `most`. */
+SPECIALISED bool may_leave_range(enum page_dtype dtype, float mean, float step, float most) {
+    return !(mean + step * most < limit_of(dtype) * 0.99f);
 }
 
 #endif
