@@ -33,7 +33,8 @@ class Strides(ctypes.Structure):
 class Source(ctypes.Structure):
     _fields_ = [("shape", Shape), ("part", ctypes.c_int), ("level", ctypes.c_int),
                 ("snr_db", ctypes.c_double), ("sink_tokens", ctypes.c_uint32),
-                ("values", ctypes.c_void_p), ("strides", Strides)]
+                ("values", ctypes.c_void_p), ("strides", Strides), ("layer", ctypes.c_uint32),
+                ("layers", ctypes.c_uint32)]
 
 
 class Target(ctypes.Structure):
@@ -54,17 +55,18 @@ class Info(ctypes.Structure):
 class Codec:
     def __init__(self, library):
         self.library = ctypes.CDLL(str(pathlib.Path(library).resolve()))
-        self.buffer = ctypes.create_string_buffer((4 << 20) + 64)
+        self.buffer = ctypes.create_string_buffer((8 << 20) + 64)
         self.workspace = ctypes.c_void_p((ctypes.addressof(self.buffer) + 63) & ~63)
         self.page = ctypes.create_string_buffer(48 + (1 << 20))
 
-    def round_trip(self, values, dtype, part, level, sinks):
-        """A page [tokens, heads, head_dim] there and back: (values, bytes, info)."""
+    def round_trip(self, values, dtype, part, level, sinks, layer=0, layers=0):
+        """A page [tokens, heads, head_dim] there and back: (values, bytes, info). layers: 0 where
+        the page's place in the model is not known."""
         values = np.ascontiguousarray(values)
         tokens, heads, head_dim = values.shape
         strides = Strides(heads * head_dim, head_dim)
         source = Source(Shape(tokens, heads, head_dim, dtype), part, level, 0, sinks,
-                        values.ctypes.data, strides)
+                        values.ctypes.data, strides, layer, layers)
         written, info, out = ctypes.c_size_t(), Info(), np.empty_like(values)
         error = self.library.page_encode(ctypes.byref(source), self.workspace, self.page,
                                          ctypes.c_size_t(len(self.page)), ctypes.byref(written),
@@ -128,7 +130,8 @@ def through(codec, array, dtype, level, options, account):
     for layer, part, first in pages_of(array, options.page):
         given = array[layer, part, first:first + options.page]
         sinks = min(options.sinks, len(given)) if first == 0 else 0
-        out, size, info = codec.round_trip(given, DTYPES[dtype], part, level, sinks)
+        out, size, info = codec.round_trip(given, DTYPES[dtype], part, level, sinks, layer,
+                                           len(array))
         if level == LEVELS["exact"] and given.tobytes() != out.tobytes():
             raise SystemExit("exact is not exact")
         restored[layer, part, first:first + options.page] = out
