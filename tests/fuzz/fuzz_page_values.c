@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-enum { VALUES_MAX = 1 << 13 };
+enum { VALUES_MAX = 1 << 13, BLOCK = 32 };
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 
@@ -22,22 +22,36 @@ static uint32_t within(uint32_t number, uint32_t max) {
     return 1 + number % max;
 }
 
-static struct page_values values_of(const struct choices *choices, const void *values) {
-    uint32_t heads = within(choices->heads, 9);
+static bool has_blocks(enum page_dtype dtype) {
+    return page_value_bytes(dtype) == 0;
+}
+
+static struct page_shape shape_of(const struct choices *choices) {
+    enum page_dtype dtype = (enum page_dtype)(PAGE_F16 + choices->dtype % PAGE_Q4_0);
     uint32_t wide = choices->head_dim[1] % 8 == 0 ? 600 : 40; /* mostly small: more of them */
     uint32_t head_dim = within(choices->head_dim[0] | (uint32_t)choices->head_dim[1] << 8, wide);
-    uint32_t most = (wide == 600 ? VALUES_MAX : VALUES_MAX / 8) / (heads * head_dim);
-    uint32_t tokens = within(choices->tokens, most < PAGE_TOKENS_MAX ? most : PAGE_TOKENS_MAX);
-    uint32_t sinks = choices->sinks % (PAGE_SINK_TOKENS + 1);
-    int levels = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1;
+    head_dim = has_blocks(dtype) ? BLOCK * within(head_dim, 4) : head_dim;
+    uint32_t heads = within(choices->heads, 9);
+    uint32_t most = (wide == 600 ? VALUES_MAX : VALUES_MAX / 4) / (heads * head_dim);
+    uint32_t tokens = within(choices->tokens, most < 1                 ? 1
+                                              : most < PAGE_TOKENS_MAX ? most
+                                                                       : PAGE_TOKENS_MAX);
+    return (struct page_shape){tokens, heads, head_dim, dtype};
+}
+
+static struct page_values values_of(const struct choices *choices, const void *values) {
+    struct page_shape shape = shape_of(choices);
+    uint32_t sinks = choices->sinks % (PAGE_SINK_TOKENS + 1), layers = choices->layers % 8;
     return (struct page_values){
-        .shape = {tokens, heads, head_dim, (enum page_dtype)(PAGE_F16 + choices->dtype % 3)},
+        .shape = shape,
         .part = choices->part_heads_end & 1 ? PAGE_V : PAGE_K,
-        .level = PAGE_LEVEL_MIN + choices->level % levels,
+        .level = PAGE_LEVEL_MIN + choices->level % (PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1),
         .snr_db = choices->decibels % 4 == 3 ? choices->decibels / 4 : 0,
-        .sink_tokens = sinks < tokens ? sinks : tokens,
+        .sink_tokens = sinks < shape.tokens ? sinks : shape.tokens,
+        .layer = layers > 0 ? choices->layers / 8 % layers : 0,
+        .layers = layers,
         .by_heads = choices->part_heads_end & 2,
-        .gap = choices->gap % 9,
+        .gap = has_blocks(shape.dtype) ? choices->gap % 2 * BLOCK : choices->gap % 9,
         .off_bytes = choices->off % 64,
         .at_end = choices->part_heads_end & 4,
         .values = values,
@@ -56,8 +70,10 @@ static void fill(uint8_t *values, const struct page_values *page, unsigned kind,
     mantissa = page->shape.dtype == PAGE_F16 ? 10 : mantissa;
     uint32_t middle = page->shape.dtype == PAGE_F16 ? 13 : 125;
     size_t count = (size_t)page->shape.tokens * page->shape.heads * page->shape.head_dim;
-    for (size_t i = 0; i < count * value; i++)
+    for (size_t i = 0; i < page_row_bytes(page->shape.dtype, count); i++)
         values[i] = input[i % length];
+    if (page->shape.dtype > PAGE_F32)
+        return;
     for (size_t i = 0; kind % 4 != 0 && i < count; i++) {
         uint32_t noise = mixed((uint32_t)i + kind), size = input[i % length];
         uint32_t bits = (middle + size % 3) << mantissa | noise % (1u << mantissa);

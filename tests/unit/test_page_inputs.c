@@ -125,6 +125,8 @@ static void vary(struct page_values *values, size_t i) {
     values->at_end = i % 4 == 1;
     values->part = i % 2 ? PAGE_K : PAGE_V;
     values->sink_tokens = i % 3 && values->shape.tokens >= 4 ? 4 : 0;
+    values->layers = i % 11 ? 0 : 30;
+    values->layer = values->layers ? (uint32_t)i % 30 : 0;
     values->snr_db = i % 7 == 6 ? 20 : 0;
 }
 
@@ -160,6 +162,26 @@ START_TEST(every_alignment_gives_the_same_page) {
 }
 END_TEST
 
+START_TEST(compact_dtypes_are_coded_as_promised_the_same_on_all_kernels) {
+    struct page_writer writer = page_writer_new();
+    size_t variation = (size_t)_i;
+    for (int level = PAGE_LEVEL_MIN; level <= PAGE_LEVEL_MAX; level++)
+        for (uint32_t tokens = 1; tokens <= PAGE_TOKENS_MAX; tokens += 1 + tokens / 2) {
+            struct tensor in =
+                tensor_new((enum page_dtype)_i, tokens, 1 + tokens % 3, 32 + 32 * (tokens % 2));
+            uint64_t state = tokens;
+            for (size_t i = 0; i < in.bytes; i++) /* all bytes, or none that is no number */
+                ((uint8_t *)in.data)[i] =
+                    (uint8_t)(random_bits(&state) & (tokens % 4 ? 0x3f : 0xff));
+            struct page_values values = {.shape = in.shape, .level = level, .values = in.data};
+            vary(&values, variation++);
+            values.gap = 32 * (variation % 2);
+            try_on_all(&writer, &values);
+        }
+    page_writer_free(&writer);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("page inputs");
     TCase *tests = tcase_create("inputs");
@@ -167,6 +189,8 @@ int main(void) {
     tcase_add_loop_test(tests, any_values_are_coded_as_promised_the_same_on_all_kernels, 0,
                         INPUT_KINDS);
     tcase_add_loop_test(tests, every_alignment_gives_the_same_page, 0, SHAPES);
+    tcase_add_loop_test(tests, compact_dtypes_are_coded_as_promised_the_same_on_all_kernels,
+                        PAGE_F8E4M3, PAGE_Q4_0 + 1);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
 }
