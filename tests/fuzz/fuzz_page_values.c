@@ -15,7 +15,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length);
 /* The input's first bytes; what is left of it makes the values. */
 struct choices {
     uint8_t tokens, heads, head_dim[2], dtype, level, part_heads_end, gap, off, sinks, decibels,
-        kind;
+        layers, kind;
 };
 
 static uint32_t within(uint32_t number, uint32_t max) {
@@ -50,10 +50,10 @@ static struct page_values values_of(const struct choices *choices, const void *v
         .sink_tokens = sinks < shape.tokens ? sinks : shape.tokens,
         .layer = layers > 0 ? choices->layers / 8 % layers : 0,
         .layers = layers,
-        .by_heads = choices->part_heads_end & 2,
+        .by_heads = (choices->part_heads_end & 2) != 0,
         .gap = has_blocks(shape.dtype) ? choices->gap % 2 * BLOCK : choices->gap % 9,
         .off_bytes = choices->off % 64,
-        .at_end = choices->part_heads_end & 4,
+        .at_end = (choices->part_heads_end & 4) != 0,
         .values = values,
     };
 }

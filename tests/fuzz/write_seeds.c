@@ -48,23 +48,39 @@ static void write_page(const char *folder, struct page_source *source, void *wor
     must(fwrite(page, 1, length, file) == length && fclose(file) == 0, "there is room");
 }
 
-static void write_shape(const char *folder, const struct page_shape *shape, void *workspace) {
+static void write_levels(const char *folder, const struct page_shape *shape, const void *values,
+                         void *workspace) {
+    for (int level = PAGE_LEVEL_MIN; level <= PAGE_LEVEL_MAX; level++)
+        for (uint32_t sinks = 0; sinks <= shape->tokens && sinks <= 2; sinks += 2) {
+            struct page_source source = {
+                .shape = *shape,
+                .level = level,
+                .sink_tokens = sinks,
+                .values = values,
+                .strides = {(size_t)shape->heads * shape->head_dim, shape->head_dim}};
+            write_page(folder, &source, workspace);
+        }
+}
+
+static void write_shape(const char *folder, struct page_shape shape, void *workspace) {
     static float values[VALUES_MAX];
     static uint32_t bits[VALUES_MAX];
-    size_t row = (size_t)shape->heads * shape->head_dim;
-    fill(values, shape->tokens * row);
-    for (int dtype = PAGE_F16; dtype <= PAGE_F32; dtype++)
-        for (int level = PAGE_LEVEL_MIN; level <= PAGE_LEVEL_MAX; level++)
-            for (uint32_t sinks = 0; sinks <= shape->tokens && sinks <= 2; sinks += 2) {
-                struct page_source source = {.shape = *shape,
-                                             .level = level,
-                                             .sink_tokens = sinks,
-                                             .values = bits,
-                                             .strides = {row, shape->head_dim}};
-                source.shape.dtype = (enum page_dtype)dtype;
-                to_dtype(bits, values, shape->tokens * row, source.shape.dtype);
-                write_page(folder, &source, workspace);
-            }
+    size_t count = (size_t)shape.tokens * shape.heads * shape.head_dim;
+    fill(values, count);
+    for (shape.dtype = PAGE_F16; shape.dtype <= PAGE_F32; shape.dtype++) {
+        to_dtype(bits, values, count, shape.dtype);
+        write_levels(folder, &shape, bits, workspace);
+    }
+}
+
+/* Any bytes but those that are no numbers. */
+static void write_compact(const char *folder, void *workspace) {
+    static uint8_t bytes[VALUES_MAX];
+    struct page_shape shape = {.tokens = 9, .heads = 1, .head_dim = 32};
+    for (size_t i = 0; i < VALUES_MAX; i++)
+        bytes[i] = (uint8_t)(i * 37 & 0x3f);
+    for (shape.dtype = PAGE_F8E4M3; shape.dtype <= PAGE_Q4_0; shape.dtype++)
+        write_levels(folder, &shape, bytes, workspace);
 }
 
 int main(int argc, char **argv) {
@@ -75,7 +91,8 @@ int main(int argc, char **argv) {
     void *workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
     must(workspace != NULL, "there is memory");
     for (size_t i = 0; i < SHAPES; i++)
-        write_shape(argv[1], &shapes[i], workspace);
+        write_shape(argv[1], shapes[i], workspace);
+    write_compact(argv[1], workspace);
     free(workspace);
     return 0;
 }
