@@ -131,8 +131,8 @@ static bool find_outliers(struct encoding *encoding) {
  * there is little in the residual stream yet (RATES.md). */
 static float v_coarseness(const struct page_source *source) {
     static const float BY_DEPTH[4] = {1.5f * 0.771f, 1.5f * 0.917f, 1.5f * 1.091f, 1.5f * 1.297f};
-    if (source->layer >= source->layers)
-        return 1.5f; /* unknown */
+    if (source->layer >= source->layers || source->layers < 4)
+        return 1.5f; /* unknown, or no depth to speak of */
     return BY_DEPTH[4 * (uint64_t)source->layer / source->layers];
 }
 
