@@ -10,8 +10,7 @@ enum {
 };
 
 /* What values are multiplied by at the coarsest level before they are rounded: smaller integers
- * cost fewer bits, and that is worth more than the error it adds there and only there (RATES.md).
- */
+ * cost fewer bits, for a little more error (RATES.md). */
 static const float TOWARDS_ZERO = 0.94f;
 
 struct encoding {
