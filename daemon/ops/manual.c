@@ -165,6 +165,8 @@ void manual_print_page(void) {
         {"ENVIRONMENT",
          {"`KVQ_SOCKET`\tThe unix socket, where no option names it.",
           "`XDG_RUNTIME_DIR`\tOtherwise the folder of the socket, kvquantd.sock.",
+          "`KVQ_CPU`\tThe best of the codec's kernels that may be used: portable, x86_64_v3, avx2 "
+          "or avx512. What is stored does not depend on them.",
           "`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`, `LISTEN_FDS`, "
           "`LISTEN_PID`, `JOURNAL_STREAM`\tSet by the service manager."}},
         {"EXIT STATUS",

@@ -23,8 +23,8 @@ void recoder_deinit(struct recoder *recoder) {
 /* Where integers cannot be made coarser: decodes and codes again, which adds its loss to the old.
  */
 static int code_again(struct recoder *recoder, const struct record_spec *spec,
-                      const struct record *old, struct builder *builder, uint32_t layer,
-                      enum page_part part) {
+                      const struct record *old, const struct page_bytes *page,
+                      struct builder *builder, uint32_t layer, enum page_part part) {
     const struct geometry *geometry = spec->geometry;
     uint32_t head_dim = geometry_head_dim(geometry, part);
     struct page_strides strides = {.token = (size_t)geometry->heads * head_dim, .head = head_dim};
@@ -41,7 +41,7 @@ static int code_again(struct recoder *recoder, const struct record_spec *spec,
                                  .layer = layer,
                                  .layers = geometry->layers};
     struct loss loss;
-    if (record_decode(old, layer, part, &target, recoder->workspace) < 0 ||
+    if (page_decode(page->page, page->bytes, &target, recoder->workspace) != PAGE_OK ||
         record_page_loss(old, layer, part, &loss) < 0)
         return STORE_INTERNAL;
     return builder_put(builder, layer, &source, loss.error, recoder->workspace);
@@ -56,7 +56,7 @@ static int recode_page(struct recoder *recoder, const struct record_spec *spec,
         return STORE_INTERNAL;
     int status =
         builder_age(builder, layer, &page, spec->level, inherited_error, recoder->workspace);
-    return status == STORE_UNSUPPORTED ? code_again(recoder, spec, old, builder, layer, part)
+    return status == STORE_UNSUPPORTED ? code_again(recoder, spec, old, &page, builder, layer, part)
                                        : status;
 }
 

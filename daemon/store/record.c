@@ -119,7 +119,8 @@ void record_unpin(struct record *record) {
     free(record);
 }
 
-int record_find_page(const struct record *record, uint32_t layer, enum page_part part,
+/* Reads the directory; -1 if the entry is not within the record. */
+static int find_page(const struct record *record, uint32_t layer, enum page_part part,
                      struct record_page *page) {
     const uint8_t *memory = pool_memory(record->pool, &record->extent);
     const uint8_t *entry = memory + entry_offset(memory, layer, part);
@@ -132,32 +133,33 @@ int record_find_page(const struct record *record, uint32_t layer, enum page_part
     return page->offset <= record->bytes && page->bytes <= record->bytes - page->offset ? 0 : -1;
 }
 
-int record_read_page(const struct record *record, uint32_t layer, enum page_part part,
-                     struct page_bytes *bytes, double *inherited_error) {
-    struct record_page page;
-    const uint8_t *memory = pool_memory(record->pool, &record->extent);
-    if (record_find_page(record, layer, part, &page) < 0 ||
-        record_hash(memory + page.offset, page.bytes) != page.hash)
-        return -1;
-    *bytes = (struct page_bytes){memory + page.offset, page.bytes};
-    *inherited_error = (double)page.inherited_error;
-    return 0;
-}
-
 static int say_damaged(const struct record *record, uint32_t layer) {
     log_error("a page in the pool is damaged: layer %u of the record at %llu", layer,
               (unsigned long long)record->extent.offset);
     return -1;
 }
 
+int record_read_page(const struct record *record, uint32_t layer, enum page_part part,
+                     struct page_bytes *bytes, double *inherited_error) {
+    struct record_page page;
+    const uint8_t *memory = pool_memory(record->pool, &record->extent);
+    if (find_page(record, layer, part, &page) < 0 ||
+        record_hash(memory + page.offset, page.bytes) != page.hash)
+        return say_damaged(record, layer);
+    *bytes = (struct page_bytes){memory + page.offset, page.bytes};
+    *inherited_error = (double)page.inherited_error;
+    return 0;
+}
+
 int record_decode(const struct record *record, uint32_t layer, enum page_part part,
                   const struct page_target *target, void *workspace) {
     struct page_bytes page;
     double inherited_error;
-    if (record_read_page(record, layer, part, &page, &inherited_error) < 0 ||
-        page_decode(page.page, page.bytes, target, workspace) != PAGE_OK)
-        return say_damaged(record, layer);
-    return 0;
+    if (record_read_page(record, layer, part, &page, &inherited_error) < 0)
+        return -1;
+    return page_decode(page.page, page.bytes, target, workspace) == PAGE_OK
+               ? 0
+               : say_damaged(record, layer);
 }
 
 int record_decode_layer(const struct record *record, uint32_t layer,
@@ -165,10 +167,9 @@ int record_decode_layer(const struct record *record, uint32_t layer,
     struct page_bytes pages[GEOMETRY_PARTS];
     double inherited_error;
     if (record_read_page(record, layer, PAGE_K, &pages[PAGE_K], &inherited_error) < 0 ||
-        record_read_page(record, layer, PAGE_V, &pages[PAGE_V], &inherited_error) < 0 ||
-        page_decode_pair(pages, targets, workspace) != PAGE_OK)
-        return say_damaged(record, layer);
-    return 0;
+        record_read_page(record, layer, PAGE_V, &pages[PAGE_V], &inherited_error) < 0)
+        return -1;
+    return page_decode_pair(pages, targets, workspace) == PAGE_OK ? 0 : say_damaged(record, layer);
 }
 
 int record_page_loss(const struct record *record, uint32_t layer, enum page_part part,
@@ -176,7 +177,7 @@ int record_page_loss(const struct record *record, uint32_t layer, enum page_part
     struct record_page page;
     struct page_info info;
     const uint8_t *memory = pool_memory(record->pool, &record->extent);
-    if (record_find_page(record, layer, part, &page) < 0 ||
+    if (find_page(record, layer, part, &page) < 0 ||
         page_peek(memory + page.offset, page.bytes, &info) != PAGE_OK)
         return -1;
     *loss = (struct loss){.error = info.loss.error + (double)page.inherited_error,

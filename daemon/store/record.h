@@ -92,11 +92,7 @@ void record_seal(uint8_t *memory, uint64_t record_bytes);
 void record_pin(struct record *record);
 void record_unpin(struct record *record);
 
-/* Reads the directory; -1 if the entry is not within the record. */
-int record_find_page(const struct record *record, uint32_t layer, enum page_part part,
-                     struct record_page *page) __attribute__((warn_unused_result));
-
-/* The page's bytes, if its hash is theirs, and its inherited error; else -1. */
+/* The page's bytes and its inherited error. 0, or -1, logged, if its hash is not theirs. */
 int record_read_page(const struct record *record, uint32_t layer, enum page_part part,
                      struct page_bytes *bytes, double *inherited_error)
     __attribute__((warn_unused_result));

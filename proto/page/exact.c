@@ -1,5 +1,6 @@
 #include "proto/page/exact.h"
 #include "proto/page/compact.h"
+#include "proto/page/side_rows.h"
 
 enum {
     EXPONENT_CLASSES = 2 * PAGE_DROP_TABLES - PAGE_UNSIGNED_TABLES,
@@ -87,19 +88,13 @@ void exact_set_integers(struct exact_page *page, size_t channel, unsigned k, int
     codes->flip[channel % PAGE_BLOCK] = 0;
 }
 
-/* A side row, with the room that kernels want behind it. */
-static int16_t *take_row(struct workspace *workspace, size_t count) {
-    size_t whole = (count + RANS_LANES - 1) / RANS_LANES * RANS_LANES;
-    return workspace_take(workspace, whole * sizeof(int16_t));
-}
-
 void exact_page_init(struct exact_page *page, const struct page_header *header,
                      struct workspace *workspace) {
     page->channels = page_header_channels(header);
     page->tokens = page_header_coded(header);
     size_t blocks = (page->channels + PAGE_BLOCK - 1) / PAGE_BLOCK;
-    page->largest_offset = take_row(workspace, page->channels);
-    page->class_offset = take_row(workspace, page->channels);
+    page->largest_offset = side_row_take(workspace, page->channels);
+    page->class_offset = side_row_take(workspace, page->channels);
     page->classes = workspace_take(workspace, page->channels * sizeof *page->classes);
     page->codes = workspace_take(workspace, blocks * sizeof *page->codes);
 }

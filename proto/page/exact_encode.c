@@ -1,6 +1,7 @@
 /* Coding 1, encoding: a look at all exponents, then tile by tile the rest and the rows. */
 #include "proto/page/convert.h"
 #include "proto/page/exact.h"
+#include "proto/page/side_rows.h"
 
 struct encoding {
     struct page_header *header;
@@ -118,33 +119,14 @@ static bool write_tiles(struct encoding *encoding, struct rans_encoder *encoder,
     return true;
 }
 
-static uint8_t offsets_to_mean(const uint8_t *values, size_t count, int16_t *offsets) {
-    assert(count > 0);
-    size_t sum = 0;
-    for (size_t i = 0; i < count; i++)
-        sum += values[i];
-    uint8_t centre = (uint8_t)((sum + count / 2) / count);
-    for (size_t i = 0; i < count; i++)
-        offsets[i] = (int16_t)(values[i] - centre);
-    return centre;
-}
-
-/* Chooses the row's class and notes it. */
-static bool write_side_row(struct page_header *header, struct rans_encoder *encoder, int row,
-                           const int16_t *values, size_t count) {
-    uint8_t k = (uint8_t)rans_choose_class(values, count);
-    header->row_class[row] = k;
-    return rans_encode_side_row(encoder, rans_level_class(k), values, count);
-}
-
 static bool write_side_rows(struct encoding *encoding, struct rans_encoder *encoder) {
     struct exact_page *page = &encoding->page;
     struct page_header *header = encoding->header;
-    header->centre[0] = offsets_to_mean(encoding->largest, page->channels, page->largest_offset);
+    header->centre[0] = side_row_centre(encoding->largest, page->channels, page->largest_offset);
     header->centre[1] =
-        offsets_to_mean(encoding->channel_class, page->channels, page->class_offset);
-    return write_side_row(header, encoder, 1, page->class_offset, page->channels) &&
-           write_side_row(header, encoder, 0, page->largest_offset, page->channels);
+        side_row_centre(encoding->channel_class, page->channels, page->class_offset);
+    return side_row_write(header, encoder, 1, page->class_offset, page->channels) &&
+           side_row_write(header, encoder, 0, page->largest_offset, page->channels);
 }
 
 static void encoding_init(struct encoding *encoding, const struct page_source *source,

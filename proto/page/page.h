@@ -30,7 +30,7 @@ enum page_dtype {
 enum page_part { PAGE_K = 0, PAGE_V = 1 };
 
 /* A level is a number: the larger, the coarser. 0..5 have the step 0.05 * 2^level of the page's RMS
- * for K and 1.5 times that for V. */
+ * for K and 1.5 times that for V, finer in a model's early layers and coarser in its late ones. */
 enum { PAGE_EXACT = -2, PAGE_FAST8 = -1, PAGE_LEVEL_MIN = -2, PAGE_LEVEL_MAX = 5 };
 
 enum page_error {

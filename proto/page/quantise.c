@@ -1,5 +1,6 @@
 /* What a quantised page is made of, for encoder and decoder alike. */
 #include "proto/page/quantise.h"
+#include "proto/page/side_rows.h"
 
 static const float QUARTER[4] = {1.0f, 0x1.306fep+0f, 0x1.6a09e6p+0f, 0x1.ae89fap+0f};
 
@@ -18,19 +19,13 @@ float quantised_mean_unit(const struct page_header *header) {
     return float_of_upper_half(header->step) * bits_float(exponent << 23);
 }
 
-/* A side row: with the room that kernels want behind it. */
-static int16_t *take_row(struct workspace *workspace, size_t count) {
-    size_t whole = (count + RANS_LANES - 1) / RANS_LANES * RANS_LANES;
-    return workspace_take(workspace, whole * sizeof(int16_t));
-}
-
 void quantised_init(struct quantised *page, const struct page_header *header,
                     struct workspace *workspace) {
     page->channels = page_header_channels(header);
     page->tokens = page_header_coded(header);
-    page->scale = take_row(workspace, page->tokens);
-    page->class_offset = take_row(workspace, page->channels);
-    page->mean_units = take_row(workspace, page->channels);
+    page->scale = side_row_take(workspace, page->tokens);
+    page->class_offset = side_row_take(workspace, page->channels);
+    page->mean_units = side_row_take(workspace, page->channels);
     page->mean = workspace_take(workspace, page->channels * sizeof *page->mean);
     page->classes = workspace_take(workspace, page->channels * sizeof *page->classes);
 }

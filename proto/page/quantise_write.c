@@ -1,5 +1,6 @@
 /* Levels 0 to 5: quantised values to a stream. */
 #include "proto/page/quantise.h"
+#include "proto/page/side_rows.h"
 
 void quantise_writer_init(struct quantise_writer *writer, struct page_header *header,
                           struct quantised *page, size_t limit, struct workspace *workspace) {
@@ -34,32 +35,14 @@ bool quantise_write_tile(struct quantise_writer *writer, size_t channel, const v
     return true;
 }
 
-/* Classes of the channels, as differences to their mean. */
-static void centre_classes(struct quantise_writer *writer) {
-    struct quantised *page = writer->page;
-    assert(page->channels > 0);
-    size_t sum = 0;
-    for (size_t c = 0; c < page->channels; c++)
-        sum += writer->channel_class[c];
-    writer->header->centre[0] = (uint8_t)((sum + page->channels / 2) / page->channels);
-    for (size_t c = 0; c < page->channels; c++)
-        page->class_offset[c] = (int16_t)(writer->channel_class[c] - writer->header->centre[0]);
-}
-
-/* Chooses the row's class and notes it. */
-static bool write_side_row(struct quantise_writer *writer, int row, const int16_t *values,
-                           size_t count) {
-    uint8_t k = (uint8_t)rans_choose_class(values, count);
-    writer->header->row_class[row] = k;
-    return rans_encode_side_row(&writer->encoder, rans_level_class(k), values, count);
-}
-
 size_t quantise_writer_end(struct quantise_writer *writer) {
     struct quantised *page = writer->page;
-    centre_classes(writer);
-    bool room = (writer->header->flags & FLAG_NO_MEANS) != 0 ||
-                write_side_row(writer, 2, page->mean_units, page->channels);
-    room = room && write_side_row(writer, 1, page->class_offset, page->channels) &&
-           write_side_row(writer, 0, page->scale, page->tokens);
-    return room ? rans_encoder_bytes(&writer->encoder) : 0;
+    struct page_header *header = writer->header;
+    struct rans_encoder *encoder = &writer->encoder;
+    header->centre[0] = side_row_centre(writer->channel_class, page->channels, page->class_offset);
+    bool room = (header->flags & FLAG_NO_MEANS) != 0 ||
+                side_row_write(header, encoder, 2, page->mean_units, page->channels);
+    room = room && side_row_write(header, encoder, 1, page->class_offset, page->channels) &&
+           side_row_write(header, encoder, 0, page->scale, page->tokens);
+    return room ? rans_encoder_bytes(encoder) : 0;
 }

@@ -1,0 +1,24 @@
+#include "proto/page/side_rows.h"
+
+int16_t *side_row_take(struct workspace *workspace, size_t count) {
+    size_t whole = (count + RANS_LANES - 1) / RANS_LANES * RANS_LANES;
+    return workspace_take(workspace, whole * sizeof(int16_t));
+}
+
+uint8_t side_row_centre(const uint8_t *values, size_t count, int16_t *offsets) {
+    assert(count > 0);
+    size_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += values[i];
+    uint8_t centre = (uint8_t)((sum + count / 2) / count);
+    for (size_t i = 0; i < count; i++)
+        offsets[i] = (int16_t)(values[i] - centre);
+    return centre;
+}
+
+bool side_row_write(struct page_header *header, struct rans_encoder *encoder, int row,
+                    const int16_t *values, size_t count) {
+    uint8_t k = (uint8_t)rans_choose_class(values, count);
+    header->row_class[row] = k;
+    return rans_encode_side_row(encoder, rans_level_class(k), values, count);
+}
