@@ -102,8 +102,16 @@ SPECIALISED void survey(enum page_dtype dtype, const struct page_source_rows *in
 
 /* ---- bit strings ---- */
 
-SPECIALISED unsigned string_bits(enum page_dtype dtype) {
-    return dtype == PAGE_F16 ? 2 : 7;
+SPECIALISED size_t low_bytes(enum page_dtype dtype, size_t channels) {
+    return dtype == PAGE_F16 ? channels : dtype == PAGE_F32 ? 2 * channels : 0;
+}
+
+SPECIALISED size_t string_bytes(enum page_dtype dtype, size_t channels) {
+    return ((dtype == PAGE_F16 ? 2 : 7) * channels + 7) / 8;
+}
+
+SPECIALISED size_t rest_bytes(enum page_dtype dtype, size_t channels) {
+    return low_bytes(dtype, channels) + string_bytes(dtype, channels);
 }
 
 /* Seven bits of each byte, eight bytes to seven. */
@@ -144,7 +152,7 @@ SPECIALISED __m512i unpack2(const uint8_t *bits) {
 /* ---- split ---- */
 
 SPECIALISED __m512i split_token(enum page_dtype dtype, const uint8_t *row, size_t channels,
-                                const struct page_codes *codes, uint8_t *low, uint8_t *bits) {
+                                const struct page_codes *codes, uint8_t *low) {
     struct words words, lower, v;
     if (dtype == PAGE_F32) {
         load_float_words(row, channels, &words, &lower);
@@ -166,22 +174,21 @@ SPECIALISED __m512i split_token(enum page_dtype dtype, const uint8_t *row, size_
     __m512i fields =
         _mm512_and_si512(bytes_of(words), _mm512_set1_epi8(dtype == PAGE_F16 ? 3 : 127));
     __m512i string = dtype == PAGE_F16 ? pack2(fields) : pack7(fields);
-    _mm512_mask_storeu_epi8(bits, first_of_64((channels * string_bits(dtype) + 7) / 8), string);
+    _mm512_mask_storeu_epi8(low + low_bytes(dtype, channels),
+                            first_of_64(string_bytes(dtype, channels)), string);
     return bytes_of(v);
 }
 
 SPECIALISED void split8(enum page_dtype dtype, const struct page_source_rows *in,
-                        const struct page_codes *codes, int8_t *v,
-                        const struct page_rest_out *rest) {
+                        const struct page_codes *codes, int8_t *v, uint8_t *rest) {
     for (size_t first = 0; first < in->tokens; first += HALF_TOKENS) {
         struct half half;
         size_t left = in->tokens - first, count = left < HALF_TOKENS ? left : HALF_TOKENS;
         for (size_t i = 0; i < HALF_TOKENS; i++) {
-            size_t at = (first + i) * rest->token_bytes;
             __m512i bytes = _mm512_setzero_si512();
             if (i < count)
                 bytes = split_token(dtype, source_row(in, first + i), in->channels, codes,
-                                    rest->low + at, rest->bits + at);
+                                    rest + (first + i) * rest_bytes(dtype, in->channels));
             _mm512_store_si512(half.bytes[i], bytes);
         }
         turn_half(&half);
@@ -246,7 +253,8 @@ SPECIALISED void join_floats(const struct words *upper, const uint8_t *low, size
 }
 
 SPECIALISED void join_token(enum page_dtype dtype, struct words words, const uint8_t *low,
-                            const uint8_t *bits, size_t channels, uint8_t *to, bool streaming) {
+                            size_t channels, uint8_t *to, bool streaming) {
+    const uint8_t *bits = low + low_bytes(dtype, channels);
     __m512i fields = dtype == PAGE_F16 ? unpack2(bits) : unpack7(bits);
     __m512i lows = dtype == PAGE_F16 ? _mm512_maskz_loadu_epi8(first_of_64(channels), low) : fields;
 #pragma GCC unroll 2
@@ -267,19 +275,18 @@ SPECIALISED void join_token(enum page_dtype dtype, struct words words, const uin
 }
 
 SPECIALISED void join8(enum page_dtype dtype, const int8_t *v, const struct page_codes *codes,
-                       const struct page_rest *rest, const struct page_target_rows *out) {
+                       const uint8_t *rest, const struct page_target_rows *out) {
     struct turned turned;
     for (size_t t = out->first; t < out->last; t++) {
         if (t == out->first || t % HALF_TOKENS == 0)
             turn(v + t / HALF_TOKENS * HALF_TOKENS, out->channels, &turned);
         uint8_t *to = (uint8_t *)out->rows[t] + out->offset_bytes;
-        const uint8_t *low = rest->low + t * rest->token_bytes;
-        const uint8_t *bits = rest->bits + t * rest->token_bytes;
+        const uint8_t *low = rest + t * rest_bytes(dtype, out->channels);
         struct words words = join_codes(dtype, &turned, t, codes);
         if (out->streaming && out->channels == PAGE_BLOCK && (uintptr_t)to % 64 == 0)
-            join_token(dtype, words, low, bits, PAGE_BLOCK, to, true);
+            join_token(dtype, words, low, PAGE_BLOCK, to, true);
         else
-            join_token(dtype, words, low, bits, out->channels, to, false);
+            join_token(dtype, words, low, out->channels, to, false);
     }
     if (out->streaming)
         _mm_sfence();
@@ -290,11 +297,11 @@ SPECIALISED void join8(enum page_dtype dtype, const int8_t *v, const struct page
         survey(dtype, in, out);                                                                    \
     }                                                                                              \
     static void split8_##name(const struct page_source_rows *in, const struct page_codes *codes,   \
-                              int8_t *v, const struct page_rest_out *rest) {                       \
+                              int8_t *v, uint8_t *rest) {                                          \
         split8(dtype, in, codes, v, rest);                                                         \
     }                                                                                              \
-    static void join8_##name(const int8_t *v, const struct page_codes *codes,                      \
-                             const struct page_rest *rest, const struct page_target_rows *out) {   \
+    static void join8_##name(const int8_t *v, const struct page_codes *codes, const uint8_t *rest, \
+                             const struct page_target_rows *out) {                                 \
         join8(dtype, v, codes, rest, out);                                                         \
     }
 
@@ -304,11 +311,11 @@ EXACT(f32, PAGE_F32)
 
 #define EXACT_WIDE(name)                                                                           \
     static void split16_##name(const struct page_source_rows *in, const struct page_codes *codes,  \
-                               int16_t *v, const struct page_rest_out *rest) {                     \
+                               int16_t *v, uint8_t *rest) {                                        \
         PAGE_OF_TARGET(exact_##name##_).split16(in, codes, v, rest);                               \
     }                                                                                              \
     static void join16_##name(const int16_t *v, const struct page_codes *codes,                    \
-                              const struct page_rest *rest, const struct page_target_rows *out) {  \
+                              const uint8_t *rest, const struct page_target_rows *out) {           \
         PAGE_OF_TARGET(exact_##name##_).join16(v, codes, rest, out);                               \
     }
 

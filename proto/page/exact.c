@@ -46,18 +46,11 @@ int exact_largest(enum page_dtype dtype) {
     return dtype == PAGE_F16 || dtype == PAGE_F8E5M2 ? 31 : dtype == PAGE_F8E4M3 ? 15 : 255;
 }
 
-size_t exact_low_offset(enum page_dtype dtype, size_t channel) {
-    if (page_block_values(dtype) > 1) /* a scale each */
-        return channel / page_block_values(dtype) * sizeof(uint16_t);
-    return mantissa_of(dtype).low_bytes * channel;
-}
-
-size_t exact_bits_offset(enum page_dtype dtype, size_t channels, size_t channel) {
-    return exact_low_offset(dtype, channels) + mantissa_of(dtype).high_bits * (channel / 8);
-}
-
 size_t exact_rest_bytes(enum page_dtype dtype, size_t channels) {
-    return exact_low_offset(dtype, channels) + (mantissa_of(dtype).high_bits * channels + 7) / 8;
+    if (page_block_values(dtype) > 1) /* a scale each */
+        return channels / page_block_values(dtype) * sizeof(uint16_t);
+    struct mantissa mantissa = mantissa_of(dtype);
+    return mantissa.low_bytes * channels + (mantissa.high_bits * channels + 7) / 8;
 }
 
 static bool is_signed(unsigned k) {

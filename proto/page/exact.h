@@ -34,11 +34,9 @@ void exact_set_integers(struct exact_page *page, size_t channel, unsigned k, int
 int exact_classes(enum page_dtype dtype);
 int exact_largest(enum page_dtype dtype);
 
-/* A token's mantissas (of blocks, their scales), and where those of the channels from `channel` on
- * (a multiple of PAGE_BLOCK) stand among them. */
+/* A token's mantissas (of blocks, their scales). Tile after tile, those of the tile from `channel`
+ * on begin tokens * exact_rest_bytes(dtype, channel) from the first. */
 size_t exact_rest_bytes(enum page_dtype dtype, size_t channels);
-size_t exact_low_offset(enum page_dtype dtype, size_t channel);
-size_t exact_bits_offset(enum page_dtype dtype, size_t channels, size_t channel);
 
 /* ---- reading ---- */
 

@@ -57,18 +57,14 @@ static bool read_tiles(struct exact_reader *const readers[], size_t count, size_
 static void join_tile(const struct exact_reader *reader, size_t channel,
                       const struct page_target_rows *rows) {
     const struct page_header *header = reader->header;
-    size_t channels = reader->page.channels;
     const struct page_codes *codes = &reader->page.codes[channel / PAGE_BLOCK];
     const struct page_exact_kernels *kernels = page_kernels()->exact[header->dtype];
-    struct page_rest rest = {
-        .low = reader->rest + exact_low_offset(header->dtype, channel),
-        .bits = reader->rest + exact_bits_offset(header->dtype, channels, channel),
-        .token_bytes = exact_rest_bytes(header->dtype, channels),
-    };
+    const uint8_t *rest =
+        reader->rest + reader->page.tokens * exact_rest_bytes(header->dtype, channel);
     if (header->flags & FLAG_WIDE)
-        kernels->join16(reader->tile, codes, &rest, rows);
+        kernels->join16(reader->tile, codes, rest, rows);
     else
-        kernels->join8(reader->tile, codes, &rest, rows);
+        kernels->join8(reader->tile, codes, rest, rows);
 }
 
 /* A tile of another dtype than the target's. */

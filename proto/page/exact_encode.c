@@ -64,21 +64,16 @@ static void survey_channels(struct encoding *encoding) {
 
 /* ---- the stream ---- */
 
-static void split_tile(struct encoding *encoding, size_t channel, void *values, uint8_t *out) {
+static void split_tile(struct encoding *encoding, size_t channel, void *values, uint8_t *rest) {
     enum page_dtype dtype = encoding->header->dtype;
-    size_t channels = encoding->page.channels;
     const struct page_codes *codes = &encoding->page.codes[channel / PAGE_BLOCK];
     const struct page_exact_kernels *kernels = page_kernels()->exact[dtype];
     struct page_source_rows tile = page_source_tile(&encoding->tokens, channel, encoding->staging);
-    struct page_rest_out rest = {
-        .low = out + exact_low_offset(dtype, channel),
-        .bits = out + exact_bits_offset(dtype, channels, channel),
-        .token_bytes = exact_rest_bytes(dtype, channels),
-    };
+    rest += tile.tokens * exact_rest_bytes(dtype, channel);
     if (encoding->header->flags & FLAG_WIDE)
-        kernels->split16(&tile, codes, values, &rest);
+        kernels->split16(&tile, codes, values, rest);
     else
-        kernels->split8(&tile, codes, values, &rest);
+        kernels->split8(&tile, codes, values, rest);
 }
 
 static void choose_integer_classes(struct encoding *encoding, size_t channel, size_t end,

@@ -91,35 +91,25 @@ struct page_codes {
     uint16_t flip[PAGE_BLOCK];
 };
 
-/* Mantissas of a tile: token t's low bytes of its channels stand at low + t * token_bytes (float16:
- * a byte a channel, float32: two), its bit string of the other bits (2 or 7 a channel) at bits + t
- * * token_bytes. At least 64 bytes may be read behind the last of them. */
-struct page_rest {
-    const uint8_t *low, *bits;
-    size_t token_bytes;
-};
-
-/* The same to be written: nothing but these bytes. */
-struct page_rest_out {
-    uint8_t *low, *bits;
-    size_t token_bytes;
-};
-
-/* The exact coding of a dtype. Dtypes of less than 8 bits of exponent need no int16. */
+/* The exact coding of a dtype. Dtypes of less than 8 bits of exponent need no int16.
+ *
+ * `rest` are a tile's mantissas, token after token: the low bytes of its channels (float16: a byte
+ * each, float32: two), then the bit string of what is left, in whole bytes. Nothing behind the last
+ * token's is written, but 64 bytes may be read there. */
 struct page_exact_kernels {
     /* Overwrites all of *survey. */
     void (*survey)(const struct page_source_rows *in, struct page_survey *survey);
 
     /* v is channel-major like q. Every v is known to fit. */
     void (*split8)(const struct page_source_rows *in, const struct page_codes *codes, int8_t *v,
-                   const struct page_rest_out *rest);
+                   uint8_t *rest);
     void (*split16)(const struct page_source_rows *in, const struct page_codes *codes, int16_t *v,
-                    const struct page_rest_out *rest);
+                    uint8_t *rest);
 
     /* 2 * exponent + sign = (base - v) ^ flip, kept to the dtype's bits whatever v is. */
-    void (*join8)(const int8_t *v, const struct page_codes *codes, const struct page_rest *rest,
+    void (*join8)(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
                   const struct page_target_rows *out);
-    void (*join16)(const int16_t *v, const struct page_codes *codes, const struct page_rest *rest,
+    void (*join16)(const int16_t *v, const struct page_codes *codes, const uint8_t *rest,
                    const struct page_target_rows *out);
 };
 

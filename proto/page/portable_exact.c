@@ -77,9 +77,15 @@ SPECIALISED uint32_t get_low(struct layout layout, const uint8_t *low, size_t c)
     return layout.low_bytes == 2 ? ((const unaligned_u16 *)low)[c] : 0;
 }
 
-/* One token of a block; `codes` takes exponent * 2 + sign of each channel. */
+/* A token's mantissas. */
+SPECIALISED size_t rest_bytes(struct layout layout, size_t channels) {
+    return layout.low_bytes * channels + (layout.high_bits * channels + 7) / 8;
+}
+
+/* One token of a tile; `codes` takes exponent * 2 + sign of each channel. */
 SPECIALISED void split_token(struct layout layout, const uint8_t *token, size_t channels,
-                             uint16_t *codes, uint8_t *low, uint8_t *bits) {
+                             uint16_t *codes, uint8_t *low) {
+    uint8_t *bits = low + layout.low_bytes * channels;
     for (size_t c = 0; c < channels; c += 8, bits += layout.high_bits) {
         uint64_t fields = 0;
         size_t count = channels - c < 8 ? channels - c : 8;
@@ -97,7 +103,8 @@ SPECIALISED void split_token(struct layout layout, const uint8_t *token, size_t 
 }
 
 SPECIALISED void join_token(struct layout layout, const uint16_t *codes, size_t channels,
-                            const uint8_t *low, const uint8_t *bits, uint8_t *token) {
+                            const uint8_t *low, uint8_t *token) {
+    const uint8_t *bits = low + layout.low_bytes * channels;
     for (size_t c = 0; c < channels; c += 8, bits += layout.high_bits) {
         uint64_t fields = 0;
         size_t count = channels - c < 8 ? channels - c : 8;
@@ -123,19 +130,19 @@ SPECIALISED void put(bool wide, void *v, size_t i, int value) {
 }
 
 SPECIALISED void split(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
-                       const struct page_codes *codes, void *v, const struct page_rest_out *rest) {
+                       const struct page_codes *codes, void *v, uint8_t *rest) {
     struct layout layout = layout_of(dtype);
     for (size_t t = 0; t < in->tokens; t++) {
         uint16_t code[PAGE_BLOCK];
         split_token(layout, (const uint8_t *)in->rows[t] + in->offset_bytes, in->channels, code,
-                    rest->low + t * rest->token_bytes, rest->bits + t * rest->token_bytes);
+                    rest + t * rest_bytes(layout, in->channels));
         for (size_t c = 0; c < in->channels; c++)
             put(wide, v, c * RANS_ROW_VALUES + t, codes->base[c] - (code[c] ^ codes->flip[c]));
     }
 }
 
 SPECIALISED void join(enum page_dtype dtype, bool wide, const void *v,
-                      const struct page_codes *codes, const struct page_rest *rest,
+                      const struct page_codes *codes, const uint8_t *rest,
                       const struct page_target_rows *out) {
     struct layout layout = layout_of(dtype);
     unsigned mask = (2u << layout.exponent_bits) - 1;
@@ -146,8 +153,8 @@ SPECIALISED void join(enum page_dtype dtype, bool wide, const void *v,
             int value = wide ? ((const int16_t *)v)[i] : ((const int8_t *)v)[i];
             code[c] = (uint16_t)(((unsigned)(codes->base[c] - value) ^ codes->flip[c]) & mask);
         }
-        join_token(layout, code, out->channels, rest->low + t * rest->token_bytes,
-                   rest->bits + t * rest->token_bytes, (uint8_t *)out->rows[t] + out->offset_bytes);
+        join_token(layout, code, out->channels, rest + t * rest_bytes(layout, out->channels),
+                   (uint8_t *)out->rows[t] + out->offset_bytes);
     }
 }
 
@@ -156,11 +163,11 @@ static void survey_f16(const struct page_source_rows *in, struct page_survey *su
 }
 
 static void split8_f16(const struct page_source_rows *in, const struct page_codes *codes, int8_t *v,
-                       const struct page_rest_out *rest) {
+                       uint8_t *rest) {
     split(PAGE_F16, false, in, codes, v, rest);
 }
 
-static void join8_f16(const int8_t *v, const struct page_codes *codes, const struct page_rest *rest,
+static void join8_f16(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
                       const struct page_target_rows *out) {
     join(PAGE_F16, false, v, codes, rest, out);
 }
@@ -176,22 +183,22 @@ static void survey_bf16(const struct page_source_rows *in, struct page_survey *s
 }
 
 static void split8_bf16(const struct page_source_rows *in, const struct page_codes *codes,
-                        int8_t *v, const struct page_rest_out *rest) {
+                        int8_t *v, uint8_t *rest) {
     split(PAGE_BF16, false, in, codes, v, rest);
 }
 
-static void join8_bf16(const int8_t *v, const struct page_codes *codes,
-                       const struct page_rest *rest, const struct page_target_rows *out) {
+static void join8_bf16(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
+                       const struct page_target_rows *out) {
     join(PAGE_BF16, false, v, codes, rest, out);
 }
 
 static void split16_bf16(const struct page_source_rows *in, const struct page_codes *codes,
-                         int16_t *v, const struct page_rest_out *rest) {
+                         int16_t *v, uint8_t *rest) {
     split(PAGE_BF16, true, in, codes, v, rest);
 }
 
-static void join16_bf16(const int16_t *v, const struct page_codes *codes,
-                        const struct page_rest *rest, const struct page_target_rows *out) {
+static void join16_bf16(const int16_t *v, const struct page_codes *codes, const uint8_t *rest,
+                        const struct page_target_rows *out) {
     join(PAGE_BF16, true, v, codes, rest, out);
 }
 
@@ -208,22 +215,22 @@ static void survey_f32(const struct page_source_rows *in, struct page_survey *su
 }
 
 static void split8_f32(const struct page_source_rows *in, const struct page_codes *codes, int8_t *v,
-                       const struct page_rest_out *rest) {
+                       uint8_t *rest) {
     split(PAGE_F32, false, in, codes, v, rest);
 }
 
-static void join8_f32(const int8_t *v, const struct page_codes *codes, const struct page_rest *rest,
+static void join8_f32(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
                       const struct page_target_rows *out) {
     join(PAGE_F32, false, v, codes, rest, out);
 }
 
 static void split16_f32(const struct page_source_rows *in, const struct page_codes *codes,
-                        int16_t *v, const struct page_rest_out *rest) {
+                        int16_t *v, uint8_t *rest) {
     split(PAGE_F32, true, in, codes, v, rest);
 }
 
-static void join16_f32(const int16_t *v, const struct page_codes *codes,
-                       const struct page_rest *rest, const struct page_target_rows *out) {
+static void join16_f32(const int16_t *v, const struct page_codes *codes, const uint8_t *rest,
+                       const struct page_target_rows *out) {
     join(PAGE_F32, true, v, codes, rest, out);
 }
 
@@ -240,12 +247,12 @@ static void survey_f8e4m3(const struct page_source_rows *in, struct page_survey 
 }
 
 static void split8_f8e4m3(const struct page_source_rows *in, const struct page_codes *codes,
-                          int8_t *v, const struct page_rest_out *rest) {
+                          int8_t *v, uint8_t *rest) {
     split(PAGE_F8E4M3, false, in, codes, v, rest);
 }
 
-static void join8_f8e4m3(const int8_t *v, const struct page_codes *codes,
-                         const struct page_rest *rest, const struct page_target_rows *out) {
+static void join8_f8e4m3(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
+                         const struct page_target_rows *out) {
     join(PAGE_F8E4M3, false, v, codes, rest, out);
 }
 
@@ -260,12 +267,12 @@ static void survey_f8e5m2(const struct page_source_rows *in, struct page_survey 
 }
 
 static void split8_f8e5m2(const struct page_source_rows *in, const struct page_codes *codes,
-                          int8_t *v, const struct page_rest_out *rest) {
+                          int8_t *v, uint8_t *rest) {
     split(PAGE_F8E5M2, false, in, codes, v, rest);
 }
 
-static void join8_f8e5m2(const int8_t *v, const struct page_codes *codes,
-                         const struct page_rest *rest, const struct page_target_rows *out) {
+static void join8_f8e5m2(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
+                         const struct page_target_rows *out) {
     join(PAGE_F8E5M2, false, v, codes, rest, out);
 }
 

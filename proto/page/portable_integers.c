@@ -38,11 +38,10 @@ SPECIALISED void survey_block(enum page_dtype dtype, const struct page_source_ro
 }
 
 SPECIALISED void split(enum page_dtype dtype, const struct page_source_rows *in,
-                       const struct page_codes *codes, int8_t *v,
-                       const struct page_rest_out *rest) {
+                       const struct page_codes *codes, int8_t *v, uint8_t *rest) {
     for (size_t t = 0; t < in->tokens; t++) {
         const uint8_t *token = (const uint8_t *)in->rows[t] + in->offset_bytes;
-        uint8_t *low = rest->low + t * rest->token_bytes;
+        uint8_t *low = rest + t * (in->channels / BLOCK_VALUES * 2);
         for (size_t c = 0; c < in->channels; c++)
             v[c * RANS_ROW_VALUES + t] = (int8_t)(load_integer(dtype, token, c) - codes->base[c]);
         for (size_t c = 0; dtype != PAGE_I8 && c < in->channels; c += BLOCK_VALUES)
@@ -51,10 +50,10 @@ SPECIALISED void split(enum page_dtype dtype, const struct page_source_rows *in,
 }
 
 SPECIALISED void join(enum page_dtype dtype, const int8_t *v, const struct page_codes *codes,
-                      const struct page_rest *rest, const struct page_target_rows *out) {
+                      const uint8_t *rest, const struct page_target_rows *out) {
     for (size_t t = out->first; t < out->last; t++) {
         uint8_t *token = (uint8_t *)out->rows[t] + out->offset_bytes;
-        const uint8_t *low = rest->low + t * rest->token_bytes;
+        const uint8_t *low = rest + t * (out->channels / BLOCK_VALUES * 2);
         for (size_t c = 0; dtype != PAGE_I8 && c < out->channels; c += BLOCK_VALUES)
             memcpy(token + block_offset(dtype, c), low + c / BLOCK_VALUES * 2, 2);
         for (size_t c = 0; c < out->channels; c++) {
@@ -76,11 +75,11 @@ static void survey_i8(const struct page_source_rows *in, struct page_survey *sur
 }
 
 static void split8_i8(const struct page_source_rows *in, const struct page_codes *codes, int8_t *v,
-                      const struct page_rest_out *rest) {
+                      uint8_t *rest) {
     split(PAGE_I8, in, codes, v, rest);
 }
 
-static void join8_i8(const int8_t *v, const struct page_codes *codes, const struct page_rest *rest,
+static void join8_i8(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
                      const struct page_target_rows *out) {
     join(PAGE_I8, v, codes, rest, out);
 }
@@ -96,12 +95,12 @@ static void survey_q8_0(const struct page_source_rows *in, struct page_survey *s
 }
 
 static void split8_q8_0(const struct page_source_rows *in, const struct page_codes *codes,
-                        int8_t *v, const struct page_rest_out *rest) {
+                        int8_t *v, uint8_t *rest) {
     split(PAGE_Q8_0, in, codes, v, rest);
 }
 
-static void join8_q8_0(const int8_t *v, const struct page_codes *codes,
-                       const struct page_rest *rest, const struct page_target_rows *out) {
+static void join8_q8_0(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
+                       const struct page_target_rows *out) {
     join(PAGE_Q8_0, v, codes, rest, out);
 }
 
@@ -116,12 +115,12 @@ static void survey_q4_0(const struct page_source_rows *in, struct page_survey *s
 }
 
 static void split8_q4_0(const struct page_source_rows *in, const struct page_codes *codes,
-                        int8_t *v, const struct page_rest_out *rest) {
+                        int8_t *v, uint8_t *rest) {
     split(PAGE_Q4_0, in, codes, v, rest);
 }
 
-static void join8_q4_0(const int8_t *v, const struct page_codes *codes,
-                       const struct page_rest *rest, const struct page_target_rows *out) {
+static void join8_q4_0(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,
+                       const struct page_target_rows *out) {
     join(PAGE_Q4_0, v, codes, rest, out);
 }
 

@@ -104,6 +104,14 @@ def bit_string(rest, width, channels):
     return (bits.reshape(len(rest), channels, width) << np.arange(width)).sum(2)
 
 
+def mantissas(rest, whole, width, channels):
+    """[tokens, channels], from each token's low bytes, `whole` a channel, and bit string."""
+    mantissa = bit_string(rest[:, whole * channels:], width, channels) << 8 * whole
+    for byte in range(whole):
+        mantissa |= rest[:, byte:whole * channels:whole].astype(np.int64) << 8 * byte
+    return mantissa
+
+
 class Page:
     def __init__(self, tables, data):
         self.tables = tables
@@ -169,17 +177,20 @@ class Page:
         c, n, mantissa_bits = self.channels, self.coded, {F16: 10, BF16: 7, FLOAT32: 23}[self.dtype]
         whole = {F16: 1, BF16: 0, FLOAT32: 2}[self.dtype]
         width = mantissa_bits - 8 * whole
-        row_bytes = whole * c + (width * c + 7) // 8
-        rest = np.frombuffer(self.payload, np.uint8, n * row_bytes).reshape(n, row_bytes)
-        stream = Stream(self.tables, self.payload[n * row_bytes:])
+        tiles, rest_bytes = [], 0
+        for first in range(0, c, 64):
+            tile = min(64, c - first)
+            row_bytes = whole * tile + (width * tile + 7) // 8
+            rest = np.frombuffer(self.payload, np.uint8, n * row_bytes, rest_bytes)
+            tiles.append(mantissas(rest.reshape(n, row_bytes), whole, width, tile))
+            rest_bytes += rest.size
+        stream = Stream(self.tables, self.payload[rest_bytes:])
         largest = stream.level_row(self.row_class[0], c) + self.centre[0]
         classes = stream.level_row(self.row_class[1], c) + self.centre[1]
         signed_exponent = np.stack([self.signed_exponents(stream, int(k), int(top), n)
                                     for k, top in zip(classes, largest)], 1)
         stream.check_end()
-        mantissa = bit_string(rest[:, whole * c:], width, c) << 8 * whole
-        for byte in range(whole):
-            mantissa |= rest[:, byte:whole * c:whole].astype(np.int64) << 8 * byte
+        mantissa = np.concatenate(tiles, 1)
         exponent, sign = signed_exponent >> 1, signed_exponent & 1
         sign_bit = 8 * self.type().itemsize - 1
         return (sign << sign_bit | exponent << mantissa_bits | mantissa).astype(self.type)

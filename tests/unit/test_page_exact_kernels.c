@@ -5,7 +5,12 @@
 static const char *const table_names[] = {"portable", "x86_64_v3", "avx2", "avx512"};
 static const uint32_t channel_counts[] = {1, 7, 8, 9, 31, 32, 40, 63, 64};
 static const uint32_t token_counts[] = {1, 2, 15, 16, 17, 64, 100, 128};
-enum { TABLES = 4, COUNTS = 9, REST_BYTES = 2 * 64 + 56 + 5 /* odd */, READ_BEHIND = 64 };
+enum {
+    TABLES = 4,
+    COUNTS = 9,
+    REST_BYTES = 2 * 64 + 56 /* of a token, at most */,
+    READ_BEHIND = 64
+};
 
 /* A number's parts, and where FORMAT.md puts the mantissa's. */
 struct parts {
@@ -98,11 +103,14 @@ static unsigned bit(const uint8_t *bytes, size_t i) {
     return bytes[i / 8] >> i % 8 & 1;
 }
 
-static void assert_rest_is_in_place(const struct tile *tile, const struct page_rest_out *rest,
-                                    size_t t) {
-    const uint8_t *low = rest->low + t * rest->token_bytes,
-                  *bits = rest->bits + t * rest->token_bytes;
+static size_t rest_bytes(const struct tile *tile) {
+    return tile->channels * tile->parts.low_bits / 8 +
+           (tile->channels * tile->parts.high_bits + 7) / 8;
+}
+
+static void assert_rest_is_in_place(const struct tile *tile, const uint8_t *rest, size_t t) {
     unsigned low_bytes = tile->parts.low_bits / 8, width = tile->parts.high_bits;
+    const uint8_t *low = rest + t * rest_bytes(tile), *bits = low + tile->channels * low_bytes;
     for (size_t c = 0; c < tile->channels; c++) {
         uint32_t value = value_of(tile, t, c);
         for (unsigned i = 0; i < low_bytes; i++)
@@ -127,26 +135,15 @@ static void assert_values_are_as_written(const struct tile *tile, const int8_t *
         }
 }
 
-/* Memory that the kernel may not write outside of, and how the rest lies in it. */
-static struct page_rest_out rest_new(const struct tile *tile, uint8_t *memory) {
-    memset(memory, 0xa5, 128 * REST_BYTES);
-    return (struct page_rest_out){.low = memory,
-                                  .bits = memory + tile->channels * tile->parts.low_bits / 8,
-                                  .token_bytes = REST_BYTES};
-}
-
-static void assert_nothing_else_is_written(const struct tile *tile, const uint8_t *memory) {
-    size_t used = tile->channels * tile->parts.low_bits / 8 +
-                  (tile->channels * tile->parts.high_bits + 7) / 8;
-    for (size_t t = 0; t < 128; t++)
-        for (size_t i = t < tile->tokens ? used : 0; i < REST_BYTES; i++)
-            ck_assert_uint_eq(memory[t * REST_BYTES + i], 0xa5);
+static void assert_nothing_else_is_written(const struct tile *tile, const uint8_t *rest,
+                                           size_t bytes) {
+    for (size_t i = tile->tokens * rest_bytes(tile); i < bytes; i++)
+        ck_assert_uint_eq(rest[i], 0xa5);
 }
 
 static void assert_joins_again(const struct page_exact_kernels *kernels, const struct tile *tile,
-                               const int8_t *narrow, const int16_t *wide,
-                               const struct page_rest *rest, size_t first, size_t last,
-                               bool streaming) {
+                               const int8_t *narrow, const int16_t *wide, const uint8_t *rest,
+                               size_t first, size_t last, bool streaming) {
     size_t row_bytes = tile->channels * tile->parts.value_bytes;
     struct guarded memory = guarded_new(row_bytes * (last - first), 1);
     void *rows[128] = {0};
@@ -170,22 +167,21 @@ static void assert_splits_and_joins(const struct page_exact_kernels *kernels,
                                     const struct tile *tile, bool narrow_values) {
     static _Alignas(64) int8_t narrow_rows[64 * RANS_ROW_VALUES];
     static _Alignas(64) int16_t wide_rows[64 * RANS_ROW_VALUES];
-    static uint8_t memory[128 * REST_BYTES + READ_BEHIND];
+    static uint8_t rest[128 * REST_BYTES + READ_BEHIND];
     int8_t *narrow = narrow_values ? narrow_rows : NULL;
     int16_t *wide = narrow_values ? NULL : wide_rows;
-    struct page_rest_out rest = rest_new(tile, memory);
+    memset(rest, 0xa5, sizeof rest);
     if (narrow != NULL)
-        kernels->split8(&tile->in, &tile->codes, narrow, &rest);
+        kernels->split8(&tile->in, &tile->codes, narrow, rest);
     else
-        kernels->split16(&tile->in, &tile->codes, wide, &rest);
+        kernels->split16(&tile->in, &tile->codes, wide, rest);
     assert_values_are_as_written(tile, narrow, wide);
     for (size_t t = 0; t < tile->tokens; t++)
-        assert_rest_is_in_place(tile, &rest, t);
-    assert_nothing_else_is_written(tile, memory);
-    struct page_rest back = {rest.low, rest.bits, rest.token_bytes};
+        assert_rest_is_in_place(tile, rest, t);
+    assert_nothing_else_is_written(tile, rest, sizeof rest);
     for (size_t first = 0; first < tile->tokens; first = 2 * first + 1)
-        assert_joins_again(kernels, tile, narrow, wide, &back, first, tile->tokens, first % 2);
-    assert_joins_again(kernels, tile, narrow, wide, &back, 0, (tile->tokens + 1) / 2, true);
+        assert_joins_again(kernels, tile, narrow, wide, rest, first, tile->tokens, first % 2);
+    assert_joins_again(kernels, tile, narrow, wide, rest, 0, (tile->tokens + 1) / 2, true);
 }
 
 START_TEST(numbers_are_split_as_the_format_says_and_joined_again) {
@@ -216,11 +212,10 @@ START_TEST(any_v_gives_the_same_number_in_every_table) {
     fill(&tile, dtype, 128, 64, 254, &seed);
     static _Alignas(64) int8_t narrow[64 * RANS_ROW_VALUES];
     static _Alignas(64) int16_t wide[64 * RANS_ROW_VALUES];
-    static uint8_t rest_bytes[128 * REST_BYTES + READ_BEHIND];
+    static uint8_t rest[128 * REST_BYTES + READ_BEHIND];
     static uint32_t out[2][128 * 64];
     for (size_t i = 0; i < 64 * RANS_ROW_VALUES; i++)
         wide[i] = (int16_t)random_bits(&seed), narrow[i] = (int8_t)wide[i];
-    struct page_rest rest = {rest_bytes, rest_bytes + 128, REST_BYTES};
     for (int is_wide = 0; kernels != NULL && is_wide <= (dtype != PAGE_F16); is_wide++) {
         for (int which = 0; which < 2; which++) {
             const struct page_exact_kernels *one = which ? kernels : kernels_of(0, dtype);
@@ -229,9 +224,9 @@ START_TEST(any_v_gives_the_same_number_in_every_table) {
                 rows[t] = out[which] + t * 64;
             struct page_target_rows target = {.rows = rows, .last = 128, .channels = 64};
             if (is_wide)
-                one->join16(wide, &tile.codes, &rest, &target);
+                one->join16(wide, &tile.codes, rest, &target);
             else
-                one->join8(narrow, &tile.codes, &rest, &target);
+                one->join8(narrow, &tile.codes, rest, &target);
         }
         ck_assert_mem_eq(out[0], out[1], sizeof out[0]);
     }
