@@ -182,8 +182,7 @@ static bool has_decibels(const struct page_header *header, double decibels) {
 /* The coarsest of the levels that has as many decibels as are wanted. */
 static size_t encode_wanted(const struct page_source *source, struct workspace workspace,
                             struct page_header *header, uint8_t *page) {
-    int level = source->level, finest = level > 0 ? 0 : level;
-    for (; level >= finest && level != PAGE_EXACT; level--) {
+    for (int level = source->level; level > PAGE_EXACT; level--) {
         size_t length = encode_level(source, level, workspace, header, page);
         if (!(source->snr_db > 0) || has_decibels(header, source->snr_db))
             return length;

@@ -45,6 +45,16 @@ START_TEST(the_level_asked_for_is_the_coarsest_that_may_be_taken) {
 }
 END_TEST
 
+START_TEST(fast8_stands_between_the_finest_step_and_exact) {
+    struct tensor in = tensor_random(PAGE_F16, 128, 3, 64, 1);
+    struct coded finest = encode(&in, 0, 0), fast8 = encode(&in, PAGE_FAST8, 0);
+    double between = (decibels(&finest.info.loss) + decibels(&fast8.info.loss)) / 2;
+    struct coded page = encode_wanted(&in, PAGE_LEVEL_MAX, between);
+    ck_assert_int_eq(page.info.level, PAGE_FAST8);
+    ck_assert_uint_lt(page.length, encode(&in, PAGE_EXACT, 0).length);
+}
+END_TEST
+
 int main(void) {
     enum { STEPS = 20 }; /* of 3 dB */
     Suite *suite = suite_create("page, loss wanted");
@@ -52,6 +62,7 @@ int main(void) {
     suite_add_tcase(suite, tests);
     tcase_add_loop_test(tests, a_page_has_the_decibels_asked_for, 1, STEPS);
     tcase_add_loop_test(tests, no_coarser_level_has_them, 1, STEPS);
+    tcase_add_test(tests, fast8_stands_between_the_finest_step_and_exact);
     tcase_add_loop_test(tests, the_level_asked_for_is_the_coarsest_that_may_be_taken,
                         PAGE_LEVEL_MIN, PAGE_LEVEL_MAX + 1);
     return run_suite(suite);
