@@ -39,6 +39,7 @@ static_assert((int)KVQ_LEVEL_COARSEST == (int)PAGE_LEVEL_MAX, "");
 static_assert((int)KVQ_LEVELS == (int)PAGE_LEVEL_MAX - (int)PAGE_LEVEL_MIN + 1, "");
 static_assert((int)KVQ_SESSION_BYTES_MAX == (int)WIRE_SESSION_BYTES_MAX, "");
 static_assert((int)KVQ_MODEL_BYTES_MAX == (int)WIRE_MODEL_BYTES_MAX, "");
+static_assert((int)KVQ_SNR_DB_MAX == (int)WIRE_SNR_DB_MAX, "");
 static_assert((int)KVQ_OPEN_EXISTING == (int)KVQ__OPEN_MODE__OPEN_EXISTING, "");
 static_assert((int)KVQ_OPEN_NEW == (int)KVQ__OPEN_MODE__OPEN_NEW, "");
 static_assert((int)KVQ_PAIRING_INTERLEAVED == (int)KVQ__PAIRING__PAIRING_INTERLEAVED, "");

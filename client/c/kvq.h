@@ -205,6 +205,7 @@ struct kvq_geometry {
 
 enum { KVQ_SESSION_BYTES_MAX = 255, KVQ_MODEL_BYTES_MAX = 255 };
 enum { KVQ_LEVEL_EXACT = -2, KVQ_LEVEL_FAST8 = -1, KVQ_LEVEL_FINEST = 0, KVQ_LEVEL_COARSEST = 5 };
+enum { KVQ_SNR_DB_MAX = 200 };
 
 /* What a client has to know of a session to append to it and fetch from it. A plain value: copy it,
  * keep it, use it with any client. Calls that learn something new bring it up to date. */
@@ -213,7 +214,8 @@ struct kvq_session_state {
     char model[KVQ_MODEL_BYTES_MAX + 1];
     struct kvq_geometry geometry;
     int level;
-    uint64_t version; /* rises with every change, never comes again */
+    double min_snr_db; /* that every page has at least; 0: none was asked */
+    uint64_t version;  /* rises with every change, never comes again */
     uint64_t tokens;
     uint32_t tail_tokens;       /* the newest tokens, which fill no page */
     uint32_t page_tokens;       /* tokens in a full page */
@@ -232,6 +234,10 @@ struct kvq_open_options {
     int level; /* of a session that is created; read only if has_level, else the daemon's default */
     enum kvq_open_mode mode;
     int64_t deadline_ms; /* 0: the client's; negative: none */
+    /* Of a session that is created; 0: none, at most KVQ_SNR_DB_MAX. Every page of it gets the
+     * coarsest level that has so many decibels, 10 log10(energy / error) at the session's dtype, or
+     * is exact; the session's level, 5 without has_level, is the coarsest that is taken. */
+    double min_snr_db;
 };
 
 /* Opens a session to write to, by default creating it. state is filled only on success.
@@ -276,9 +282,9 @@ struct kvq_fork_options {
     int64_t deadline_ms; /* 0: the client's; negative: none */
 };
 
-/* Makes a new session of a session's first tokens, without copying any. target's model, geometry
- * and level are state's. forked is filled only on success and may be NULL. KVQ_EXISTS: there is a
- * session of that name. KVQ_MISS: no such session, or it has fewer tokens. */
+/* Makes a new session of a session's first tokens, without copying any. target's model, geometry,
+ * level and decibels are state's. forked is filled only on success and may be NULL. KVQ_EXISTS:
+ * there is a session of that name. KVQ_MISS: no such session, or it has fewer tokens. */
 int kvq_fork(struct kvq_client *client, const struct kvq_session_state *state,
              const struct kvq_fork_options *options, struct kvq_session_state *forked);
 
@@ -438,7 +444,8 @@ struct kvq_session_info {
     const char *session, *model;
     struct kvq_geometry geometry;
     int level;
-    uint64_t id; /* never used again, even for a session of the same name */
+    double min_snr_db; /* that every page has at least; 0: none was asked */
+    uint64_t id;       /* never used again, even for a session of the same name */
     uint64_t version;
     uint64_t tokens;
     uint64_t tokens_available; /* what can be fetched; an append continues there */

@@ -60,6 +60,7 @@ static int finish_open(struct kvq_client *client, const ProtobufCMessage *messag
     const Kvq__OpenReply *reply = (const Kvq__OpenReply *)message;
     struct kvq_session_state *opened = &client->call.request.state;
     opened->level = reply->level;
+    opened->min_snr_db = reply->min_snr_db;
     opened->version = reply->version;
     opened->tokens = reply->tokens;
     opened->tail_tokens = reply->tail_tokens;
@@ -84,6 +85,7 @@ static int open_request(struct kvq_client *client, const struct kvq_open_options
     request.session = kvq_text(options->session);
     request.model = kvq_text(options->model);
     request.mode = (Kvq__OpenMode)options->mode;
+    request.min_snr_db = options->min_snr_db;
     if (options->geometry) {
         geometry_to_wire(options->geometry, &geometry, &rope);
         request.geometry = &geometry;
@@ -120,6 +122,7 @@ static int finish_find(struct kvq_client *client, const ProtobufCMessage *messag
     const Kvq__SessionInfo *info = (const Kvq__SessionInfo *)message;
     struct kvq_session_state *found = &client->call.request.state;
     found->level = info->level;
+    found->min_snr_db = info->min_snr_db;
     found->version = info->version;
     found->tokens = info->tokens_available;
     found->tail_tokens = info->tail_tokens;

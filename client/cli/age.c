@@ -61,10 +61,12 @@ const struct command age_command = {
     .argument_count = 1,
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_LEVEL | OPTION_NO_WAIT,
     .summary = "bring a session to a coarser level",
-    .help = "Codes what a session holds anew at a coarser level, and from now on what is appended "
-            "to it; --level is required. Ends when that is done and says what it took before and "
-            "takes now; Ctrl-C ends the waiting, not the work. What a session shares with "
-            "another stays as fine as the finer of the two. A finer level than the session's is "
-            "refused: what was lost does not come back.",
+    .help =
+        "Codes what a session holds anew at a coarser level, and from now on what is appended "
+        "to it; --level is required. Ends when that is done and says what it took before and "
+        "takes now; Ctrl-C ends the waiting, not the work. What a session shares with "
+        "another stays as fine as the finer of the two, and what is lossy already as it is where "
+        "decibels were promised (import --min-snr-db). A finer level than the session's is "
+        "refused: what was lost does not come back.",
     .run = run,
 };

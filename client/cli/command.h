@@ -35,6 +35,7 @@ enum option_flag {
     OPTION_NAMES = 1 << 20,
     OPTION_SEED = 1 << 21,
     OPTION_SECONDS = 1 << 22,
+    OPTION_MIN_SNR = 1 << 23,
 };
 
 /* How sessions are listed. */
@@ -49,6 +50,7 @@ struct options {
     unsigned given; /* of enum option_flag */
     const char *socket, *model;
     int level;
+    double min_snr_db;
     struct kvq_rope rope;
     enum kvq_dtype dtype;
     struct range tokens, layers;
@@ -88,7 +90,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 23 };
+enum { OPTION_ROWS = 24 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

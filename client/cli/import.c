@@ -20,9 +20,10 @@ static int open_session(struct kvq_client *client, const struct options *options
         .session = name,
         .model = options->model,
         .geometry = mode == KVQ_OPEN_EXISTING ? NULL : geometry,
-        .has_level = true,
+        .has_level = options->given & OPTION_LEVEL || !(options->given & OPTION_MIN_SNR),
         .level = options->given & OPTION_LEVEL ? options->level : LEVEL_DEFAULT,
         .mode = mode,
+        .min_snr_db = options->min_snr_db,
     };
     return kvq_open(client, &open, state);
 }
@@ -54,6 +55,11 @@ static enum exit_status check_existing(const struct options *options,
     if (options->given & OPTION_LEVEL && options->level != state->level) {
         complain("session %s is kept at level %s; leave --level out, or --replace it",
                  state->session, level_name(state->level));
+        return EXIT_FAILED;
+    }
+    if (options->given & OPTION_MIN_SNR && options->min_snr_db != state->min_snr_db) {
+        complain("session %s is kept at %g dB at least; leave --min-snr-db out, or --replace it",
+                 state->session, state->min_snr_db);
         return EXIT_FAILED;
     }
     return EXIT_DONE;
@@ -169,14 +175,15 @@ const struct command import_command = {
     .name = "import",
     .arguments = "SESSION FILE",
     .argument_count = 2,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_ROPE |
-               OPTION_DTYPE | OPTION_APPEND | OPTION_REPLACE,
+    .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_MIN_SNR |
+               OPTION_ROPE | OPTION_DTYPE | OPTION_APPEND | OPTION_REPLACE,
     .summary = "store a cache from a file",
     .help = "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "
             "float16, float32, or bfloat16 as uint16 with --dtype bf16; or from an .npz file "
             "(numpy.savez; a compressed one is refused) with arrays k and, if the model keeps V, "
             "v: [layers, tokens, heads, head_dim], where head_dim of v may differ. --model is "
-            "required; the level is 3 without --level. Ends when everything is coded at the "
+            "required; the level is 3 without --level and --min-snr-db. Ends when everything is "
+            "coded at the "
             "level, and shows the session.\n\n"
             "A session that exists is an error without --append or --replace. With --replace it "
             "is there until the new one is whole, and the daemon needs room for both; to replace "

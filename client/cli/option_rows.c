@@ -20,6 +20,16 @@ static bool parse_level(const char *text, struct options *options) {
     return level_from_name(text, &options->level);
 }
 
+static bool parse_real(const char *text, double *number) {
+    char *end;
+    *number = strtod(text, &end);
+    return end != text && *end == '\0' && *number > 0 && *number < 1e30;
+}
+
+static bool parse_min_snr(const char *text, struct options *options) {
+    return parse_real(text, &options->min_snr_db) && options->min_snr_db <= KVQ_SNR_DB_MAX;
+}
+
 static bool parse_dtype(const char *text, struct options *options) {
     return dtype_from_name(text, &options->dtype);
 }
@@ -47,12 +57,6 @@ static bool parse_first_tokens(const char *text, struct options *options) {
 static bool parse_layers(const char *text, struct options *options) {
     return parse_range(text, &options->layers) && options->layers.end <= UINT32_MAX &&
            options->layers.first < UINT32_MAX;
-}
-
-static bool parse_real(const char *text, double *number) {
-    char *end;
-    *number = strtod(text, &end);
-    return end != text && *end == '\0' && *number > 0 && *number < 1e30;
 }
 
 static bool parse_rope_field(const char *name, const char *value, struct kvq_rope *rope) {
@@ -133,6 +137,8 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {OPTION_MODEL, "model", "NAME",
      "the model's fingerprint, 1 to 255 bytes: weights, tokenizer, adapter", parse_model},
     {OPTION_LEVEL, "level", "LEVEL", "exact, fast8 or 0 (fine) to 5 (coarse)", parse_level},
+    {OPTION_MIN_SNR, "min-snr-db", "DECIBELS",
+     "each page gets the coarsest level, up to --level or 5, with so many decibels", parse_min_snr},
     {OPTION_ROPE, "rope", "theta=N,pairing=interleaved|half,dims=N[,scaling=N]",
      "the model's rotary embedding", parse_rope},
     {OPTION_DTYPE, "dtype", "bf16|f16|f32", "of the file's values; bf16 stands in uint16",

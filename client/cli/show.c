@@ -3,6 +3,7 @@
 #include "client/cli/words.h"
 
 #include <inttypes.h>
+#include <math.h>
 
 static void rope_json(struct json *json, const struct kvq_rope *rope) {
     json_open_object(json, "rope");
@@ -67,6 +68,7 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_count(json, "id", info->id);
     json_count(json, "version", info->version);
     show_level_json(json, info->level);
+    json_real(json, "min_snr_db", info->min_snr_db > 0 ? info->min_snr_db : NAN);
     json_count(json, "tokens", info->tokens);
     json_count(json, "tokens_available", info->tokens_available);
     json_count(json, "tail_tokens", info->tail_tokens);
@@ -118,7 +120,10 @@ static void print_session(const struct kvq_session_info *info) {
     if (info->tokens_available != info->tokens)
         printf(", of which %s are there", count_text(info->tokens_available, a));
     printf("\nversion     %" PRIu64 "\n", info->version);
-    printf("level       %s\n", level_name(info->level));
+    printf("level       %s", level_name(info->level));
+    if (info->min_snr_db > 0)
+        printf(" at most, %g dB at least", info->min_snr_db);
+    putchar('\n');
     printf("given       %s\n", bytes_text(info->logical_bytes, a));
     printf("stored      %s, %s of it this session's alone\n", bytes_text(info->stored_bytes, a),
            bytes_text(info->unique_bytes, b));

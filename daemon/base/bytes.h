@@ -30,6 +30,13 @@ static inline float bytes_get_float(const uint8_t *bytes) {
     return value;
 }
 
+static inline double bytes_get_double(const uint8_t *bytes) {
+    uint64_t bits = bytes_get(bytes, 8);
+    double value;
+    memcpy(&value, &bits, sizeof value);
+    return value;
+}
+
 static inline void bytes_put_double(uint8_t *bytes, double value) {
     uint64_t bits;
     memcpy(&bits, &value, sizeof bits);

@@ -1,10 +1,18 @@
 /* OPEN: find a session or make one, and learn where it stands. */
 #include "daemon/rpc/messages.h"
 
-static uint32_t read_level(struct rpc_request *request, const Kvq__OpenRequest *message,
-                           int *level) {
-    *level = message->level ? message->level->level : request->context->daemon->default_level;
-    return messages_check_level(request, *level);
+/* Decibels alone choose among all levels. */
+static int default_level(const struct rpc_request *request, const Kvq__OpenRequest *message) {
+    return message->min_snr_db > 0 ? PAGE_LEVEL_MAX : request->context->daemon->default_level;
+}
+
+static uint32_t read_policy(struct rpc_request *request, const Kvq__OpenRequest *message,
+                            struct session_policy *policy) {
+    policy->level = message->level ? message->level->level : default_level(request, message);
+    policy->min_snr_db = message->min_snr_db;
+    if (!(policy->min_snr_db >= 0 && policy->min_snr_db <= WIRE_SNR_DB_MAX))
+        return rpc_fail(request, WIRE_INVALID, "min_snr_db is 0 (none) to %d", WIRE_SNR_DB_MAX);
+    return messages_check_level(request, policy->level);
 }
 
 static uint32_t read_mode(struct rpc_request *request, const Kvq__OpenRequest *message,
@@ -37,7 +45,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return request->fault.code;
     if ((code = messages_read_name(request, &message->session, &open.session)) ||
         (code = messages_read_model(request, &message->model, &open.model)) ||
-        (code = read_level(request, message, &open.level)))
+        (code = read_policy(request, message, &open.policy)))
         return code;
     if (message->geometry) {
         if ((code = messages_read_geometry(request, message->geometry, &geometry)))
@@ -69,6 +77,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.tail_tokens = state->tail_tokens;
     reply.page_tokens = state->page_tokens;
     reply.level = state->level;
+    reply.min_snr_db = state->min_snr_db;
     reply.geometry = &geometry.geometry;
     reply.model = (ProtobufCBinaryData){state->model_bytes, (uint8_t *)state->model};
     return rpc_reply(request, frame, &reply.base);

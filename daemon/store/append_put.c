@@ -4,10 +4,13 @@
 
 #include "daemon/store/append_runs.h"
 
-/* What the keeper will bring to the session's level later may be kept finer at first. */
+/* What the keeper will bring to the session's level later may be kept finer at first; exact where
+ * decibels are promised, so that what it codes are the true values. */
 static int landing_level(const struct append *append) {
     int level = append->session->level, landing = append->store->landing_level;
-    return append->settle || landing > level ? level : landing;
+    if (append->settle || landing >= level)
+        return level;
+    return append->session->min_snr_db > 0 ? PAGE_EXACT : landing;
 }
 
 /* The run that a part is of, or -1 if it is not exactly one of this append's. */
@@ -66,6 +69,7 @@ int append_code_page(struct append *append, struct run *run, uint32_t layer,
     source->layer = layer;
     source->layers = append->session->geometry.layers;
     source->level = run->builder.record->level_asked; /* that of the chunk's first page */
+    source->snr_db = append->session->min_snr_db;
     int finest = append->finest_level;
     while (source->level < finest &&
            !atomic_compare_exchange_weak(&append->finest_level, &finest, source->level))

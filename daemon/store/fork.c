@@ -49,7 +49,8 @@ static int new_target(struct store *store, const struct session *source,
     int status = store_admit(store, &names, &source->geometry);
     if (status != STORE_OK)
         return status;
-    *target = session_new(&store->budget, &store->usage, &names, &source->geometry, source->level);
+    struct session_policy policy = {source->level, source->min_snr_db};
+    *target = session_new(&store->budget, &store->usage, &names, &source->geometry, &policy);
     return *target ? STORE_OK : STORE_FULL;
 }
 

@@ -35,6 +35,7 @@ static int code_again(struct recoder *recoder, const struct record_spec *spec,
     struct page_source source = {.shape = geometry_shape(geometry, part, old->tokens),
                                  .part = part,
                                  .level = spec->level,
+                                 .snr_db = spec->min_snr_db,
                                  .sink_tokens = old->sink_tokens,
                                  .values = recoder->page,
                                  .strides = strides,
@@ -111,19 +112,28 @@ static void replace(struct recoder *recoder, struct chunk *chunk, struct record 
     budget_release(recoder->working_space, bytes);
 }
 
+/* Decibels that are promised are measured where true values are coded. What making a lossy page
+ * coarser loses can only be estimated, so that one stays. */
+static bool keeps_promise(const struct record *record) {
+    struct record_spec spec;
+    record_read_spec(record, &spec);
+    return spec.min_snr_db > 0 && record->level > PAGE_EXACT;
+}
+
 struct recode_result recode_chunk(struct recoder *recoder, const struct recode_job *job) {
     struct recode_result result = {0};
     struct record *old = chunk_pin(job->chunk);
-    struct record *record = recode(recoder, old, job);
+    bool stays = keeps_promise(old);
+    struct record *record = stays ? NULL : recode(recoder, old, job);
     if (record && record->reserved_bytes < old->reserved_bytes) {
         result = (struct recode_result){old->reserved_bytes, record->reserved_bytes};
         replace(recoder, job->chunk, record);
         return result;
     }
-    if (record) {
+    if (record)
         record_unpin(record);
-        atomic_store(&old->level_asked, job->level); /* it is finer and no larger: it stays */
-    }
+    if (record || stays)
+        atomic_store(&old->level_asked, job->level); /* it is no larger, or promised: it stays */
     record_unpin(old);
     return result;
 }

@@ -10,7 +10,7 @@
 enum {
     MAGIC_BYTES = 8,
     FORMAT = 0,
-    FIXED_BYTES = 96,
+    FIXED_BYTES = 104,
     HASH_OFFSET = 88,
     DIRECTORY_ENTRY_BYTES = 24,
 };
@@ -63,6 +63,7 @@ void record_write_header(uint8_t *memory, const struct record_spec *spec) {
     bytes_put(memory + 82, spec->tenant_bytes, 2);
     bytes_put(memory + 84, spec->model_bytes, 2);
     bytes_put(memory + 86, spec->session_bytes, 2);
+    bytes_put_double(memory + 96, spec->min_snr_db);
     uint8_t *strings = memory + FIXED_BYTES;
     memcpy(strings, spec->tenant, spec->tenant_bytes);
     memcpy(strings + spec->tenant_bytes, spec->model, spec->model_bytes);
@@ -77,6 +78,7 @@ void record_read_spec(const struct record *record, struct record_spec *spec) {
         .first_token = bytes_get(memory + 32, 8),
         .tokens = record->tokens,
         .level = (int8_t)memory[80],
+        .min_snr_db = bytes_get_double(memory + 96),
         .tenant = strings,
         .tenant_bytes = bytes_get(memory + 82, 2),
         .model_bytes = bytes_get(memory + 84, 2),

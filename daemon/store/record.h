@@ -12,7 +12,8 @@
  *    80  s8 level asked  81 u8 0     82  u16 tenant bytes
  *    84  u16 model bytes             86  u16 session bytes
  *    88  u64 xxh3 of the header with this field 0
- *    96  tenant, model, session      then zeros to a multiple of 8
+ *    96  f64 decibels asked of every page, or 0
+ *   104  tenant, model, session      then zeros to a multiple of 8
  *        directory: for each layer, K then V, 24 bytes:
  *            u32 offset, u32 bytes, u64 xxh3 of the page, f32 inherited error, u32 0
  *        the pages, each at a multiple of 8, in the order in which they arrived
@@ -47,6 +48,7 @@ struct record_spec {
     uint32_t tokens;
     const struct geometry *geometry;
     int level;
+    double min_snr_db; /* of every page, or 0 */
 };
 
 struct record_page {

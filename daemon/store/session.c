@@ -32,6 +32,7 @@ void session_read_state(const struct session *session, struct session_state *sta
         .tail_tokens = session->tail_tokens,
         .page_tokens = session->page_tokens,
         .level = session->level,
+        .min_snr_db = session->min_snr_db,
         .geometry = session->geometry,
         .model_bytes = session->model_bytes,
     };
@@ -40,7 +41,7 @@ void session_read_state(const struct session *session, struct session_state *sta
 
 struct session *session_new(struct budget *budget, struct usage *usage,
                             const struct session_names *names, const struct geometry *geometry,
-                            int level) {
+                            const struct session_policy *policy) {
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return NULL;
@@ -48,7 +49,8 @@ struct session *session_new(struct budget *budget, struct usage *usage,
     session->model_bytes = names->model_bytes;
     session->geometry = *geometry;
     session->page_tokens = geometry_page_tokens(geometry);
-    session->level = level;
+    session->level = policy->level;
+    session->min_snr_db = policy->min_snr_db;
     session->usage = usage;
     session->created_ns = session->used_ns = clock_now_ns();
     session->cuts.least_tokens = UINT64_MAX;
@@ -162,6 +164,7 @@ struct record_spec session_spec(const struct session *session, uint64_t first_to
         .tokens = tokens,
         .geometry = &session->geometry,
         .level = level,
+        .min_snr_db = session->min_snr_db,
     };
 }
 

@@ -31,6 +31,7 @@ struct session {
     size_t name_bytes, model_bytes;
     struct geometry geometry;
     uint32_t page_tokens;
+    double min_snr_db;     /* that every page has at least, or 0 */
     pthread_mutex_t *lock; /* the shard's */
 
     struct session *next_in_bucket;     /* the store's */
@@ -60,6 +61,7 @@ struct session_state {
     uint64_t version, tokens;
     uint32_t tail_tokens, page_tokens;
     int level;
+    double min_snr_db;
     bool created;
     struct geometry geometry;
     char model[256];
@@ -77,11 +79,16 @@ struct session_names {
     size_t session_bytes, model_bytes;
 };
 
-/* A session at a level without tokens, in no shard. NULL at the memory limit. The strings are
- * copied. */
+/* How finely its pages are coded. */
+struct session_policy {
+    int level;         /* the coarsest that a page may have */
+    double min_snr_db; /* that every page has at least, or 0 */
+};
+
+/* A session without tokens, in no shard. NULL at the memory limit. The strings are copied. */
 struct session *session_new(struct budget *budget, struct usage *usage,
                             const struct session_names *names, const struct geometry *geometry,
-                            int level);
+                            const struct session_policy *policy);
 void session_ref(struct session *session);
 void session_unref(struct session *session);
 

@@ -186,7 +186,7 @@ static int create(struct store *store, struct shard *shard, const struct store_o
     if (status != STORE_OK)
         return status;
     struct session *session =
-        session_new(&store->budget, &store->usage, &names, request->geometry, request->level);
+        session_new(&store->budget, &store->usage, &names, request->geometry, &request->policy);
     if (!session)
         return STORE_FULL;
     insert_locked(store, shard, session);

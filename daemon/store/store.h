@@ -59,7 +59,7 @@ struct store_name {
 struct store_open {
     struct store_name session, model; /* an empty model is not compared */
     const struct geometry *geometry;  /* NULL: that of the session, which must exist */
-    int level;
+    struct session_policy policy;
     enum store_open_mode mode;
 };
 

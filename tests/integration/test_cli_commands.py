@@ -13,8 +13,8 @@ from wire import Connection, Geometry
 
 LAYERS, TOKENS, HEADS, DIM = 2, 200, 2, 40
 INFO_KEYS = {
-    "session", "model", "id", "version", "level", "tokens", "tokens_available", "tail_tokens",
-    "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
+    "session", "model", "id", "version", "level", "min_snr_db", "tokens", "tokens_available",
+    "tail_tokens",     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
 }
 STATUS_KEYS = {
@@ -193,6 +193,7 @@ USAGE = {
     "no time at all": ["rm", "--older", "0s"],
     "a time above 2^64": ["rm", "--older", "99999999999999999d"],
     "pin for a time and not": ["pin", "a", "--for", "1h", "--off"],
+    "decibels that cannot be": ["import", "a", "x.npy", "--model", "m", "--min-snr-db", "201"],
     "an order that is none": ["sessions", "--sort", "age"],
     "names as JSON": ["sessions", "--names", "--json"],
     "words for a range": ["export", "a", "x.npy", "--layers", "a:b"],

@@ -98,6 +98,24 @@ def test_every_level_codes_all_tokens_and_says_the_loss_it_has(kvq, cache, tmp_p
             assert info[key] == pytest.approx(db, abs=0.1)
 
 
+def test_decibels_instead_of_a_level(kvq, cache):
+    info = kvq.json("import", "a", cache, "--model", "m", "--min-snr-db", "30")
+    assert (info["level"], info["min_snr_db"]) == (5, 30)
+    assert min(info["snr_k_db"], info["snr_v_db"]) >= 30
+    assert "level       5 at most, 30 dB at least" in kvq("info", "a").stdout
+
+
+def test_a_level_beside_decibels_is_the_coarsest(kvq, cache):
+    info = kvq.json("import", "a", cache, "--model", "m", "--min-snr-db", "1", "--level", "1")
+    assert {row["level"] for row in info["levels"]} == {"sinks", 1}
+
+
+def test_append_with_other_decibels_is_refused(kvq, cache):
+    assert kvq("import", "a", cache, "--model", "m", "--min-snr-db", "30").returncode == 0
+    assert kvq("import", "a", cache, "--model", "m", "--append", "--min-snr-db", "30").returncode == 0
+    refused(kvq("import", "a", cache, "--model", "m", "--append", "--min-snr-db", "31"), "30 dB", "--replace")
+
+
 def test_level_3_is_the_default(kvq, cache):
     assert kvq.json("import", "a", cache, "--model", "m")["level"] == 3
 

@@ -44,6 +44,15 @@ def test_a_fork_has_the_session_s_tokens_model_geometry_and_level(session, value
     assert holds(fork, *values)
 
 
+def test_decibels_that_are_asked_for_are_kept(client, values):
+    session = client.open("s", model="m", geometry=GEOMETRY, min_snr_db=30)
+    session.append(*values, settle=True)
+    assert (session.min_snr_db, session.level) == (30, 5)
+    info = client.open("s").info()
+    assert info["min_snr_db"] == 30 and min(info["snr_k_db"], info["snr_v_db"]) >= 30
+    assert client.open("t", model="m", geometry=GEOMETRY, level=3).min_snr_db is None
+
+
 def test_a_fork_of_the_first_tokens_is_appended_to_where_it_ends(session, values):
     k, v = values
     fork = session.fork("t", 130)

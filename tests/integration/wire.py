@@ -42,9 +42,10 @@ SCHEMA = {
     "PingRequest": "",
     "PingReply": "",
     "Level": "1 level sint",
-    "OpenRequest": "1 session bytes, 2 model bytes, 3 geometry Geometry, 4 level Level, 5 mode uint",
+    "OpenRequest": "1 session bytes, 2 model bytes, 3 geometry Geometry, 4 level Level, 5 mode uint, "
+    "6 min_snr_db double",
     "OpenReply": "1 created uint, 2 version uint, 3 tokens uint, 4 tail_tokens uint, 5 page_tokens uint, "
-    "6 level sint, 7 geometry Geometry, 8 model bytes",
+    "6 level sint, 7 geometry Geometry, 8 model bytes, 9 min_snr_db double",
     "AppendRequest": "1 session bytes, 2 first uint, 3 tokens uint, 4 tail_tokens uint, 5 layout uint, "
     "6 settle uint, 7 wait_ms uint, 8 group bytes, 9 group_connections uint",
     "AppendReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
@@ -59,7 +60,8 @@ SCHEMA = {
     "SessionInfo": "1 session bytes, 2 model bytes, 3 version uint, 4 tokens uint, 5 tokens_available uint, "
     "6 logical_bytes uint, 7 stored_bytes uint, 8 unique_bytes uint, 9 values uint, 10 k Loss, 11 v Loss, "
     "12 levels LevelInfo*, 13 geometry Geometry, 14 level sint, 15 tail_tokens uint, 16 page_tokens uint, "
-    "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint",
+    "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint, "
+    "21 min_snr_db double",
     "ListRequest": "1 after_id uint, 2 limit uint",
     "ListReply": "1 sessions SessionInfo*, 2 more uint",
     "DeleteRequest": "1 session bytes",
@@ -352,10 +354,10 @@ class Connection:
     def cancel(self, request_id):
         self.send(frame(CANCEL, request_id))
 
-    def open(self, session, model=b"model", geometry=None, level=None, mode=OPEN_OR_CREATE):
+    def open(self, session, model=b"model", geometry=None, level=None, mode=OPEN_OR_CREATE, **fields):
         level = None if level is None else SimpleNamespace(level=level)
         reply = self.call(OPEN, "Open", session=session, model=model, geometry=geometry, level=level,
-                          mode=mode)
+                          mode=mode, **fields)
         return Session(self, session, reply)
 
     def fetch(self, session, **fields):
@@ -377,6 +379,7 @@ class Session:
         self.connection, self.name = connection, name
         self.created, self.version, self.tokens = bool(reply.created), reply.version, reply.tokens
         self.tail_tokens, self.page_tokens, self.level = reply.tail_tokens, reply.page_tokens, reply.level
+        self.min_snr_db = reply.min_snr_db
         fields = {name: value for name, value in vars(reply.geometry).items() if name != "rope"}
         self.geometry, self.model = Geometry(**fields, rope=reply.geometry.rope), reply.model
 

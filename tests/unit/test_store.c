@@ -124,7 +124,7 @@ START_TEST(a_record_says_what_it_is) {
     ck_assert_uint_eq(bytes_get(memory + 24, 8), session->id);
     ck_assert_uint_eq(bytes_get(memory + 32, 8), 128);
     ck_assert_uint_eq(bytes_get(memory + 40, 4), 72);
-    ck_assert_mem_eq(memory + 96,
+    ck_assert_mem_eq(memory + 104,
                      "default"
                      "model"
                      "chat",
@@ -164,8 +164,10 @@ START_TEST(a_model_whose_raw_chunk_is_above_an_eighth_of_the_limit_is_unsupporte
     struct session_state state;
     struct geometry large = geometry;
     large.layers = 1024;
-    struct store_open request = {
-        .session = name_of("a"), .model = name_of("large"), .geometry = &large, .level = 3};
+    struct store_open request = {.session = name_of("a"),
+                                 .model = name_of("large"),
+                                 .geometry = &large,
+                                 .policy = {.level = 3}};
     ck_assert_int_eq(store_open(&store, &request, &state), STORE_UNSUPPORTED);
 }
 END_TEST

@@ -199,7 +199,7 @@ START_TEST(a_record_coded_anew_says_whose_it_was_first) {
     ck_assert_int_eq(record->level, 2);
     ck_assert_uint_eq(bytes_get(memory + 24, 8), id);
     ck_assert_uint_eq(bytes_get(memory + 32, 8), PAGE);
-    ck_assert_mem_eq(memory + 96,
+    ck_assert_mem_eq(memory + 104,
                      "default"
                      "model"
                      "a",

@@ -50,8 +50,10 @@ static inline void tear_down(void) {
 
 static inline int open_session(const char *name, int level) {
     struct session_state state;
-    struct store_open request = {
-        .session = name_of(name), .model = name_of("model"), .geometry = &geometry, .level = level};
+    struct store_open request = {.session = name_of(name),
+                                 .model = name_of("model"),
+                                 .geometry = &geometry,
+                                 .policy = {.level = level}};
     return store_open(&store, &request, &state);
 }
 

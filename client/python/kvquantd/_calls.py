@@ -77,7 +77,12 @@ def find(session: str) -> Call[Any]:
 
 
 def open_session(
-    session: str, model: str, geometry: Optional[Geometry], level: Optional[Level], new: bool
+    session: str,
+    model: str,
+    geometry: Optional[Geometry],
+    level: Optional[Level],
+    min_snr_db: Optional[float],
+    new: bool,
 ) -> Call[Any]:
     state, options = structure("kvq_session_state"), options_of("kvq_open_options")
     kept = [text(session), text(model)]
@@ -89,6 +94,7 @@ def open_session(
         options.mode = lib.KVQ_OPEN_NEW if new else lib.KVQ_OPEN_OR_CREATE
     if level is not None:
         options.has_level, options.level = True, level_to_c(level)
+    options.min_snr_db = min_snr_db or 0
     return Call(lib.kvq_open, (options, state), lambda: state, kept)
 
 
@@ -97,12 +103,13 @@ def open_or_find(
     model: Optional[str],
     geometry: Optional[Union[Geometry, Mapping[str, Any]]],
     level: Optional[Level],
+    min_snr_db: Optional[float],
     new: bool,
 ) -> Call[Any]:
     """Without a model it is found, whosever it is."""
     if model is not None:
         known = None if geometry is None else geometry_from(geometry)
-        return open_session(session, model, known, level, new)
+        return open_session(session, model, known, level, min_snr_db, new)
     if geometry is not None or new:
         raise ValueError("a session is created for a model: name it")
     return find(session)

@@ -81,16 +81,19 @@ class Client:
         model: Optional[str] = None,
         geometry: Optional[Union[Geometry, Mapping[str, Any]]] = None,
         level: Optional[Level] = None,
+        min_snr_db: Optional[float] = None,
         new: bool = False,
     ) -> Session:
         """Opens a session, and creates it if it is not there and geometry is given.
 
         model is its fingerprint. Without geometry the session must exist (Miss); without model too,
         it may be any model's. level ("exact", "fast8", 0 to 5) is that of a session that is
-        created. With new it must not exist (Exists). ModelMismatch: it is another model's, or has
-        another geometry. Unsupported: a geometry that this daemon cannot hold.
+        created. With min_snr_db each of its pages gets the coarsest level, up to level or 5, that
+        has so many decibels. With new it must not exist (Exists). ModelMismatch: it is another
+        model's, or has another geometry. Unsupported: a geometry that this daemon cannot hold.
         """
-        return Session(self, self._run(_calls.open_or_find(session, model, geometry, level, new)))
+        call = _calls.open_or_find(session, model, geometry, level, min_snr_db, new)
+        return Session(self, self._run(call))
 
     def delete(self, session: str) -> int:
         """Deletes a session and returns the bytes that are free by that. Miss: there was none."""

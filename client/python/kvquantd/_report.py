@@ -52,6 +52,7 @@ def session_info(c: Any) -> dict[str, Any]:
         "id": c.id,
         "version": c.version,
         "level": level_from_c(c.level),
+        "min_snr_db": c.min_snr_db or None,
         "tokens": c.tokens,
         "tokens_available": c.tokens_available,
         "tail_tokens": c.tail_tokens,

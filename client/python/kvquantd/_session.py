@@ -42,6 +42,10 @@ class SessionState:
     def level(self) -> Level:
         return level_from_c(self._state.level)
 
+    @property
+    def min_snr_db(self) -> Optional[float]:
+        return self._state.min_snr_db or None
+
     def __repr__(self) -> str:
         return f"<kvquantd.{type(self).__name__} {self.name!r}: {self.tokens} tokens>"
 

@@ -159,10 +159,11 @@ class AsyncClient:
         model: Optional[str] = None,
         geometry: Optional[Union[Geometry, Mapping[str, Any]]] = None,
         level: Optional[Level] = None,
+        min_snr_db: Optional[float] = None,
         new: bool = False,
     ) -> AsyncSession:
         """As Client.open()."""
-        call = _calls.open_or_find(session, model, geometry, level, new)
+        call = _calls.open_or_find(session, model, geometry, level, min_snr_db, new)
         return AsyncSession(self, await self._run(call))
 
     async def delete(self, session: str) -> int:
