@@ -69,14 +69,18 @@ void builder_deinit(struct builder *builder) {
     *builder = (struct builder){0};
 }
 
-static void tally(struct builder *builder, const struct page_info *info, double inherited_error) {
+static void tally(struct builder *builder, const struct page_info *info, size_t page_bytes,
+                  double inherited_error) {
     struct record *record = builder->record;
+    struct record_level *level = &record->levels[info->level - PAGE_LEVEL_MIN];
     loss_add(&record->loss[info->part],
              &(struct loss){.error = info->loss.error + inherited_error,
                             .energy = info->loss.energy,
                             .estimated = info->estimated || inherited_error > 0});
     if (info->level > record->level)
         record->level = info->level;
+    level->pages++;
+    level->bytes += (uint32_t)(page_bytes - info->sink_bytes);
     record->sink_tokens = info->sink_tokens;
     record->exact_bytes += info->sink_bytes;
     builder->exact_tokens += info->exact_tokens;
@@ -96,7 +100,7 @@ static void enter(struct builder *builder, uint32_t layer, const struct page_inf
                                             .bytes = (uint32_t)written,
                                             .hash = record_hash(page, written),
                                             .inherited_error = (float)inherited_error});
-    tally(builder, info, inherited_error);
+    tally(builder, info, written, inherited_error);
     memset(page + written, 0, align_page(written) - written);
     builder->cursor_bytes += align_page(written);
 }

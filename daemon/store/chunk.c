@@ -43,10 +43,15 @@ static uint64_t bytes_of(const struct record *record) {
 /* Sums wrap around like the counters: subtracting is adding the negative. */
 static void count_once(struct usage *usage, const struct record *record, int sign) {
     uint64_t times = (uint64_t)(int64_t)sign, bytes = bytes_of(record);
-    struct usage_count *level = &usage->levels[record->level - PAGE_LEVEL_MIN];
+    struct record_share coded = {record->tokens - record->exact_tokens,
+                                 bytes - record->exact_bytes};
+    struct record_share levels[USAGE_LEVELS];
+    record_divide(record, coded, levels);
     atomic_fetch_add(&usage->pages_bytes, times * bytes);
-    atomic_fetch_add(&level->tokens, times * (record->tokens - record->exact_tokens));
-    atomic_fetch_add(&level->bytes, times * (bytes - record->exact_bytes));
+    for (int i = 0; i < USAGE_LEVELS; i++) {
+        atomic_fetch_add(&usage->levels[i].tokens, times * levels[i].tokens);
+        atomic_fetch_add(&usage->levels[i].bytes, times * levels[i].bytes);
+    }
     if (record->exact_tokens == 0)
         return;
     atomic_fetch_add(&usage->sinks.tokens, times * record->exact_tokens);

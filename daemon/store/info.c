@@ -18,9 +18,13 @@ static void add_slice(struct session_info *info, const struct slice *slice) {
     struct record *record = view.record;
     uint64_t bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES;
     uint32_t exact = exact_tokens(record, slice);
-    struct info_count *level = &info->levels[record->level - PAGE_LEVEL_MIN];
-    level->tokens += slice->tokens - exact;
-    level->bytes += bytes - record->exact_bytes;
+    struct record_share coded = {slice->tokens - exact, bytes - record->exact_bytes};
+    struct record_share levels[USAGE_LEVELS];
+    record_divide(record, coded, levels);
+    for (int i = 0; i < USAGE_LEVELS; i++) {
+        info->levels[i].tokens += levels[i].tokens;
+        info->levels[i].bytes += levels[i].bytes;
+    }
     info->sinks.tokens += exact;
     info->sinks.bytes += record->exact_bytes;
     info->stored_bytes += bytes;

@@ -109,6 +109,21 @@ void record_seal(uint8_t *memory, uint64_t record_bytes) {
     bytes_put(memory + HASH_OFFSET, record_hash(memory, bytes_get(memory + 12, 4)), 8);
 }
 
+void record_divide(const struct record *record, struct record_share whole,
+                   struct record_share levels[USAGE_LEVELS]) {
+    uint64_t pages = 0, before = 0, left_bytes = whole.bytes;
+    for (int i = 0; i < USAGE_LEVELS; i++)
+        pages += record->levels[i].pages;
+    for (int i = 0; i < USAGE_LEVELS; i++) {
+        uint64_t end = before + record->levels[i].pages;
+        levels[i].tokens = whole.tokens * end / pages - whole.tokens * before / pages;
+        levels[i].bytes = record->levels[i].bytes;
+        left_bytes -= levels[i].bytes;
+        before = end;
+    }
+    levels[record->level - PAGE_LEVEL_MIN].bytes += left_bytes;
+}
+
 void record_pin(struct record *record) {
     atomic_fetch_add(&record->pins, 1);
 }

@@ -32,6 +32,7 @@
 #include "daemon/base/budget.h"
 #include "daemon/store/geometry.h"
 #include "daemon/store/pool.h"
+#include "daemon/store/usage.h"
 
 struct loss {
     double error, energy; /* sums of squares */
@@ -57,6 +58,10 @@ struct record_page {
     float inherited_error;
 };
 
+struct record_level {
+    uint32_t pages, bytes; /* without what they keep exact */
+};
+
 struct record {
     _Atomic unsigned pins;
     struct pool *pool;
@@ -64,14 +69,24 @@ struct record {
     struct pool_extent extent;
     uint64_t bytes;
     uint32_t tokens;
-    uint64_t reserved_bytes; /* of the extent, in the budget */
-    _Atomic int level_asked; /* the keeper's note: at most this level is wanted */
-    int level;               /* the coarsest that a page really has */
-    uint32_t sink_tokens;    /* exact because they are a session's first */
-    uint32_t exact_tokens;   /* those, and what else its pages keep exact: their mean, rounded up */
+    uint64_t reserved_bytes;                  /* of the extent, in the budget */
+    _Atomic int level_asked;                  /* the keeper's note: at most this level is wanted */
+    int level;                                /* the coarsest that a page really has */
+    struct record_level levels[USAGE_LEVELS]; /* what its pages have, by level - PAGE_LEVEL_MIN */
+    uint32_t sink_tokens;                     /* exact because they are a session's first */
+    uint32_t exact_tokens; /* those, and what else its pages keep exact: their mean, rounded up */
     uint64_t exact_bytes;
     struct loss loss[GEOMETRY_PARTS];
 };
+
+/* A record's tokens and bytes, or a part of them, by level - PAGE_LEVEL_MIN: tokens as the mean
+ * over its pages, what no page has at the coarsest. */
+struct record_share {
+    uint64_t tokens, bytes;
+};
+
+void record_divide(const struct record *record, struct record_share whole,
+                   struct record_share levels[USAGE_LEVELS]);
 
 /* What guards pages and headers: xxh3 of 64 bits. */
 uint64_t record_hash(const void *bytes, size_t count);

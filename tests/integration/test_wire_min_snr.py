@@ -98,10 +98,13 @@ def test_a_level_that_is_given_is_the_coarsest(connection, level):
     assert page_levels(connection) == {level}
 
 
-def test_info_tells_the_decibels(connection):
+def test_info_tells_the_decibels_and_the_levels_that_came_out(connection):
     stored(connection, 30)
     info = connection.info(b"chat")
     assert info.min_snr_db == 30
+    pages = [row for row in info.levels if row.place == PLACE_PAGES]
+    assert len(pages) > 1 and max(row.level for row in pages) < 5, "V needs a finer level than K"
+    assert sum(row.tokens for row in info.levels) == 512
     for loss in (info.k, info.v):
         assert 10 * math.log10(loss.energy / loss.error) >= 30
 
