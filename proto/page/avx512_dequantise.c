@@ -114,8 +114,6 @@ SPECIALISED void dequantise8(enum page_dtype dtype, const int8_t *q, const float
         turn(q + half, out->channels, &high);
         write_tile(dtype, &tile, out, t, at_most(out->last, half + HALF_TOKENS));
     }
-    if (out->streaming)
-        _mm_sfence();
 }
 
 /* Bytes of half the tile's tokens, low and high ones apart. */
@@ -150,8 +148,6 @@ SPECIALISED void dequantise16(enum page_dtype dtype, const int16_t *q, const flo
         turn(high_bytes, out->channels, &high);
         write_tokens(dtype, &tile, out, t, at_most(out->last, half + HALF_TOKENS));
     }
-    if (out->streaming)
-        _mm_sfence();
 }
 
 #define DEQUANTISE(name, dtype)                                                                    \

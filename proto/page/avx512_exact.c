@@ -288,8 +288,6 @@ SPECIALISED void join8(enum page_dtype dtype, const int8_t *v, const struct page
         else
             join_token(dtype, words, low, out->channels, to, false);
     }
-    if (out->streaming)
-        _mm_sfence();
 }
 
 #define EXACT(name, dtype)                                                                         \

@@ -132,12 +132,10 @@ SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, const flo
     void page_fast8_decode_##name##_avx512(const uint8_t *q, const float *base,                    \
                                            const float *scale, size_t count, void *values,         \
                                            bool streaming) {                                       \
-        if (streaming && (uintptr_t)values % 64 == 0) {                                            \
+        if (streaming && (uintptr_t)values % 64 == 0)                                              \
             fast8_decode(dtype, q, base, scale, count, values, true);                              \
-            _mm_sfence();                                                                          \
-        } else {                                                                                   \
+        else                                                                                       \
             fast8_decode(dtype, q, base, scale, count, values, false);                             \
-        }                                                                                          \
     }
 
 FAST8(f16, PAGE_F16)

@@ -30,8 +30,8 @@ struct page_source_rows {
     size_t offset_bytes, tokens, channels;
 };
 
-/* Tokens first .. last - 1 only are written. `streaming`: past the caches, where that can be had.
- */
+/* Tokens first .. last - 1 only are written. `streaming`: past the caches, where that can be had;
+ * callers end that with a store fence. */
 struct page_target_rows {
     void *const *rows;
     size_t offset_bytes, first, last, channels;

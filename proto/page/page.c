@@ -9,6 +9,9 @@
 #include "proto/page/rows.h"
 
 #include <math.h>
+#ifdef __SSE__
+#include <xmmintrin.h>
+#endif
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "values stand little-endian in a page");
 
@@ -260,6 +263,14 @@ static bool is_target_valid(const struct page_target *target, const struct page_
            are_strides_whole(target->dtype, &target->strides);
 }
 
+/* Kernels write past the caches in no order that other threads could rely on; this makes one, once
+ * a call, because it waits for all of them. */
+static void end_streaming(void) {
+#ifdef __SSE__
+    _mm_sfence();
+#endif
+}
+
 /* A page on its way into its target. */
 struct decoding {
     struct page_header header;
@@ -310,7 +321,10 @@ int page_decode(const void *page, size_t page_bytes, const struct page_target *t
         return error;
     if (!page_workspace_is_valid(workspace))
         return PAGE_ARGUMENT;
-    return decode_coded(&decoding, page_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
+    bool sound = decode_coded(&decoding, page_workspace(workspace));
+    if (target->streaming)
+        end_streaming();
+    return sound ? PAGE_OK : PAGE_DAMAGED;
 }
 
 /* Whether tiles of the two fit one call of a kernel. */
@@ -358,5 +372,8 @@ int page_decode_pair(const struct page_bytes pages[2], const struct page_target 
         if (error != PAGE_OK)
             return error;
     }
-    return decode_coded_pair(decodings, page_workspace(workspace)) ? PAGE_OK : PAGE_DAMAGED;
+    bool sound = decode_coded_pair(decodings, page_workspace(workspace));
+    if (targets[0].streaming || targets[1].streaming)
+        end_streaming();
+    return sound ? PAGE_OK : PAGE_DAMAGED;
 }
