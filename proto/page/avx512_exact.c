@@ -1,5 +1,7 @@
-/* Exact's kernels: a token's 64 channels at a time. Wide rows, which only float32 and bfloat16 with
- * zeros have, are left to the portable C, compiled for AVX2. */
+/* Exact's kernels of bfloat16 and float32, whose upper half is laid out alike: a token's 64
+ * channels at a time. Wide rows, which pages with zeros have, are left to the portable C, compiled
+ * for AVX2.
+ */
 #define PAGE_TARGET x86_64_v3
 #include "proto/page/avx512_tiles.h"
 #include "proto/page/portable.h"
@@ -57,7 +59,6 @@ SPECIALISED void load_float_words(const uint8_t *from, size_t channels, struct w
     }
 }
 
-/* A float32's upper half is laid out as a bfloat16. */
 SPECIALISED struct words load_upper(enum page_dtype dtype, const uint8_t *row, size_t channels) {
     struct words upper, lower;
     if (dtype != PAGE_F32)
@@ -67,11 +68,10 @@ SPECIALISED struct words load_upper(enum page_dtype dtype, const uint8_t *row, s
 }
 
 /* exponent * 2 + sign */
-SPECIALISED __m512i codes_of(enum page_dtype dtype, __m512i words) {
-    __m512i exponent =
-        dtype == PAGE_F16 ? _mm512_srli_epi16(words, 9) : _mm512_srli_epi16(words, 6);
-    __m512i mask = _mm512_set1_epi16(dtype == PAGE_F16 ? 0x3e : 0x1fe);
-    return _mm512_ternarylogic_epi32(_mm512_srli_epi16(words, 15), exponent, mask, 0xf8);
+SPECIALISED __m512i codes_of(__m512i words) {
+    __m512i exponent = _mm512_srli_epi16(words, 6);
+    return _mm512_ternarylogic_epi32(_mm512_srli_epi16(words, 15), exponent,
+                                     _mm512_set1_epi16(0x1fe), 0xf8);
 }
 
 /* ---- survey ---- */
@@ -85,7 +85,7 @@ SPECIALISED void survey(enum page_dtype dtype, const struct page_source_rows *in
         struct words words = load_upper(dtype, source_row(in, t), in->channels);
 #pragma GCC unroll 2
         for (int half = 0; half < 2; half++) {
-            __m512i code = codes_of(dtype, words.half[half]), e = _mm512_srli_epi16(code, 1);
+            __m512i code = codes_of(words.half[half]), e = _mm512_srli_epi16(code, 1);
             sum.half[half] = _mm512_add_epi16(sum.half[half], e);
             largest.half[half] = _mm512_max_epi16(largest.half[half], e);
             smallest.half[half] = _mm512_min_epi16(smallest.half[half], e);
@@ -103,15 +103,15 @@ SPECIALISED void survey(enum page_dtype dtype, const struct page_source_rows *in
 /* ---- bit strings ---- */
 
 SPECIALISED size_t low_bytes(enum page_dtype dtype, size_t channels) {
-    return dtype == PAGE_F16 ? channels : dtype == PAGE_F32 ? 2 * channels : 0;
+    return dtype == PAGE_F32 ? 2 * channels : 0;
 }
 
-SPECIALISED size_t string_bytes(enum page_dtype dtype, size_t channels) {
-    return ((dtype == PAGE_F16 ? 2 : 7) * channels + 7) / 8;
+SPECIALISED size_t string_bytes(size_t channels) {
+    return (7 * channels + 7) / 8;
 }
 
 SPECIALISED size_t rest_bytes(enum page_dtype dtype, size_t channels) {
-    return low_bytes(dtype, channels) + string_bytes(dtype, channels);
+    return low_bytes(dtype, channels) + string_bytes(channels);
 }
 
 /* Seven bits of each byte, eight bytes to seven. */
@@ -126,13 +126,6 @@ SPECIALISED __m512i pack7(__m512i bytes) {
     return _mm512_permutexvar_epi8(seven, eights);
 }
 
-/* Two bits of each byte, four bytes to one. */
-SPECIALISED __m512i pack2(__m512i bytes) {
-    __m512i pairs = _mm512_maddubs_epi16(bytes, _mm512_set1_epi16(0x0401));
-    __m512i fours = _mm512_madd_epi16(pairs, _mm512_set1_epi32(16 << 16 | 1));
-    return _mm512_castsi128_si512(_mm512_cvtepi32_epi8(fours));
-}
-
 SPECIALISED __m512i unpack7(const uint8_t *bits) {
     const __m512i eight = _mm512_set_epi64(
         0x3837363534333231, 0x31302f2e2d2c2b2a, 0x2a29282726252423, 0x232221201f1e1d1c,
@@ -140,13 +133,6 @@ SPECIALISED __m512i unpack7(const uint8_t *bits) {
     const __m512i shifts = _mm512_set1_epi64(0x312a231c150e0700);
     __m512i string = _mm512_permutexvar_epi8(eight, _mm512_loadu_si512(bits));
     return _mm512_and_si512(_mm512_multishift_epi64_epi8(shifts, string), _mm512_set1_epi8(127));
-}
-
-SPECIALISED __m512i unpack2(const uint8_t *bits) {
-    __m128i string = _mm_loadu_si128((const __m128i *)(const void *)bits);
-    const __m512i shifts = _mm512_set1_epi64(0x0e0c0a0806040200);
-    __m512i words = _mm512_cvtepu16_epi64(string);
-    return _mm512_and_si512(_mm512_multishift_epi64_epi8(shifts, words), _mm512_set1_epi8(3));
 }
 
 /* ---- split ---- */
@@ -160,22 +146,16 @@ SPECIALISED __m512i split_token(enum page_dtype dtype, const uint8_t *row, size_
     } else {
         words = load_words(row, channels);
     }
-    if (dtype == PAGE_F16)
-        _mm512_mask_storeu_epi8(low, first_of_64(channels), bytes_of(words));
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
         __m512i base = _mm512_load_si512(codes->base + 32 * half);
         __m512i flip = _mm512_loadu_si512(codes->flip + 32 * half);
-        __m512i code = codes_of(dtype, words.half[half]);
+        __m512i code = codes_of(words.half[half]);
         v.half[half] = _mm512_sub_epi16(base, _mm512_xor_si512(code, flip));
-        if (dtype == PAGE_F16)
-            words.half[half] = _mm512_srli_epi16(words.half[half], 8);
     }
-    __m512i fields =
-        _mm512_and_si512(bytes_of(words), _mm512_set1_epi8(dtype == PAGE_F16 ? 3 : 127));
-    __m512i string = dtype == PAGE_F16 ? pack2(fields) : pack7(fields);
-    _mm512_mask_storeu_epi8(low + low_bytes(dtype, channels),
-                            first_of_64(string_bytes(dtype, channels)), string);
+    __m512i string = pack7(_mm512_and_si512(bytes_of(words), _mm512_set1_epi8(127)));
+    _mm512_mask_storeu_epi8(low + low_bytes(dtype, channels), first_of_64(string_bytes(channels)),
+                            string);
     return bytes_of(v);
 }
 
@@ -194,7 +174,7 @@ SPECIALISED void split8(enum page_dtype dtype, const struct page_source_rows *in
         turn_half(&half);
         for (size_t i = 0; i < 16; i++) {
             __m512i rows[4];
-            join_groups(&half, i, rows);
+            join_groups(half.bytes, i, rows);
             for (size_t quarter = 0; quarter < 4; quarter++)
                 if (16 * quarter + i < in->channels)
                     _mm512_store_si512(v + (16 * quarter + i) * RANS_ROW_VALUES + first,
@@ -212,20 +192,18 @@ SPECIALISED __m512i turned_half(const struct turned *turned, int half, size_t to
 }
 
 /* Exponent and sign where they stand in 16 bits. */
-SPECIALISED struct words join_codes(enum page_dtype dtype, const struct turned *v, size_t token,
+SPECIALISED struct words join_codes(const struct turned *v, size_t token,
                                     const struct page_codes *codes) {
     struct words words;
-    const __m512i exponents = _mm512_set1_epi16(dtype == PAGE_F16 ? 0x7c00 : 0x7f80);
+    const __m512i exponents = _mm512_set1_epi16(0x7f80);
 #pragma GCC unroll 2
     for (int half = 0; half < 2; half++) {
         __m512i base = _mm512_load_si512(codes->base + 32 * half);
         __m512i flip = _mm512_loadu_si512(codes->flip + 32 * half);
         __m512i code = _mm512_sub_epi16(base, turned_half(v, half, token));
         code = _mm512_xor_si512(code, flip);
-        __m512i exponent =
-            dtype == PAGE_F16 ? _mm512_slli_epi16(code, 9) : _mm512_slli_epi16(code, 6);
-        words.half[half] =
-            _mm512_ternarylogic_epi32(_mm512_slli_epi16(code, 15), exponent, exponents, 0xf8);
+        words.half[half] = _mm512_ternarylogic_epi32(_mm512_slli_epi16(code, 15),
+                                                     _mm512_slli_epi16(code, 6), exponents, 0xf8);
     }
     return words;
 }
@@ -254,16 +232,10 @@ SPECIALISED void join_floats(const struct words *upper, const uint8_t *low, size
 
 SPECIALISED void join_token(enum page_dtype dtype, struct words words, const uint8_t *low,
                             size_t channels, uint8_t *to, bool streaming) {
-    const uint8_t *bits = low + low_bytes(dtype, channels);
-    __m512i fields = dtype == PAGE_F16 ? unpack2(bits) : unpack7(bits);
-    __m512i lows = dtype == PAGE_F16 ? _mm512_maskz_loadu_epi8(first_of_64(channels), low) : fields;
+    __m512i fields = unpack7(low + low_bytes(dtype, channels));
 #pragma GCC unroll 2
-    for (int half = 0; half < 2; half++) {
-        words.half[half] = _mm512_or_si512(words.half[half], words_of(lows, half));
-        if (dtype == PAGE_F16)
-            words.half[half] =
-                _mm512_or_si512(words.half[half], _mm512_slli_epi16(words_of(fields, half), 8));
-    }
+    for (int half = 0; half < 2; half++)
+        words.half[half] = _mm512_or_si512(words.half[half], words_of(fields, half));
     if (dtype == PAGE_F32) {
         join_floats(&words, low, channels, to);
     } else if (channels == PAGE_BLOCK) {
@@ -282,7 +254,7 @@ SPECIALISED void join8(enum page_dtype dtype, const int8_t *v, const struct page
             turn(v + t / HALF_TOKENS * HALF_TOKENS, out->channels, &turned);
         uint8_t *to = (uint8_t *)out->rows[t] + out->offset_bytes;
         const uint8_t *low = rest + t * rest_bytes(dtype, out->channels);
-        struct words words = join_codes(dtype, &turned, t, codes);
+        struct words words = join_codes(&turned, t, codes);
         if (out->streaming && out->channels == PAGE_BLOCK && (uintptr_t)to % 64 == 0)
             join_token(dtype, words, low, PAGE_BLOCK, to, true);
         else
@@ -303,7 +275,6 @@ SPECIALISED void join8(enum page_dtype dtype, const int8_t *v, const struct page
         join8(dtype, v, codes, rest, out);                                                         \
     }
 
-EXACT(f16, PAGE_F16)
 EXACT(bf16, PAGE_BF16)
 EXACT(f32, PAGE_F32)
 
@@ -320,8 +291,6 @@ EXACT(f32, PAGE_F32)
 EXACT_WIDE(bf16)
 EXACT_WIDE(f32)
 
-const struct page_exact_kernels page_exact_f16_avx512 = {
-    .survey = survey_f16, .split8 = split8_f16, .join8 = join8_f16};
 const struct page_exact_kernels page_exact_bf16_avx512 = {.survey = survey_bf16,
                                                           .split8 = split8_bf16,
                                                           .split16 = split16_bf16,

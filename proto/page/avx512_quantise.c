@@ -141,7 +141,7 @@ SPECIALISED void store_rows8(const struct half *low, size_t channels, int8_t *q)
 #pragma GCC unroll 4
     for (size_t i = 0; i < 16; i++) {
         __m512i rows[4];
-        join_groups(low, i, rows);
+        join_groups(low->bytes, i, rows);
 #pragma GCC unroll 4
         for (size_t quarter = 0; quarter < 4; quarter++)
             if (channels == PAGE_BLOCK || channel_at(quarter, i) < channels)
@@ -153,8 +153,8 @@ static void store_rows16(const struct half *low, const struct half *high, size_t
                          int16_t *q) {
     for (size_t i = 0; i < 16; i++) {
         __m512i lows[4], highs[4];
-        join_groups(low, i, lows);
-        join_groups(high, i, highs);
+        join_groups(low->bytes, i, lows);
+        join_groups(high->bytes, i, highs);
         for (size_t quarter = 0; quarter < 4; quarter++) {
             if (channel_at(quarter, i) >= channels)
                 continue;

@@ -87,10 +87,11 @@ SPECIALISED void turn_half(struct half *half) {
     }
 }
 
-/* Rows of 64 tokens of the four channels at byte i of the quarters. */
-SPECIALISED void join_groups(const struct half *half, size_t i, __m512i rows[4]) {
-    __m512i a = _mm512_load_si512(half->bytes[i]), b = _mm512_load_si512(half->bytes[i + 16]);
-    __m512i c = _mm512_load_si512(half->bytes[i + 32]), d = _mm512_load_si512(half->bytes[i + 48]);
+/* Of 16 by 16 bytes that have been turned: what stands at byte i of the quarters, rows of 64 tokens
+ * of four channels, or the other way round. */
+SPECIALISED void join_groups(const int8_t (*bytes)[64], size_t i, __m512i rows[4]) {
+    __m512i a = _mm512_load_si512(bytes[i]), b = _mm512_load_si512(bytes[i + 16]);
+    __m512i c = _mm512_load_si512(bytes[i + 32]), d = _mm512_load_si512(bytes[i + 48]);
     __m512i ab = _mm512_shuffle_i32x4(a, b, 0x44), cd = _mm512_shuffle_i32x4(c, d, 0x44);
     rows[0] = _mm512_shuffle_i32x4(ab, cd, 0x88);
     rows[1] = _mm512_shuffle_i32x4(ab, cd, 0xdd);
