@@ -53,32 +53,36 @@ size_t exact_rest_bytes(enum page_dtype dtype, size_t channels) {
     return mantissa.low_bytes * channels + (mantissa.high_bits * channels + 7) / 8;
 }
 
-static bool is_signed(unsigned k) {
-    return k >= PAGE_UNSIGNED_TABLES;
+/* No branches: compilers do many channels at a time. */
+static void set_exponents(struct exact_page *page, size_t first, size_t channels) {
+    struct page_codes *codes = &page->codes[first / PAGE_BLOCK];
+    for (size_t i = 0; i < channels; i++) {
+        int k = page->channel_class[first + i];
+        bool is_signed = k >= PAGE_UNSIGNED_TABLES, negative = is_signed && k % 2 != 0;
+        int table = is_signed ? PAGE_UNSIGNED_TABLES + (k - PAGE_UNSIGNED_TABLES) / 2 : k;
+        int bias = is_signed ? SIGNED_BIAS : UNSIGNED_BIAS;
+        page->classes[first + i] =
+            (struct rans_class){(uint8_t)(PAGE_DROP_TABLE + table), is_signed ? 0 : 1};
+        codes->base[i] = (int16_t)(2 * page->largest[first + i] + 1 - bias);
+        codes->flip[i] = negative ? 0 : 1;
+    }
 }
 
-static unsigned table_of(unsigned k) {
-    return is_signed(k) ? PAGE_UNSIGNED_TABLES + (k - PAGE_UNSIGNED_TABLES) / 2 : k;
+static void set_integers(struct exact_page *page, size_t first, size_t channels) {
+    struct page_codes *codes = &page->codes[first / PAGE_BLOCK];
+    for (size_t i = 0; i < channels; i++) {
+        page->classes[first + i] = rans_level_class(page->channel_class[first + i]);
+        codes->base[i] = (int16_t)(page->largest[first + i] - MEAN_ZERO);
+        codes->flip[i] = 0;
+    }
 }
 
-static struct rans_class class_of_exponents(unsigned k) {
-    return (struct rans_class){(uint8_t)(PAGE_DROP_TABLE + table_of(k)), is_signed(k) ? 0 : 1};
-}
-
-void exact_set_exponents(struct exact_page *page, size_t channel, unsigned k, int largest) {
-    struct page_codes *codes = &page->codes[channel / PAGE_BLOCK];
-    bool negative = is_signed(k) && k % 2 != 0;
-    int bias = is_signed(k) ? SIGNED_BIAS : UNSIGNED_BIAS;
-    page->classes[channel] = class_of_exponents(k);
-    codes->base[channel % PAGE_BLOCK] = (int16_t)(2 * largest + 1 - bias);
-    codes->flip[channel % PAGE_BLOCK] = negative ? 0 : 1;
-}
-
-void exact_set_integers(struct exact_page *page, size_t channel, unsigned k, int mean) {
-    struct page_codes *codes = &page->codes[channel / PAGE_BLOCK];
-    page->classes[channel] = rans_level_class(k);
-    codes->base[channel % PAGE_BLOCK] = (int16_t)(mean - MEAN_ZERO);
-    codes->flip[channel % PAGE_BLOCK] = 0;
+void exact_set_tile(struct exact_page *page, enum page_dtype dtype, size_t channel) {
+    size_t channels = tile_channels(page->channels, channel);
+    if (exact_is_integer(dtype))
+        set_integers(page, channel, channels);
+    else
+        set_exponents(page, channel, channels);
 }
 
 void exact_page_init(struct exact_page *page, const struct page_header *header,
@@ -88,6 +92,8 @@ void exact_page_init(struct exact_page *page, const struct page_header *header,
     size_t blocks = (page->channels + PAGE_BLOCK - 1) / PAGE_BLOCK;
     page->largest_offset = side_row_take(workspace, page->channels);
     page->class_offset = side_row_take(workspace, page->channels);
+    page->largest = workspace_take(workspace, page->channels);
+    page->channel_class = workspace_take(workspace, page->channels);
     page->classes = workspace_take(workspace, page->channels * sizeof *page->classes);
     page->codes = workspace_take(workspace, blocks * sizeof *page->codes);
 }

@@ -14,7 +14,9 @@ struct exact_page {
     size_t channels, tokens;
     int16_t *largest_offset;    /* [C], of the largest exponent or the mean to centre 0 */
     int16_t *class_offset;      /* [C], to centre 1 */
-    struct rans_class *classes; /* [C] */
+    uint8_t *largest;           /* [C], exponents; of integers, means plus 128 */
+    uint8_t *channel_class;     /* [C] */
+    struct rans_class *classes; /* [C], what these are for the entropy coder */
     struct page_codes *codes;   /* [C / PAGE_BLOCK], rounded up */
 };
 
@@ -25,10 +27,8 @@ void exact_page_init(struct exact_page *page, const struct page_header *header,
  */
 bool exact_is_integer(enum page_dtype dtype);
 
-/* Tell entropy coder and kernels of a channel's class and of its largest exponent, or of its mean
- * plus 128. */
-void exact_set_exponents(struct exact_page *page, size_t channel, unsigned k, int largest);
-void exact_set_integers(struct exact_page *page, size_t channel, unsigned k, int mean);
+/* Tells entropy coder and kernels what the channels of the tile from `channel` on are like. */
+void exact_set_tile(struct exact_page *page, enum page_dtype dtype, size_t channel);
 
 /* How many classes there are, and what a largest exponent (or a mean) is at most. */
 int exact_classes(enum page_dtype dtype);
@@ -41,9 +41,9 @@ size_t exact_rest_bytes(enum page_dtype dtype, size_t channels);
 /* ---- reading ---- */
 
 struct exact_reader {
+    struct rans_decoder decoder;
     const struct page_header *header;
     struct exact_page page;
-    struct rans_decoder decoder;
     const uint8_t *rest;
     void *tile; /* of decoded values, [PAGE_BLOCK][RANS_ROW_VALUES] of the page's width */
 };

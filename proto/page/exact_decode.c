@@ -2,28 +2,36 @@
 #include "proto/page/convert.h"
 #include "proto/page/exact.h"
 
+/* A side row's numbers, all of them below `limit`. */
+static bool take_side_row(const int16_t *offset, int centre, size_t channels, int limit,
+                          uint8_t *numbers) {
+    unsigned outside = 0;
+    for (size_t c = 0; c < channels; c++) {
+        int number = offset[c] + centre;
+        outside |= number < 0 || number >= limit;
+        numbers[c] = (uint8_t)number;
+    }
+    return outside == 0;
+}
+
 static bool decode_side_rows(struct exact_reader *reader) {
     const struct page_header *header = reader->header;
     struct exact_page *page = &reader->page;
     if (!rans_decode_side_row(&reader->decoder, rans_level_class(header->row_class[0]),
                               page->largest_offset, page->channels) ||
         !rans_decode_side_row(&reader->decoder, rans_level_class(header->row_class[1]),
-                              page->class_offset, page->channels))
+                              page->class_offset, page->channels) ||
+        !take_side_row(page->largest_offset, header->centre[0], page->channels,
+                       exact_largest(header->dtype) + 1, page->largest) ||
+        !take_side_row(page->class_offset, header->centre[1], page->channels,
+                       exact_classes(header->dtype), page->channel_class))
         return false;
-    for (size_t c = 0; c < page->channels; c++) {
-        int largest = page->largest_offset[c] + header->centre[0];
-        int k = page->class_offset[c] + header->centre[1];
-        if (largest < 0 || largest > exact_largest(header->dtype) || k < 0 ||
-            k >= exact_classes(header->dtype))
-            return false;
-        if (exact_is_integer(header->dtype))
-            exact_set_integers(page, c, (unsigned)k, largest);
-        else
-            exact_set_exponents(page, c, (unsigned)k, largest);
-        if (page->classes[c].low_bits > RANS_NARROW_BITS)
-            return false;
-    }
-    return true;
+    unsigned most = 0;
+    for (size_t c = 0; c < page->channels; c += PAGE_BLOCK)
+        exact_set_tile(page, header->dtype, c);
+    for (size_t c = 0; c < page->channels; c++)
+        most = page->classes[c].low_bits > most ? page->classes[c].low_bits : most;
+    return most <= RANS_NARROW_BITS;
 }
 
 bool exact_open(struct exact_reader *reader, const struct page_header *header,

@@ -8,17 +8,18 @@ struct encoding {
     struct exact_page page;
     struct page_source_tokens tokens;
     struct page_staging *staging;
-    uint8_t *largest, *channel_class; /* [C] */
 };
 
 /* ---- exponents ---- */
 
-/* The cell of a channel, and so its class, from sums alone; see FORMAT.md, "Coding 1". */
-static unsigned class_of(unsigned drops, unsigned negatives, unsigned tokens) {
+/* A channel's class by its cell, from sums alone; see FORMAT.md, "Coding 1". `reciprocal` is of the
+ * number of tokens. */
+static unsigned class_of(unsigned drops, unsigned negatives, unsigned tokens, uint64_t reciprocal) {
     enum { FINE_CELLS = 48 }; /* eighths up to a mean drop of 6, then whole ones */
     bool negative = 2 * negatives > tokens;
     unsigned flips = negative ? tokens - negatives : negatives;
-    unsigned drop = 8 * drops / tokens, flip = 2 * PAGE_FLIP_CELLS * flips / tokens;
+    unsigned drop = (unsigned)(8 * drops * reciprocal >> 32);
+    unsigned flip = (unsigned)(2 * PAGE_FLIP_CELLS * flips * reciprocal >> 32);
     drop = drop < FINE_CELLS ? drop : FINE_CELLS + (drop - FINE_CELLS) / 8;
     drop = drop < PAGE_DROP_CELLS ? drop : PAGE_DROP_CELLS - 1;
     flip = flip < PAGE_FLIP_CELLS ? flip : PAGE_FLIP_CELLS - 1;
@@ -26,39 +27,56 @@ static unsigned class_of(unsigned drops, unsigned negatives, unsigned tokens) {
     return table < PAGE_UNSIGNED_TABLES ? table : 2 * table - PAGE_UNSIGNED_TABLES + negative;
 }
 
-/* The class of channel c of a surveyed tile. */
-static unsigned class_of_channel(const struct page_survey *survey, size_t c, size_t tokens) {
-    unsigned drops = (unsigned)(survey->largest[c] * tokens - survey->sum[c]);
-    return class_of(drops, survey->negatives[c], (unsigned)tokens);
+static void take_exponents(struct exact_page *page, const struct page_survey *survey, size_t first,
+                           size_t channels) {
+    unsigned tokens = (unsigned)page->tokens;
+    /* Rounded up, which does not tell in quotients of numbers below 2^18 by at most 128. */
+    uint64_t reciprocal = ((uint64_t)1 << 32) / tokens + 1;
+    for (size_t i = 0; i < channels; i++) {
+        unsigned drops = survey->largest[i] * tokens - survey->sum[i];
+        page->largest[first + i] = survey->largest[i];
+        page->channel_class[first + i] =
+            (uint8_t)class_of(drops, survey->negatives[i], tokens, reciprocal);
+    }
 }
 
 /* Integers' classes follow from their differences to the mean, once these are there. */
-static void take_mean(struct encoding *encoding, size_t channel, unsigned sum) {
-    size_t tokens = encoding->page.tokens;
-    assert(tokens > 0);
-    encoding->largest[channel] = (uint8_t)((2 * sum + tokens) / (2 * tokens));
-    exact_set_integers(&encoding->page, channel, 0, encoding->largest[channel]);
+static void take_means(struct exact_page *page, const struct page_survey *survey, size_t first,
+                       size_t channels) {
+    unsigned tokens = (unsigned)page->tokens;
+    for (size_t i = 0; i < channels; i++) {
+        page->largest[first + i] = (uint8_t)((2u * survey->sum[i] + tokens) / (2 * tokens));
+        page->channel_class[first + i] = 0;
+    }
+}
+
+/* Whether a v of the tile does not fit int8. */
+static bool is_wide(const struct page_codes *codes, const struct page_survey *survey,
+                    size_t channels) {
+    int most = 0;
+    for (size_t i = 0; i < channels; i++) {
+        int v = codes->base[i] - 2 * survey->smallest[i];
+        most = v > most ? v : most;
+    }
+    return most > INT8_MAX;
 }
 
 static void survey_channels(struct encoding *encoding) {
     struct exact_page *page = &encoding->page;
+    enum page_dtype dtype = encoding->header->dtype;
     for (size_t first = 0; first < page->channels; first += PAGE_BLOCK) {
         struct page_survey survey;
         struct page_source_rows tile =
             page_source_tile(&encoding->tokens, first, encoding->staging);
-        page_kernels()->exact[encoding->header->dtype]->survey(&tile, &survey);
-        for (size_t i = 0; i < tile.channels; i++) {
-            if (exact_is_integer(encoding->header->dtype)) {
-                take_mean(encoding, first + i, survey.sum[i]);
-                continue;
-            }
-            unsigned k = class_of_channel(&survey, i, page->tokens);
-            encoding->largest[first + i] = survey.largest[i];
-            encoding->channel_class[first + i] = (uint8_t)k;
-            exact_set_exponents(page, first + i, k, survey.largest[i]);
-            int most = page->codes[first / PAGE_BLOCK].base[i] - 2 * survey.smallest[i];
-            encoding->header->flags |= most > INT8_MAX ? FLAG_WIDE : 0;
-        }
+        page_kernels()->exact[dtype]->survey(&tile, &survey);
+        if (exact_is_integer(dtype))
+            take_means(page, &survey, first, tile.channels);
+        else
+            take_exponents(page, &survey, first, tile.channels);
+        exact_set_tile(page, dtype, first);
+        if (!exact_is_integer(dtype) &&
+            is_wide(&page->codes[first / PAGE_BLOCK], &survey, tile.channels))
+            encoding->header->flags |= FLAG_WIDE;
     }
 }
 
@@ -83,7 +101,7 @@ static void choose_integer_classes(struct encoding *encoding, size_t channel, si
         for (size_t t = 0; t < encoding->page.tokens; t++)
             sum += (unsigned)(values[t] < 0 ? -values[t] : values[t]);
         unsigned k = rans_class_of_magnitude(sum, encoding->page.tokens);
-        encoding->channel_class[channel] = (uint8_t)k;
+        encoding->page.channel_class[channel] = (uint8_t)k;
         encoding->page.classes[channel] = rans_level_class(k);
     }
 }
@@ -117,9 +135,8 @@ static bool write_tiles(struct encoding *encoding, struct rans_encoder *encoder,
 static bool write_side_rows(struct encoding *encoding, struct rans_encoder *encoder) {
     struct exact_page *page = &encoding->page;
     struct page_header *header = encoding->header;
-    header->centre[0] = side_row_centre(encoding->largest, page->channels, page->largest_offset);
-    header->centre[1] =
-        side_row_centre(encoding->channel_class, page->channels, page->class_offset);
+    header->centre[0] = side_row_centre(page->largest, page->channels, page->largest_offset);
+    header->centre[1] = side_row_centre(page->channel_class, page->channels, page->class_offset);
     return side_row_write(header, encoder, 1, page->class_offset, page->channels) &&
            side_row_write(header, encoder, 0, page->largest_offset, page->channels);
 }
@@ -130,8 +147,6 @@ static void encoding_init(struct encoding *encoding, const struct page_source *s
     exact_page_init(&encoding->page, header, workspace);
     page_coded_source(source, header, &encoding->tokens);
     encoding->staging = workspace_take(workspace, sizeof *encoding->staging);
-    encoding->largest = workspace_take(workspace, encoding->page.channels);
-    encoding->channel_class = workspace_take(workspace, encoding->page.channels);
 }
 
 size_t exact_encode(const struct page_source *source, struct workspace workspace,
