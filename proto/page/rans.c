@@ -79,9 +79,8 @@ const struct rans_decode_model *rans_build_decode_model(struct rans_decoder *dec
     struct rans_decode_model *model = &decoder->models[table];
     for (unsigned slot = 0; slot < 256; slot++) {
         unsigned run = run_of_slot(from, slot);
-        model->step[slot] =
-            (uint16_t)((unsigned)from->frequency[run] << 8 | rank_of_slot(from, slot));
-        model->symbol[slot] = from->symbol[run];
+        model->slot[slot] = (uint32_t)from->symbol[run] << 16 |
+                            (uint32_t)from->frequency[run] << 8 | rank_of_slot(from, slot);
     }
     decoder->built[table / 64] |= (uint64_t)1 << table % 64;
     return model;

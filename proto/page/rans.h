@@ -30,11 +30,10 @@ struct rans_class {
     uint8_t table, low_bits;
 };
 
-/* A table laid out by the state's low byte, for kernels that look up slots one by one; step is
- * frequency << 8 | rank. */
+/* A table laid out by the state's low byte, for kernels that look up slots one by one: symbol << 16
+ * | frequency << 8 | rank. */
 struct rans_decode_model {
-    uint16_t step[256];
-    uint8_t symbol[256];
+    uint32_t slot[256];
 };
 
 enum { RANS_BUILT_WORDS = (PAGE_TABLES + 63) / 64 };
