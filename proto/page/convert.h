@@ -54,16 +54,16 @@ static inline float bfloat_to_float(uint16_t bfloat) {
     return bits_float((uint32_t)bfloat << 16);
 }
 
-/* How far x's binary exponent lies above that of the smallest normal half, in place; 0 for less. */
-static inline uint32_t half_exponent(float x) {
-    int32_t above = (int32_t)(float_bits(x) & 0x7f800000u) - 0x38800000;
-    return (uint32_t)(above > 0 ? above : 0);
+/* The power of two at or below |x|, but not below the smallest normal half. */
+static inline float half_power(float x) {
+    float power = bits_float(float_bits(x) & 0x7f800000u);
+    return power > 0x1p-14f ? power : 0x1p-14f;
 }
 
 /* One and a half times a power of two, so large that adding it leaves no more digits of x than a
  * half has (or the fixed point of its subnormals). */
 static inline float half_magic(float x) {
-    return bits_float(half_exponent(x) + 0x3f400000u);
+    return bits_float(float_bits(half_power(x)) + 0x06c00000u);
 }
 
 /* To the digits of a half; beyond 65504 too, where there is none. */
@@ -72,14 +72,19 @@ static inline float round_to_half(float x) {
     return (x + magic) - magic;
 }
 
-/* What is no number becomes the largest, as what is too large does. */
+/* What is no number becomes the largest, as what is too large does. In 32 bits, where compilers
+ * keep vectors of it. */
+static inline uint32_t half_bits(float x) {
+    uint32_t sign = float_bits(x) & 0x80000000u;
+    int32_t integer = (int32_t)(float_bits(x) ^ sign), most = 0x477fe000;
+    float magnitude = bits_float((uint32_t)(integer < most ? integer : most));
+    uint32_t power = float_bits(half_power(magnitude)), magic = power + 0x06c00000u;
+    uint32_t mantissa = float_bits(magnitude + bits_float(magic)) - magic;
+    return sign >> 16 | (mantissa + (power >> 13) - (0x38800000u >> 13));
+}
+
 static inline uint16_t float_to_half(float x) {
-    uint32_t sign = float_bits(x) >> 16 & 0x8000u;
-    int32_t magnitude = (int32_t)(float_bits(x) & 0x7fffffffu), most = 0x477fe000; /* 65504 */
-    x = bits_float((uint32_t)(magnitude < most ? magnitude : most));
-    uint32_t exponent = half_exponent(x), magic = exponent + 0x3f400000u;
-    uint32_t mantissa = float_bits(x + bits_float(magic)) - magic;
-    return (uint16_t)(sign | ((exponent >> 13) + mantissa));
+    return (uint16_t)half_bits(x);
 }
 
 static inline uint32_t bfloat_bits(float x) {

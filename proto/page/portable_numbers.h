@@ -33,6 +33,21 @@ SPECIALISED void store(enum page_dtype dtype, float x, void *values, size_t i) {
         ((unaligned_float *)values)[i] = clamp(x, PAGE_F32_MAX);
 }
 
+/* Two values that stand side by side. */
+SPECIALISED void store_pair(enum page_dtype dtype, float first, float second, void *pairs,
+                            size_t i) {
+    unaligned_u32 *words = pairs;
+    if (dtype == PAGE_F16) {
+        words[i] = half_bits(first) | half_bits(second) << 16;
+    } else if (dtype == PAGE_BF16) {
+        uint32_t upper = bfloat_bits(clamp(second, PAGE_BF16_MAX)) & 0xffff0000u;
+        words[i] = bfloat_bits(clamp(first, PAGE_BF16_MAX)) >> 16 | upper;
+    } else {
+        store(dtype, first, pairs, 2 * i);
+        store(dtype, second, pairs, 2 * i + 1);
+    }
+}
+
 typedef float f32x4 __attribute__((vector_size(16)));
 
 SPECIALISED f32x4 load4(const float *at) {

@@ -202,25 +202,59 @@ SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct pag
     return outside;
 }
 
+enum { PAIRS = PAGE_BLOCK / 2 };
+
+/* Channels' means by the pairs that they stand in; 0 behind the last. */
+struct paired_means {
+    float even[PAIRS], odd[PAIRS];
+};
+
+static struct paired_means pair_means(const float *mean, size_t channels) {
+    float means[PAGE_BLOCK] = {0};
+    struct paired_means paired;
+    memcpy(means, mean, channels * sizeof *mean);
+    for (size_t i = 0; i < PAIRS; i++) {
+        paired.even[i] = means[2 * i];
+        paired.odd[i] = means[2 * i + 1];
+    }
+    return paired;
+}
+
+/* A row of a tile, two values of 16 bits at a time: compilers take words apart and join them with
+ * shifts, where to widen and narrow vectors would take far more. */
 SPECIALISED void dequantise_row(enum page_dtype dtype, const int16_t *restrict q,
-                                const float *restrict mean, float step, float phase, size_t count,
-                                uint8_t *restrict values) {
-    for (size_t c = 0; c < count; c++)
-        store(dtype, ((float)q[c] + phase) * step + mean[c], values, c);
+                                const struct paired_means *restrict mean, float step, float phase,
+                                void *restrict values) {
+    for (size_t i = 0; i < PAIRS; i++) {
+        uint32_t pair = ((const unaligned_u32 *)q)[i];
+        float even = (float)((int32_t)(pair << 16) >> 16), odd = (float)((int32_t)pair >> 16);
+        store_pair(dtype, (even + phase) * step + mean->even[i],
+                   (odd + phase) * step + mean->odd[i], values, i);
+    }
 }
 
 SPECIALISED void dequantise(enum page_dtype dtype, bool wide, const void *q, const float *mean,
                             const float *steps, float phase, const struct page_target_rows *out) {
-    PAGE_SCRATCH int16_t tile[TILE_TOKENS * PAGE_BLOCK];
+    int16_t tile[TILE_TOKENS * PAGE_BLOCK] = {0};
+    PAGE_SCRATCH float last[PAGE_BLOCK];
+    const struct paired_means means = pair_means(mean, out->channels);
+    size_t bytes = out->channels * (dtype == PAGE_F32 ? 4 : 2);
     for (size_t t0 = out->first / TILE_TOKENS * TILE_TOKENS; t0 < out->last; t0 += TILE_TOKENS) {
         if (wide)
             load_columns16(q, out->channels, t0, tile);
         else
             load_columns8(q, out->channels, t0, tile);
         size_t first = t0 > out->first ? t0 : out->first;
-        for (size_t t = first; t < t0 + TILE_TOKENS && t < out->last; t++)
-            dequantise_row(dtype, tile + (t - t0) * PAGE_BLOCK, mean, steps[t], phase,
-                           out->channels, (uint8_t *)out->rows[t] + out->offset_bytes);
+        for (size_t t = first; t < t0 + TILE_TOKENS && t < out->last; t++) {
+            const int16_t *row = tile + (t - t0) * PAGE_BLOCK;
+            uint8_t *values = (uint8_t *)out->rows[t] + out->offset_bytes;
+            if (out->channels == PAGE_BLOCK) {
+                dequantise_row(dtype, row, &means, steps[t], phase, values);
+            } else {
+                dequantise_row(dtype, row, &means, steps[t], phase, last);
+                memcpy(values, last, bytes);
+            }
+        }
     }
 }
 
