@@ -37,10 +37,11 @@ void page_halve8_avx2(int8_t *q, size_t channels, size_t tokens, unsigned shift,
                                          float phase, const struct page_target_rows *out);         \
     void page_dequantise16_##dtype##_avx2(const int16_t *q, const float *mean, const float *steps, \
                                           float phase, const struct page_target_rows *out);        \
-    void page_fast8_encode_##dtype##_avx2(const void *values, const struct page_grid *grid,        \
-                                          size_t count, uint8_t *q, struct page_lanes *lanes);     \
-    void page_fast8_decode_##dtype##_avx2(const uint8_t *q, const float *base, const float *scale, \
-                                          size_t count, void *values, bool streaming);
+    void page_fast8_encode_##dtype##_avx2(const struct page_source_rows *in,                       \
+                                          const struct page_grid *grid, uint8_t *q,                \
+                                          size_t token_bytes, struct page_lanes *lanes);           \
+    void page_fast8_decode_##dtype##_avx2(const uint8_t *q, size_t token_bytes, const float *low,  \
+                                          const float *scale, const struct page_target_rows *out);
 
 PAGE_DECLARE(f16)
 PAGE_DECLARE(bf16)

@@ -3,38 +3,45 @@
 
 /* ---- decoding ---- */
 
-SPECIALISED __m256 fast8_values(const uint8_t *q, const float *base, const float *scale) {
+SPECIALISED __m256 fast8_values(const uint8_t *q, const float *low, const float *scale) {
     __m256 x = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(_mm_loadu_si64(q)));
-    return _mm256_mul_ps(_mm256_add_ps(x, _mm256_loadu_ps(base)), _mm256_loadu_ps(scale));
+    return _mm256_fmadd_ps(x, _mm256_loadu_ps(scale), _mm256_loadu_ps(low));
 }
 
 SPECIALISED void decode_16(enum page_dtype dtype, bool streaming, const uint8_t *q,
-                           const float *base, const float *scale, void *values) {
-    store16(dtype, false, streaming, values, fast8_values(q, base, scale),
-            fast8_values(q + EIGHT, base + EIGHT, scale + EIGHT));
+                           const float *low, const float *scale, void *values) {
+    store16(dtype, false, streaming, values, fast8_values(q, low, scale),
+            fast8_values(q + EIGHT, low + EIGHT, scale + EIGHT));
 }
 
-SPECIALISED void decode_last(enum page_dtype dtype, const uint8_t *q, const float *base,
+SPECIALISED void decode_last(enum page_dtype dtype, const uint8_t *q, const float *low,
                              const float *scale, size_t count, void *values) {
     uint8_t last_q[16] = {0}, last[16 * sizeof(float)];
-    float last_base[16] = {0}, last_scale[16] = {0};
+    float last_low[16] = {0}, last_scale[16] = {0};
     memcpy(last_q, q, count);
-    memcpy(last_base, base, count * sizeof *base);
+    memcpy(last_low, low, count * sizeof *low);
     memcpy(last_scale, scale, count * sizeof *scale);
-    decode_16(dtype, false, last_q, last_base, last_scale, last);
+    decode_16(dtype, false, last_q, last_low, last_scale, last);
     memcpy(values, last, count * value_bytes(dtype));
 }
 
-SPECIALISED void decode(enum page_dtype dtype, const uint8_t *q, const float *base,
-                        const float *scale, size_t count, uint8_t *values, bool streaming) {
+SPECIALISED void decode_token(enum page_dtype dtype, const uint8_t *q, const float *low,
+                              const float *scale, size_t count, uint8_t *values, bool streaming) {
     size_t i = 0;
     if (streaming && ((uintptr_t)values & 31) == 0)
         for (; i + 16 <= count; i += 16)
-            decode_16(dtype, true, q + i, base + i, scale + i, values + i * value_bytes(dtype));
+            decode_16(dtype, true, q + i, low + i, scale + i, values + i * value_bytes(dtype));
     for (; i + 16 <= count; i += 16)
-        decode_16(dtype, false, q + i, base + i, scale + i, values + i * value_bytes(dtype));
+        decode_16(dtype, false, q + i, low + i, scale + i, values + i * value_bytes(dtype));
     if (i < count)
-        decode_last(dtype, q + i, base + i, scale + i, count - i, values + i * value_bytes(dtype));
+        decode_last(dtype, q + i, low + i, scale + i, count - i, values + i * value_bytes(dtype));
+}
+
+SPECIALISED void decode(enum page_dtype dtype, const uint8_t *q, size_t token_bytes,
+                        const float *low, const float *scale, const struct page_target_rows *out) {
+    for (size_t t = out->first; t < out->last; t++)
+        decode_token(dtype, q + t * token_bytes, low, scale, out->channels,
+                     (uint8_t *)out->rows[t] + out->offset_bytes, out->streaming);
 }
 
 /* ---- encoding ---- */
@@ -82,20 +89,25 @@ SPECIALISED void encode_last(enum page_dtype dtype, const uint8_t *values,
     memcpy(q + first, last_q, count);
 }
 
-SPECIALISED void encode(enum page_dtype dtype, const uint8_t *values, const struct page_grid *grid,
-                        size_t count, uint8_t *q, struct page_lanes *lanes) {
-    struct sums sums;
-    for (int half = 0; half < 2; half++) {
-        sums.error[half] = _mm256_loadu_ps(lanes->error + half * EIGHT);
-        sums.energy[half] = _mm256_loadu_ps(lanes->energy + half * EIGHT);
-    }
+SPECIALISED void encode_token(enum page_dtype dtype, const uint8_t *values,
+                              const struct page_grid *grid, size_t count, uint8_t *q,
+                              struct sums *sums) {
     size_t i = 0;
     for (; i + 16 <= count; i += 16)
         _mm_storeu_si128((void *)(q + i),
                          encode_16(dtype, values + i * value_bytes(dtype), grid->base + i,
-                                   grid->scale + i, grid->inverse + i, &sums));
+                                   grid->scale + i, grid->inverse + i, sums));
     if (i < count)
-        encode_last(dtype, values, grid, i, count - i, q, &sums);
+        encode_last(dtype, values, grid, i, count - i, q, sums);
+}
+
+SPECIALISED void encode(enum page_dtype dtype, const struct page_source_rows *in,
+                        const struct page_grid *grid, uint8_t *q, size_t token_bytes,
+                        struct page_lanes *lanes) {
+    struct sums sums = {0};
+    for (size_t t = 0; t < in->tokens; t++)
+        encode_token(dtype, (const uint8_t *)in->rows[t] + in->offset_bytes, grid, in->channels,
+                     q + t * token_bytes, &sums);
     for (int half = 0; half < 2; half++) {
         _mm256_storeu_ps(lanes->error + half * EIGHT, sums.error[half]);
         _mm256_storeu_ps(lanes->energy + half * EIGHT, sums.energy[half]);
@@ -103,13 +115,14 @@ SPECIALISED void encode(enum page_dtype dtype, const uint8_t *values, const stru
 }
 
 #define FAST8_KERNELS(name, dtype)                                                                 \
-    void page_fast8_encode_##name##_avx2(const void *values, const struct page_grid *grid,         \
-                                         size_t count, uint8_t *q, struct page_lanes *lanes) {     \
-        encode(dtype, values, grid, count, q, lanes);                                              \
+    void page_fast8_encode_##name##_avx2(const struct page_source_rows *in,                        \
+                                         const struct page_grid *grid, uint8_t *q,                 \
+                                         size_t token_bytes, struct page_lanes *lanes) {           \
+        encode(dtype, in, grid, q, token_bytes, lanes);                                            \
     }                                                                                              \
-    void page_fast8_decode_##name##_avx2(const uint8_t *q, const float *base, const float *scale,  \
-                                         size_t count, void *values, bool streaming) {             \
-        decode(dtype, q, base, scale, count, values, streaming);                                   \
+    void page_fast8_decode_##name##_avx2(const uint8_t *q, size_t token_bytes, const float *low,   \
+                                         const float *scale, const struct page_target_rows *out) { \
+        decode(dtype, q, token_bytes, low, scale, out);                                            \
     }
 
 FAST8_KERNELS(f16, PAGE_F16)

@@ -65,11 +65,12 @@ uint32_t page_row_cost_avx512(const int16_t *values, size_t count, unsigned low_
     void page_dequantise16_##dtype##_avx512(const int16_t *q, const float *mean,                   \
                                             const float *steps, float phase,                       \
                                             const struct page_target_rows *out);                   \
-    void page_fast8_encode_##dtype##_avx512(const void *values, const struct page_grid *grid,      \
-                                            size_t count, uint8_t *q, struct page_lanes *lanes);   \
-    void page_fast8_decode_##dtype##_avx512(const uint8_t *q, const float *base,                   \
-                                            const float *scale, size_t count, void *values,        \
-                                            bool streaming);
+    void page_fast8_encode_##dtype##_avx512(const struct page_source_rows *in,                     \
+                                            const struct page_grid *grid, uint8_t *q,              \
+                                            size_t token_bytes, struct page_lanes *lanes);         \
+    void page_fast8_decode_##dtype##_avx512(const uint8_t *q, size_t token_bytes,                  \
+                                            const float *low, const float *scale,                  \
+                                            const struct page_target_rows *out);
 
 PAGE_AVX512_DECLARE(f16)
 PAGE_AVX512_DECLARE(bf16)

@@ -38,65 +38,101 @@ void page_range32_avx512(const float *row, size_t count, float *low, float *high
     }
 }
 
-/* ---- encoding ---- */
-
-/* Sixteen values to integers 0..255, their squares to the sums. */
-SPECIALISED __m512i encode_values(enum page_dtype dtype, __m512 x, const struct page_grid *grid,
-                                  size_t at, __mmask16 live, __m512 *error, __m512 *energy) {
-    __m512 base = _mm512_maskz_loadu_ps(live, grid->base + at);
-    __m512 scale = _mm512_maskz_loadu_ps(live, grid->scale + at);
-    __m512 inverse = _mm512_maskz_loadu_ps(live, grid->inverse + at);
-    __m512 whole = _mm512_roundscale_ps(_mm512_mul_ps(x, inverse),
-                                        _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    whole = _mm512_min_ps(whole, _mm512_add_ps(base, _mm512_set1_ps(255)));
-    __m512 difference = _mm512_sub_ps(x, round_clamped(dtype, _mm512_mul_ps(whole, scale)));
-    *error = _mm512_add_ps(*error, _mm512_mul_ps(difference, difference));
-    *energy = _mm512_add_ps(*energy, _mm512_mul_ps(x, x));
-    return _mm512_cvtps_epi32(_mm512_sub_ps(whole, base));
+/* Whether all values from a to b are within the dtype's range; false if one is no number. */
+SPECIALISED bool stay_in_range(enum page_dtype dtype, __m512 a, __m512 b) {
+    __m512 largest = _mm512_max_ps(_mm512_abs_ps(a), _mm512_abs_ps(b));
+    return _mm512_cmp_ps_mask(largest, _mm512_set1_ps(limit_of(dtype) * 0.99f), _CMP_NLT_UQ) == 0;
 }
 
-SPECIALISED void fast8_encode(enum page_dtype dtype, const void *values,
-                              const struct page_grid *grid, size_t count, uint8_t *q,
-                              struct page_lanes *lanes) {
+/* ---- encoding ---- */
+
+/* Sixteen channels' numbers. Whole numbers are kept as ROUND + n, of which the low bits are n. */
+struct part {
+    __m512 inverse, scale, base, last;
+    __mmask16 live;
+};
+
+static const float ROUND = 0x1.8p23f;
+
+SPECIALISED struct part load_part(const struct page_grid *grid, size_t at, size_t channels) {
+    struct part part = {.live = first_of_16(channels > at ? channels - at : 0)};
+    part.inverse = _mm512_maskz_loadu_ps(part.live, grid->inverse + at);
+    part.scale = _mm512_maskz_loadu_ps(part.live, grid->scale + at);
+    part.base = _mm512_maskz_loadu_ps(part.live, grid->base + at);
+    part.last = _mm512_add_ps(part.base, _mm512_set1_ps(255 + ROUND));
+    part.base = _mm512_add_ps(part.base, _mm512_set1_ps(ROUND));
+    return part;
+}
+
+/* Sixteen values to integers 0..255, their squares to the sums. */
+SPECIALISED __m512i encode_values(enum page_dtype dtype, __m512 x, const struct part *part,
+                                  bool clamped, __m512 *error, __m512 *energy) {
+    const __m512 round = _mm512_set1_ps(ROUND);
+    __m512 whole = _mm512_add_ps(_mm512_mul_ps(x, part->inverse), round);
+    whole = _mm512_min_ps(whole, part->last);
+    __m512 y = _mm512_mul_ps(_mm512_sub_ps(whole, round), part->scale);
+    y = clamped ? round_clamped(dtype, y) : round_values(dtype, y);
+    __m512 difference = _mm512_sub_ps(x, y);
+    *error = _mm512_add_ps(*error, _mm512_mul_ps(difference, difference));
+    *energy = dtype == PAGE_F32 ? _mm512_add_ps(*energy, _mm512_mul_ps(x, x))
+                                : _mm512_fmadd_ps(x, x, *energy); /* an exact square */
+    return _mm512_sub_epi32(_mm512_castps_si512(whole), _mm512_castps_si512(part->base));
+}
+
+SPECIALISED void encode_tokens(enum page_dtype dtype, const struct page_source_rows *in,
+                               const struct part parts[PARTS], uint8_t *q, size_t token_bytes,
+                               struct page_lanes *lanes, bool whole, bool clamped) {
     const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    __m512 error = _mm512_loadu_ps(lanes->error), energy = _mm512_loadu_ps(lanes->energy);
-    size_t i = 0;
-    for (; i + PAGE_BLOCK <= count; i += PAGE_BLOCK) {
-        __m512i parts[PARTS];
+    __m512 error = _mm512_setzero_ps(), energy = _mm512_setzero_ps();
+    for (size_t t = 0; t < in->tokens; t++) {
+        const uint8_t *values = (const uint8_t *)in->rows[t] + in->offset_bytes;
+        __m512i integers[PARTS];
 #pragma GCC unroll 4
-        for (size_t part = 0; part < PARTS; part++) {
-            __m512 x = load_values(dtype, values, i + part * VECTOR, 0xffff);
-            parts[part] = encode_values(dtype, x, grid, i + part * VECTOR, 0xffff, &error, &energy);
+        for (size_t i = 0; i < PARTS; i++) {
+            __m512 x = load_values(dtype, values, i * VECTOR, whole ? 0xffff : parts[i].live);
+            integers[i] = encode_values(dtype, x, &parts[i], clamped, &error, &energy);
         }
-        __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(parts[0], parts[1]),
-                                            _mm512_packs_epi32(parts[2], parts[3]));
-        _mm512_storeu_si512(q + i, _mm512_permutexvar_epi32(order, bytes));
-    }
-    for (; i < count; i += VECTOR) {
-        __mmask16 live = first_of_16(count - i);
-        __m512 x = load_values(dtype, values, i, live);
-        __m512i part = encode_values(dtype, x, grid, i, live, &error, &energy);
-        _mm_mask_storeu_epi8(q + i, live, _mm512_cvtepi32_epi8(part));
+        __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(integers[0], integers[1]),
+                                            _mm512_packs_epi32(integers[2], integers[3]));
+        _mm512_mask_storeu_epi8(q + t * token_bytes,
+                                whole ? ~(__mmask64)0 : first_of_64(in->channels),
+                                _mm512_permutexvar_epi32(order, bytes));
     }
     _mm512_storeu_ps(lanes->error, error);
     _mm512_storeu_ps(lanes->energy, energy);
 }
 
-/* ---- decoding ---- */
-
-SPECIALISED __m512 decode_values(const uint8_t *q, const float *base, const float *scale,
-                                 __mmask16 live) {
-    __m512 x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(live, q)));
-    x = _mm512_add_ps(x, _mm512_maskz_loadu_ps(live, base));
-    return _mm512_mul_ps(x, _mm512_maskz_loadu_ps(live, scale));
+SPECIALISED void fast8_encode(enum page_dtype dtype, const struct page_source_rows *in,
+                              const struct page_grid *grid, uint8_t *q, size_t token_bytes,
+                              struct page_lanes *lanes) {
+    const __m512 round = _mm512_set1_ps(ROUND);
+    struct part parts[PARTS];
+    bool usual = in->channels == PAGE_BLOCK;
+    for (size_t i = 0; i < PARTS; i++) {
+        parts[i] = load_part(grid, i * VECTOR, in->channels);
+        __m512 low = _mm512_mul_ps(_mm512_sub_ps(parts[i].base, round), parts[i].scale);
+        __m512 high = _mm512_mul_ps(_mm512_sub_ps(parts[i].last, round), parts[i].scale);
+        usual = usual && stay_in_range(dtype, low, high);
+    }
+    if (usual)
+        encode_tokens(dtype, in, parts, q, token_bytes, lanes, true, false);
+    else
+        encode_tokens(dtype, in, parts, q, token_bytes, lanes, false, true);
 }
 
-/* Values of 16 bits, 32 of them: a cache line where `streaming`. */
-SPECIALISED void decode_line(enum page_dtype dtype, const uint8_t *q, const float *base,
+/* ---- decoding ---- */
+
+SPECIALISED __m512 decode_values(const uint8_t *q, const float *low, const float *scale,
+                                 __mmask16 live) {
+    __m512 x = _mm512_cvtepi32_ps(_mm512_cvtepu8_epi32(_mm_maskz_loadu_epi8(live, q)));
+    return _mm512_fmadd_ps(x, _mm512_maskz_loadu_ps(live, scale), _mm512_maskz_loadu_ps(live, low));
+}
+
+/* 32 values of 16 bits, all within the dtype's range: a cache line where `streaming`. */
+SPECIALISED void decode_line(enum page_dtype dtype, const uint8_t *q, const float *low,
                              const float *scale, uint8_t *to, bool streaming) {
-    __m256i a = to_16_clamped(dtype, decode_values(q, base, scale, 0xffff));
-    __m256i b =
-        to_16_clamped(dtype, decode_values(q + VECTOR, base + VECTOR, scale + VECTOR, 0xffff));
+    __m256i a = to_16(dtype, decode_values(q, low, scale, 0xffff));
+    __m256i b = to_16(dtype, decode_values(q + VECTOR, low + VECTOR, scale + VECTOR, 0xffff));
     __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
     if (streaming)
         _mm512_stream_si512((__m512i *)(void *)to, both);
@@ -104,38 +140,64 @@ SPECIALISED void decode_line(enum page_dtype dtype, const uint8_t *q, const floa
         _mm512_storeu_si512(to, both);
 }
 
-SPECIALISED void decode_rest(enum page_dtype dtype, const uint8_t *q, const float *base,
+SPECIALISED void decode_part(enum page_dtype dtype, const uint8_t *q, const float *low,
                              const float *scale, uint8_t *to, __mmask16 live) {
-    __m512 x = decode_values(q, base, scale, live);
+    __m512 x = decode_values(q, low, scale, live);
     if (dtype == PAGE_F32)
         _mm512_mask_storeu_ps(to, live, clamp_values(x, PAGE_F32_MAX));
     else
         _mm256_mask_storeu_epi16(to, live, to_16_clamped(dtype, x));
 }
 
-SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, const float *base,
-                              const float *scale, size_t count, uint8_t *to, bool streaming) {
+/* By lines where `usual`, the rest by parts. */
+SPECIALISED void decode_token(enum page_dtype dtype, const uint8_t *q, const float *low,
+                              const float *scale, size_t count, uint8_t *to, bool usual,
+                              bool streaming) {
     size_t value_bytes = dtype == PAGE_F32 ? 4 : 2, i = 0;
-    if (dtype != PAGE_F32)
+    if (usual)
         for (; i + 2 * VECTOR <= count; i += 2 * VECTOR)
-            decode_line(dtype, q + i, base + i, scale + i, to + 2 * i, streaming);
+            decode_line(dtype, q + i, low + i, scale + i, to + 2 * i, streaming);
     for (; i < count; i += VECTOR)
-        decode_rest(dtype, q + i, base + i, scale + i, to + value_bytes * i,
-                    first_of_16(count - i));
+        decode_part(dtype, q + i, low + i, scale + i, to + value_bytes * i, first_of_16(count - i));
+}
+
+SPECIALISED bool are_usual(enum page_dtype dtype, const float *low, const float *scale,
+                           size_t count) {
+    bool usual = dtype != PAGE_F32;
+    for (size_t i = 0; usual && i < count; i += VECTOR) {
+        __m512 from = _mm512_maskz_loadu_ps(first_of_16(count - i), low + i);
+        __m512 by = _mm512_maskz_loadu_ps(first_of_16(count - i), scale + i);
+        usual = stay_in_range(dtype, from, _mm512_fmadd_ps(by, _mm512_set1_ps(255), from));
+    }
+    return usual;
+}
+
+SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, size_t token_bytes,
+                              const float *low, const float *scale,
+                              const struct page_target_rows *out) {
+    bool usual = are_usual(dtype, low, scale, out->channels);
+    for (size_t t = out->first; t < out->last; t++) {
+        const uint8_t *from = q + t * token_bytes;
+        uint8_t *to = (uint8_t *)out->rows[t] + out->offset_bytes;
+        if (!usual)
+            decode_token(dtype, from, low, scale, out->channels, to, false, false);
+        else if (out->streaming && (uintptr_t)to % 64 == 0)
+            decode_token(dtype, from, low, scale, out->channels, to, true, true);
+        else
+            decode_token(dtype, from, low, scale, out->channels, to, true, false);
+    }
 }
 
 #define FAST8(name, dtype)                                                                         \
-    void page_fast8_encode_##name##_avx512(const void *values, const struct page_grid *grid,       \
-                                           size_t count, uint8_t *q, struct page_lanes *lanes) {   \
-        fast8_encode(dtype, values, grid, count, q, lanes);                                        \
+    void page_fast8_encode_##name##_avx512(const struct page_source_rows *in,                      \
+                                           const struct page_grid *grid, uint8_t *q,               \
+                                           size_t token_bytes, struct page_lanes *lanes) {         \
+        fast8_encode(dtype, in, grid, q, token_bytes, lanes);                                      \
     }                                                                                              \
-    void page_fast8_decode_##name##_avx512(const uint8_t *q, const float *base,                    \
-                                           const float *scale, size_t count, void *values,         \
-                                           bool streaming) {                                       \
-        if (streaming && (uintptr_t)values % 64 == 0)                                              \
-            fast8_decode(dtype, q, base, scale, count, values, true);                              \
-        else                                                                                       \
-            fast8_decode(dtype, q, base, scale, count, values, false);                             \
+    void page_fast8_decode_##name##_avx512(const uint8_t *q, size_t token_bytes, const float *low, \
+                                           const float *scale,                                     \
+                                           const struct page_target_rows *out) {                   \
+        fast8_decode(dtype, q, token_bytes, low, scale, out);                                      \
     }
 
 FAST8(f16, PAGE_F16)

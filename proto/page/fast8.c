@@ -44,9 +44,10 @@ static void find_range16(const struct page_source_tokens *tokens, struct workspa
     page_convert_row(layout->dtype, highest, PAGE_F32, high, count);
 }
 
-static void find_range32(const struct page_source_tokens *tokens, float *row, float *low,
-                         float *high) {
+static void find_range32(const struct page_source_tokens *tokens, struct workspace workspace,
+                         float *low, float *high) {
     size_t count = tokens->layout.channels;
+    float *row = workspace_take(&workspace, count * sizeof *row);
     page_copy_token(tokens, 0, low);
     memcpy(high, low, count * sizeof *high);
     for (size_t t = 0; t < tokens->count; t++) {
@@ -63,37 +64,43 @@ static inline float scale_for(float low, float high) {
     return low == 0 && high == 0 ? 1 : scale;
 }
 
+/* The highest bit is set unless a page may have these: a scale within 2^-120..2^120, and a finite
+ * value for q = 0. */
+static inline uint32_t outside_grid(float scale, float low) {
+    const uint32_t least = float_bits(0x1p-120f), most = float_bits(0x1p120f);
+    uint32_t largest = float_bits(PAGE_F32_MAX), magnitude = float_bits(low) & 0x7fffffff;
+    return (float_bits(scale) - least) | (most - float_bits(scale)) | (largest - magnitude);
+}
+
 /* base and scale hold the channels' ranges on entry; false if there is no scale for one. */
 static bool choose_scales(struct channels *channels, uint8_t *out) {
-    const uint32_t least = float_bits(0x1p-120f), most = float_bits(0x1p120f);
     float *restrict base = channels->base, *restrict factor = channels->scale;
     float *restrict inverse = channels->inverse;
     unaligned_u16 *scales = (unaligned_u16 *)out, *bases = scales + channels->count;
     uint32_t outside = 0;
     for (size_t c = 0; c < channels->count; c++) {
         float low = base[c];
-        uint32_t scale = float_bits(scale_for(low, factor[c]));
-        outside |= (scale - least) | (most - scale);
-        scale = (scale + 0xffff) >> 16; /* rounded up to eight significant bits */
+        uint32_t scale = (float_bits(scale_for(low, factor[c])) + 0xffff) >> 16; /* rounded up */
         factor[c] = bits_float(scale << 16);
         inverse[c] = 1 / factor[c];
         float magic = low * inverse[c] + 0x1.8p23f;
         scales[c] = (uint16_t)scale;
         bases[c] = (uint16_t)float_bits(magic);
         base[c] = magic - 0x1.8p23f;
+        outside |= outside_grid(factor[c], base[c] * factor[c]);
     }
     return outside >> 31 == 0;
 }
 
-static void encode_token(const uint8_t *values, enum page_dtype dtype,
-                         const struct channels *channels, uint8_t *q, struct loss_sums *loss) {
-    struct page_lanes lanes = {0};
-    size_t value_bytes = page_value_bytes(dtype);
-    for (size_t c = 0; c < channels->count; c += FAST8_BLOCK) {
-        size_t count = channels->count - c < FAST8_BLOCK ? channels->count - c : FAST8_BLOCK;
-        struct page_grid grid = {channels->base + c, channels->scale + c, channels->inverse + c};
-        page_kernels()->fast8_encode[dtype](values + c * value_bytes, &grid, count, q + c, &lanes);
-    }
+static void encode_tile(const struct page_source_tokens *tokens, const struct channels *channels,
+                        size_t channel, struct page_staging *staging, uint8_t *q,
+                        struct loss_sums *loss) {
+    struct page_lanes lanes;
+    struct page_source_rows tile = page_source_tile(tokens, channel, staging);
+    struct page_grid grid = {channels->base + channel, channels->scale + channel,
+                             channels->inverse + channel};
+    page_kernels()->fast8_encode[tokens->layout.dtype](&tile, &grid, q + channel, channels->count,
+                                                       &lanes);
     loss->error += (double)page_fold(lanes.error);
     loss->energy += (double)page_fold(lanes.energy);
 }
@@ -110,50 +117,52 @@ size_t fast8_encode(const struct page_source *source, struct workspace workspace
     uint8_t *out = page_write_exact_tokens(source, header, workspace, page, &loss.energy);
     take_channels(&channels, header, &workspace);
     page_coded_source(source, header, &tokens);
-    float *row = workspace_take(&workspace, count * sizeof *row);
     if (header->dtype == PAGE_F32)
-        find_range32(&tokens, row, channels.base, channels.scale);
+        find_range32(&tokens, workspace, channels.base, channels.scale);
     else
         find_range16(&tokens, workspace, channels.base, channels.scale);
     if (!choose_scales(&channels, out))
         return 0;
     uint8_t *q = out + CHANNEL_BYTES * count;
-    for (size_t t = 0; t < coded; t++)
-        encode_token(page_packed_token(&tokens, t, row), header->dtype, &channels, q + t * count,
-                     &loss);
+    struct page_staging *staging = workspace_take(&workspace, sizeof *staging);
+    for (size_t c = 0; c < count; c += PAGE_BLOCK)
+        encode_tile(&tokens, &channels, c, staging, q, &loss);
     return page_set_loss(header, &loss) ? (size_t)(out - page) + length : 0;
 }
 
 /* ---- decoding ---- */
 
-static bool read_channels(struct channels *channels, const uint8_t *bytes) {
-    bool sane = true;
-    for (size_t c = 0; c < channels->count; c++) {
-        uint16_t scale = get_u16(bytes + 2 * c);
-        int16_t base = (int16_t)get_u16(bytes + 2 * (channels->count + c));
-        sane &= scale >= 0x0080 && scale < 0x7f80; /* normal, positive */
-        channels->scale[c] = bits_float((uint32_t)scale << 16);
-        channels->base[c] = base;
+/* Scales and what q = 0 stands for. No value that they make is beyond float32. */
+static bool read_channels(const uint8_t *bytes, size_t count, float *scale, float *low) {
+    const unaligned_u16 *scales = (const unaligned_u16 *)bytes, *bases = scales + count;
+    uint32_t outside = 0;
+    for (size_t c = 0; c < count; c++) {
+        scale[c] = bits_float((uint32_t)scales[c] << 16);
+        low[c] = (float)(int16_t)bases[c] * scale[c];
+        outside |= outside_grid(scale[c], low[c]);
     }
-    return sane;
+    return outside >> 31 == 0;
 }
 
 bool fast8_decode(const struct page_header *header, struct payload payload,
                   const struct page_target_tokens *target, struct workspace workspace) {
     const struct page_layout *layout = &target->layout;
-    struct channels channels;
-    take_channels(&channels, header, &workspace);
-    size_t count = channels.count, run;
+    size_t count = page_header_channels(header), run;
+    float *scale = workspace_take(&workspace, count * sizeof *scale);
+    float *low = workspace_take(&workspace, count * sizeof *low);
     if (payload.length != count * (CHANNEL_BYTES + page_header_coded(header)) ||
-        !read_channels(&channels, payload.bytes))
+        !read_channels(payload.bytes, count, scale, low))
         return false;
     const uint8_t *q = payload.bytes + CHANNEL_BYTES * count;
-    for (size_t t = target->first; t < target->last; t++)
-        for (size_t c = 0; c < count; c += run) {
-            run = page_layout_run(layout, c, count - c);
-            page_kernels()->fast8_decode[layout->dtype](
-                q + t * count + c, channels.base + c, channels.scale + c, run,
-                (uint8_t *)target->rows[t] + page_layout_offset(layout, c), target->streaming);
-        }
+    for (size_t c = 0; c < count; c += run) {
+        run = page_layout_run(layout, c, count - c);
+        struct page_target_rows rows = {.rows = target->rows,
+                                        .offset_bytes = page_layout_offset(layout, c),
+                                        .first = target->first,
+                                        .last = target->last,
+                                        .channels = run,
+                                        .streaming = target->streaming};
+        page_kernels()->fast8_decode[layout->dtype](q + c, count, low + c, scale + c, &rows);
+    }
     return true;
 }

@@ -19,8 +19,7 @@ enum {
     PAGE_DTYPES = 4, /* those of numbers; arrays by dtype leave entry 0 empty */
     PAGE_ALL_DTYPES = 9,
     PAGE_LANES = 16,
-    PAGE_BLOCK = 64,   /* channels that a tile has at most */
-    FAST8_BLOCK = 512, /* channels that a call of fast8_encode takes at most */
+    PAGE_BLOCK = 64, /* channels that a tile has at most */
 };
 
 /* The coded tokens of a tile: token t's values of its channels stand side by side at rows[t] +
@@ -154,11 +153,15 @@ struct page_kernels {
     void (*range16)(const void *values, size_t count, int16_t *low, int16_t *high);
     void (*range32)(const float *row, size_t count, float *low, float *high);
 
-    /* The values are finite, and none is below its channel's base. */
-    void (*fast8_encode[PAGE_DTYPES])(const void *values, const struct page_grid *grid,
-                                      size_t count, uint8_t *q, struct page_lanes *lanes);
-    void (*fast8_decode[PAGE_DTYPES])(const uint8_t *q, const float *base, const float *scale,
-                                      size_t count, void *values, bool streaming);
+    /* A tile's integers, token t's at q + t * token_bytes. The values are finite, and none is below
+     * its channel's base. The lanes are added up from zero like those of page_sums. */
+    void (*fast8_encode[PAGE_DTYPES])(const struct page_source_rows *in,
+                                      const struct page_grid *grid, uint8_t *q, size_t token_bytes,
+                                      struct page_lanes *lanes);
+    /* q * scale + low, rounded to the dtype and clamped, for any number of channels. The product is
+     * exact, so that it may be fused with the addition. */
+    void (*fast8_decode[PAGE_DTYPES])(const uint8_t *q, size_t token_bytes, const float *low,
+                                      const float *scale, const struct page_target_rows *out);
 
     /* One or two jobs of different streams; two of the same rows and count may be interleaved.
      * False if a stream ends before its rows do, or has not the planes for them. */

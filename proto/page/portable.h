@@ -62,12 +62,12 @@ extern const struct page_exact_kernels PAGE_OF_TARGET(exact_f16_), PAGE_OF_TARGE
     void PAGE_OF_TARGET(dequantise16_##dtype##_)(const int16_t *q, const float *mean,              \
                                                  const float *steps, float phase,                  \
                                                  const struct page_target_rows *out);              \
-    void PAGE_OF_TARGET(fast8_encode_##dtype##_)(const void *values, const struct page_grid *grid, \
-                                                 size_t count, uint8_t *q,                         \
-                                                 struct page_lanes *lanes);                        \
-    void PAGE_OF_TARGET(fast8_decode_##dtype##_)(const uint8_t *q, const float *base,              \
-                                                 const float *scale, size_t count, void *values,   \
-                                                 bool streaming);
+    void PAGE_OF_TARGET(fast8_encode_##dtype##_)(const struct page_source_rows *in,                \
+                                                 const struct page_grid *grid, uint8_t *q,         \
+                                                 size_t token_bytes, struct page_lanes *lanes);    \
+    void PAGE_OF_TARGET(fast8_decode_##dtype##_)(const uint8_t *q, size_t token_bytes,             \
+                                                 const float *low, const float *scale,             \
+                                                 const struct page_target_rows *out);
 
 PAGE_DECLARE(f16)
 PAGE_DECLARE(bf16)

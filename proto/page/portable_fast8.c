@@ -30,12 +30,12 @@ SPECIALISED float load_finite(enum page_dtype dtype, const void *values, size_t 
     return ((const unaligned_float *)values)[i];
 }
 
-SPECIALISED void fast8_encode(enum page_dtype dtype, const void *restrict values,
+SPECIALISED void encode_token(enum page_dtype dtype, const void *restrict values,
                               const struct page_grid *grid, size_t count, uint8_t *restrict q,
                               struct page_lanes *lanes) {
     const float *restrict base = grid->base, *restrict scale = grid->scale;
     const float *restrict inverse = grid->inverse;
-    PAGE_SCRATCH float row[FAST8_BLOCK], difference[FAST8_BLOCK];
+    PAGE_SCRATCH float row[PAGE_BLOCK], difference[PAGE_BLOCK];
     for (size_t i = 0; i < count; i++) {
         float x = load_finite(dtype, values, i), last = base[i] + 255;
         float whole = (x * inverse[i] + ROUND_SIGNED) - ROUND_SIGNED;
@@ -48,42 +48,38 @@ SPECIALISED void fast8_encode(enum page_dtype dtype, const void *restrict values
     add_squares(row, count, lanes->energy);
 }
 
-void PAGE_OF_TARGET(fast8_encode_f16_)(const void *values, const struct page_grid *grid,
-                                       size_t count, uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_F16, values, grid, count, q, lanes);
+SPECIALISED void fast8_encode(enum page_dtype dtype, const struct page_source_rows *in,
+                              const struct page_grid *grid, uint8_t *q, size_t token_bytes,
+                              struct page_lanes *lanes) {
+    *lanes = (struct page_lanes){0};
+    for (size_t t = 0; t < in->tokens; t++)
+        encode_token(dtype, (const uint8_t *)in->rows[t] + in->offset_bytes, grid, in->channels,
+                     q + t * token_bytes, lanes);
 }
 
-void PAGE_OF_TARGET(fast8_encode_bf16_)(const void *values, const struct page_grid *grid,
-                                        size_t count, uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_BF16, values, grid, count, q, lanes);
+SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, size_t token_bytes,
+                              const float *restrict low, const float *restrict scale,
+                              const struct page_target_rows *out) {
+    for (size_t t = out->first; t < out->last; t++) {
+        const uint8_t *restrict from = q + t * token_bytes;
+        void *restrict to = (uint8_t *)out->rows[t] + out->offset_bytes;
+        for (size_t i = 0; i < out->channels; i++)
+            store(dtype, (float)from[i] * scale[i] + low[i], to, i);
+    }
 }
 
-void PAGE_OF_TARGET(fast8_encode_f32_)(const void *values, const struct page_grid *grid,
-                                       size_t count, uint8_t *q, struct page_lanes *lanes) {
-    fast8_encode(PAGE_F32, values, grid, count, q, lanes);
-}
+#define FAST8(name, dtype)                                                                         \
+    void PAGE_OF_TARGET(fast8_encode_##name##_)(const struct page_source_rows *in,                 \
+                                                const struct page_grid *grid, uint8_t *q,          \
+                                                size_t token_bytes, struct page_lanes *lanes) {    \
+        fast8_encode(dtype, in, grid, q, token_bytes, lanes);                                      \
+    }                                                                                              \
+    void PAGE_OF_TARGET(fast8_decode_##name##_)(const uint8_t *q, size_t token_bytes,              \
+                                                const float *low, const float *scale,              \
+                                                const struct page_target_rows *out) {              \
+        fast8_decode(dtype, q, token_bytes, low, scale, out);                                      \
+    }
 
-SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *restrict q,
-                              const float *restrict base, const float *restrict scale, size_t count,
-                              void *restrict values) {
-    for (size_t i = 0; i < count; i++)
-        store(dtype, ((float)q[i] + base[i]) * scale[i], values, i);
-}
-
-void PAGE_OF_TARGET(fast8_decode_f16_)(const uint8_t *q, const float *base, const float *scale,
-                                       size_t count, void *values, bool streaming) {
-    (void)streaming;
-    fast8_decode(PAGE_F16, q, base, scale, count, values);
-}
-
-void PAGE_OF_TARGET(fast8_decode_bf16_)(const uint8_t *q, const float *base, const float *scale,
-                                        size_t count, void *values, bool streaming) {
-    (void)streaming;
-    fast8_decode(PAGE_BF16, q, base, scale, count, values);
-}
-
-void PAGE_OF_TARGET(fast8_decode_f32_)(const uint8_t *q, const float *base, const float *scale,
-                                       size_t count, void *values, bool streaming) {
-    (void)streaming;
-    fast8_decode(PAGE_F32, q, base, scale, count, values);
-}
+FAST8(f16, PAGE_F16)
+FAST8(bf16, PAGE_BF16)
+FAST8(f32, PAGE_F32)

@@ -238,13 +238,6 @@ void page_copy_token(const struct page_source_tokens *tokens, size_t token, void
     }
 }
 
-const void *page_packed_token(const struct page_source_tokens *tokens, size_t token, void *copy) {
-    if (page_layout_run(&tokens->layout, 0, tokens->layout.channels) == tokens->layout.channels)
-        return tokens->rows[token];
-    page_copy_token(tokens, token, copy);
-    return copy;
-}
-
 void page_store_row(const struct page_layout *layout, enum page_dtype dtype, const void *values,
                     void *row) {
     size_t run;

@@ -104,9 +104,6 @@ double page_tokens_energy(const struct page_source_tokens *tokens, struct page_s
 /* A whole token, packed. */
 void page_copy_token(const struct page_source_tokens *tokens, size_t token, void *out);
 
-/* The token's values side by side: where they stand, if they do there, or else in `copy`. */
-const void *page_packed_token(const struct page_source_tokens *tokens, size_t token, void *copy);
-
 /* A whole token of `dtype`, packed, to a row of a target, as IEEE 754 converts. */
 void page_store_row(const struct page_layout *layout, enum page_dtype dtype, const void *values,
                     void *row);

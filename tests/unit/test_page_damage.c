@@ -177,6 +177,24 @@ START_TEST(a_header_field_that_cannot_be_is_damage) {
 }
 END_TEST
 
+/* Scales below 2^-120 and above 2^120, one that is negative, and one whose base is infinite. */
+static const struct {
+    uint16_t scale, base;
+} impossible_grids[] = {{0x037f, 0}, {0x7b81, 0}, {0xbf80, 0}, {0x7b80, 0x7fff}};
+enum { IMPOSSIBLE_GRIDS = sizeof impossible_grids / sizeof *impossible_grids };
+
+START_TEST(a_fast8_channel_that_cannot_be_is_damage) {
+    struct tensor in = small_tensor(0);
+    struct coded page = encode(&in, PAGE_FAST8, 0);
+    struct arena arena = arena_new(&in, page.length, 1);
+    size_t scales = 48, bases = scales + 2 * (size_t)in.shape.heads * in.shape.head_dim;
+    memcpy(page.bytes + scales, &impossible_grids[_i].scale, 2);
+    memcpy(page.bytes + bases, &impossible_grids[_i].base, 2);
+    memcpy(arena.page.data, page.bytes, page.length);
+    ck_assert_int_eq(decode_in(&arena, page.length), PAGE_DAMAGED);
+}
+END_TEST
+
 /* The largest shape a header can claim, with next to nothing behind it. */
 START_TEST(a_small_page_that_claims_a_large_shape_is_refused_in_time) {
     struct tensor in = tensor_new(all_dtypes[_i / LEVEL_COUNT], 1, 1, 1 << 18);
@@ -206,6 +224,7 @@ int main(void) {
     tcase_add_loop_test(tests, flipped_bits_in_an_entropy_coded_stream_show, 0, PAGE_LEVEL_MAX + 1);
     tcase_add_test(tests, another_format_is_told_apart_from_damage);
     tcase_add_loop_test(tests, a_header_field_that_cannot_be_is_damage, 0, IMPOSSIBLE_COUNT);
+    tcase_add_loop_test(tests, a_fast8_channel_that_cannot_be_is_damage, 0, IMPOSSIBLE_GRIDS);
     tcase_add_loop_test(tests, a_small_page_that_claims_a_large_shape_is_refused_in_time, 0, ALL);
     return run_suite(suite);
 }
