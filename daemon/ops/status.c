@@ -62,7 +62,7 @@ void status_write(const struct status *status, char line[STATUS_BYTES]) {
     info_totals(status->store, &totals);
     if (totals.stored_bytes > 0)
         snprintf(ratio, sizeof ratio, " (ratio %.2f)",
-                 2.0 * (double)totals.values / (double)totals.stored_bytes);
+                 (double)totals.logical_bytes / (double)totals.stored_bytes);
     snprintf(line, STATUS_BYTES, "%llu sessions in %.1f MiB%s; listening on %s",
              (unsigned long long)totals.sessions, (double)totals.stored_bytes / (1 << 20), ratio,
              status->sockets);

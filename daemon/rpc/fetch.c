@@ -12,7 +12,7 @@ static uint32_t read_request(struct rpc_request *request, const Kvq__FetchReques
         (code = messages_read_model(request, &message->model, &fetch->model)))
         return code;
     if (message->layout > KVQ__LAYOUT__LAYOUT_HEADS_TOKENS_DIM ||
-        message->dtype > KVQ__DTYPE__DTYPE_F32)
+        message->dtype > KVQ__DTYPE__DTYPE_Q4_0)
         return rpc_fail(request, WIRE_INVALID, "layout or dtype is none of its kind");
     fetch->first = message->first;
     fetch->end = message->end;
@@ -49,6 +49,9 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     int status = fetch_begin(request->context->daemon->store, &fetch, &request->fetch.fetch);
     if (status == STORE_INVALID)
         return rpc_fail(request, WIRE_INVALID, "an empty or reversed range of tokens or layers");
+    if (status == STORE_UNSUPPORTED)
+        return rpc_fail(request, WIRE_UNSUPPORTED,
+                        "dtype: values are given in the session's own, or as f16, bf16 or f32");
     if (status == STORE_MISS)
         atomic_fetch_add(&request->context->daemon->fetch_misses, 1);
     if (status != STORE_OK)

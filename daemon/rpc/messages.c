@@ -8,6 +8,11 @@
 static_assert((int)KVQ__DTYPE__DTYPE_F16 == PAGE_F16, "dtypes are the same numbers");
 static_assert((int)KVQ__DTYPE__DTYPE_BF16 == PAGE_BF16, "dtypes are the same numbers");
 static_assert((int)KVQ__DTYPE__DTYPE_F32 == PAGE_F32, "dtypes are the same numbers");
+static_assert((int)KVQ__DTYPE__DTYPE_FP8_E4M3 == PAGE_F8E4M3, "dtypes are the same numbers");
+static_assert((int)KVQ__DTYPE__DTYPE_FP8_E5M2 == PAGE_F8E5M2, "dtypes are the same numbers");
+static_assert((int)KVQ__DTYPE__DTYPE_INT8 == PAGE_I8, "dtypes are the same numbers");
+static_assert((int)KVQ__DTYPE__DTYPE_Q8_0 == PAGE_Q8_0, "dtypes are the same numbers");
+static_assert((int)KVQ__DTYPE__DTYPE_Q4_0 == PAGE_Q4_0, "dtypes are the same numbers");
 static_assert((int)KVQ__PAIRING__PAIRING_INTERLEAVED == ROPE_INTERLEAVED, "pairings, too");
 static_assert((int)KVQ__PAIRING__PAIRING_HALF == ROPE_HALF, "pairings, too");
 

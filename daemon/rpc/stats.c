@@ -101,6 +101,7 @@ static void write_store(struct store *store, Kvq__StatsReply *reply, struct stat
     reply->sessions = totals.sessions;
     reply->tokens = totals.tokens;
     reply->bytes_16bit = totals.values * 2;
+    reply->logical_bytes = totals.logical_bytes;
     reply->stored_bytes = totals.stored_bytes;
     reply->unique_bytes = totals.unique_bytes;
     reply->sessions_created = atomic_load(&store->usage.sessions_created);

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/base/clock.h"
+#include "proto/page/compact.h"
 
 /* Where a piece's values are: in a record or in a tail, held for as long as it is decoded. */
 struct source {
@@ -32,6 +33,11 @@ static int check_range(const struct session *session, struct fetch *fetch) {
     return fetch->end > session->tokens ? STORE_MISS : STORE_OK;
 }
 
+/* Values are rounded to a compact dtype where they came in it, and nowhere else. */
+static bool is_dtype_possible(const struct fetch *fetch) {
+    return fetch->dtype == fetch->geometry.dtype || !page_is_compact(fetch->dtype);
+}
+
 static int begin_locked(struct session *session, const struct fetch_request *request,
                         struct fetch *fetch) {
     if (session->deleted)
@@ -50,6 +56,8 @@ static int begin_locked(struct session *session, const struct fetch_request *req
     fetch->geometry = session->geometry;
     if (fetch->dtype == 0)
         fetch->dtype = session->geometry.dtype;
+    if (!is_dtype_possible(fetch))
+        return STORE_UNSUPPORTED;
     if (session->geometry.head_dim_v == 0)
         fetch->parts &= (uint8_t) ~(1u << PAGE_V);
     return check_range(session, fetch);

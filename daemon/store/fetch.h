@@ -13,7 +13,7 @@ struct fetch_request {
     uint64_t first, end;              /* end 0: the session's length */
     uint32_t first_layer, end_layer;  /* end 0: all */
     bool skip_k, skip_v, heads_first;
-    enum page_dtype dtype; /* 0: the session's */
+    enum page_dtype dtype; /* 0: the session's; else that one, or F16, BF16 or F32 */
     uint64_t if_version;   /* 0: not compared */
 };
 
@@ -47,7 +47,8 @@ struct fetch_piece {
     size_t bytes;
 };
 
-/* STORE_OK, STORE_MISS, STORE_VERSION_CHANGED, STORE_MODEL_MISMATCH or STORE_INVALID. */
+/* STORE_OK, STORE_MISS, STORE_VERSION_CHANGED, STORE_MODEL_MISMATCH, STORE_INVALID, or
+ * STORE_UNSUPPORTED (a dtype that these values are not given in). */
 int fetch_begin(struct store *store, const struct fetch_request *request, struct fetch *fetch)
     __attribute__((warn_unused_result));
 

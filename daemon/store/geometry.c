@@ -5,8 +5,8 @@
 const char *geometry_fault(const struct geometry *g) {
     if (g->layers == 0 || g->heads == 0 || g->head_dim_k == 0)
         return "layers, heads and head_dim must be at least 1";
-    if (g->dtype != PAGE_F16 && g->dtype != PAGE_BF16 && g->dtype != PAGE_F32)
-        return "dtype must be f16, bf16 or f32";
+    if (g->dtype < PAGE_F16 || g->dtype > PAGE_Q4_0)
+        return "dtype must be f16, bf16, f32, fp8_e4m3, fp8_e5m2 or int8";
     if (g->rope_pairing > ROPE_HALF)
         return "rope pairing must be none, interleaved or half";
     if (g->rope_dims > g->head_dim_k)
@@ -17,6 +17,9 @@ const char *geometry_fault(const struct geometry *g) {
 }
 
 const char *geometry_limit(const struct geometry *g) {
+    if (page_value_bytes(g->dtype) == 0)
+        return "dtype q8_0 and q4_0 are not taken: 32 of their values share a scale, and a row "
+               "here is of single values; give f16, or int8 and keep the scales";
     if (g->rope_dims > UINT16_MAX)
         return "rope dims must be at most 65535";
     if (g->layers > GEOMETRY_LAYERS_MAX)

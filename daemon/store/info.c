@@ -54,7 +54,7 @@ static void read_locked(const struct session *session, struct session_info *info
     info->stored_bytes += own_bytes;
     info->unique_bytes += own_bytes;
     info->values = session->tokens * geometry_values_per_token(&session->geometry);
-    info->logical_bytes = info->values * page_value_bytes(session->geometry.dtype);
+    info->logical_bytes = session->tokens * geometry_token_bytes(&session->geometry);
     info->age_ns = now - session->created_ns;
     info->idle_ns = now - session->used_ns;
     info->pinned_ns = session->pinned_until_ns > now ? session->pinned_until_ns - now : 0;
@@ -75,6 +75,7 @@ void info_totals(struct store *store, struct store_totals *totals) {
     totals->sessions = atomic_load(&usage->sessions);
     totals->tokens = atomic_load(&usage->tokens);
     totals->values = atomic_load(&usage->values);
+    totals->logical_bytes = atomic_load(&usage->logical_bytes);
     totals->sessions_bytes = atomic_load(&usage->sessions_bytes);
     totals->pages_bytes = atomic_load(&usage->pages_bytes);
     totals->tails_bytes = atomic_load(&usage->tails_bytes);

@@ -111,24 +111,27 @@ int session_reserve_slices(struct session *session, size_t more) {
     return STORE_OK;
 }
 
+static void count_tokens(const struct session *session, uint64_t tokens) {
+    struct usage *usage = session->usage;
+    const struct geometry *geometry = &session->geometry;
+    atomic_fetch_add(&usage->tokens, tokens);
+    atomic_fetch_add(&usage->values, tokens * geometry_values_per_token(geometry));
+    atomic_fetch_add(&usage->logical_bytes, tokens * geometry_token_bytes(geometry));
+}
+
 /* Sums wrap around like the counters: subtracting is adding the negative. */
 void session_count(const struct session *session, int sign) {
     struct usage *usage = session->usage;
     uint64_t times = (uint64_t)(int64_t)sign;
-    uint64_t values = session->tokens * geometry_values_per_token(&session->geometry);
     atomic_fetch_add(&usage->sessions, times);
     atomic_fetch_add(&usage->sessions_bytes, times * session_own_bytes(session));
-    atomic_fetch_add(&usage->tokens, times * session->tokens);
+    count_tokens(session, times * session->tokens);
     atomic_fetch_add(&usage->tail_tokens, times * session->tail_tokens);
-    atomic_fetch_add(&usage->values, times * values);
 }
 
 void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_tokens) {
-    struct usage *usage = session->usage;
-    uint64_t more = tokens - session->tokens;
-    atomic_fetch_add(&usage->tokens, more);
-    atomic_fetch_add(&usage->values, more * geometry_values_per_token(&session->geometry));
-    atomic_fetch_add(&usage->tail_tokens, (uint64_t)tail_tokens - session->tail_tokens);
+    count_tokens(session, tokens - session->tokens);
+    atomic_fetch_add(&session->usage->tail_tokens, (uint64_t)tail_tokens - session->tail_tokens);
     session->tokens = tokens;
     session->tail_tokens = tail_tokens;
 }

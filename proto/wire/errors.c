@@ -19,7 +19,7 @@ static const struct wire_error_info errors[WIRE_ERROR_COUNT] = {
     [WIRE_CANCELLED] = {"cancelled", false, "the request was cancelled"},
     [WIRE_TOO_MANY_REQUESTS] = {"too_many_requests", true, "too many requests are in flight"},
     [WIRE_SHUTTING_DOWN] = {"shutting_down", true, "the daemon is shutting down"},
-    [WIRE_UNSUPPORTED] = {"unsupported", false, "the store cannot hold this geometry"},
+    [WIRE_UNSUPPORTED] = {"unsupported", false, "the store cannot hold or give this"},
     [WIRE_INCOMPLETE] = {"incomplete", false, "the append was committed before all parts came"},
     [WIRE_INTERNAL] = {"internal", false, "the daemon failed"},
 };

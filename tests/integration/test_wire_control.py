@@ -173,7 +173,7 @@ BAD_GEOMETRIES = {
     "0 dims of K": Geometry(1, 1, 0, 8),
     "no K and no V": Geometry(1, 1, 0, 0),
     "dtype unset": Geometry(1, 1, 8, 8, 0),
-    "dtype 4": Geometry(1, 1, 8, 8, 4),
+    "dtype 9": Geometry(1, 1, 8, 8, 9),
     "dtype 2^31": Geometry(1, 1, 8, 8, 1 << 31),
     "more rotated dims than there are": Geometry(
         1, 1, 8, 8, F16, SimpleNamespace(pairing=1, theta=10000.0, dims=9)),
@@ -251,7 +251,7 @@ def test_creating_without_a_geometry_is_invalid(connection):
         connection.open(b"chat")
 
 
-@pytest.mark.parametrize("fields", [{"dtype": 4}, {"dtype": 1 << 31}, {"layout": 2}])
+@pytest.mark.parametrize("fields", [{"dtype": 9}, {"dtype": 1 << 31}, {"layout": 2}])
 def test_a_fetch_of_a_dtype_or_layout_that_is_none_is_invalid(connection, fields):
     stored(connection, b"chat", TINY, 3)
     with refused("invalid"):

@@ -19,7 +19,8 @@ CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
  DELETE_MANY) = range(1, 17)
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
-F16, BF16, F32 = 1, 2, 3
+F16, BF16, F32, FP8_E4M3, FP8_E5M2, INT8, Q8_0, Q4_0 = range(1, 9)
+DTYPE_BYTES = {F16: 2, BF16: 2, F32: 4, FP8_E4M3: 1, FP8_E5M2: 1, INT8: 1}
 TOKENS_HEADS_DIM, HEADS_TOKENS_DIM = 0, 1
 OPEN_OR_CREATE, OPEN_EXISTING, OPEN_NEW = 0, 1, 2
 EXACT, FAST8 = -2, -1
@@ -90,7 +91,7 @@ SCHEMA = {
     "19 appended_tokens uint, 20 appended_bytes uint, 21 fetched_tokens uint, 22 fetched_bytes uint, "
     "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
-    "30 appends_waiting uint",
+    "30 appends_waiting uint, 31 logical_bytes uint",
     "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
 }
 FIELDS = {message: [(int(number), name, kind.rstrip("*"), kind.endswith("*"))
@@ -187,7 +188,7 @@ class Geometry:
 
     def token_bytes(self, part, dtype=None):
         """Of one token of one layer."""
-        return self.heads * self.head_dim(part) * (4 if (dtype or self.dtype) == F32 else 2)
+        return self.heads * self.head_dim(part) * DTYPE_BYTES[dtype or self.dtype]
 
 
 class Frame(NamedTuple):

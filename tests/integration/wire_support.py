@@ -3,11 +3,16 @@
 import contextlib
 import time
 
+import ml_dtypes
 import numpy
 import pytest
-from wire import (BF16, CLOSING_TYPES, DATA, ERROR, F16, F32, FETCH, HEADS_TOKENS_DIM, RETRYABLE,
-                  TOKENS_HEADS_DIM, Closed, Connection, Geometry, Refused)
+from wire import (BF16, CLOSING_TYPES, DATA, DTYPE_BYTES, ERROR, F16, F32, FETCH, FP8_E4M3, FP8_E5M2,
+                  HEADS_TOKENS_DIM, INT8, RETRYABLE, TOKENS_HEADS_DIM, Closed, Connection, Geometry,
+                  Refused)
 
+NUMPY_DTYPES = {F16: numpy.float16, F32: numpy.float32, FP8_E4M3: ml_dtypes.float8_e4m3fn,
+                FP8_E5M2: ml_dtypes.float8_e5m2, INT8: numpy.int8}
+PATTERNS = {1: numpy.uint8, 2: numpy.uint16, 4: numpy.uint32}  # by bytes a value
 SMALL = Geometry(layers=2, heads=3, head_dim_k=16, head_dim_v=16, dtype=F16)
 LARGE = Geometry(layers=16, heads=8, head_dim_k=128, head_dim_v=128)  # 64 KiB a token
 TINY = Geometry(layers=1, heads=1, head_dim_k=8, head_dim_v=8, dtype=F16)
@@ -38,7 +43,7 @@ def begun_fetch(connection):
 
 def bits(geometry, tokens, seed=0):
     """(K, V) of random bit patterns, NaN among them: [layers, tokens, heads, head_dim], unsigned."""
-    kind = numpy.uint32 if geometry.dtype == F32 else numpy.uint16
+    kind = PATTERNS[DTYPE_BYTES[geometry.dtype]]
     generator = numpy.random.default_rng(seed)
     return tuple(generator.integers(0, numpy.iinfo(kind).max, dtype=kind, endpoint=True,
                                     size=(geometry.layers, tokens, geometry.heads, geometry.head_dim(part)))
@@ -70,14 +75,15 @@ def to_dtype(values, dtype):
     if dtype == BF16:
         return to_bf16(values)
     with numpy.errstate(over="ignore"):
-        return values.astype(numpy.float16).view(numpy.uint16) if dtype == F16 else values.view(numpy.uint32)
+        rounded = numpy.rint(values) if dtype == INT8 else values
+        return rounded.astype(NUMPY_DTYPES[dtype]).view(PATTERNS[DTYPE_BYTES[dtype]])
 
 
 def to_float(patterns, dtype):
     """The values of bit patterns, as float32, exactly."""
     if dtype == BF16:
         return (patterns.astype(numpy.uint32) << 16).view(numpy.float32)
-    return patterns.view(numpy.float16 if dtype == F16 else numpy.float32).astype(numpy.float32)
+    return patterns.view(NUMPY_DTYPES[dtype]).astype(numpy.float32)
 
 
 def packed(arrays, layout=TOKENS_HEADS_DIM):
@@ -88,7 +94,7 @@ def packed(arrays, layout=TOKENS_HEADS_DIM):
 
 def unpacked(kv, geometry, layout=TOKENS_HEADS_DIM, dtype=None):
     """What Session.fetch returned, as arrays of bit patterns [layers, tokens, heads, head_dim]."""
-    kind = numpy.uint32 if (dtype or geometry.dtype) == F32 else numpy.uint16
+    kind = PATTERNS[DTYPE_BYTES[dtype or geometry.dtype]]
     out = []
     for part, layers in enumerate(kv):
         array = numpy.frombuffer(b"".join(layers), kind)
