@@ -32,6 +32,12 @@ static_assert((int)WIRE_ERROR_COUNT <= (int)KVQ_NO_MEMORY, "local errors must no
 static_assert((int)KVQ_F16 == (int)PAGE_F16 && (int)KVQ_F16 == (int)KVQ__DTYPE__DTYPE_F16, "");
 static_assert((int)KVQ_BF16 == (int)PAGE_BF16 && (int)KVQ_BF16 == (int)KVQ__DTYPE__DTYPE_BF16, "");
 static_assert((int)KVQ_F32 == (int)PAGE_F32 && (int)KVQ_F32 == (int)KVQ__DTYPE__DTYPE_F32, "");
+static_assert((int)KVQ_FP8_E4M3 == (int)PAGE_F8E4M3, "");
+static_assert((int)KVQ_FP8_E4M3 == (int)KVQ__DTYPE__DTYPE_FP8_E4M3, "");
+static_assert((int)KVQ_FP8_E5M2 == (int)PAGE_F8E5M2, "");
+static_assert((int)KVQ_FP8_E5M2 == (int)KVQ__DTYPE__DTYPE_FP8_E5M2, "");
+static_assert((int)KVQ_INT8 == (int)PAGE_I8, "");
+static_assert((int)KVQ_INT8 == (int)KVQ__DTYPE__DTYPE_INT8, "");
 static_assert((int)KVQ_K == (int)PAGE_K && (int)KVQ_V == (int)PAGE_V, "");
 static_assert((int)KVQ_LEVEL_EXACT == (int)PAGE_EXACT, "");
 static_assert((int)KVQ_LEVEL_FAST8 == (int)PAGE_FAST8, "");
@@ -81,7 +87,20 @@ bool kvq_error_retryable(int error) {
 }
 
 size_t kvq_dtype_bytes(enum kvq_dtype dtype) {
-    return dtype == KVQ_F16 || dtype == KVQ_BF16 ? 2 : dtype == KVQ_F32 ? 4 : 0;
+    switch (dtype) {
+    case KVQ_F32:
+        return 4;
+    case KVQ_F16:
+    case KVQ_BF16:
+        return 2;
+    case KVQ_FP8_E4M3:
+    case KVQ_FP8_E5M2:
+    case KVQ_INT8:
+        return 1;
+    case KVQ_DTYPE_UNSET:
+        break;
+    }
+    return 0;
 }
 
 const char *kvq_version(void) {

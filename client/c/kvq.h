@@ -90,7 +90,7 @@ enum kvq_error {
     KVQ_CANCELLED = 15,         /* by a progress function or kvq_cancel() */
     KVQ_TOO_MANY_REQUESTS = 16, /* more requests in flight than the daemon allows */
     KVQ_SHUTTING_DOWN = 17,
-    KVQ_UNSUPPORTED = 18, /* a geometry or size that this daemon cannot hold */
+    KVQ_UNSUPPORTED = 18, /* a geometry or size that this daemon cannot hold or a dtype not given */
     KVQ_INCOMPLETE = 19,  /* kvq_append_commit before every part was sent */
     KVQ_INTERNAL = 20,    /* the daemon failed */
 
@@ -181,9 +181,19 @@ int kvq_client_timeout_ms(const struct kvq_client *client);
 
 /* ---- Sessions ---- */
 
-enum kvq_dtype { KVQ_DTYPE_UNSET = 0, KVQ_F16 = 1, KVQ_BF16 = 2, KVQ_F32 = 3 };
+/* Floats of 8 bits are OCP's: e4m3fn, without infinities, and e5m2. What the integers of KVQ_INT8
+ * count in is the caller's to keep. */
+enum kvq_dtype {
+    KVQ_DTYPE_UNSET = 0,
+    KVQ_F16 = 1,
+    KVQ_BF16 = 2,
+    KVQ_F32 = 3,
+    KVQ_FP8_E4M3 = 4,
+    KVQ_FP8_E5M2 = 5,
+    KVQ_INT8 = 6,
+};
 
-/* 2, 2, 4; 0 for a number that is no dtype. */
+/* Of a value; 0 for a number that is no dtype. */
 size_t kvq_dtype_bytes(enum kvq_dtype dtype);
 
 enum kvq_pairing { KVQ_PAIRING_NONE = 0, KVQ_PAIRING_INTERLEAVED = 1, KVQ_PAIRING_HALF = 2 };
@@ -385,7 +395,8 @@ struct kvq_fetch_options {
     size_t size;
     uint64_t first, end;             /* tokens first .. end - 1; end 0: state->tokens */
     uint32_t first_layer, end_layer; /* likewise; end_layer 0: all */
-    enum kvq_dtype dtype;            /* of the values to be written; unset: the session's */
+    enum kvq_dtype dtype;            /* of the values to be written; unset: the session's; else that
+                                      * one, or KVQ_F16, KVQ_BF16, KVQ_F32 */
     uint64_t if_version;             /* KVQ_VERSION_CHANGED unless it still is; 0: not checked */
     struct kvq_target k, v;          /* at least one; room for (end - first) tokens of each layer */
     int64_t deadline_ms;             /* of the whole call; 0: the client's; negative: none */
@@ -417,7 +428,7 @@ struct kvq_fetch_result {
     uint64_t version, tokens, bytes;
     struct kvq_level_tokens levels[KVQ_LEVELS]; /* of the tokens fetched */
     uint32_t level_count;
-    struct kvq_loss k, v; /* of the pages that the range touches */
+    struct kvq_loss k, v; /* of the pages that the range touches; of 8-bit dtypes as KVQ_F32 */
 };
 
 /* Fetches a range of tokens and layers into the caller's memory, which is undefined until this
@@ -426,7 +437,8 @@ struct kvq_fetch_result {
  * the ranges are not of one version all is fetched again over one. After a truncate within a page
  * the pages where two ranges meet may count twice in the loss. An empty range succeeds without
  * asking the daemon. KVQ_MISS: the session or a part of the range is not there. KVQ_MODEL_MISMATCH:
- * the session is now another model's than state says. KVQ_VERSION_CHANGED. */
+ * the session is now another model's than state says. KVQ_VERSION_CHANGED. KVQ_UNSUPPORTED: the
+ * session's values are not given in this dtype. */
 int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
               const struct kvq_fetch_options *options, struct kvq_fetch_result *result);
 
@@ -525,6 +537,7 @@ struct kvq_stats {
     uint64_t connections_accepted, connections_refused, connections_stalled;
     uint64_t sessions_created, sessions_deleted;
     uint64_t appends_waiting; /* for memory, now */
+    uint64_t logical_bytes;   /* of all sessions' values at the width of those appended */
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

@@ -82,6 +82,7 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
         .sessions_created = reply->sessions_created,
         .sessions_deleted = reply->sessions_deleted,
         .appends_waiting = reply->appends_waiting,
+        .logical_bytes = reply->logical_bytes,
     };
     fill_parts(reply, stats);
 }

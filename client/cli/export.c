@@ -116,7 +116,8 @@ const struct command export_command = {
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_TOKENS | OPTION_LAYERS,
     .summary = "write a session, or a part of it, to a file",
     .help =
-        "Writes K and V in the session's dtype (bfloat16 as uint16) to an .npy file, "
+        "Writes K and V in the session's dtype (bfloat16 as uint16, 8-bit floats as uint8) to an "
+        ".npy file, "
         "[layers, 2, tokens, heads, head_dim]; or, if the name ends in .npz, to one with k and, "
         "if the model keeps V, v: [layers, tokens, heads, head_dim]. The file is there whole or "
         "not at all.",

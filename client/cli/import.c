@@ -178,16 +178,17 @@ const struct command import_command = {
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_MIN_SNR |
                OPTION_ROPE | OPTION_DTYPE | OPTION_APPEND | OPTION_REPLACE,
     .summary = "store a cache from a file",
-    .help = "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "
-            "float16, float32, or bfloat16 as uint16 with --dtype bf16; or from an .npz file "
-            "(numpy.savez; a compressed one is refused) with arrays k and, if the model keeps V, "
-            "v: [layers, tokens, heads, head_dim], where head_dim of v may differ. --model is "
-            "required; the level is 3 without --level and --min-snr-db. Ends when everything is "
-            "coded at the "
-            "level, and shows the session.\n\n"
-            "A session that exists is an error without --append or --replace. With --replace it "
-            "is there until the new one is whole, and the daemon needs room for both; to replace "
-            "it in less, `kvq rm` it first. An import that fails or is stopped leaves what was "
-            "there before.",
+    .help =
+        "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "
+        "float16, float32, int8, bfloat16 as uint16 with --dtype bf16, or 8-bit floats as uint8 "
+        "with --dtype fp8_e4m3 or fp8_e5m2; or from an .npz file "
+        "(numpy.savez; a compressed one is refused) with arrays k and, if the model keeps V, "
+        "v: [layers, tokens, heads, head_dim], where head_dim of v may differ. --model is "
+        "required; the level is 3 without --level and --min-snr-db. Ends when everything is "
+        "coded at the level, and shows the session.\n\n"
+        "A session that exists is an error without --append or --replace. With --replace it "
+        "is there until the new one is whole, and the daemon needs room for both; to replace "
+        "it in less, `kvq rm` it first. An import that fails or is stopped leaves what was "
+        "there before.",
     .run = run,
 };

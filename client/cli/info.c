@@ -16,7 +16,7 @@ const struct command info_command = {
     .argument_count = 1,
     .options = OPTION_SOCKET | OPTION_JSON,
     .summary = "show what a session holds, takes and has lost",
-    .help = "Shows a session: its model, tokens, bytes given and stored, ratio against 16 bits, "
+    .help = "Shows a session: its model, tokens, bytes given and stored, ratio between these, "
             "bits a value, signal-to-noise of K and V (-: exact), and the tokens and bytes at "
             "each level.",
     .run = run,

@@ -98,31 +98,58 @@ static bool parse_dictionary(const char *text, struct description *description) 
     return description->has_dtype && description->has_order && description->has_shape;
 }
 
-static bool is_dtype(const char *description, const char *type) {
-    return description[0] && strchr("<=|", description[0]) && strcmp(description + 1, type) == 0;
+static const char is_bf16[] = "uint16 values; if they are bfloat16, add --dtype bf16";
+static const char is_fp8[] =
+    "uint8 values; if they are 8-bit floats, add --dtype fp8_e4m3 or fp8_e5m2";
+
+/* What values stand in, by NumPy's names; the first of a dtype is what it is written as. NumPy has
+ * no bfloat16 and no 8-bit floats: these stand in unsigned integers, or in what ml_dtypes writes
+ * (V1, V2, f1), and the user says what they are. */
+static const struct npy_type {
+    const char *written;
+    enum kvq_dtype dtype;
+    const char *hint; /* what to say where the user did not; NULL: the type says it all */
+} npy_types[] = {
+    {"<f2", KVQ_F16, NULL},        {"<f4", KVQ_F32, NULL},        {"|i1", KVQ_INT8, NULL},
+    {"<u2", KVQ_BF16, is_bf16},    {"<V2", KVQ_BF16, is_bf16},    {"|u1", KVQ_FP8_E4M3, is_fp8},
+    {"|u1", KVQ_FP8_E5M2, is_fp8}, {"<V1", KVQ_FP8_E4M3, is_fp8}, {"<V1", KVQ_FP8_E5M2, is_fp8},
+    {"<f1", KVQ_FP8_E5M2, is_fp8},
+};
+enum { NPY_TYPES = sizeof npy_types / sizeof *npy_types };
+
+/* Little-endian, or of a byte. */
+static bool is_type(const char *description, const struct npy_type *type) {
+    return description[0] && strchr("<=|", description[0]) &&
+           strcmp(description + 1, type->written + 1) == 0;
 }
 
-/* NumPy has no bfloat16: such values stand in uint16, or in two bytes of no type (V2). */
 static bool resolve_dtype(const char *name, const char *description, enum kvq_dtype wanted,
                           enum kvq_dtype *dtype) {
-    *dtype = is_dtype(description, "f2")   ? KVQ_F16
-             : is_dtype(description, "f4") ? KVQ_F32
-             : is_dtype(description, "u2") ? KVQ_BF16
-             : is_dtype(description, "V2") ? KVQ_BF16
-                                           : KVQ_DTYPE_UNSET;
-    if (*dtype == KVQ_DTYPE_UNSET) {
-        complain("%s: values of dtype %s; give float16, float32, or bfloat16 as uint16, all "
-                 "little-endian",
-                 name, description);
+    const struct npy_type *found = NULL;
+    for (int i = NPY_TYPES - 1; i >= 0; i--)
+        if (is_type(description, &npy_types[i]) && (!found || found->dtype != wanted))
+            found = &npy_types[i];
+    if (!found) {
+        complain(
+            "%s: values of dtype %s; give float16, float32, int8, bfloat16 as uint16, or 8-bit "
+            "floats as uint8, all little-endian",
+            name, description);
         return false;
     }
-    if (*dtype == KVQ_BF16 && wanted != KVQ_BF16)
-        return refuse(name, "uint16 values; if they are bfloat16, add --dtype bf16");
-    if (wanted != KVQ_DTYPE_UNSET && wanted != *dtype) {
-        complain("%s: values of dtype %s are not what --dtype says", name, description);
-        return false;
-    }
-    return true;
+    *dtype = found->dtype;
+    if (found->dtype == wanted || (wanted == KVQ_DTYPE_UNSET && !found->hint))
+        return true;
+    if (found->hint)
+        return refuse(name, found->hint);
+    complain("%s: values of dtype %s are not what --dtype says", name, description);
+    return false;
+}
+
+static const char *written_type(enum kvq_dtype dtype) {
+    int i = 0;
+    while (npy_types[i].dtype != dtype)
+        i++;
+    return npy_types[i].written;
 }
 
 /* The bytes that the values take; false if the product overflows. */
@@ -183,10 +210,9 @@ bool npy_parse(const char *name, const uint8_t *bytes, size_t count, enum kvq_dt
 void npy_write_header(uint8_t header[NPY_HEADER_BYTES], enum kvq_dtype dtype, const uint64_t *shape,
                       uint32_t rank) {
     static const uint8_t start[] = {0x93, 'N', 'U', 'M', 'P', 'Y', 1, 0, NPY_HEADER_BYTES - 10, 0};
-    const char *type = dtype == KVQ_F32 ? "<f4" : dtype == KVQ_BF16 ? "<u2" : "<f2";
     char text[NPY_HEADER_BYTES - 9];
-    int length =
-        snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (", type);
+    int length = snprintf(text, sizeof text, "{'descr': '%s', 'fortran_order': False, 'shape': (",
+                          written_type(dtype));
     for (uint32_t i = 0; i < rank; i++)
         length += snprintf(text + length, sizeof text - (size_t)length, "%llu, ",
                            (unsigned long long)shape[i]);

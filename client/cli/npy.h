@@ -1,4 +1,4 @@
-/* NumPy's .npy format, versions 1 to 3: C order, little-endian float16, float32, uint16 (bfloat16).
+/* NumPy's .npy format, versions 1 to 3: C order, little-endian values of any dtype of kvq.h.
  *
  * Works on the caller's memory; an array points into the bytes it was parsed from.
  */
@@ -16,12 +16,14 @@ struct npy_array {
     const uint8_t *values;
 };
 
-/* dtype: what the user says the values are, KVQ_DTYPE_UNSET if nothing; needed for bfloat16. name
- * is that of the file, for the line that says what is wrong. False: complained. */
+/* dtype: what the user says the values are, KVQ_DTYPE_UNSET if nothing; needed for bfloat16 and
+ * 8-bit floats. name is that of the file, for the line that says what is wrong. False: complained.
+ */
 bool npy_parse(const char *name, const uint8_t *bytes, size_t count, enum kvq_dtype dtype,
                struct npy_array *array);
 
-/* A header of NPY_HEADER_BYTES for rank dimensions, at most 5. bfloat16 is written as uint16. */
+/* A header of NPY_HEADER_BYTES for rank dimensions, at most 5. bfloat16 is written as uint16, 8-bit
+ * floats as uint8. */
 void npy_write_header(uint8_t header[NPY_HEADER_BYTES], enum kvq_dtype dtype, const uint64_t *shape,
                       uint32_t rank);
 

@@ -33,7 +33,7 @@ static void print_row(const struct kvq_session_info *info, int column) {
         age[WORD_BYTES], idle[WORD_BYTES], pinned[WORD_BYTES];
     printf("%9s %9s %9s %5s %-5s", count_text(info->tokens_available, tokens),
            bytes_text(info->stored_bytes, stored), bytes_text(info->unique_bytes, unique),
-           figure_text(info->ratio, 2, "", ratio), level_name(info->level));
+           figure_text(info->ratio_input, 2, "", ratio), level_name(info->level));
     printf(" %5s %5s %5s", short_time_text(info->age_ms, age), short_time_text(info->idle_ms, idle),
            info->pinned_ms ? short_time_text(info->pinned_ms, pinned) : "-");
     int padding = column - name_columns(info->session);
@@ -85,7 +85,8 @@ const struct command sessions_command = {
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_SORT | OPTION_NAMES,
     .summary = "list the sessions",
     .help = "Lists the sessions: tokens; bytes stored, and of these what deleting the session "
-            "would free; ratio against 16 bits; the level it is kept at; how long ago it was "
+            "would free; ratio of the bytes given to these; the level it is kept at; how long ago "
+            "it was "
             "made and last used; how long it is pinned yet (-: not); name and model.",
     .run = run,
 };

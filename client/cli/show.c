@@ -127,7 +127,8 @@ static void print_session(const struct kvq_session_info *info) {
     printf("given       %s\n", bytes_text(info->logical_bytes, a));
     printf("stored      %s, %s of it this session's alone\n", bytes_text(info->stored_bytes, a),
            bytes_text(info->unique_bytes, b));
-    printf("ratio       %s against 16 bits", figure_text(info->ratio, 2, "", a));
+    printf("ratio       %s against %zu bits", figure_text(info->ratio_input, 2, "", a),
+           8 * kvq_dtype_bytes(geometry->dtype));
     printf(", %s bits a value\n", figure_text(info->bits_per_value, 2, "", a));
     printf("SNR         K %s, ", figure_text(info->snr_k_db, 1, " dB", a));
     printf("V %s%s\n", figure_text(info->snr_v_db, 1, " dB", a),

@@ -4,8 +4,8 @@
 
 #include <math.h>
 
-double stats_ratio(const struct kvq_stats *stats) {
-    return stats->stored_bytes ? (double)stats->bytes_16bit / (double)stats->stored_bytes : NAN;
+double stats_ratio(const struct kvq_stats *stats, uint64_t bytes) {
+    return stats->stored_bytes ? (double)bytes / (double)stats->stored_bytes : NAN;
 }
 
 double stats_hit_share(const struct kvq_stats *stats) {

@@ -4,8 +4,8 @@
 
 #include "client/c/kvq.h"
 
-/* Bytes at 16 bits a value against what is stored; NaN of an empty store. */
-double stats_ratio(const struct kvq_stats *stats);
+/* Of bytes, of all sessions, to what is stored; NaN of an empty store. */
+double stats_ratio(const struct kvq_stats *stats, uint64_t bytes);
 
 /* Fetches answered in full, of all; NaN before the first. */
 double stats_hit_share(const struct kvq_stats *stats);

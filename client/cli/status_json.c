@@ -81,9 +81,11 @@ void print_stats_json(const struct kvq_stats *stats) {
     json_count(&json, "sessions", stats->sessions);
     json_count(&json, "tokens", stats->tokens);
     json_count(&json, "bytes_16bit", stats->bytes_16bit);
+    json_count(&json, "logical_bytes", stats->logical_bytes);
     json_count(&json, "stored_bytes", stats->stored_bytes);
     json_count(&json, "unique_bytes", stats->unique_bytes);
-    json_real(&json, "ratio", stats_ratio(stats));
+    json_real(&json, "ratio", stats_ratio(stats, stats->bytes_16bit));
+    json_real(&json, "ratio_input", stats_ratio(stats, stats->logical_bytes));
     show_levels_json(&json, stats->levels, stats->level_count);
     keeper_json(&json, stats);
     traffic_json(&json, stats);

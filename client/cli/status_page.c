@@ -74,7 +74,9 @@ static void print_sessions(const struct kvq_stats *stats) {
            count_text(stats->sessions_deleted, b));
     printf("stored      %s, %s with shared parts once\n", bytes_text(stats->stored_bytes, a),
            bytes_text(stats->unique_bytes, b));
-    printf("ratio       %s against 16 bits\n", figure_text(stats_ratio(stats), 2, "", a));
+    printf("ratio       %s against the bytes given, %s\n",
+           figure_text(stats_ratio(stats, stats->logical_bytes), 2, "", a),
+           bytes_text(stats->logical_bytes, b));
     show_levels(stats->levels, stats->level_count);
 }
 

@@ -8,7 +8,9 @@
 #include <wchar.h>
 
 static const char *const level_names[] = {"exact", "fast8", "0", "1", "2", "3", "4", "5"};
-static const char *const dtype_names[] = {"?", "f16", "bf16", "f32"};
+static const char *const dtype_names[] = {"?",        "f16",      "bf16", "f32",
+                                          "fp8_e4m3", "fp8_e5m2", "int8"};
+enum { DTYPES = sizeof dtype_names / sizeof *dtype_names };
 static const char *const pairing_names[] = {"none", "interleaved", "half"};
 
 /* The name's index from `from` on, or -1. */
@@ -26,7 +28,7 @@ bool level_from_name(const char *name, int *level) {
 }
 
 bool dtype_from_name(const char *name, enum kvq_dtype *dtype) {
-    int index = index_of(name, dtype_names, KVQ_F16, KVQ_F32 + 1);
+    int index = index_of(name, dtype_names, KVQ_F16, DTYPES);
     *dtype = (enum kvq_dtype)(index < 0 ? 0 : index);
     return index >= 0;
 }
@@ -43,7 +45,7 @@ const char *level_name(int level) {
 }
 
 const char *dtype_name(enum kvq_dtype dtype) {
-    return (unsigned)dtype <= KVQ_F32 ? dtype_names[dtype] : "?";
+    return (unsigned)dtype < DTYPES ? dtype_names[dtype] : "?";
 }
 
 const char *pairing_name(enum kvq_pairing pairing) {

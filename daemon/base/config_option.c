@@ -85,9 +85,10 @@ const struct config_option config_options[] = {
      .standard = "fast8",
      .choices = levels,
      .live = true,
-     .text = "How appended pages are kept until the keeper has brought them to their session's "
-             "level: no coarser than this. fast8 is quickest; a session whose own level is finer "
-             "is kept at its own."},
+     .text =
+         "How appended pages are kept until the keeper has brought them to their session's "
+         "level: no coarser than this. fast8 is quickest; a session whose own level is finer "
+         "is kept at its own; what was promised decibels, and values of 8 bits, are kept exact."},
     {.name = "append_wait",
      .kind = CONFIG_MILLISECONDS,
      .offset = AT(append_wait_ms),

@@ -30,8 +30,8 @@ int info_read(struct session *session, struct session_info *info)
 struct store_totals {
     uint64_t sessions, tokens, values;
     uint64_t logical_bytes; /* of the values as they came */
-    uint64_t stored_bytes; /* as each session says, what is shared with each */
-    uint64_t unique_bytes; /* what is shared once: the three that follow together */
+    uint64_t stored_bytes;  /* as each session says, what is shared with each */
+    uint64_t unique_bytes;  /* what is shared once: the three that follow together */
     uint64_t sessions_bytes, pages_bytes, tails_bytes;
 };
 

@@ -19,7 +19,7 @@ INFO_KEYS = {
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
-    "stored_bytes", "unique_bytes", "ratio", "levels", "keeper", "appended_tokens", "appended_bytes",
+    "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "appended_tokens", "appended_bytes",
     "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits", "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",
     "sessions_deleted", "requests", "operations", "errors",
@@ -128,11 +128,25 @@ def test_status_has_every_key(kvq, daemon, cache):
     assert (status["sessions"], status["tokens"]) == (1, TOKENS)
     assert daemon.socket in status["sockets"]
     assert status["requests"]["append"] == 1
-    assert status["ratio"] == pytest.approx(kvq.json("info", "a")["ratio"])
+    info = kvq.json("info", "a")
+    for key in ("logical_bytes", "stored_bytes", "ratio", "ratio_input"):
+        assert status[key] == pytest.approx(info[key])
 
 
 def test_the_ratio_of_an_empty_store_is_null(kvq):
     assert kvq.json("status")["ratio"] is None
+
+
+def test_the_ratio_shown_is_against_the_width_of_what_came(kvq, tmp_path):
+    array = np.random.default_rng(0).normal(0, 16, (LAYERS, 2, 1024, HEADS, DIM)).astype(np.int8)
+    np.save(tmp_path / "cache.npy", array)
+    shown = kvq("import", "a", tmp_path / "cache.npy", "--model", "m", "--level", "2").stdout
+    info = kvq.json("info", "a")
+    ratio = f"{array.nbytes / info['stored_bytes']:.2f}"
+    assert info["geometry"]["dtype"] == "int8"
+    assert f"ratio       {ratio} against 8 bits" in shown
+    assert kvq("sessions").stdout.splitlines()[1].split()[5] == ratio
+    assert f"ratio       {ratio} against the bytes given" in kvq("status").stdout
 
 
 def test_tables_are_for_people(kvq, cache):

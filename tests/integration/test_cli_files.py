@@ -4,6 +4,7 @@ import io
 import os
 import struct
 
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -57,6 +58,21 @@ def test_what_is_imported_exact_is_exported_bit_for_bit(kvq, tmp_path, dtype, op
     out = np.load(tmp_path / "out.npy")
     assert out.dtype == array.dtype
     assert np.array_equal(out, array)
+
+
+@pytest.mark.parametrize("dtype, options", [
+    (np.uint8, ["--dtype", "fp8_e4m3"]), (np.uint8, ["--dtype", "fp8_e5m2"]),
+    (ml_dtypes.float8_e4m3fn, ["--dtype", "fp8_e4m3"]), (ml_dtypes.float8_e5m2, ["--dtype", "fp8_e5m2"]),
+    (np.int8, []), (np.int8, ["--dtype", "int8"]),
+])
+def test_8_bit_values_are_exported_bit_for_bit(kvq, tmp_path, dtype, options):
+    array = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8).view(dtype)
+    path = save(tmp_path / "in.npy", array)
+    assert kvq("import", "a", path, "--model", "m", "--level", "exact", *options).returncode == 0
+    assert kvq("export", "a", tmp_path / "out.npy").returncode == 0
+    out = np.load(tmp_path / "out.npy")
+    assert out.dtype == (np.int8 if dtype == np.int8 else np.uint8)
+    assert np.array_equal(out.view(np.uint8), array.view(np.uint8))
 
 
 def test_not_a_number_and_infinity_survive_exact(kvq, tmp_path):
@@ -207,7 +223,8 @@ BAD_FILES = {
     "no values": (npy(header()), "truncated"),
     "Fortran order": (npy(header(order="True"), BODY), "Fortran"),
     "float64": (npy(header("'<f8'"), BODY * 4), "<f8"),
-    "int8": (npy(header("'|i1'"), BODY), "|i1"),
+    "int16": (npy(header("'<i2'"), BODY), "<i2"),
+    "uint8 without --dtype": (npy(header("'|u1'"), BODY), "--dtype fp8_e4m3 or fp8_e5m2"),
     "big-endian": (npy(header("'>f2'"), BODY), ">f2"),
     "a record": (npy(header("[('a', '<f2')]"), BODY), "header"),
     "uint16 without --dtype": (npy(header("'<u2'"), BODY), "--dtype bf16"),
@@ -242,8 +259,13 @@ def test_npy_versions_1_to_3_are_read(kvq, cache, tmp_path):
         assert np.array_equal(np.load(tmp_path / "out.npy"), np.load(cache))
 
 
-def test_a_dtype_that_contradicts_the_file_is_refused(kvq, cache):
-    refused(kvq("import", "a", cache, "--model", "m", "--dtype", "f32"), "--dtype")
+@pytest.mark.parametrize("stands_in, said", [
+    (np.float16, "f32"), (np.float16, "fp8_e4m3"), (np.uint16, "fp8_e5m2"), (np.uint8, "int8"),
+    (np.int8, "fp8_e4m3"), (np.uint8, "bf16"),
+])
+def test_a_dtype_that_contradicts_the_file_is_refused(kvq, tmp_path, stands_in, said):
+    path = save(tmp_path / "in.npy", np.zeros(SHAPE, stands_in))
+    refused(kvq("import", "a", path, "--model", "m", "--dtype", said), "--dtype")
 
 
 def test_a_file_that_is_absent_or_a_folder_is_refused(kvq, tmp_path):

@@ -148,7 +148,7 @@ def test_options_of_each_command_are_completed(complete, kvq, commands):
 
 @bash_only
 def test_values_of_choices_are_completed(complete):
-    assert complete("kvq import a f.npy --dtype ") == ["bf16", "f16", "f32"]
+    assert complete("kvq import a f.npy --dtype f") == ["f16", "f32", "fp8_e4m3", "fp8_e5m2"]
     assert complete("kvq import a f.npy --level ") == sorted(["exact", "fast8", *"012345"])
     assert complete("kvq import a f.npy --level=f") == ["fast8"]
     assert complete("kvq import a f.npy --level=") == sorted(["exact", "fast8", *"012345"])

@@ -1,5 +1,6 @@
 """The package kvquantd against a real daemon: arrays, tensors and buffers in and out, and exceptions."""
 
+import dataclasses
 import gc
 import weakref
 
@@ -55,6 +56,39 @@ def test_bfloat16_may_come_as_uint16(client):
     session.append(k.view(np.uint16), k)
     for fetched in session.fetch():
         assert same(fetched, k)
+
+
+EIGHT_BITS = {"fp8_e4m3": ml_dtypes.float8_e4m3fn, "fp8_e5m2": ml_dtypes.float8_e5m2, "int8": np.int8}
+
+
+@pytest.mark.parametrize("name", EIGHT_BITS)
+def test_8_bit_values_are_fetched_bit_for_bit(client, name):
+    session = client.open("s", model="m", geometry=dataclasses.replace(GEOMETRY, dtype=name), level="exact")
+    given = [np.random.default_rng(part).integers(0, 256, SHAPE, np.uint8).view(EIGHT_BITS[name])
+             for part in (0, 1)]
+    session.append(*given)
+    for fetched, expected in zip(session.fetch(), given):
+        assert fetched.dtype == EIGHT_BITS[name]
+        assert same(fetched, expected)
+
+
+@pytest.mark.parametrize("name, alias", [("fp8_e4m3", "float8_e4m3fn"), ("fp8_e5m2", "float8_e5m2")])
+def test_8_bit_floats_may_come_as_uint8(client, name, alias):
+    session = client.open("s", model="m", geometry=dataclasses.replace(GEOMETRY, dtype=alias), level="exact")
+    assert session.geometry.dtype == name
+    k = np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+    session.append(k, k.view(EIGHT_BITS[name]))
+    for fetched in session.fetch():
+        assert same(fetched, k)
+    out = np.zeros_like(k), None
+    session.fetch(range(0, TOKENS), out=out)
+    assert same(out[0], k)
+
+
+def test_8_bits_of_another_kind_are_refused(client):
+    session = client.open("s", model="m", geometry=dataclasses.replace(GEOMETRY, dtype="int8"))
+    with pytest.raises(TypeError, match="uint8, not int8"):
+        session.append(np.zeros(SHAPE, np.uint8), np.zeros(SHAPE, np.uint8))
 
 
 def turned(array):

@@ -7,9 +7,22 @@ from typing import Any, Mapping, Optional, Union
 
 from ._kvq import ffi, lib
 
-DTYPES = {"f16": lib.KVQ_F16, "bf16": lib.KVQ_BF16, "f32": lib.KVQ_F32}
+DTYPES = {
+    "f16": lib.KVQ_F16,
+    "bf16": lib.KVQ_BF16,
+    "f32": lib.KVQ_F32,
+    "fp8_e4m3": lib.KVQ_FP8_E4M3,
+    "fp8_e5m2": lib.KVQ_FP8_E5M2,
+    "int8": lib.KVQ_INT8,
+}
 DTYPE_NAMES = {number: name for name, number in DTYPES.items()}
-DTYPE_ALIASES = {"float16": "f16", "bfloat16": "bf16", "float32": "f32"}
+DTYPE_ALIASES = {
+    "float16": "f16",
+    "bfloat16": "bf16",
+    "float32": "f32",
+    "float8_e4m3fn": "fp8_e4m3",
+    "float8_e5m2": "fp8_e5m2",
+}
 PAIRINGS = {
     "none": lib.KVQ_PAIRING_NONE,
     "interleaved": lib.KVQ_PAIRING_INTERLEAVED,
@@ -38,8 +51,9 @@ class Rope:
 
 @dataclasses.dataclass(frozen=True)
 class Geometry:
-    """heads are KV heads; head_dim_v: None as head_dim, 0 without V; dtype: "f16", "bf16" or
-    "f32", or "float16", "bfloat16", "float32", which mean the same."""
+    """heads are KV heads; head_dim_v: None as head_dim, 0 without V; dtype: "f16", "bf16", "f32",
+    "fp8_e4m3", "fp8_e5m2" or "int8", or as numpy and torch call them: "float16", "bfloat16",
+    "float32", "float8_e4m3fn", "float8_e5m2". The scales of int8 are the caller's to keep."""
 
     layers: int
     heads: int

@@ -94,7 +94,8 @@ class Session(SessionState):
         """Returns (k, v) of a range of tokens (None: all there are now) and layers (None: all).
 
         They are new numpy arrays, [layers, tokens, heads, head_dim] in the session's dtype (bfloat16
-        through ml_dtypes where it is installed, else as uint16); v is None for a model without V.
+        and 8-bit floats through ml_dtypes where it is installed, else as uint16 and uint8); v is
+        None for a model without V.
         Or those of out, (k, v): arrays, tensors or lists as in append(), undefined until this
         returns; one of them may be None, and is not fetched. The pair has attributes that say at
         which levels and with which loss the values were kept: see Fetched.

@@ -15,18 +15,26 @@ from ._geometry import Geometry
 from ._kvq import ffi
 
 # Names of dtypes of numpy (ml_dtypes among them) and torch that hold values of ours.
-ACCEPTED = {"f16": ("float16",), "bf16": ("bfloat16", "uint16"), "f32": ("float32",)}
+ACCEPTED: dict[str, tuple[str, ...]] = {
+    "f16": ("float16",),
+    "bf16": ("bfloat16", "uint16"),
+    "f32": ("float32",),
+    "fp8_e4m3": ("float8_e4m3fn", "uint8"),
+    "fp8_e5m2": ("float8_e5m2", "uint8"),
+    "int8": ("int8",),
+}
 
 
 def numpy_dtype(dtype: str) -> Any:
-    """bfloat16 is ml_dtypes' where that is installed, else uint16."""
-    if dtype != "bf16":
-        return np.dtype({"f16": np.float16, "f32": np.float32}[dtype])
+    """What numpy lacks is ml_dtypes' where that is installed, else an unsigned integer."""
+    names = ACCEPTED[dtype]
+    if len(names) == 1:
+        return np.dtype(names[0])
     try:
         import ml_dtypes
     except ImportError:
-        return np.dtype(np.uint16)
-    return np.dtype(ml_dtypes.bfloat16)
+        return np.dtype(names[1])
+    return np.dtype(getattr(ml_dtypes, names[0]))
 
 
 @dataclasses.dataclass
@@ -86,7 +94,6 @@ def _block_of_array(array: Any, dtype: str, what: str) -> Block:
 
 def _block(values: Any, dtype: str, shape: tuple[int, ...], what: str, writable: bool) -> Block:
     """shape has -1 for the dimension that may be any, the tokens."""
-    value_bytes = 4 if dtype == "f32" else 2
     if _is_torch(values):
         block = _block_of_torch(values, dtype, what)
     else:
@@ -100,7 +107,7 @@ def _block(values: Any, dtype: str, shape: tuple[int, ...], what: str, writable:
     if not matches:
         expected = str(list(shape)).replace("-1", "tokens")
         raise ValueError(f"{what} has shape {list(block.shape)}, not {expected}")
-    if block.rows_are_whole(value_bytes):
+    if block.rows_are_whole(numpy_dtype(dtype).itemsize):
         return block
     if writable:
         raise ValueError(f"{what} has strides {block.strides}: its rows of values are not whole")
