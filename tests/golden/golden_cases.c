@@ -10,6 +10,7 @@
 enum {
     LEVELS = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1,
     DTYPES = PAGE_F32,
+    COMPACT = PAGE_Q4_0 - DTYPES,
     ROOM = PAGE_VALUES_MAX * 4,
     PAGE_ROOM = 2 * ROOM,
 };
@@ -20,14 +21,16 @@ static const struct page_shape line_shapes[] = {
     {33, 1, 576, 0},  {100, 1, 31, 0}, {128, 3, 64, 0},
 };
 static const struct page_shape page_shapes[] = {{5, 2, 7, 0}, {70, 1, 9, 0}};
-static const struct page_shape odd_shape = {20, 1, 96, 0};
+static const struct page_shape odd_shape = {20, 1, 96, 0}, compact_shape = {21, 1, 96, 0};
 enum {
     LINE_SHAPES = sizeof line_shapes / sizeof *line_shapes,
     PAGE_SHAPES = sizeof page_shapes / sizeof *page_shapes,
+    LINES = LEVELS * DTYPES * LINE_SHAPES,
 };
 static const char *const level_names[LEVELS] = {"exact",  "fast8",  "level0", "level1",
                                                 "level2", "level3", "level4", "level5"};
-static const char *const dtype_names[] = {"", "f16", "bf16", "f32"};
+static const char *const dtype_names[] = {"",     "f16",  "bf16", "f32", "e4m3",
+                                          "e5m2", "int8", "q8_0", "q4_0"};
 
 static void *room(size_t bytes) {
     void *memory = aligned_alloc(64, bytes);
@@ -79,10 +82,50 @@ static uint16_t half_of(uint32_t bits) {
                       (exponent < 31 ? (uint32_t)exponent << 10 | (bits >> 13 & 1023) : 0x7bffu));
 }
 
+static uint8_t e4m3_of(uint32_t bits) {
+    int exponent = (int)(bits >> 23 & 255) - 120;
+    uint32_t sign = bits >> 24 & 0x80;
+    if (exponent <= 0)
+        return (uint8_t)sign;
+    uint32_t magnitude = (uint32_t)exponent << 3 | (bits >> 20 & 7);
+    return (uint8_t)(sign | (magnitude < 0x7f ? magnitude : 0x7e));
+}
+
+static int within(float x, int least, int most) {
+    int whole = (int)x;
+    return whole < least ? least : whole > most ? most : whole;
+}
+
+/* A block's scale, of two kinds by turns, and one of its integers. */
+static void set_in_block(enum page_dtype dtype, uint8_t *bytes, size_t i, float x) {
+    bool wide = dtype == PAGE_Q8_0;
+    uint8_t *block = bytes + i / 32 * (wide ? 34 : 18), *q = block + 2;
+    block[0] = 0, block[1] = (uint8_t)((wide ? 0x2c : 0x3c) + i / 32 % 2);
+    if (wide) {
+        q[i % 32] = (uint8_t)within(16 * x, -127, 127);
+        return;
+    }
+    unsigned shift = i % 32 < 16 ? 0 : 4, nibble = (unsigned)(within(x, -8, 7) + 8);
+    q[i % 16] = (uint8_t)((q[i % 16] & ~(15u << shift)) | nibble << shift);
+}
+
+static void set_compact(enum page_dtype dtype, uint8_t *bytes, size_t i, float x, uint32_t bits) {
+    if (dtype == PAGE_F8E4M3)
+        bytes[i] = e4m3_of(bits);
+    else if (dtype == PAGE_F8E5M2)
+        bytes[i] = (uint8_t)(half_of(bits) >> 8);
+    else if (dtype == PAGE_I8)
+        bytes[i] = (uint8_t)within(16 * x, -127, 127);
+    else
+        set_in_block(dtype, bytes, i, x);
+}
+
 static void set_value(enum page_dtype dtype, void *values, size_t i, float x) {
     uint32_t bits;
     memcpy(&bits, &x, sizeof bits);
-    if (dtype == PAGE_F32)
+    if (dtype > PAGE_F32)
+        set_compact(dtype, values, i, x, bits);
+    else if (dtype == PAGE_F32)
         ((uint32_t *)values)[i] = bits;
     else
         ((uint16_t *)values)[i] = dtype == PAGE_F16 ? half_of(bits) : (uint16_t)(bits >> 16);
@@ -146,7 +189,7 @@ static size_t decode(struct golden_work *work, const void *page, size_t length,
                                  .strides = strides_of(shape)};
     must(page_decode(page, length, &target, work->workspace) == PAGE_OK,
          "a golden page is decoded");
-    return shape->tokens * strides_of(shape).token * page_value_bytes(dtype);
+    return shape->tokens * page_row_bytes(dtype, strides_of(shape).token);
 }
 
 /* ---- lines ---- */
@@ -176,18 +219,29 @@ static void add_part(struct golden_work *work, const struct page_shape *shape, e
     for (int dtype = PAGE_F16; dtype <= DTYPES; dtype++)
         add(&sums->values, work->decoded,
             decode(work, work->page, length, shape, (enum page_dtype)dtype));
+    if (shape->dtype > PAGE_F32)
+        add(&sums->values, work->decoded, decode(work, work->page, length, shape, shape->dtype));
     if (level >= 0 && level < PAGE_LEVEL_MAX)
         add_aged(work, length, shape, level, sums);
 }
 
 size_t golden_line_count(void) {
-    return (size_t)LEVELS * DTYPES * LINE_SHAPES;
+    return LINES + LEVELS * COMPACT;
+}
+
+/* All shapes for each dtype of numbers, one of whole blocks for each compact one. */
+static struct page_shape line_case(size_t i, size_t *level) {
+    bool is_compact = i >= LINES;
+    struct page_shape shape = line_shapes[is_compact ? LINE_SHAPES - 1 : i % LINE_SHAPES];
+    size_t row = is_compact ? i - LINES : i / LINE_SHAPES, dtypes = is_compact ? COMPACT : DTYPES;
+    shape.dtype = (enum page_dtype)((is_compact ? PAGE_F8E4M3 : PAGE_F16) + row % dtypes);
+    *level = row / dtypes;
+    return shape;
 }
 
 void golden_line(size_t i, struct golden_work *work, char line[GOLDEN_LINE_BYTES]) {
-    struct page_shape shape = line_shapes[i % LINE_SHAPES];
-    shape.dtype = (enum page_dtype)(PAGE_F16 + i / LINE_SHAPES % DTYPES);
-    size_t level = i / LINE_SHAPES / DTYPES;
+    size_t level;
+    struct page_shape shape = line_case(i, &level);
     struct sums sums = {0};
     fill(work->values, &shape, NONE);
     add_part(work, &shape, PAGE_K, (int)level + PAGE_LEVEL_MIN, shape.tokens >= 4 ? 4 : 0, &sums);
@@ -202,11 +256,16 @@ void golden_line(size_t i, struct golden_work *work, char line[GOLDEN_LINE_BYTES
 /* ---- pages that are kept ---- */
 
 enum { AGED = 2 /* levels 1 and 4, to 3 and 5 */, PLAIN = LEVELS * DTYPES * PAGE_SHAPES };
-static const int odd_levels[] = {PAGE_EXACT, PAGE_FAST8, 0, 3};
-enum { ODD_LEVELS = sizeof odd_levels / sizeof *odd_levels, ODD = (ODDITIES - 1) * ODD_LEVELS };
+static const int odd_levels[] = {PAGE_EXACT, PAGE_FAST8, 0, 3}, compact_levels[] = {PAGE_EXACT, 4};
+enum {
+    ODD_LEVELS = sizeof odd_levels / sizeof *odd_levels,
+    ODD = (ODDITIES - 1) * ODD_LEVELS,
+    COMPACT_LEVELS = sizeof compact_levels / sizeof *compact_levels,
+    COMPACT_PAGES = COMPACT * COMPACT_LEVELS,
+};
 
 size_t golden_page_count(void) {
-    return PLAIN + ODD + AGED;
+    return PLAIN + ODD + COMPACT_PAGES + AGED;
 }
 
 static struct golden_page plain_page(struct golden_work *work, const struct page_shape *shape,
@@ -236,9 +295,17 @@ static struct golden_page aged_page(struct golden_work *work, int from, int to) 
     return made;
 }
 
+static struct golden_page compact_page(size_t i, struct golden_work *work) {
+    struct page_shape shape = compact_shape;
+    shape.dtype = (enum page_dtype)(PAGE_F8E4M3 + i / COMPACT_LEVELS);
+    return plain_page(work, &shape, compact_levels[i % COMPACT_LEVELS], NONE);
+}
+
 struct golden_page golden_page(size_t i, struct golden_work *work) {
+    if (i >= PLAIN + ODD + COMPACT_PAGES)
+        return i == PLAIN + ODD + COMPACT_PAGES ? aged_page(work, 1, 3) : aged_page(work, 4, 5);
     if (i >= PLAIN + ODD)
-        return i == PLAIN + ODD ? aged_page(work, 1, 3) : aged_page(work, 4, 5);
+        return compact_page(i - PLAIN - ODD, work);
     struct page_shape shape = i < PLAIN ? page_shapes[i % PAGE_SHAPES] : odd_shape;
     if (i >= PLAIN) {
         shape.dtype = PAGE_F16;

@@ -29,6 +29,13 @@ def test_every_coding_is_among_the_frozen_pages(tables):
     assert codings == {0, 1, 2, 3}
 
 
+def test_compact_dtypes_are_frozen_exact_and_at_a_level(tables):
+    pages = [Page(tables, path.read_bytes()) for path in GOLDEN.glob("*.page")]
+
+    assert {(page.dtype, page.coding) for page in pages if page.dtype > 3} == {
+        (dtype, coding) for dtype in (4, 5, 6, 7, 8) for coding in (1, 3)}
+
+
 def test_wide_and_aged_pages_and_far_tokens_are_among_them(tables):
     pages = [Page(tables, path.read_bytes()) for path in GOLDEN.glob("level*.page")]
 

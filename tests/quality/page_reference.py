@@ -3,7 +3,7 @@
 
   page_reference.py build/page.so IN.npy [--pages 6]     # page_file.py says how it is built
 
-Takes pages of IN.npy (float16, see page_file.py) in all dtypes and levels, in odd shapes too, and
+Takes pages of IN.npy (float16, see page_file.py) in all dtypes but blocks and all levels, in odd shapes too, and
 compares what both decoders make of them bit for bit. Slow and plain on purpose; only the tables are
 read from the C source, which is where the format has them.
 """
@@ -15,6 +15,7 @@ import struct
 
 import numpy as np
 
+from compact_dtypes import E4M3, E5M2, INT8, Q4_0, Q8_0, compact, packed_blocks, row_bytes
 from page_file import Codec, as_bfloat16
 
 F32 = np.float32
@@ -23,6 +24,8 @@ QUARTER_OCTAVES = np.array([float.fromhex(x) for x in ("0x1p+0", "0x1.306fep+0",
                                                        "0x1.ae89fap+0")], F32)
 HEADER_BYTES, WIDE, NO_MEANS = 48, 1, 2
 F16, BF16, FLOAT32 = 1, 2, 3
+EXPONENT_BITS = {F16: 5, BF16: 8, FLOAT32: 8, E4M3: 4, E5M2: 5}
+MANTISSA_BITS = {F16: 10, BF16: 7, FLOAT32: 23, E4M3: 3, E5M2: 2}
 
 
 def rows_of(name, text):
@@ -122,25 +125,29 @@ class Page:
         self.row_class, self.centre, exact_tokens = rest[:3], rest[3:5], rest[5]
         assert magic == b"KP" and version == 1 and size == len(data)
         self.channels, self.coded = self.heads * self.head_dim, self.tokens - exact_tokens
-        self.type = {F16: np.uint16, BF16: np.uint16, FLOAT32: np.uint32}[self.dtype]
+        self.type = {F16: np.uint16, BF16: np.uint16, FLOAT32: np.uint32}.get(self.dtype, np.uint8)
+        self.row = row_bytes(self.dtype, self.channels)  # a token, in items of the type
         values = HEADER_BYTES + exact_tokens
-        payload = values + exact_tokens * self.channels * self.type().itemsize
+        payload = values + exact_tokens * self.row * self.type().itemsize
         self.exact_tokens = list(data[HEADER_BYTES:values])
         self.exact_values = np.frombuffer(data[values:payload], self.type)
         self.payload = data[payload:]
 
     def decode(self):
         """All values' bits, token-major."""
-        coding = [self.raw, self.exact, self.fast8, self.quantised][self.coding]
-        out = np.empty((self.tokens, self.channels), self.type)
+        exact = self.exact_integers if self.dtype in (INT8, Q8_0, Q4_0) else self.exact_floats
+        coding = [self.raw, exact, self.fast8, self.quantised][self.coding]
+        out = np.empty((self.tokens, self.row), self.type)
         coded = np.ones(self.tokens, bool)
         coded[self.exact_tokens] = False
-        out[~coded] = self.exact_values.reshape(-1, self.channels)
+        out[~coded] = self.exact_values.reshape(-1, self.row)
         if self.coded:
-            out[coded] = coding().reshape(-1, self.channels)
+            out[coded] = coding().reshape(-1, self.row)
         return out.reshape(-1)
 
     def rounded(self, values):
+        if self.dtype >= E4M3:
+            return compact(self.dtype, values)
         if self.dtype == F16:
             return np.clip(values, -65504, 65504).astype(np.float16).view(np.uint16)
         largest = upper_half(0x7f7f) if self.dtype == BF16 else np.finfo(F32).max
@@ -173,24 +180,40 @@ class Page:
         steps = upper_half(as_bfloat16(steps))
         return self.rounded((q.astype(F32) + F32(self.phase / 128)) * steps[:, None] + mean)
 
-    def exact(self):
-        c, n, mantissa_bits = self.channels, self.coded, {F16: 10, BF16: 7, FLOAT32: 23}[self.dtype]
-        whole = {F16: 1, BF16: 0, FLOAT32: 2}[self.dtype]
+    def rest(self, tile_bytes):
+        """The tiles of an exact page, (channels, [tokens, bytes]) each, and the stream behind them."""
+        tiles, end = [], 0
+        for first in range(0, self.channels, 64):
+            tile = min(64, self.channels - first)
+            rest = np.frombuffer(self.payload, np.uint8, self.coded * tile_bytes(tile), end)
+            tiles.append((tile, rest.reshape(self.coded, -1)))
+            end += rest.size
+        return tiles, Stream(self.tables, self.payload[end:])
+
+    def channel_rows(self, stream):
+        """Largest exponents (or means) and classes."""
+        return [stream.level_row(self.row_class[i], self.channels) + self.centre[i] for i in (0, 1)]
+
+    def exact_integers(self):
+        tiles, stream = self.rest(lambda tile: 0 if self.dtype == INT8 else tile // 16)
+        means, classes = self.channel_rows(stream)
+        v = np.stack([stream.level_row(int(k), self.coded, wide=False) for k in classes], 1)
+        stream.check_end()
+        x = v + means - 128
+        if self.dtype == INT8:
+            return (x & 255).astype(np.uint8)
+        return packed_blocks(self.dtype, np.concatenate([rest for _, rest in tiles], 1), x)
+
+    def exact_floats(self):
+        n, mantissa_bits = self.coded, MANTISSA_BITS[self.dtype]
+        whole = mantissa_bits // 8
         width = mantissa_bits - 8 * whole
-        tiles, rest_bytes = [], 0
-        for first in range(0, c, 64):
-            tile = min(64, c - first)
-            row_bytes = whole * tile + (width * tile + 7) // 8
-            rest = np.frombuffer(self.payload, np.uint8, n * row_bytes, rest_bytes)
-            tiles.append(mantissas(rest.reshape(n, row_bytes), whole, width, tile))
-            rest_bytes += rest.size
-        stream = Stream(self.tables, self.payload[rest_bytes:])
-        largest = stream.level_row(self.row_class[0], c) + self.centre[0]
-        classes = stream.level_row(self.row_class[1], c) + self.centre[1]
+        tiles, stream = self.rest(lambda tile: whole * tile + (width * tile + 7) // 8)
+        largest, classes = self.channel_rows(stream)
         signed_exponent = np.stack([self.signed_exponents(stream, int(k), int(top), n)
                                     for k, top in zip(classes, largest)], 1)
         stream.check_end()
-        mantissa = np.concatenate(tiles, 1)
+        mantissa = np.concatenate([mantissas(rest, whole, width, tile) for tile, rest in tiles], 1)
         exponent, sign = signed_exponent >> 1, signed_exponent & 1
         sign_bit = 8 * self.type().itemsize - 1
         return (sign << sign_bit | exponent << mantissa_bits | mantissa).astype(self.type)
@@ -202,7 +225,7 @@ class Page:
         else:
             table, low_bits, bias, negative = 48 + (k - 16) // 2, 0, 15, k % 2
         v = stream.row(table, low_bits, n, self.flags & WIDE)
-        return (2 * largest + 1 - bias - v ^ 1 - negative) & (63 if self.dtype == F16 else 511)
+        return (2 * largest + 1 - bias - v ^ 1 - negative) & (2 << EXPONENT_BITS[self.dtype]) - 1
 
 
 TOKENS, HEAD_DIMS = (128, 1, 70, 64, 5, 127), (64, 20, 33, 40, 64, 7)  # of the pages, in turn
@@ -215,10 +238,12 @@ def page_of(cache, i, random):
 
 
 def in_all_dtypes(page):
-    """(the format's number of a dtype, the page in it)"""
+    """(the format's number of a dtype, the page in it), but for blocks"""
     yield 1, page
     yield 2, as_bfloat16(page)
     yield 3, page.astype(F32) * F32(1.0001)
+    for dtype in (E4M3, E5M2, INT8):
+        yield dtype, compact(dtype, 16 * page.astype(F32))
 
 
 def main():
