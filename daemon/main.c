@@ -18,6 +18,7 @@
 
 enum { CODEC_THREADS_MOST = 64, RECODER_SHARE = 16 };
 enum { REACTORS_MAX = 64, LEASES_LEAST = 8, LEASES_MOST = 64, LEASE_SHARE = 32, USAGE = 2 };
+enum { PAGE_CACHES_SHARE = 64, PAGE_CACHE_BYTES_MOST = 16 << 20 };
 
 struct kvquantd {
     struct command_line line;
@@ -54,9 +55,16 @@ static size_t lease_count(const struct config *config) {
                                           : count);
 }
 
+/* A chunk of 32 layers of 8 heads of 128 fits into the largest. */
+static size_t page_cache_bytes(const struct config *config) {
+    uint64_t bytes = config->memory_bytes / PAGE_CACHES_SHARE / config->reactors;
+    return (size_t)(bytes < PAGE_CACHE_BYTES_MOST ? bytes / 64 * 64 : PAGE_CACHE_BYTES_MOST);
+}
+
 /* What the daemon takes ahead, apart from the store. */
 static uint64_t own_bytes(const struct config *config) {
-    return lease_pool_bytes(lease_count(config)) + config->reactors * REACTOR_BYTES;
+    return lease_pool_bytes(lease_count(config)) +
+           config->reactors * (REACTOR_BYTES + page_cache_bytes(config));
 }
 
 /* 0 means as many as leave a processor to the reactors, where memory is not short. */
@@ -130,6 +138,7 @@ static int set_up_server(struct kvquantd *daemon) {
     if (listeners_init(&daemon->listeners, config) < 0)
         return -1;
     daemon->rpc = (struct rpc_daemon){
+        .page_cache_bytes = page_cache_bytes(config),
         .store = &daemon->store,
         .budget = &daemon->store.budget,
         .sockets = daemon->listeners.names,

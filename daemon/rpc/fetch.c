@@ -120,7 +120,7 @@ static void write_piece(const struct rpc_request *request, struct rpc_frame *fra
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_context *context = request->context;
     struct fetch_room room = {rpc_payload(frame), request->frame_bytes - DATA_HEAD_BYTES,
-                              DATA_HEAD_BYTES};
+                              DATA_HEAD_BYTES, &context->pages};
     struct fetch_piece pieces[GEOMETRY_PARTS];
     size_t count = 0;
     if (is_late(&request->fetch))

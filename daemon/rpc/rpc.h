@@ -28,6 +28,7 @@ struct rpc_daemon {
     struct budget *budget; /* the store's */
     const char *const *sockets;
     size_t socket_count;
+    size_t page_cache_bytes; /* of each reactor's; a multiple of 64 */
     uint64_t started_ns;
     _Atomic uint32_t append_wait_ms; /* this and the next may change at any time */
     _Atomic int default_level;
@@ -46,6 +47,7 @@ struct rpc_context {
     struct rpc_daemon *daemon;
     struct wire_arena arena;
     void *workspace; /* PAGE_WORKSPACE_BYTES */
+    struct page_cache pages;
 };
 
 /* A frame, or several, to be sent, in memory of the connection's: `start` is where the frame

@@ -151,6 +151,10 @@ static void divide_memory(struct reactor *reactor) {
     char *arena = reactor->memory + PAGE_WORKSPACE_BYTES;
     reactor->context.workspace = reactor->memory;
     wire_arena_init(&reactor->context.arena, arena, RPC_ARENA_BYTES);
+    reactor->context.pages = (struct page_cache){
+        .memory = reactor->memory + REACTOR_BYTES,
+        .bytes = reactor->context.daemon->page_cache_bytes,
+    };
     reactor->requests = (struct rpc_request *)(void *)(arena + RPC_ARENA_BYTES);
     for (int i = 0; i < REACTOR_REQUESTS; i++)
         reactor_return_request(reactor, &reactor->requests[i]);
@@ -160,7 +164,7 @@ int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lea
                   const _Atomic uint64_t *stall_ms, uv_async_t *owner) {
     *reactor = (struct reactor){
         .leases = leases, .owner = owner, .stall_ms = stall_ms, .context = {.daemon = daemon}};
-    reactor->memory = aligned_alloc(64, REACTOR_BYTES);
+    reactor->memory = aligned_alloc(64, REACTOR_BYTES + daemon->page_cache_bytes);
     uv_mutex_init(&reactor->lock);
     int status = reactor->memory ? uv_loop_init(&reactor->loop) : UV_ENOMEM;
     if (status == 0)

@@ -42,7 +42,7 @@ struct reactor {
     uv_async_t *owner; /* of another loop: sent when the thread ends, and when it answers */
 };
 
-/* Bytes that a reactor holds. */
+/* Bytes that a reactor holds beside its cache of pages. */
 enum {
     REACTOR_REQUESTS_BYTES = REACTOR_REQUESTS * (int)sizeof(struct rpc_request),
     REACTOR_BYTES =

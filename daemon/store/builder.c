@@ -56,6 +56,7 @@ int builder_init(struct builder *builder, struct pool *pool, struct budget *budg
     *builder->record = (struct record){.pins = 1,
                                        .pool = pool,
                                        .budget = budget,
+                                       .serial = pool_next_serial(pool),
                                        .tokens = spec->tokens,
                                        .level_asked = spec->level,
                                        .level = PAGE_EXACT};

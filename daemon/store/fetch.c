@@ -150,14 +150,15 @@ static void read_tail(const struct fetch *fetch, const struct source *source,
 
 static int read_record(struct fetch *fetch, const struct source *source,
                        const struct fetch_piece *pieces, size_t count, char *const values[],
-                       void *workspace) {
-    struct page_target targets[GEOMETRY_PARTS];
+                       struct page_cache *cache, void *workspace) {
+    struct page_cache_read reads[GEOMETRY_PARTS];
     for (size_t i = 0; i < count; i++) {
         struct loss loss;
         if (record_page_loss(source->record, pieces[i].layer, pieces[i].part, &loss) < 0)
             return STORE_MISS;
         loss_add(&fetch->loss[pieces[i].part], &loss);
-        targets[i] = (struct page_target){
+        reads[i].page = (struct page_cache_key){pieces[i].layer, pieces[i].part};
+        reads[i].target = (struct page_target){
             .first = source->row,
             .tokens = pieces[i].tokens,
             .dtype = fetch->dtype,
@@ -166,9 +167,7 @@ static int read_record(struct fetch *fetch, const struct source *source,
         };
     }
     int status =
-        count == GEOMETRY_PARTS
-            ? record_decode_layer(source->record, pieces[0].layer, targets, workspace)
-            : record_decode(source->record, pieces[0].layer, pieces[0].part, targets, workspace);
+        page_cache_decode(cache, source->record, &fetch->geometry, reads, count, workspace);
     return status < 0 ? STORE_MISS : STORE_OK;
 }
 
@@ -177,7 +176,7 @@ static int read_source(struct fetch *fetch, const struct source *source,
                        size_t count, void *workspace) {
     char *values[] = {room->values, room->values + pieces[0].bytes + room->gap_bytes};
     if (source->record)
-        return read_record(fetch, source, pieces, count, values, workspace);
+        return read_record(fetch, source, pieces, count, values, room->cache, workspace);
     for (size_t i = 0; i < count; i++)
         read_tail(fetch, source, &pieces[i], values[i]);
     return STORE_OK;

@@ -6,6 +6,7 @@
 #ifndef DAEMON_STORE_FETCH_H
 #define DAEMON_STORE_FETCH_H
 
+#include "daemon/store/page_cache.h"
 #include "daemon/store/store.h"
 
 struct fetch_request {
@@ -63,6 +64,7 @@ size_t fetch_piece_bytes_max(const struct fetch *fetch);
 struct fetch_room {
     char *values;
     size_t bytes, gap_bytes;
+    struct page_cache *cache; /* the thread's, or NULL */
 };
 
 /* Decodes the next piece or two. STORE_MORE with count pieces, STORE_OK at the end, STORE_MISS if

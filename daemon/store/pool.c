@@ -29,7 +29,12 @@ struct pool {
     char *memory;
     uint64_t bytes;
     int file;
+    _Atomic uint64_t serial; /* the last that was given */
 };
+
+uint64_t pool_next_serial(struct pool *pool) {
+    return atomic_fetch_add(&pool->serial, 1) + 1;
+}
 
 uint64_t pool_round(uint64_t bytes) {
     return (bytes + POOL_UNIT_BYTES - 1) / POOL_UNIT_BYTES * POOL_UNIT_BYTES;

@@ -49,6 +49,9 @@ uint64_t pool_warm_bytes(struct pool *pool);
 /* What is reserved in the budget for anything else than warm memory. */
 uint64_t pool_used_bytes(struct pool *pool);
 
+/* From 1 on; none comes twice. */
+uint64_t pool_next_serial(struct pool *pool);
+
 void *pool_memory(const struct pool *pool, const struct pool_extent *extent);
 
 /* The pool's rounding: what so many bytes take of it. */

@@ -68,6 +68,7 @@ struct record {
     struct budget *budget;
     struct pool_extent extent;
     uint64_t bytes;
+    uint64_t serial; /* that no other record of the pool has */
     uint32_t tokens;
     uint64_t reserved_bytes;                  /* of the extent, in the budget */
     _Atomic int level_asked;                  /* the keeper's note: at most this level is wanted */

@@ -37,17 +37,6 @@ static struct chunk *chunk_of(const char *name, size_t slice) {
     return locked(name)->slices[slice].chunk;
 }
 
-static void age_session(const char *name, int level) {
-    struct session_info before;
-    uint64_t ticket;
-    struct session *session = store_find(&store, name_of(name));
-    ck_assert_int_eq(policy_age(&store, session, level, &before, &ticket), STORE_OK);
-    for (int i = 0; i < 1000 && !keeper_has_done(&store.keeper, session, ticket); i++)
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
-    ck_assert(keeper_has_done(&store.keeper, session, ticket));
-    session_unref(session);
-}
-
 static void set_up_source(void) {
     set_up();
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);

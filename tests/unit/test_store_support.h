@@ -11,6 +11,7 @@
 #include "daemon/store/append.h"
 #include "daemon/store/fetch.h"
 #include "daemon/store/info.h"
+#include "daemon/store/policy.h"
 
 enum { LIMIT_BYTES = 64 << 20, LAYERS = 2, HEADS = 2, HEAD_DIM = 64, PAGE = 128 };
 enum { ROW_VALUES = HEADS * HEAD_DIM, TOKENS_MAX = 1024 };
@@ -179,6 +180,17 @@ static inline void wait_for_keeper(const char *name) {
     for (int i = 0; i < 1000 && !is_settled(name); i++)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     ck_assert(is_settled(name));
+}
+
+static inline void age_session(const char *name, int level) {
+    struct session_info before;
+    uint64_t ticket;
+    struct session *session = store_find(&store, name_of(name));
+    ck_assert_int_eq(policy_age(&store, session, level, &before, &ticket), STORE_OK);
+    for (int i = 0; i < 1000 && !keeper_has_done(&store.keeper, session, ticket); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    ck_assert(keeper_has_done(&store.keeper, session, ticket));
+    session_unref(session);
 }
 
 static inline int run_suite(TCase *cases) {
