@@ -225,11 +225,13 @@ SPECIALISED void encode_row(bool wide, const struct rans_encode_job *job, struct
                      encoder->plane + i / 8, stride);
     const uint8_t *last = values + whole * value_bytes;
     PAGE_SCRATCH uint8_t copy[2 * RANS_LANES];
+    if (wide && whole < count) { /* a side row may end where its memory does */
+        memset(copy, 0, sizeof copy);
+        last = memcpy(copy, last, (count - whole) * value_bytes);
+    }
     if (whole < count) {
-        memset(copy, 0, sizeof copy); /* nothing behind the row is read */
-        memcpy(copy, last, (count - whole) * value_bytes);
-        write_planes(wide, copy, count - whole, class.low_bits, encoder->plane + whole / 8, stride);
-        encode_group(wide, encoder, lanes, &model, class.low_bits, copy, count - whole);
+        write_planes(wide, last, count - whole, class.low_bits, encoder->plane + whole / 8, stride);
+        encode_group(wide, encoder, lanes, &model, class.low_bits, last, count - whole);
     }
     for (size_t i = whole; i > 0; i -= RANS_LANES)
         encode_group(wide, encoder, lanes, &model, class.low_bits,
