@@ -7,21 +7,32 @@ SPECIALISED int16_t value_at(bool wide, const void *values, size_t i) {
     return wide ? ((const int16_t *)values)[i] : ((const int8_t *)values)[i];
 }
 
+/* A class's table as this encoder looks it up; by symbol, start << 8 | frequency. */
+struct model {
+    const struct page_encode_table *table;
+    uint16_t symbol[PAGE_SYMBOLS];
+};
+
+static void set_model(struct model *model, unsigned table) {
+    const struct page_table *from = &page_tables[table];
+    model->table = &page_encode_tables[table];
+    for (size_t i = 0; i < PAGE_SYMBOLS; i++)
+        model->symbol[i] = (uint16_t)(from->start[i] << 8 | from->symbol_frequency[i]);
+}
+
 /* Last symbol first, towards lower addresses; writes at most `count` bytes and one below. In steps
  * over all lanes, so that only table look-ups and the refill stay scalar. */
-SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state, const struct page_table *table,
-                                    const struct page_encode_table *restrict model,
+SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state, const struct model *restrict model,
                                     const uint8_t *restrict symbols, size_t count,
                                     uint8_t *restrict refill) {
-    PAGE_SCRATCH uint16_t frequencies[RANS_LANES], reciprocal[RANS_LANES], rank[RANS_LANES];
+    PAGE_SCRATCH uint16_t symbol[RANS_LANES], reciprocal[RANS_LANES], rank[RANS_LANES];
     PAGE_SCRATCH uint8_t byte[RANS_LANES], full[RANS_LANES];
     for (size_t lane = 0; lane < count; lane++) {
-        frequencies[lane] = table->symbol_frequency[symbols[lane]];
-        rank[lane] = table->start[symbols[lane]];
-        reciprocal[lane] = model->reciprocal[symbols[lane]];
+        symbol[lane] = model->symbol[symbols[lane]];
+        reciprocal[lane] = model->table->reciprocal[symbols[lane]];
     }
     for (size_t lane = 0; lane < count; lane++) {
-        uint16_t x = state[lane], frequency = frequencies[lane];
+        uint16_t x = state[lane], frequency = symbol[lane] & 255;
         uint16_t emit = x >> 8 >= frequency ? 0xffff : 0;
         byte[lane] = (uint8_t)x;
         full[lane] = (uint8_t)(emit & 1);
@@ -30,12 +41,12 @@ SPECIALISED uint8_t *encode_symbols(uint16_t *restrict state, const struct page_
         uint16_t rest = (uint16_t)(x - quotient * frequency);
         uint16_t over = rest >= frequency ? 0xffff : 0; /* the reciprocal is rounded down */
         rest = (uint16_t)(rest - (frequency & over));
-        rank[lane] = (uint16_t)(rest + rank[lane]) & 255;
+        rank[lane] = (uint16_t)(rest + (symbol[lane] >> 8)) & 255;
         quotient = (uint16_t)(quotient - over);
         state[lane] = (uint16_t)(quotient << 8);
     }
     for (size_t lane = 0; lane < count; lane++)
-        state[lane] |= model->slot[rank[lane]];
+        state[lane] |= model->table->slot[rank[lane]];
     for (size_t lane = count; lane-- > 0;) {
         refill[-1] = byte[lane];
         refill -= full[lane];
@@ -77,35 +88,35 @@ SPECIALISED void write_planes(bool wide, const void *values, size_t count, uint8
     }
 }
 
-SPECIALISED void encode_group(bool wide, struct rans_encoder *encoder,
-                              const struct page_encode_table *model, struct rans_class class,
-                              const void *values, size_t count) {
+SPECIALISED void encode_group(bool wide, struct rans_encoder *encoder, const struct model *model,
+                              unsigned low_bits, const void *values, size_t count) {
     PAGE_SCRATCH uint8_t symbols[RANS_LANES];
-    int16_t low = model->low, high = model->high, outside = 0;
+    int16_t low = model->table->low, high = model->table->high, outside = 0;
     for (size_t i = 0; i < count; i++) {
-        int16_t value = (int16_t)(value_at(wide, values, i) >> class.low_bits);
+        int16_t value = (int16_t)(value_at(wide, values, i) >> low_bits);
         int16_t escapes = ((value < low) | (value > high)) ? -1 : 0;
         symbols[i] = (uint8_t)((value + RANS_SYMBOL_ZERO) & ~escapes);
         outside |= escapes;
     }
     if (__builtin_expect(outside, 0))
         push_escapes(wide, encoder, symbols, values, count);
-    encoder->refill = encode_symbols(encoder->state, &page_tables[class.table], model, symbols,
-                                     count, encoder->refill);
+    encoder->refill = encode_symbols(encoder->state, model, symbols, count, encoder->refill);
 }
 
 SPECIALISED void encode_row(bool wide, struct rans_encoder *encoder, struct rans_class class,
                             size_t count, const uint8_t *values) {
-    const struct page_encode_table *model = &page_encode_tables[class.table];
+    PAGE_SCRATCH struct model model;
+    set_model(&model, class.table);
     size_t value_bytes = wide ? 2 : 1, whole = count / RANS_LANES * RANS_LANES;
     size_t plane_bytes = rans_plane_bytes(count);
     encoder->plane -= class.low_bits * plane_bytes;
     if (class.low_bits > 0)
         write_planes(wide, values, count, encoder->plane, plane_bytes, class.low_bits);
     if (whole < count)
-        encode_group(wide, encoder, model, class, values + whole * value_bytes, count - whole);
+        encode_group(wide, encoder, &model, class.low_bits, values + whole * value_bytes,
+                     count - whole);
     for (size_t i = whole; i > 0; i -= RANS_LANES)
-        encode_group(wide, encoder, model, class, values + (i - RANS_LANES) * value_bytes,
+        encode_group(wide, encoder, &model, class.low_bits, values + (i - RANS_LANES) * value_bytes,
                      RANS_LANES);
 }
 
