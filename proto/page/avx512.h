@@ -52,6 +52,7 @@ uint32_t page_row_cost_avx512(const int16_t *values, size_t count, unsigned low_
 
 #define PAGE_AVX512_DECLARE(dtype)                                                                 \
     void page_sum_##dtype##_avx512(const struct page_source_rows *in, float *sum);                 \
+    void page_squares_##dtype##_avx512(const void *values, size_t count, float *lanes);            \
     void page_deviation_##dtype##_avx512(const struct page_source_rows *in, const float *mean,     \
                                          float(*lanes)[PAGE_LANES]);                               \
     uint32_t page_quantise8_##dtype##_avx512(const struct page_source_rows *in, const float *mean, \

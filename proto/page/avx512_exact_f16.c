@@ -206,8 +206,6 @@ SPECIALISED void join(const int8_t *v, size_t channels, const struct page_codes 
             }
         }
     }
-    if (out->streaming)
-        _mm_sfence();
 }
 
 static void join8_f16(const int8_t *v, const struct page_codes *codes, const uint8_t *rest,

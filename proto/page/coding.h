@@ -27,7 +27,7 @@ struct loss_sums {
 /* Writes the exact tokens' values to where they stand in the page, and adds their energy; returns
  * where the payload begins. */
 uint8_t *page_write_exact_tokens(const struct page_source *source, const struct page_header *header,
-                                 struct workspace workspace, uint8_t *page, double *energy);
+                                 uint8_t *page, double *energy);
 
 /* To the header; false if they are too large for it. */
 bool page_set_loss(struct page_header *header, const struct loss_sums *loss)

@@ -153,13 +153,13 @@ size_t exact_encode(const struct page_source *source, struct workspace workspace
                     struct page_header *header, uint8_t *page) {
     struct encoding encoding;
     struct loss_sums loss = {0};
-    uint8_t *payload = page_write_exact_tokens(source, header, workspace, page, &loss.energy);
+    uint8_t *payload = page_write_exact_tokens(source, header, page, &loss.energy);
     encoding_init(&encoding, source, header, &workspace);
     size_t rest = encoding.page.tokens * exact_rest_bytes(header->dtype, encoding.page.channels);
     size_t front = (size_t)(payload - page) + rest, raw = page_raw_bytes(header);
     if (front + RANS_STREAM_HEADER_BYTES >= raw)
         return 0;
-    loss.energy += page_tokens_energy(&encoding.tokens, encoding.staging);
+    loss.energy += page_tokens_energy(&encoding.tokens);
     if (!page_set_loss(header, &loss))
         header->energy = PAGE_F32_MAX;
     survey_channels(&encoding);

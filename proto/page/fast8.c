@@ -114,7 +114,7 @@ size_t fast8_encode(const struct page_source *source, struct workspace workspace
     struct channels channels;
     struct page_source_tokens tokens;
     struct loss_sums loss = {0};
-    uint8_t *out = page_write_exact_tokens(source, header, workspace, page, &loss.energy);
+    uint8_t *out = page_write_exact_tokens(source, header, page, &loss.energy);
     take_channels(&channels, header, &workspace);
     page_coded_source(source, header, &tokens);
     if (header->dtype == PAGE_F32)

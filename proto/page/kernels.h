@@ -118,6 +118,9 @@ struct page_kernels {
     /* sum[c] += each token's value, tokens in order; any number of channels. */
     void (*sum[PAGE_DTYPES])(const struct page_source_rows *in, float *sum);
 
+    /* Squares of a token's values onto its lanes; any number of channels. */
+    void (*squares[PAGE_DTYPES])(const void *values, size_t count, float *lanes);
+
     /* Squares of x - mean[c] onto each token's lanes. */
     void (*deviation[PAGE_DTYPES])(const struct page_source_rows *in, const float *mean,
                                    float (*lanes)[PAGE_LANES]);

@@ -82,13 +82,13 @@ static bool is_source_valid(const struct page_source *source) {
 }
 
 uint8_t *page_write_exact_tokens(const struct page_source *source, const struct page_header *header,
-                                 struct workspace workspace, uint8_t *page, double *energy) {
+                                 uint8_t *page, double *energy) {
     struct page_source_tokens tokens;
     uint8_t *out = page + page_header_bytes(header);
     page_exact_source(source, header, &tokens);
     for (size_t t = 0; t < tokens.count; t++, out += token_bytes(header))
         page_copy_token(&tokens, t, out);
-    *energy += page_tokens_energy(&tokens, workspace_take(&workspace, sizeof(struct page_staging)));
+    *energy += page_tokens_energy(&tokens);
     return out;
 }
 
@@ -119,16 +119,15 @@ static struct page_header plain_header(const struct page_source *source) {
 
 /* These return the page's length; encode_lossy 0 if the level does not suit it. */
 
-static size_t encode_raw(const struct page_source *source, struct workspace workspace,
-                         struct page_header *header, uint8_t *page) {
+static size_t encode_raw(const struct page_source *source, struct page_header *header,
+                         uint8_t *page) {
     struct page_source_tokens tokens;
     struct loss_sums loss = {0};
-    uint8_t *out = page_write_exact_tokens(source, header, workspace, page, &loss.energy);
+    uint8_t *out = page_write_exact_tokens(source, header, page, &loss.energy);
     page_coded_source(source, header, &tokens);
     for (size_t t = 0; t < tokens.count; t++, out += token_bytes(header))
         page_copy_token(&tokens, t, out);
-    loss.energy +=
-        page_tokens_energy(&tokens, workspace_take(&workspace, sizeof(struct page_staging)));
+    loss.energy += page_tokens_energy(&tokens);
     if (!page_set_loss(header, &loss))
         header->energy = PAGE_F32_MAX;
     return page_raw_bytes(header);
@@ -143,7 +142,7 @@ static size_t encode_exact(const struct page_source *source, struct workspace wo
     if (length != 0)
         return length;
     *header = plain_header(source);
-    return encode_raw(source, workspace, header, page);
+    return encode_raw(source, header, page);
 }
 
 static size_t encode_lossy(const struct page_source *source, int level, struct workspace workspace,

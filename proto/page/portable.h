@@ -48,6 +48,7 @@ extern const struct page_exact_kernels PAGE_OF_TARGET(exact_f16_), PAGE_OF_TARGE
 
 #define PAGE_DECLARE(dtype)                                                                        \
     void PAGE_OF_TARGET(sum_##dtype##_)(const struct page_source_rows *in, float *sum);            \
+    void PAGE_OF_TARGET(squares_##dtype##_)(const void *values, size_t count, float *lanes);       \
     void PAGE_OF_TARGET(deviation_##dtype##_)(const struct page_source_rows *in,                   \
                                               const float *mean, float(*lanes)[PAGE_LANES]);       \
     uint32_t PAGE_OF_TARGET(quantise8_##dtype##_)(                                                 \

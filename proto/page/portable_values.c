@@ -25,6 +25,16 @@ SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *
     }
 }
 
+SPECIALISED void squares(enum page_dtype dtype, const void *values, size_t count, float *lanes) {
+    PAGE_SCRATCH float row[PAGE_BLOCK];
+    for (size_t first = 0; first < count; first += PAGE_BLOCK) {
+        size_t block = count - first < PAGE_BLOCK ? count - first : PAGE_BLOCK;
+        for (size_t i = 0; i < block; i++)
+            row[i] = load(dtype, values, first + i);
+        add_squares(row, block, lanes);
+    }
+}
+
 SPECIALISED void deviation(enum page_dtype dtype, const struct page_source_rows *in,
                            const float *restrict mean, float (*lanes)[PAGE_LANES]) {
     size_t channels = in->channels;
@@ -261,6 +271,9 @@ SPECIALISED void dequantise(enum page_dtype dtype, bool wide, const void *q, con
 #define TILE_KERNELS(name, dtype)                                                                  \
     void PAGE_OF_TARGET(sum_##name##_)(const struct page_source_rows *in, float *sum) {            \
         sum_rows(dtype, in, sum);                                                                  \
+    }                                                                                              \
+    void PAGE_OF_TARGET(squares_##name##_)(const void *values, size_t count, float *lanes) {       \
+        squares(dtype, values, count, lanes);                                                      \
     }                                                                                              \
     void PAGE_OF_TARGET(deviation_##name##_)(const struct page_source_rows *in, const float *mean, \
                                              float(*lanes)[PAGE_LANES]) {                          \

@@ -308,7 +308,7 @@ size_t quantise_encode(const struct page_source *source, struct workspace worksp
     if (!choose_steps(&encoding) || !round_means(&encoding))
         return 0;
     double energy = 0;
-    uint8_t *payload = page_write_exact_tokens(source, header, workspace, page, &energy);
+    uint8_t *payload = page_write_exact_tokens(source, header, page, &energy);
     size_t front = (size_t)(payload - page), raw = page_raw_bytes(header);
     struct quantise_writer writer;
     size_t length = write_stream(&encoding, workspace, raw - front, energy, &writer);

@@ -2,8 +2,6 @@
 #include "proto/page/compact.h"
 #include "proto/page/convert.h"
 
-enum { CACHE_LINE_BYTES = 64 };
-
 static struct page_layout layout_of(size_t channels, size_t head_dim, size_t head_stride,
                                     enum page_dtype dtype) {
     return (struct page_layout){.channels = channels,
@@ -196,32 +194,51 @@ static double finite_energy(const struct page_source_tokens *tokens, size_t toke
     return (double)page_fold(lanes);
 }
 
-/* Tiles of all tokens jump about where the processor does not foresee it: values that are asked for
- * token by token before come at the memory's pace. */
-static void fetch_tokens(const struct page_source_tokens *tokens) {
-    const struct page_layout *layout = &tokens->layout;
-    size_t run;
-    for (size_t t = 0; t < tokens->count; t++)
-        for (size_t c = 0; c < layout->channels; c += run) {
-            run = page_layout_run(layout, c, layout->channels - c);
-            const uint8_t *values =
-                (const uint8_t *)tokens->rows[t] + page_layout_offset(layout, c);
-            for (size_t i = 0; i < row_bytes(layout, run); i += CACHE_LINE_BYTES)
-                __builtin_prefetch(values + i);
-        }
+static const uint8_t *values_at(const struct page_source_tokens *tokens, size_t token,
+                                size_t channel) {
+    return (const uint8_t *)tokens->rows[token] + page_layout_offset(&tokens->layout, channel);
 }
 
-double page_tokens_energy(const struct page_source_tokens *tokens, struct page_staging *staging) {
-    static const float zero[PAGE_BLOCK];
-    float lanes[PAGE_TOKENS_MAX][PAGE_LANES] = {0};
-    double energy = 0;
-    fetch_tokens(tokens);
-    for (size_t c = 0; c < tokens->layout.channels; c += PAGE_BLOCK) {
-        struct page_source_rows tile = page_source_numbers(tokens, c, staging);
-        page_kernels()->deviation[page_number_dtype(tokens->layout.dtype)](&tile, zero, lanes);
+/* Whether squares can be added up where the values stand: numbers, whose runs begin at lane 0. */
+static bool are_lanes_in_place(const struct page_layout *layout) {
+    return !page_is_compact(layout->dtype) &&
+           (page_layout_run(layout, 0, layout->channels) == layout->channels ||
+            layout->head_dim % PAGE_LANES == 0);
+}
+
+static float energy_in_place(const struct page_source_tokens *tokens, size_t token) {
+    const struct page_layout *layout = &tokens->layout;
+    float lanes[PAGE_LANES] = {0};
+    size_t run;
+    for (size_t c = 0; c < layout->channels; c += run) {
+        run = page_layout_run(layout, c, layout->channels - c);
+        page_kernels()->squares[layout->dtype](values_at(tokens, token, c), run, lanes);
     }
+    return page_fold(lanes);
+}
+
+static float energy_of_numbers(const struct page_source_tokens *tokens, size_t token) {
+    const struct page_layout *layout = &tokens->layout;
+    float lanes[PAGE_LANES] = {0}, numbers[PAGE_BLOCK];
+    for (size_t first = 0; first < layout->channels; first += PAGE_BLOCK) {
+        size_t channels = tile_channels(layout->channels, first), run;
+        for (size_t c = 0; c < channels; c += run) {
+            run = page_layout_run(layout, first + c, channels - c);
+            page_convert_row(layout->dtype, values_at(tokens, token, first + c), PAGE_F32,
+                             numbers + c, run);
+        }
+        page_kernels()->squares[PAGE_F32](numbers, channels, lanes);
+    }
+    return page_fold(lanes);
+}
+
+/* Token by token, as they stand in memory: often the first to read them, and tiles of all tokens
+ * would jump about where the processor does not foresee it. */
+double page_tokens_energy(const struct page_source_tokens *tokens) {
+    bool in_place = are_lanes_in_place(&tokens->layout);
+    double energy = 0;
     for (size_t t = 0; t < tokens->count; t++) {
-        float sum = page_fold(lanes[t]);
+        float sum = in_place ? energy_in_place(tokens, t) : energy_of_numbers(tokens, t);
         energy += is_finite(sum) ? (double)sum : finite_energy(tokens, t);
     }
     return energy;

@@ -99,7 +99,7 @@ void page_target_numbers_end(const struct page_target_tokens *tokens, size_t cha
                              const struct page_staging *staging);
 
 /* The tokens' sums of squares, added in order, values that are not finite left out. */
-double page_tokens_energy(const struct page_source_tokens *tokens, struct page_staging *staging);
+double page_tokens_energy(const struct page_source_tokens *tokens);
 
 /* A whole token, packed. */
 void page_copy_token(const struct page_source_tokens *tokens, size_t token, void *out);

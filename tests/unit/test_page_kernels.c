@@ -82,6 +82,11 @@ START_TEST(sums_are_the_same) {
     kernels->sum[tile.dtype](&in, got);
     page_kernels_portable.sum[tile.dtype](&in, wanted);
     ck_assert_mem_eq(got, wanted, sizeof got);
+    const uint8_t *first = (const uint8_t *)in.rows[0] + in.offset_bytes;
+    float got_squares[PAGE_LANES] = {1, 2, 3}, wanted_squares[PAGE_LANES] = {1, 2, 3};
+    kernels->squares[tile.dtype](first, tile.channels, got_squares);
+    page_kernels_portable.squares[tile.dtype](first, tile.channels, wanted_squares);
+    ck_assert_mem_eq(got_squares, wanted_squares, sizeof got_squares);
     static float got_lanes[TOKENS][PAGE_LANES], wanted_lanes[TOKENS][PAGE_LANES];
     for (int twice = 0; twice < 2; twice++) { /* the second time onto what is there */
         kernels->deviation[tile.dtype](&in, tile.mean, got_lanes);
