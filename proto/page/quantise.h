@@ -69,15 +69,22 @@ struct quantise_writer {
     struct quantised *page;
     struct rans_classes classes;
     uint8_t *channel_class; /* [C] */
+    bool full;              /* the stream has grown beyond its limit */
 };
 
 void quantise_writer_init(struct quantise_writer *writer, struct page_header *header,
                           struct quantised *page, size_t limit, struct workspace *workspace);
 
-/* Values of the channels from `channel` on, and the sum of their magnitudes by channel; false if
- * the stream grows beyond its limit. */
-bool quantise_write_tile(struct quantise_writer *writer, size_t channel, const void *values,
-                         const uint32_t *magnitude) __attribute__((warn_unused_result));
+/* A tile of a page: values of its channels, and the sum of their magnitudes by channel. */
+struct quantise_tile {
+    const void *values;
+    const uint32_t *magnitude;
+};
+
+/* The tile of the channels from `channel` on, of each of one or two pages of the same width and
+ * channels. A writer that is full, or that gets full, takes nothing. */
+void quantise_write_tiles(struct quantise_writer *const writers[],
+                          const struct quantise_tile tiles[], size_t count, size_t channel);
 
 /* Writes the side rows; returns the stream's length, 0 if there is no room. */
 size_t quantise_writer_end(struct quantise_writer *writer);

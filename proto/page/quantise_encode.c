@@ -272,7 +272,9 @@ static enum outcome write_tiles(struct encoding *encoding, struct quantise_write
             return TOO_WIDE;
         loss->error += (double)page_fold(sums.lanes.error);
         loss->energy += (double)page_fold(sums.lanes.energy);
-        if (!quantise_write_tile(writer, c, values, sums.magnitude))
+        struct quantise_tile tile = {values, sums.magnitude};
+        quantise_write_tiles(&writer, &tile, 1, c);
+        if (writer->full)
             return NO_ROOM;
     }
     return WRITTEN;
