@@ -140,6 +140,25 @@ int builder_age(struct builder *builder, uint32_t layer, const struct page_bytes
     return STORE_OK;
 }
 
+int builder_age_layer(struct builder *builder, uint32_t layer,
+                      const struct page_bytes pages[GEOMETRY_PARTS], int level,
+                      const double inherited_error[GEOMETRY_PARTS], void *workspace) {
+    uint64_t room_k = align_page(pages[PAGE_K].bytes), room_v = align_page(pages[PAGE_V].bytes);
+    size_t room[GEOMETRY_PARTS] = {pages[PAGE_K].bytes, pages[PAGE_V].bytes};
+    size_t written[GEOMETRY_PARTS];
+    struct page_info info[GEOMETRY_PARTS];
+
+    if (!reserve(builder, builder->cursor_bytes + room_k + room_v))
+        return STORE_FULL;
+    void *outs[GEOMETRY_PARTS] = {next_page(builder), next_page(builder) + room_k};
+    if (page_age_pair(pages, level, workspace, outs, room, written, info) != PAGE_OK)
+        return STORE_UNSUPPORTED;
+    enter(builder, layer, &info[PAGE_K], written[PAGE_K], inherited_error[PAGE_K]);
+    memmove(next_page(builder), outs[PAGE_V], written[PAGE_V]);
+    enter(builder, layer, &info[PAGE_V], written[PAGE_V], inherited_error[PAGE_V]);
+    return STORE_OK;
+}
+
 struct record *builder_finish(struct builder *builder) {
     struct record *record = builder->record;
     record_seal(pool_memory(builder->pool, &builder->extent), builder->cursor_bytes);

@@ -36,6 +36,13 @@ int builder_put(struct builder *builder, uint32_t layer, const struct page_sourc
 int builder_age(struct builder *builder, uint32_t layer, const struct page_bytes *page, int level,
                 double inherited_error, void *workspace) __attribute__((warn_unused_result));
 
+/* Makes K and V of a layer coarser together, in less time. The same; STORE_UNSUPPORTED also if one
+ * of them is as coarse already. */
+int builder_age_layer(struct builder *builder, uint32_t layer,
+                      const struct page_bytes pages[GEOMETRY_PARTS], int level,
+                      const double inherited_error[GEOMETRY_PARTS], void *workspace)
+    __attribute__((warn_unused_result));
+
 /* The finished record with one pin, the caller's. */
 struct record *builder_finish(struct builder *builder);
 

@@ -50,31 +50,42 @@ static int code_again(struct recoder *recoder, const struct record_spec *spec,
 
 static int recode_page(struct recoder *recoder, const struct record_spec *spec,
                        const struct record *old, struct builder *builder, uint32_t layer,
-                       enum page_part part) {
-    struct page_bytes page;
-    double inherited_error;
-    if (record_read_page(old, layer, part, &page, &inherited_error) < 0)
-        return STORE_INTERNAL;
+                       enum page_part part, const struct page_bytes *page, double inherited_error) {
     int status =
-        builder_age(builder, layer, &page, spec->level, inherited_error, recoder->workspace);
-    return status == STORE_UNSUPPORTED ? code_again(recoder, spec, old, &page, builder, layer, part)
+        builder_age(builder, layer, page, spec->level, inherited_error, recoder->workspace);
+    return status == STORE_UNSUPPORTED ? code_again(recoder, spec, old, page, builder, layer, part)
                                        : status;
 }
 
+static int recode_layer(struct recoder *recoder, const struct record_spec *spec,
+                        const struct record *old, struct builder *builder, uint32_t layer) {
+    struct page_bytes pages[GEOMETRY_PARTS];
+    double inherited_error[GEOMETRY_PARTS];
+    int parts = geometry_head_dim(spec->geometry, PAGE_V) > 0 ? GEOMETRY_PARTS : 1;
+    for (int part = 0; part < parts; part++)
+        if (record_read_page(old, layer, (enum page_part)part, &pages[part],
+                             &inherited_error[part]) < 0)
+            return STORE_INTERNAL;
+    int status = parts < GEOMETRY_PARTS ? STORE_UNSUPPORTED
+                                        : builder_age_layer(builder, layer, pages, spec->level,
+                                                            inherited_error, recoder->workspace);
+    if (status != STORE_UNSUPPORTED)
+        return status;
+    status = STORE_OK;
+    for (int part = 0; part < parts && status == STORE_OK; part++)
+        status = recode_page(recoder, spec, old, builder, layer, (enum page_part)part, &pages[part],
+                             inherited_error[part]);
+    return status;
+}
+
 /* STORE_CANCELLED when it is not to go on. */
-static int recode_pages(struct recoder *recoder, const struct record_spec *spec,
-                        const struct record *old, struct builder *builder) {
-    for (uint32_t layer = 0; layer < spec->geometry->layers; layer++)
-        for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
-            if (geometry_head_dim(spec->geometry, part) == 0)
-                continue;
-            int status = recoder->go_on(recoder->context)
-                             ? recode_page(recoder, spec, old, builder, layer, part)
-                             : STORE_CANCELLED;
-            if (status != STORE_OK)
-                return status;
-        }
-    return STORE_OK;
+static int recode_layers(struct recoder *recoder, const struct record_spec *spec,
+                         const struct record *old, struct builder *builder) {
+    int status = STORE_OK;
+    for (uint32_t layer = 0; layer < spec->geometry->layers && status == STORE_OK; layer++)
+        status = recoder->go_on(recoder->context) ? recode_layer(recoder, spec, old, builder, layer)
+                                                  : STORE_CANCELLED;
+    return status;
 }
 
 /* A coarser record of the same tokens, which says the same of itself, or NULL. */
@@ -89,7 +100,7 @@ static struct record *recode(struct recoder *recoder, const struct record *old,
         log_error("the keeper has no room to bring a chunk to level %d", spec.level);
         return NULL;
     }
-    int status = recode_pages(recoder, &spec, old, &builder);
+    int status = recode_layers(recoder, &spec, old, &builder);
     if (status == STORE_OK)
         return builder_finish(&builder);
     if (status != STORE_CANCELLED)

@@ -11,7 +11,7 @@
 struct recoder {
     struct pool *pool;
     struct budget *budget, *working_space; /* the store's, and what new records are made in */
-    bool (*go_on)(void *context);          /* asked between pages; false: give up */
+    bool (*go_on)(void *context);          /* asked between layers; false: give up */
     void *context;
     void *workspace, *page;
 };

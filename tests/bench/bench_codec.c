@@ -34,14 +34,15 @@
 
 enum { ROUNDS_MAX = 100, REPEATED_PAGES = 4, CACHE_SAMPLE_BYTES = 8 << 20 };
 
-enum operation { MEMCPY, STREAMING, ENCODE, DECODE, DECODE_PAIRS, AGE, OPERATIONS };
+enum operation { MEMCPY, STREAMING, ENCODE, DECODE, DECODE_PAIRS, AGE, AGE_PAIRS, OPERATIONS };
 
 static const struct {
     const char *name;
     void (*pass)(const struct codec_pass *);
 } operations[OPERATIONS] = {
-    {"memcpy", pass_memcpy}, {"streaming", pass_streaming}, {"encode", pass_encode},
-    {"decode", pass_decode}, {"pair", pass_decode_pairs},   {"age", pass_age},
+    {"memcpy", pass_memcpy},      {"streaming", pass_streaming}, {"encode", pass_encode},
+    {"decode", pass_decode},      {"pair", pass_decode_pairs},   {"age", pass_age},
+    {"age_pair", pass_age_pairs},
 };
 
 struct bench {
@@ -74,7 +75,7 @@ static void sample(struct bench *bench, size_t level, enum operation operation, 
 
 static bool measured(size_t level, enum operation operation) {
     int number = (int)level + PAGE_LEVEL_MIN;
-    return operation != AGE || (number >= 0 && number < PAGE_LEVEL_MAX);
+    return (operation != AGE && operation != AGE_PAIRS) || (number >= 0 && number < PAGE_LEVEL_MAX);
 }
 
 static void check_exact(const struct bench *bench, size_t level) {

@@ -95,3 +95,18 @@ void pass_age(const struct codec_pass *pass) {
         at = next_place(at, written);
     }
 }
+
+void pass_age_pairs(const struct codec_pass *pass) {
+    struct codec_pages *pages = pass->pages;
+    const struct page_bytes *page = coded_of(pass)->page;
+    for (size_t p = 0, at = 0; p < pages->count; p += 2) {
+        size_t room[2] = {page[p].bytes, page[p + 1].bytes}, written[2];
+        void *outs[2] = {pages->aged + at, pages->aged + next_place(at, room[0])};
+        if (!has_level(page + p, pass->level) || !has_level(page + p + 1, pass->level))
+            continue;
+        if (page_age_pair(page + p, pass->level + 1, pages->workspace, outs, room, written, NULL) !=
+            PAGE_OK)
+            fail_because("two pages did not age");
+        at = next_place(next_place(at, room[0]), room[1]);
+    }
+}

@@ -19,7 +19,9 @@ void pass_encode(const struct codec_pass *pass);
 /* coded[level] to target: each page alone, and K and V together. */
 void pass_decode(const struct codec_pass *pass);
 void pass_decode_pairs(const struct codec_pass *pass);
-/* coded[level] to aged, one level coarser; a page that holds another level stays. */
+/* coded[level] to aged, one level coarser: each page alone, and K and V together. What holds
+ * another level stays. */
 void pass_age(const struct codec_pass *pass);
+void pass_age_pairs(const struct codec_pass *pass);
 
 #endif
