@@ -55,7 +55,7 @@ static void take_memory(struct ageing *ageing, struct workspace *workspace) {
 static void keep_tile(struct ageing *ageing, size_t channel) {
     const struct quantise_reader *reader = &ageing->reader;
     size_t rows = tile_channels(reader->page.channels, channel);
-    age_sample_take(&ageing->sample, reader->tile, is_wide(ageing), rows, reader->page.tokens);
+    age_sample_take(&ageing->sample, reader->tile, rows, reader->page.tokens);
     if (is_packed(ageing))
         copy_rows(stored_tile(ageing, channel), ageing->row_values, reader->tile, RANS_ROW_VALUES,
                   rows, value_bytes(ageing));
@@ -216,6 +216,7 @@ static bool open_payload(struct ageing *ageing, struct workspace *workspace) {
 /* The header of the coarser page but for its stream, and the writer of that. */
 static void begin_writing(struct ageing *ageing, int level, struct workspace *workspace) {
     struct page_header *header = &ageing->header;
+    age_sample_end(&ageing->sample);
     while (header->level < level)
         coarsen(ageing);
     double error = (double)header->error + ageing->error;

@@ -5,35 +5,59 @@
 
 enum { LOOKED_AT = 16 }; /* one value of so many */
 
-enum { MARGIN = 4 }; /* of zeros on either side of all values */
+enum {
+    MARGIN = 4, /* of zeros on either side of all values */
+    NARROW_VALUES = 1 << 8,
+    WIDE_VALUES = 1 << 16,
+};
 
 static size_t values_of(bool wide) {
-    return wide ? 1 << 16 : 1 << 8;
+    return wide ? WIDE_VALUES : NARROW_VALUES;
 }
 
 size_t age_sample_bytes(bool wide) {
-    return (values_of(wide) + 2 * MARGIN) * sizeof(uint32_t);
+    size_t lanes = wide ? 0 : AGE_SAMPLE_LANES * NARROW_VALUES;
+    return (lanes + values_of(wide) + 2 * MARGIN) * sizeof(uint32_t);
 }
 
 void age_sample_init(struct age_sample *sample, bool wide, void *memory) {
     memset(memory, 0, age_sample_bytes(wide));
-    *sample = (struct age_sample){.counts = (uint32_t *)memory + MARGIN + values_of(wide) / 2};
+    uint32_t *counts = memory;
+    *sample = (struct age_sample){.wide = wide, .reach = (int)values_of(wide) / 2};
+    for (size_t lane = 0; !wide && lane < AGE_SAMPLE_LANES; lane++, counts += NARROW_VALUES)
+        sample->lane[lane] = counts + NARROW_VALUES / 2;
+    sample->counts = counts + MARGIN + values_of(wide) / 2;
 }
 
-static void look_at(struct age_sample *sample, int q) {
-    int magnitude = q < 0 ? -q : q;
-    sample->reach = magnitude > sample->reach ? magnitude : sample->reach;
-    sample->counts[q]++;
-    sample->total++;
+static void look_at16(struct age_sample *sample, const int16_t *row, size_t first, size_t tokens) {
+    for (size_t t = first; t < tokens; t += LOOKED_AT)
+        sample->counts[row[t]]++;
 }
 
-void age_sample_take(struct age_sample *sample, const void *tile, bool wide, size_t rows,
-                     size_t tokens) {
+/* Values that follow each other are often the same: counted in one place they would wait for each
+ * other. */
+static void look_at8(struct age_sample *sample, const int8_t *row, size_t first, size_t tokens) {
+    for (size_t t = first; t < tokens; t += LOOKED_AT)
+        sample->lane[t / LOOKED_AT % AGE_SAMPLE_LANES][row[t]]++;
+}
+
+void age_sample_take(struct age_sample *sample, const void *tile, size_t rows, size_t tokens) {
     for (size_t row = 0; row < rows; row++)
-        for (size_t t = row % LOOKED_AT; t < tokens; t += LOOKED_AT) {
-            size_t at = row * RANS_ROW_VALUES + t;
-            look_at(sample, wide ? ((const int16_t *)tile)[at] : ((const int8_t *)tile)[at]);
-        }
+        if (sample->wide)
+            look_at16(sample, (const int16_t *)tile + row * RANS_ROW_VALUES, row % LOOKED_AT,
+                      tokens);
+        else
+            look_at8(sample, (const int8_t *)tile + row * RANS_ROW_VALUES, row % LOOKED_AT, tokens);
+}
+
+void age_sample_end(struct age_sample *sample) {
+    for (int q = -NARROW_VALUES / 2; !sample->wide && q < NARROW_VALUES / 2; q++)
+        for (size_t lane = 0; lane < AGE_SAMPLE_LANES; lane++)
+            sample->counts[q] += sample->lane[lane][q];
+    while (sample->reach > 0 && sample->counts[sample->reach] + sample->counts[-sample->reach] == 0)
+        sample->reach--;
+    for (int q = -sample->reach; q <= sample->reach; q++)
+        sample->total += sample->counts[q];
 }
 
 /* How often a value loses a bit that is set; a half if next to nothing is known. */

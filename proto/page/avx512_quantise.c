@@ -307,12 +307,21 @@ SPECIALISED __m512i halve(__m512i q, unsigned shift, __m512i up) {
     return _mm512_sra_epi16(_mm512_add_epi16(q, up), _mm_cvtsi32_si128((int)shift));
 }
 
+/* In unsigned bytes from 128 on, where a shift has no sign to keep; a carry of the bits that fall
+ * away is added apart. */
 void page_halve8_avx512(int8_t *q, size_t channels, size_t tokens, unsigned shift, int up,
                         uint32_t *magnitude) {
-    __m512i ups = _mm512_set1_epi16((short)up);
-    for (size_t i = 0; i < channels * RANS_ROW_VALUES; i += 32) {
-        __m512i wide = _mm512_cvtepi8_epi16(_mm256_load_si256((const __m256i *)(q + i)));
-        _mm256_store_si256((__m256i *)(q + i), _mm512_cvtepi16_epi8(halve(wide, shift, ups)));
+    const __m512i zero = _mm512_set1_epi8((char)(128 >> shift)), sign = _mm512_set1_epi8(-128);
+    const __m512i kept = _mm512_set1_epi8((char)(255 >> shift)), one = _mm512_set1_epi8(1);
+    const __m512i rest = _mm512_set1_epi8((char)((1 << shift) - 1));
+    const __m512i no_carry = _mm512_set1_epi8((char)((1 << shift) - 1 - up));
+    __m128i by = _mm_cvtsi32_si128((int)shift);
+    for (size_t i = 0; i < channels * RANS_ROW_VALUES; i += 64) {
+        __m512i value = _mm512_load_si512(q + i);
+        __mmask64 carry = _mm512_cmpgt_epu8_mask(_mm512_and_si512(value, rest), no_carry);
+        __m512i half = _mm512_srl_epi16(_mm512_xor_si512(value, sign), by);
+        half = _mm512_sub_epi8(_mm512_and_si512(half, kept), zero);
+        _mm512_store_si512(q + i, _mm512_mask_add_epi8(half, carry, half, one));
     }
     magnitudes8(q, channels, tokens, magnitude);
 }
