@@ -80,8 +80,8 @@ static bool is_rans_sane(const struct page_header *header) {
     return header->level >= 0 && header->level <= PAGE_LEVEL_MAX &&
            header->flags <= (FLAG_WIDE | FLAG_NO_MEANS | FLAG_ESTIMATED) &&
            header->step >= PAGE_STEP_MIN && header->step <= PAGE_STEP_MAX &&
-           header->mean_shift <= MEAN_SHIFT_MAX && header->centre[1] == 0 &&
-           are_classes_sane(header);
+           header->mean_shift <= MEAN_SHIFT_MAX && page_means_are_numbers(header) &&
+           header->centre[1] == 0 && are_classes_sane(header);
 }
 
 /* Exponents of less than 8 bits, and integers of 8, fit narrow rows. */

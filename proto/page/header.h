@@ -69,6 +69,12 @@ static inline size_t page_raw_bytes(const struct page_header *header) {
            header->tokens * page_row_bytes(header->dtype, page_header_channels(header));
 }
 
+/* Whether a mean, an integer of 16 bits in units of step * 2^(mean_shift - 4), is finite whatever
+ * it is: units are below 2^113. */
+static inline bool page_means_are_numbers(const struct page_header *header) {
+    return (header->step >> 7) + header->mean_shift < 113 + 4 + 127;
+}
+
 /* Writes page_header_bytes(). */
 void page_header_write(const struct page_header *header, uint8_t *out);
 

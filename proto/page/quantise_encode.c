@@ -230,7 +230,7 @@ static bool round_means(struct encoding *encoding) {
     while (largest / quantised_mean_unit(header) > 32766 && header->mean_shift < MEAN_SHIFT_MAX)
         header->mean_shift++;
     float unit = quantised_mean_unit(header), inverse = 1 / unit;
-    if (largest / unit > 32766)
+    if (largest / unit > 32766 || !page_means_are_numbers(header))
         return false;
     for (size_t c = 0; c < page->channels; c++) {
         float magic = page->mean[c] * inverse + 0x1.8p23f;

@@ -195,6 +195,20 @@ START_TEST(a_fast8_channel_that_cannot_be_is_damage) {
 }
 END_TEST
 
+/* Bytes 24 and 25 are the upper half of step, byte 11 mean_shift: means count in step *
+ * 2^(mean_shift - 4), of which 2^15 are to be a number. */
+START_TEST(means_beyond_all_numbers_are_damage) {
+    struct tensor in = small_tensor(0);
+    struct coded page = encode(&in, 3, 0);
+    struct page_info info;
+    page.bytes[24] = 0x80, page.bytes[25] = 0x71; /* 2^100 */
+    page.bytes[11] = 16;
+    ck_assert_int_eq(page_peek(page.bytes, page.length, &info), PAGE_OK);
+    page.bytes[11] = 17;
+    ck_assert_int_eq(page_peek(page.bytes, page.length, &info), PAGE_DAMAGED);
+}
+END_TEST
+
 /* The largest shape a header can claim, with next to nothing behind it. */
 START_TEST(a_small_page_that_claims_a_large_shape_is_refused_in_time) {
     struct tensor in = tensor_new(all_dtypes[_i / LEVEL_COUNT], 1, 1, 1 << 18);
@@ -225,6 +239,7 @@ int main(void) {
     tcase_add_test(tests, another_format_is_told_apart_from_damage);
     tcase_add_loop_test(tests, a_header_field_that_cannot_be_is_damage, 0, IMPOSSIBLE_COUNT);
     tcase_add_loop_test(tests, a_fast8_channel_that_cannot_be_is_damage, 0, IMPOSSIBLE_GRIDS);
+    tcase_add_test(tests, means_beyond_all_numbers_are_damage);
     tcase_add_loop_test(tests, a_small_page_that_claims_a_large_shape_is_refused_in_time, 0, ALL);
     return run_suite(suite);
 }
