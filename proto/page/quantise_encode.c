@@ -6,7 +6,7 @@
 enum {
     FINE_LEVEL = 2,      /* below it a step says more than a mean need */
     OUTLIERS_MAX = 4,    /* tokens that a page keeps exact because they stand out */
-    OUTLIER_ENERGY = 16, /* times the page's mean, from which on they do */
+    OUTLIER_ENERGY = 16, /* times the mean of the other tokens, from which on they do */
 };
 
 /* What values are multiplied by at the coarsest level before they are rounded: smaller integers
@@ -88,12 +88,11 @@ static void keep_exact(struct page_header *header, uint8_t token) {
     header->exact_token[i] = token;
 }
 
-/* The largest energy of those above `least`; -1 if there is none. */
-static int largest_above(const float *energy, size_t count, float least) {
-    int found = -1;
-    for (size_t t = 0; t < count; t++)
-        if (energy[t] > least)
-            found = (int)t, least = energy[t];
+static size_t index_of_largest(const float *energy, size_t count) {
+    size_t found = 0;
+    for (size_t t = 1; t < count; t++)
+        if (energy[t] > energy[found])
+            found = t;
     return found;
 }
 
@@ -106,20 +105,26 @@ static uint8_t number_in_page(const struct page_header *header, size_t coded) {
 }
 
 /* Attention sinks, wherever they stand, and the like: kept exact, they neither widen the page's
- * step nor take its error. Returns whether there are any. */
+ * step nor take its error. They are compared with those that remain, so that neither one of few
+ * tokens nor several hide themselves in the mean. Returns whether there are any. */
 static bool find_outliers(struct encoding *encoding) {
     struct page_header *header = encoding->header;
-    float least = (float)(OUTLIER_ENERGY * encoding->total / (double)encoding->page.tokens);
+    size_t tokens = encoding->page.tokens, count = 0;
     uint8_t found[OUTLIERS_MAX];
-    int count = 0;
-    for (; count < OUTLIERS_MAX; count++) {
-        int t = largest_above(encoding->energy, encoding->page.tokens, least);
-        if (t < 0)
+    float energy[PAGE_TOKENS_MAX];
+    double others = encoding->total;
+    memcpy(energy, encoding->energy, tokens * sizeof *energy);
+    for (size_t k = 1; k <= OUTLIERS_MAX && k < tokens; k++) {
+        size_t t = index_of_largest(energy, tokens);
+        if (!(energy[t] > 0))
             break;
-        found[count] = number_in_page(header, (size_t)t);
-        encoding->energy[t] = 0;
+        found[k - 1] = number_in_page(header, t);
+        others -= (double)energy[t];
+        if ((double)energy[t] * (double)(tokens - k) > OUTLIER_ENERGY * others)
+            count = k;
+        energy[t] = 0;
     }
-    for (int i = 0; i < count; i++)
+    for (size_t i = 0; i < count; i++)
         keep_exact(header, found[i]);
     return count > 0;
 }
