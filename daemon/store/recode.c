@@ -48,15 +48,6 @@ static int code_again(struct recoder *recoder, const struct record_spec *spec,
     return builder_put(builder, layer, &source, loss.error, recoder->workspace);
 }
 
-static int recode_page(struct recoder *recoder, const struct record_spec *spec,
-                       const struct record *old, struct builder *builder, uint32_t layer,
-                       enum page_part part, const struct page_bytes *page, double inherited_error) {
-    int status =
-        builder_age(builder, layer, page, spec->level, inherited_error, recoder->workspace);
-    return status == STORE_UNSUPPORTED ? code_again(recoder, spec, old, page, builder, layer, part)
-                                       : status;
-}
-
 static int recode_layer(struct recoder *recoder, const struct record_spec *spec,
                         const struct record *old, struct builder *builder, uint32_t layer) {
     struct page_bytes pages[GEOMETRY_PARTS];
@@ -72,9 +63,13 @@ static int recode_layer(struct recoder *recoder, const struct record_spec *spec,
     if (status != STORE_UNSUPPORTED)
         return status;
     status = STORE_OK;
-    for (int part = 0; part < parts && status == STORE_OK; part++)
-        status = recode_page(recoder, spec, old, builder, layer, (enum page_part)part, &pages[part],
-                             inherited_error[part]);
+    for (int part = 0; part < parts && status == STORE_OK; part++) {
+        status = builder_age(builder, layer, &pages[part], spec->level, inherited_error[part],
+                             recoder->workspace);
+        if (status == STORE_UNSUPPORTED)
+            status =
+                code_again(recoder, spec, old, &pages[part], builder, layer, (enum page_part)part);
+    }
     return status;
 }
 
