@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import sys
 import weakref
 
 import kvquantd
@@ -83,6 +84,19 @@ def test_8_bit_floats_may_come_as_uint8(client, name, alias):
     out = np.zeros_like(k), None
     session.fetch(range(0, TOKENS), out=out)
     assert same(out[0], k)
+
+
+@pytest.mark.parametrize("name, stand_in", [
+    ("bf16", np.uint16), ("fp8_e4m3", np.uint8), ("fp8_e5m2", np.uint8), ("int8", np.int8),
+])
+def test_without_ml_dtypes_floats_that_numpy_lacks_come_as_integers(client, monkeypatch, name, stand_in):
+    monkeypatch.setitem(sys.modules, "ml_dtypes", None)  # importing it fails
+    session = client.open("s", model="m", geometry=dataclasses.replace(GEOMETRY, dtype=name), level="exact")
+    k = np.arange(np.prod(SHAPE)).astype(stand_in).reshape(SHAPE)
+    session.append(k, k)
+    for fetched in session.fetch():
+        assert fetched.dtype == stand_in
+        assert same(fetched, k)
 
 
 def test_8_bits_of_another_kind_are_refused(client):
