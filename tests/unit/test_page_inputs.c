@@ -68,13 +68,6 @@ static double largest(size_t i, size_t channels, uint64_t *state) {
     return i % 2 ? 65504 : -65504;
 }
 
-/* Channels that end where float32 ends, of many widths: rounded to a grid they would go beyond. */
-static double at_the_end_of_float32(size_t i, size_t channels, uint64_t *state) {
-    return i < channels
-               ? -0x1.fffffep127
-               : -0x1.fffffep127 * (1 - random_unit(state) / (double)(1 + 9 * (i % channels)));
-}
-
 static double all_sizes(size_t i, size_t channels, uint64_t *state) {
     (void)i, (void)channels;
     return ldexp(random_normal(state), (int)(random_bits(state) % 40) - 24);
@@ -92,7 +85,6 @@ static const struct tensor_kind kinds[] = {
     {"one huge token", one_huge_token},
     {"one huge channel", one_huge_channel},
     {"largest", largest},
-    {"at the end of float32", at_the_end_of_float32},
     {"all sizes", all_sizes},
     {"random bits", NULL},
 };
