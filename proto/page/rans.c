@@ -21,12 +21,23 @@ unsigned rans_class_of_magnitude(uint64_t sum, size_t count) {
 }
 
 /* 256 * sum > limit * count, in whole sums. */
+static uint32_t limit_of_sum(unsigned k, size_t count) {
+    if (k >= PAGE_CLASSES - 1)
+        return UINT32_MAX;
+    uint64_t limit = (uint64_t)page_magnitude_limits[k] * count / 256;
+    return limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
+}
+
 void rans_classes_init(struct rans_classes *classes, size_t count) {
-    for (unsigned k = 0; k < PAGE_CLASSES; k++) {
-        uint64_t limit =
-            k < PAGE_CLASSES - 1 ? (uint64_t)page_magnitude_limits[k] * count / 256 : UINT32_MAX;
-        classes->limit[k] = limit < UINT32_MAX ? (uint32_t)limit : UINT32_MAX;
+    for (unsigned k = 0; k < PAGE_CLASSES + CLASSES_PER_OCTAVE; k++)
+        classes->limit[k] = limit_of_sum(k, count);
+    for (unsigned k = 0; k < PAGE_CLASSES; k++)
         classes->level[k] = rans_level_class(k);
+    for (unsigned bits = 0, k = 0; bits <= 32; bits++) {
+        uint64_t least = (uint64_t)1 << bits >> 1;
+        while (classes->limit[k] < least && k < PAGE_CLASSES - 1)
+            k++;
+        classes->first[bits] = (uint8_t)k;
     }
 }
 

@@ -59,19 +59,20 @@ struct rans_class rans_level_class(unsigned k);
 /* The class for values of this mean magnitude, given as a sum over `count` values. */
 unsigned rans_class_of_magnitude(uint64_t sum, size_t count);
 
-/* The same for many rows of one count, up to 128. */
+/* The same for many rows of one count, up to 128. An octave has at most four limits. */
+enum { CLASSES_PER_OCTAVE = 4 };
 struct rans_classes {
-    uint32_t limit[PAGE_CLASSES];          /* of the sum, up to which class k serves */
+    uint32_t limit[PAGE_CLASSES + CLASSES_PER_OCTAVE]; /* of the sum, up to which class k serves */
+    uint8_t first[33];                     /* by how many bits a sum has: the least class for it */
     struct rans_class level[PAGE_CLASSES]; /* rans_level_class() */
 };
 
 void rans_classes_init(struct rans_classes *classes, size_t count);
 
 static inline unsigned rans_class_of_sum(const struct rans_classes *classes, uint32_t sum) {
-    unsigned k = 0;
-    for (unsigned half = PAGE_CLASSES / 2; half > 0; half /= 2)
-        k += half *
-             (unsigned)(sum > classes->limit[k + half - 1]); /* no branch: nothing to foresee */
+    unsigned first = classes->first[63 - __builtin_clzll(2 * (uint64_t)sum + 1)], k = first;
+    for (unsigned i = 0; i < CLASSES_PER_OCTAVE; i++)
+        k += sum > classes->limit[first + i]; /* no branch: nothing to foresee */
     return k;
 }
 
