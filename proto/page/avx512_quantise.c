@@ -1,5 +1,6 @@
 /* Tokens of floats to what the encoder wants to know of them, and to tiles of integers. */
 #include "proto/page/avx512_values.h"
+#include "proto/page/workspace.h"
 
 SPECIALISED const uint8_t *row_of(const struct page_source_rows *in, size_t token) {
     return (const uint8_t *)in->rows[token] + in->offset_bytes;
@@ -88,10 +89,11 @@ struct channels {
     __mmask16 live[PARTS];
 };
 
-/* What a kernel is made for. `clamped`: a value may leave the dtype's range. */
+/* What a kernel is made for. Unless `any`, the tile has all its channels, no value leaves the
+ * dtype's range, and whether q's fit is left to be seen from their bytes. */
 struct kind {
     enum page_dtype dtype;
-    bool wide, clamped;
+    bool wide, any;
 };
 
 /* Bytes 0..63 of q's, if they fit, to low; high bytes of int16 to high. */
@@ -106,10 +108,12 @@ SPECIALISED void quantise_token(struct kind kind, const struct channels *channel
         __m512 x = load_values(kind.dtype, row, part * VECTOR, channels->live[part]);
         q[part] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(x, mean), inverse));
         __m512 back = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[part]), size, mean); /* exact product */
-        back = kind.clamped ? round_clamped(kind.dtype, back) : round_values(kind.dtype, back);
+        back = kind.any ? round_clamped(kind.dtype, back) : round_values(kind.dtype, back);
         __m512 difference = _mm512_sub_ps(x, back);
         tokens->error = _mm512_add_ps(tokens->error, _mm512_mul_ps(difference, difference));
-        tokens->energy = _mm512_add_ps(tokens->energy, _mm512_mul_ps(x, x));
+        tokens->energy = kind.dtype == PAGE_F32 /* the others' squares are exact */
+                             ? _mm512_add_ps(tokens->energy, _mm512_mul_ps(x, x))
+                             : _mm512_fmadd_ps(x, x, tokens->energy);
     }
     __m512i a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
     if (kind.wide) {
@@ -122,11 +126,13 @@ SPECIALISED void quantise_token(struct kind kind, const struct channels *channel
             low, _mm512_packus_epi16(_mm512_and_si512(a, low_byte), _mm512_and_si512(b, low_byte)));
         _mm512_store_si512(high,
                            _mm512_packs_epi16(_mm512_srai_epi16(a, 8), _mm512_srai_epi16(b, 8)));
-    } else {
+        return;
+    }
+    if (kind.any) {
         tokens->largest = _mm512_max_epi16(_mm512_max_epi16(tokens->largest, a), b);
         tokens->smallest = _mm512_min_epi16(_mm512_min_epi16(tokens->smallest, a), b);
-        _mm512_store_si512(low, _mm512_packs_epi16(a, b));
     }
+    _mm512_store_si512(low, _mm512_packs_epi16(a, b));
 }
 
 static bool fits(bool wide, const struct tokens *tokens) {
@@ -175,26 +181,30 @@ static void store_rows16(const struct half *low, const struct half *high, size_t
 /* ---- magnitudes ---- */
 
 /* Eight partial sums of a row. */
-SPECIALISED __m512i magnitude8(const int8_t *q, const __mmask64 live[2]) {
+SPECIALISED __m512i magnitude8(const int8_t *q, const __mmask64 live[2], __m512i *largest) {
     __m512i zero = _mm512_setzero_si512();
     __m512i a = _mm512_abs_epi8(_mm512_maskz_loadu_epi8(live[0], q));
     __m512i b = _mm512_abs_epi8(_mm512_maskz_loadu_epi8(live[1], q + 64));
+    *largest = _mm512_max_epu8(*largest, _mm512_max_epu8(a, b));
     return _mm512_add_epi64(_mm512_sad_epu8(a, zero), _mm512_sad_epu8(b, zero));
 }
 
-/* A row's sum takes 15 bits, so four rows are added up at once. */
-static void magnitudes8(const int8_t *q, size_t channels, size_t tokens, uint32_t *magnitude) {
+/* A row's sum takes 15 bits, so four rows are added up at once. Returns whether all are below
+ * INT8_MAX. */
+static bool magnitudes8(const int8_t *q, size_t channels, size_t tokens, uint32_t *magnitude) {
     const __mmask64 live[2] = {first_of_64(tokens), first_of_64(tokens > 64 ? tokens - 64 : 0)};
+    __m512i largest = _mm512_setzero_si512();
     for (size_t c = 0; c < channels; c += 4) {
         __m512i four = _mm512_setzero_si512();
         size_t count = channels - c < 4 ? channels - c : 4;
         for (size_t i = count; i-- > 0;)
             four = _mm512_or_si512(_mm512_slli_epi64(four, 16),
-                                   magnitude8(q + (c + i) * RANS_ROW_VALUES, live));
+                                   magnitude8(q + (c + i) * RANS_ROW_VALUES, live, &largest));
         uint64_t sums = (uint64_t)_mm512_reduce_add_epi64(four);
         for (size_t i = 0; i < count; i++)
             magnitude[c + i] = (uint32_t)(sums >> 16 * i & 0xffff);
     }
+    return _mm512_cmpge_epu8_mask(largest, _mm512_set1_epi8(INT8_MAX)) == 0;
 }
 
 static void magnitudes16(const int16_t *q, size_t channels, size_t tokens, uint32_t *magnitude) {
@@ -214,7 +224,7 @@ static void magnitudes16(const int16_t *q, size_t channels, size_t tokens, uint3
 SPECIALISED void quantise_half(struct kind kind, const struct page_source_rows *in,
                                const struct channels *channels, const struct page_step *steps,
                                size_t first, struct tokens *tokens, void *q) {
-    struct half low, high;
+    PAGE_SCRATCH struct half low, high;
     size_t count = in->tokens - first < HALF_TOKENS ? in->tokens - first : HALF_TOKENS;
     for (size_t t = 0; t < count; t++)
         quantise_token(kind, channels, row_of(in, first + t), steps[first + t], tokens,
@@ -223,7 +233,7 @@ SPECIALISED void quantise_half(struct kind kind, const struct page_source_rows *
         _mm512_store_si512(low.bytes[t], _mm512_setzero_si512());
     turn_half(&low);
     if (!kind.wide) {
-        store_rows8(&low, in->channels, (int8_t *)q + first);
+        store_rows8(&low, kind.any ? in->channels : PAGE_BLOCK, (int8_t *)q + first);
         return;
     }
     for (size_t t = count; t < HALF_TOKENS; t++)
@@ -232,25 +242,27 @@ SPECIALISED void quantise_half(struct kind kind, const struct page_source_rows *
     store_rows16(&low, &high, in->channels, (int16_t *)q + first);
 }
 
-SPECIALISED uint32_t quantise_rows(struct kind kind, const struct page_source_rows *in,
-                                   const float *mean, const struct page_step *steps, void *q,
-                                   struct page_sums *sums) {
+/* Returns whether all q's are known to fit. */
+SPECIALISED bool quantise_rows(struct kind kind, const struct page_source_rows *in,
+                               const float *mean, const struct page_step *steps, void *q,
+                               struct page_sums *sums) {
     struct tokens tokens = {.error = _mm512_setzero_ps(),
                             .energy = _mm512_setzero_ps(),
                             .largest = _mm512_setzero_si512(),
                             .smallest = _mm512_setzero_si512()};
     struct channels channels;
-    live_parts(in->channels, channels.live);
+    live_parts(kind.any ? in->channels : PAGE_BLOCK, channels.live);
     load_parts(mean, channels.live, channels.mean);
     for (size_t first = 0; first < in->tokens; first += HALF_TOKENS)
         quantise_half(kind, in, &channels, steps, first, &tokens, q);
     _mm512_storeu_ps(sums->lanes.error, tokens.error);
     _mm512_storeu_ps(sums->lanes.energy, tokens.energy);
-    if (kind.wide)
+    if (kind.wide) {
         magnitudes16(q, in->channels, in->tokens, sums->magnitude);
-    else
-        magnitudes8(q, in->channels, in->tokens, sums->magnitude);
-    return fits(kind.wide, &tokens) ? 0 : 1;
+        return fits(true, &tokens);
+    }
+    bool small = magnitudes8(q, in->channels, in->tokens, sums->magnitude);
+    return kind.any ? fits(false, &tokens) : small;
 }
 
 SPECIALISED float largest_step(const struct page_step *steps, size_t tokens) {
@@ -265,11 +277,12 @@ SPECIALISED float largest_step(const struct page_step *steps, size_t tokens) {
 SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
                               const float *mean, const struct page_step *steps, void *q,
                               struct page_sums *sums) {
-    float step = largest_step(steps, in->tokens);
-    bool clamped =
-        may_leave_range(dtype, largest_magnitude(mean, in->channels), step, wide ? 32769 : 129);
-    return clamped ? quantise_rows((struct kind){dtype, wide, true}, in, mean, steps, q, sums)
-                   : quantise_rows((struct kind){dtype, wide, false}, in, mean, steps, q, sums);
+    float step = largest_step(steps, in->tokens), most = wide ? 32769 : 129;
+    if (in->channels == PAGE_BLOCK &&
+        !may_leave_range(dtype, largest_magnitude(mean, PAGE_BLOCK), step, most) &&
+        quantise_rows((struct kind){dtype, wide, false}, in, mean, steps, q, sums))
+        return 0;
+    return quantise_rows((struct kind){dtype, wide, true}, in, mean, steps, q, sums) ? 0 : 1;
 }
 
 #define QUANTISE(name, dtype)                                                                      \
