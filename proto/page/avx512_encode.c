@@ -1,18 +1,16 @@
 /* Encoding rows of a stream backwards: 64 symbols at a time. */
 #include "proto/page/avx512_states.h"
+#include "proto/page/workspace.h"
 
 struct constants {
-    __m512i low_byte, zero_symbol, last_symbol, lane;
+    __m512i low_byte, zero_symbol, symbols;
 };
 
 SPECIALISED struct constants make_constants(void) {
     return (struct constants){
         .low_byte = held(_mm512_set1_epi16(255)),
         .zero_symbol = held(_mm512_set1_epi8(RANS_SYMBOL_ZERO)),
-        .last_symbol = held(_mm512_set1_epi8(PAGE_SYMBOLS - 1)),
-        .lane = held(_mm512_set_epi64(0x3f3e3d3c3b3a3938, 0x3736353433323130, 0x2f2e2d2c2b2a2928,
-                                      0x2726252423222120, 0x1f1e1d1c1b1a1918, 0x1716151413121110,
-                                      0x0f0e0d0c0b0a0908, 0x0706050403020100)),
+        .symbols = held(_mm512_set1_epi8(PAGE_SYMBOLS)),
     };
 }
 
@@ -32,15 +30,13 @@ SPECIALISED struct model load_model(unsigned table) {
     return registers;
 }
 
-/* Puts the bytes of the lanes in `full` before the refill written so far. What it overwrites below
- * them is slack. */
-SPECIALISED uint8_t *put_refill(const struct constants *constants, uint8_t *refill, __m512i bytes,
-                                __mmask64 full) {
+/* Puts the bytes of the lanes in `full` before the refill written so far. */
+SPECIALISED uint8_t *put_refill(uint8_t *refill, __m512i bytes, __mmask64 full) {
     size_t count = (size_t)_mm_popcnt_u64(full);
-    __m512i last = _mm512_add_epi8(constants->lane, _mm512_set1_epi8((char)count));
-    bytes = _mm512_permutexvar_epi8(last, _mm512_maskz_compress_epi8(full, bytes));
-    _mm512_storeu_si512(refill - RANS_LANES, bytes);
-    return refill - count;
+    refill -= count;
+    _mm512_mask_storeu_epi8(refill, _bzhi_u64(~(uint64_t)0, (unsigned)count),
+                            _mm512_maskz_compress_epi8(full, bytes));
+    return refill;
 }
 
 /* The slots of the ranks. */
@@ -50,76 +46,134 @@ SPECIALISED __m512i slots_of(const struct model *model, __m512i rank) {
     return _mm512_mask_mov_epi8(low, _mm512_movepi8_mask(rank), high);
 }
 
-/* Which lanes take part: all, unless `partial`. */
-struct lanes {
+/* What goes onto the states next: a symbol of each lane that takes part, which all do unless
+ * `partial`. */
+struct turn {
+    __m512i symbols, frequency;
     bool partial;
     __mmask64 live;
 };
 
-/* One symbol of each lane that takes part. Returns the refill after it. */
-SPECIALISED uint8_t *encode_symbols(const struct constants *constants, const struct model *model,
-                                    struct states *states, __m512i symbols, __m512i frequency,
-                                    uint8_t *refill, struct lanes lanes) {
-    const bool partial = lanes.partial;
-    const __mmask64 live = lanes.live;
+/* 16-bit numbers of a register's even bytes' lanes, and of its odd ones'. */
+struct halves {
+    __m512i even, odd;
+};
+
+/* The even lanes' low bytes, and the odd lanes'. */
+SPECIALISED __m512i join_low_bytes(const struct constants *constants, struct halves numbers) {
+    /* a & c | b & ~c, and the like, put lanes together */
+    return _mm512_ternarylogic_epi32(_mm512_slli_epi16(numbers.odd, 8), numbers.even,
+                                     constants->low_byte, 0xf8);
+}
+
+/* States from which a byte of refill has been taken if that was to be. */
+SPECIALISED struct halves make_room(const struct constants *constants, const struct states *states,
+                                    const struct turn *turn, uint8_t **refill) {
     const __m512i low_byte = constants->low_byte;
     __m512i low = states->low, high = states->high;
-    __mmask64 full = partial ? _mm512_mask_cmpge_epu8_mask(live, high, frequency)
-                             : _mm512_cmpge_epu8_mask(high, frequency);
-    refill = put_refill(constants, refill, low, full);
+    __mmask64 full = turn->partial ? _mm512_mask_cmpge_epu8_mask(turn->live, high, turn->frequency)
+                                   : _mm512_cmpge_epu8_mask(high, turn->frequency);
+    *refill = put_refill(*refill, low, full);
     low = _mm512_mask_mov_epi8(low, full, high);
-    high = _mm512_maskz_mov_epi8((__mmask64)~full, high);
-    /* a & c | b & ~c, and the like, put lanes together */
-    __m512i even = _mm512_ternarylogic_epi32(_mm512_slli_epi16(high, 8), low, low_byte, 0xf8);
-    __m512i odd = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 8), high, low_byte, 0xf4);
-    __m512i even_frequency = _mm512_and_si512(frequency, low_byte);
-    __m512i odd_frequency = _mm512_srli_epi16(frequency, 8);
-    __m512i even_reciprocal = _mm512_permutexvar_epi16(symbols, model->reciprocal);
-    __m512i odd_reciprocal =
-        _mm512_permutexvar_epi16(_mm512_srli_epi16(symbols, 8), model->reciprocal);
-    __m512i even_quotient = _mm512_mulhi_epu16(even, even_reciprocal);
-    __m512i odd_quotient = _mm512_mulhi_epu16(odd, odd_reciprocal);
-    __m512i even_rest = _mm512_sub_epi16(even, _mm512_mullo_epi16(even_quotient, even_frequency));
-    __m512i odd_rest = _mm512_sub_epi16(odd, _mm512_mullo_epi16(odd_quotient, odd_frequency));
+    high = _mm512_mask_mov_epi8(high, full, _mm512_setzero_si512());
+    return (struct halves){
+        .even = _mm512_ternarylogic_epi32(_mm512_slli_epi16(high, 8), low, low_byte, 0xf8),
+        .odd = _mm512_ternarylogic_epi32(_mm512_srli_epi16(low, 8), high, low_byte, 0xf4)};
+}
+
+/* States' quotient by the frequencies, and what is left over. */
+struct quotient {
+    __m512i quotient, rest;
+};
+
+SPECIALISED struct quotient divide(const struct constants *constants, const struct model *model,
+                                   const struct turn *turn, struct halves state) {
+    const __m512i low_byte = constants->low_byte;
+    struct halves frequency = {_mm512_and_si512(turn->frequency, low_byte),
+                               _mm512_srli_epi16(turn->frequency, 8)};
+    struct halves reciprocal = {
+        _mm512_permutexvar_epi16(turn->symbols, model->reciprocal),
+        _mm512_permutexvar_epi16(_mm512_srli_epi16(turn->symbols, 8), model->reciprocal)};
+    struct halves quotient = {_mm512_mulhi_epu16(state.even, reciprocal.even),
+                              _mm512_mulhi_epu16(state.odd, reciprocal.odd)};
+    struct halves rest = {
+        _mm512_sub_epi16(state.even, _mm512_mullo_epi16(quotient.even, frequency.even)),
+        _mm512_sub_epi16(state.odd, _mm512_mullo_epi16(quotient.odd, frequency.odd))};
     /* The reciprocal is rounded down: a rest may be one frequency too large, its quotient one too
      * small. Less a frequency it is then not negative, and its high byte 0 instead of 255. */
-    __m512i even_less = _mm512_sub_epi16(even_rest, even_frequency);
-    __m512i odd_less = _mm512_sub_epi16(odd_rest, odd_frequency);
-    even_rest = _mm512_min_epu16(even_rest, even_less);
-    odd_rest = _mm512_min_epu16(odd_rest, odd_less);
-    __m512i rest =
-        _mm512_ternarylogic_epi32(_mm512_slli_epi16(odd_rest, 8), even_rest, low_byte, 0xf8);
-    __m512i quotient = _mm512_ternarylogic_epi32(_mm512_slli_epi16(odd_quotient, 8), even_quotient,
-                                                 low_byte, 0xf8);
-    __m512i too_small = _mm512_ternarylogic_epi32(_mm512_srli_epi16(even_less, 8), odd_less,
+    struct halves less = {_mm512_sub_epi16(rest.even, frequency.even),
+                          _mm512_sub_epi16(rest.odd, frequency.odd)};
+    rest.even = _mm512_min_epu16(rest.even, less.even);
+    rest.odd = _mm512_min_epu16(rest.odd, less.odd);
+    __m512i too_small = _mm512_ternarylogic_epi32(_mm512_srli_epi16(less.even, 8), less.odd,
                                                   low_byte, 0x0b); /* ~(a | b & ~c) */
-    __m512i start = _mm512_permutexvar_epi8(
-        _mm512_or_si512(symbols, _mm512_slli_epi16(constants->zero_symbol, 1)), model->numbers);
-    __m512i new_low = slots_of(model, _mm512_add_epi8(rest, start));
-    __m512i new_high = _mm512_sub_epi8(quotient, too_small);
-    states->low = partial ? _mm512_mask_mov_epi8(states->low, live, new_low) : new_low;
-    states->high = partial ? _mm512_mask_mov_epi8(states->high, live, new_high) : new_high;
-    return refill;
+    return (struct quotient){.quotient =
+                                 _mm512_sub_epi8(join_low_bytes(constants, quotient), too_small),
+                             .rest = join_low_bytes(constants, rest)};
 }
 
-/* Symbols whose table has them, others 0; sets `escaped`. */
-SPECIALISED __m512i symbols_of(const struct constants *constants, const struct model *model,
-                               __m512i high, __m512i *frequency, __mmask64 *escaped) {
+SPECIALISED void set_states(const struct constants *constants, const struct model *model,
+                            const struct turn *turn, struct quotient divided,
+                            struct states *states) {
+    __m512i start =
+        _mm512_permutexvar_epi8(_mm512_or_si512(turn->symbols, constants->symbols), model->numbers);
+    __m512i low = slots_of(model, _mm512_add_epi8(divided.rest, start));
+    __m512i high = divided.quotient;
+    states->low = turn->partial ? _mm512_mask_mov_epi8(states->low, turn->live, low) : low;
+    states->high = turn->partial ? _mm512_mask_mov_epi8(states->high, turn->live, high) : high;
+}
+
+/* A job on the way. */
+struct stream {
+    struct states states;
+    struct rans_encoder *encoder;
+    uint8_t *refill;
+};
+
+SPECIALISED struct stream open_stream(struct rans_encoder *encoder) {
+    return (struct stream){load_states(encoder->state), encoder, encoder->refill};
+}
+
+SPECIALISED void close_stream(const struct stream *stream) {
+    store_states(stream->states, stream->encoder->state);
+    stream->encoder->refill = stream->refill;
+}
+
+/* A turn of one or two streams, step by step: each step waits for the one before. */
+SPECIALISED void encode_turns(const struct constants *constants, struct stream *streams,
+                              const struct model *models, const struct turn *turns, size_t count) {
+    PAGE_SCRATCH struct halves states[2];
+    PAGE_SCRATCH struct quotient divided[2];
+#pragma GCC unroll 2
+    for (size_t i = 0; i < count; i++)
+        states[i] = make_room(constants, &streams[i].states, &turns[i], &streams[i].refill);
+#pragma GCC unroll 2
+    for (size_t i = 0; i < count; i++)
+        divided[i] = divide(constants, &models[i], &turns[i], states[i]);
+#pragma GCC unroll 2
+    for (size_t i = 0; i < count; i++)
+        set_states(constants, &models[i], &turns[i], divided[i], &streams[i].states);
+}
+
+/* Symbols and their frequencies, high parts of values being given. Returns which lanes have to
+ * escape: those of number 0, whose frequency is the escape's, and of numbers without a frequency.
+ * What is above the last symbol becomes the number behind it, which stands for the first symbol's
+ * start: 0. */
+SPECIALISED __mmask64 take_symbols(const struct constants *constants, const struct model *model,
+                                   __m512i high, struct turn *turn) {
     __m512i symbols = _mm512_add_epi8(high, constants->zero_symbol);
-    __mmask64 inside = _mm512_cmple_epu8_mask(symbols, constants->last_symbol);
-    *frequency = _mm512_maskz_permutexvar_epi8(inside, symbols, model->numbers);
-    inside =
-        _mm512_mask_test_epi8_mask(_mm512_test_epi8_mask(symbols, symbols), *frequency, *frequency);
-    *escaped = (__mmask64)~inside;
-    return symbols;
+    turn->symbols = _mm512_min_epu8(symbols, constants->symbols);
+    turn->frequency = _mm512_permutexvar_epi8(turn->symbols, model->numbers);
+    __m512i least = _mm512_min_epu8(turn->symbols, turn->frequency);
+    return turn->partial ? _mm512_mask_testn_epi8_mask(turn->live, least, least)
+                         : _mm512_testn_epi8_mask(least, least);
 }
 
-/* The escape's frequency where `escaped`. */
-SPECIALISED __m512i escape_symbols(const struct model *model, __m512i symbols, __m512i *frequency,
-                                   __mmask64 escaped) {
-    *frequency =
-        _mm512_mask_broadcastb_epi8(*frequency, escaped, _mm512_castsi512_si128(model->numbers));
-    return _mm512_maskz_mov_epi8((__mmask64)~escaped, symbols);
+/* Escapes where `escaped`. */
+SPECIALISED void take_escapes(const struct model *model, __mmask64 escaped, struct turn *turn) {
+    __m128i numbers = _mm512_castsi512_si128(model->numbers);
+    turn->frequency = _mm512_mask_broadcastb_epi8(turn->frequency, escaped, numbers);
+    turn->symbols = _mm512_mask_mov_epi8(turn->symbols, escaped, _mm512_setzero_si512());
 }
 
 /* ---- rows of int8 ---- */
@@ -140,8 +194,10 @@ struct planes {
 static struct planes make_planes(size_t count) {
     struct planes planes = {.plane_bytes = rans_plane_bytes(count)};
     _Alignas(64) uint8_t index[2][64] = {{0}};
-    for (size_t i = 0; i < 7 * planes.plane_bytes; i++)
-        index[i / 64][i % 64] = (uint8_t)(i % planes.plane_bytes * 8 + i / planes.plane_bytes);
+    size_t i = 0;
+    for (size_t plane = 0; plane < RANS_NARROW_BITS; plane++)
+        for (size_t byte = 0; byte < planes.plane_bytes; byte++, i++)
+            index[i / 64][i % 64] = (uint8_t)(byte * 8 + plane);
     planes.index[0] = _mm512_load_si512(index[0]);
     planes.index[1] = _mm512_load_si512(index[1]);
     return planes;
@@ -175,57 +231,93 @@ static __attribute__((noinline)) void push_escapes8(struct rans_encoder *encoder
                             _mm512_maskz_compress_epi8(escaped, values));
 }
 
-SPECIALISED uint8_t *encode_row8(const struct constants *constants, const struct planes *planes,
-                                 const struct rans_encode_job *job, size_t row,
-                                 struct states *states, uint8_t *refill, bool partial) {
+struct row8 {
+    __m512i values[2], shift;
+    __mmask64 live[2];
+};
+
+/* Loads a row and writes its planes. */
+SPECIALISED struct row8 open_row8(const struct rans_encode_job *job, const struct planes *planes,
+                                  size_t row, bool partial) {
     struct rans_encoder *encoder = job->encoder;
     struct rans_class class = job->classes[row];
-    struct model model = load_model(class.table);
     const int8_t *from = (const int8_t *)job->values + row * RANS_ROW_VALUES;
-    __mmask64 live[2] = {partial ? first_of_64(job->count) : ~(__mmask64)0,
-                         partial ? first_of_64(job->count > 64 ? job->count - 64 : 0)
-                                 : ~(__mmask64)0};
-    __m512i values[2] = {_mm512_maskz_loadu_epi8(live[0], from),
-                         _mm512_maskz_loadu_epi8(live[1], from + 64)};
+    struct row8 opened = {
+        .shift = _mm512_set1_epi64((long long)SHIFT_RIGHT[class.low_bits]),
+        .live = {partial ? first_of_64(job->count) : ~(__mmask64)0,
+                 partial ? first_of_64(job->count > 64 ? job->count - 64 : 0) : ~(__mmask64)0},
+    };
+    for (size_t group = 0; group < 2; group++)
+        opened.values[group] = _mm512_maskz_loadu_epi8(opened.live[group], from + 64 * group);
     if (class.low_bits > 0) {
         encoder->plane -= class.low_bits * planes->plane_bytes;
-        write_planes8(planes, encoder->plane, class.low_bits, values);
+        write_planes8(planes, encoder->plane, class.low_bits, opened.values);
     }
-    __m512i shift = _mm512_set1_epi64((long long)SHIFT_RIGHT[class.low_bits]);
-#pragma GCC unroll 2
-    for (size_t group = 2; group-- > 0;) {
-        __m512i high = _mm512_gf2p8affine_epi64_epi8(values[group], shift, 0), frequency;
-        __mmask64 escaped;
-        __m512i symbols = symbols_of(constants, &model, high, &frequency, &escaped);
-        if (partial)
-            escaped &= live[group];
-        if (__builtin_expect(escaped != 0, 0)) {
-            push_escapes8(encoder, values[group], escaped);
-            symbols = escape_symbols(&model, symbols, &frequency, escaped);
-        }
-        refill = encode_symbols(constants, &model, states, symbols, frequency, refill,
-                                (struct lanes){partial, live[group]});
-    }
-    return refill;
+    return opened;
 }
 
-SPECIALISED void encode_job8(const struct rans_encode_job *job, bool partial) {
+SPECIALISED struct turn turn8(const struct constants *constants, struct rans_encoder *encoder,
+                              const struct model *model, const struct row8 *row, size_t group,
+                              bool partial) {
+    struct turn turn = {.partial = partial, .live = row->live[group]};
+    __m512i high = _mm512_gf2p8affine_epi64_epi8(row->values[group], row->shift, 0);
+    __mmask64 escaped = take_symbols(constants, model, high, &turn);
+    if (__builtin_expect(escaped != 0, 0)) {
+        push_escapes8(encoder, row->values[group], escaped);
+        take_escapes(model, escaped, &turn);
+    }
+    return turn;
+}
+
+/* One job, or two of as many rows, a group of each in turn: a stream waits for its states most of
+ * the time. */
+SPECIALISED void encode_jobs8(const struct rans_encode_job *jobs, size_t count, bool partial) {
     struct constants constants = make_constants();
-    struct planes planes = make_planes(job->count);
-    struct states states = load_states(job->encoder->state);
-    uint8_t *refill = job->encoder->refill;
-    for (size_t row = job->rows; row-- > 0;)
-        refill = encode_row8(&constants, &planes, job, row, &states, refill, partial);
-    store_states(states, job->encoder->state);
-    job->encoder->refill = refill;
+    PAGE_SCRATCH struct stream streams[2];
+    PAGE_SCRATCH struct planes planes[2];
+    for (size_t i = 0; i < count; i++) {
+        streams[i] = open_stream(jobs[i].encoder);
+        planes[i] = make_planes(jobs[i].count);
+    }
+    for (size_t row = jobs->rows; row-- > 0;) {
+        PAGE_SCRATCH struct row8 rows[2];
+        PAGE_SCRATCH struct turn turns[2];
+        PAGE_SCRATCH struct model models[2];
+#pragma GCC unroll 2
+        for (size_t i = 0; i < count; i++) {
+            models[i] = load_model(jobs[i].classes[row].table);
+            rows[i] = open_row8(&jobs[i], &planes[i], row, partial);
+        }
+#pragma GCC unroll 2
+        for (size_t group = 2; group-- > 0;) {
+#pragma GCC unroll 2
+            for (size_t i = 0; i < count; i++)
+                turns[i] = turn8(&constants, jobs[i].encoder, &models[i], &rows[i], group, partial);
+            encode_turns(&constants, streams, models, turns, count);
+        }
+    }
+    for (size_t i = 0; i < count; i++)
+        close_stream(&streams[i]);
+}
+
+static void encode_one8(const struct rans_encode_job *job) {
+    if (job->count == RANS_ROW_VALUES)
+        encode_jobs8(job, 1, false);
+    else
+        encode_jobs8(job, 1, true);
 }
 
 void page_rans_encode8_avx512(const struct rans_encode_job *jobs, size_t count) {
-    for (const struct rans_encode_job *job = jobs; job < jobs + count; job++)
-        if (job->count == RANS_ROW_VALUES)
-            encode_job8(job, false);
-        else
-            encode_job8(job, true);
+    if (count == 1) {
+        encode_one8(jobs);
+    } else if (jobs[0].rows != jobs[1].rows) {
+        encode_one8(&jobs[0]);
+        encode_one8(&jobs[1]);
+    } else if (jobs[0].count == RANS_ROW_VALUES && jobs[1].count == RANS_ROW_VALUES) {
+        encode_jobs8(jobs, 2, false);
+    } else {
+        encode_jobs8(jobs, 2, true);
+    }
 }
 
 /* ---- rows of int16, which may be longer than a tile's ---- */
@@ -262,29 +354,25 @@ struct group16 {
     unsigned low_bits;
 };
 
-SPECIALISED uint8_t *encode_group16(const struct constants *constants, const struct model *model,
-                                    struct rans_encoder *encoder, const struct group16 *group,
-                                    struct states *states, uint8_t *refill) {
+SPECIALISED void encode_group16(const struct constants *constants, const struct model *model,
+                                struct stream *stream, const struct group16 *group) {
+    struct turn turn = {.partial = true, .live = group->live};
     __m128i shift = _mm_cvtsi32_si128((int)group->low_bits);
     __m512i low = _mm512_sra_epi16(group->values[0], shift);
     __m512i high = _mm512_sra_epi16(group->values[1], shift);
     __m512i bytes = _mm512_inserti64x4(_mm512_castsi256_si512(_mm512_cvtsepi16_epi8(low)),
                                        _mm512_cvtsepi16_epi8(high), 1);
-    __m512i frequency;
-    __mmask64 escaped;
-    __m512i symbols = symbols_of(constants, model, bytes, &frequency, &escaped);
-    escaped &= group->live;
+    __mmask64 escaped = take_symbols(constants, model, bytes, &turn);
     if (__builtin_expect(escaped != 0, 0)) {
-        push_escapes16(encoder, group->values, escaped);
-        symbols = escape_symbols(model, symbols, &frequency, escaped);
+        push_escapes16(stream->encoder, group->values, escaped);
+        take_escapes(model, escaped, &turn);
     }
-    return encode_symbols(constants, model, states, symbols, frequency, refill,
-                          (struct lanes){true, group->live});
+    encode_turns(constants, stream, model, &turn, 1);
 }
 
-SPECIALISED uint8_t *encode_long_row(const struct constants *constants,
-                                     const struct rans_encode_job *job, size_t row,
-                                     struct states *states, uint8_t *refill) {
+SPECIALISED void encode_long_row(const struct constants *constants,
+                                 const struct rans_encode_job *job, size_t row,
+                                 struct stream *stream) {
     struct rans_encoder *encoder = job->encoder;
     struct rans_class class = job->classes[row];
     struct model model = load_model(class.table);
@@ -302,20 +390,17 @@ SPECIALISED uint8_t *encode_long_row(const struct constants *constants,
             .low_bits = class.low_bits,
         };
         write_planes16(encoder->plane + i / 8, plane_bytes, class.low_bits, count, group.values);
-        refill = encode_group16(constants, &model, encoder, &group, states, refill);
+        encode_group16(constants, &model, stream, &group);
     }
-    return refill;
 }
 
 void page_rans_encode16_avx512(const struct rans_encode_job *jobs, size_t count) {
     struct constants constants = make_constants();
     for (const struct rans_encode_job *job = jobs; job < jobs + count; job++) {
-        struct states states = load_states(job->encoder->state);
-        uint8_t *refill = job->encoder->refill;
+        struct stream stream = open_stream(job->encoder);
         for (size_t row = job->rows; row-- > 0;)
-            refill = encode_long_row(&constants, job, row, &states, refill);
-        store_states(states, job->encoder->state);
-        job->encoder->refill = refill;
+            encode_long_row(&constants, job, row, &stream);
+        close_stream(&stream);
     }
 }
 
