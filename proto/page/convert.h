@@ -54,10 +54,11 @@ static inline float bfloat_to_float(uint16_t bfloat) {
     return bits_float((uint32_t)bfloat << 16);
 }
 
-/* The power of two at or below |x|, but not below the smallest normal half. */
+/* The power of two at or below |x|, but not below the smallest normal half. Compared as integers:
+ * compilers make a branch of floats. */
 static inline float half_power(float x) {
-    float power = bits_float(float_bits(x) & 0x7f800000u);
-    return power > 0x1p-14f ? power : 0x1p-14f;
+    int32_t power = (int32_t)(float_bits(x) & 0x7f800000u), least = 0x38800000;
+    return bits_float((uint32_t)(power > least ? power : least));
 }
 
 /* One and a half times a power of two, so large that adding it leaves no more digits of x than a
