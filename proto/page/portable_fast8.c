@@ -60,10 +60,11 @@ SPECIALISED void fast8_encode(enum page_dtype dtype, const struct page_source_ro
 SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, size_t token_bytes,
                               const float *restrict low, const float *restrict scale,
                               const struct page_target_rows *out) {
+    size_t channels = out->channels; /* read once: stores might change it, and loops need to know */
     for (size_t t = out->first; t < out->last; t++) {
         const uint8_t *restrict from = q + t * token_bytes;
         void *restrict to = (uint8_t *)out->rows[t] + out->offset_bytes;
-        for (size_t i = 0; i < out->channels; i++)
+        for (size_t i = 0; i < channels; i++)
             store(dtype, (float)from[i] * scale[i] + low[i], to, i);
     }
 }
