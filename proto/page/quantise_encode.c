@@ -9,10 +9,6 @@ enum {
     OUTLIER_ENERGY = 16, /* times the mean of the other tokens, from which on they do */
 };
 
-/* What values are multiplied by at the coarsest level before they are rounded: smaller integers
- * cost fewer bits, for a little more error (RATES.md). */
-static const float TOWARDS_ZERO = 0.94f;
-
 struct encoding {
     const struct page_source *source;
     struct page_header *header;
@@ -265,10 +261,8 @@ static uint32_t quantise_tile(struct encoding *encoding, size_t channel,
 static enum outcome write_tiles(struct encoding *encoding, struct quantise_writer *writer,
                                 void *values, struct loss_sums *loss) {
     struct page_step steps[PAGE_TOKENS_MAX];
-    float towards_zero = encoding->header->level == PAGE_LEVEL_MAX ? TOWARDS_ZERO : 1;
     for (size_t t = 0; t < encoding->page.tokens; t++)
-        steps[t] =
-            (struct page_step){encoding->page.step[t], towards_zero / encoding->page.step[t]};
+        steps[t] = (struct page_step){encoding->page.step[t], 1 / encoding->page.step[t]};
     size_t last = (encoding->page.channels - 1) / PAGE_BLOCK;
     for (size_t c = (last + 1) * PAGE_BLOCK; c > 0;) {
         struct page_sums sums;
