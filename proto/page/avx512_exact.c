@@ -254,6 +254,7 @@ SPECIALISED void join8(enum page_dtype dtype, const int8_t *v, const struct page
             turn(v + t / HALF_TOKENS * HALF_TOKENS, out->channels, &turned);
         uint8_t *to = (uint8_t *)out->rows[t] + out->offset_bytes;
         const uint8_t *low = rest + t * rest_bytes(dtype, out->channels);
+        fetch_next_tile(low, rest_bytes(dtype, out->channels));
         struct words words = join_codes(&turned, t, codes);
         if (out->streaming && out->channels == PAGE_BLOCK && (uintptr_t)to % 64 == 0)
             join_token(dtype, words, low, PAGE_BLOCK, to, true);

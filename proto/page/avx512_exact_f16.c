@@ -174,14 +174,6 @@ SPECIALISED void store_token(uint8_t *to, struct token token, size_t channels, b
     }
 }
 
-/* The token's mantissas in the tile that follows one of 128 tokens come while its rows are decoded.
- */
-SPECIALISED void fetch_next_tile(const uint8_t *rest, size_t channels) {
-    rest += RANS_ROW_VALUES * rest_bytes(channels);
-    _mm_prefetch(rest, _MM_HINT_T0);
-    _mm_prefetch(rest + channels, _MM_HINT_T0);
-}
-
 SPECIALISED void join(const int8_t *v, size_t channels, const struct page_codes *codes,
                       const uint8_t *rest, const struct page_target_rows *out) {
     const __m512i base = bytes_of(codes->base), flip = bytes_of(codes->flip);
@@ -198,7 +190,7 @@ SPECIALISED void join(const int8_t *v, size_t channels, const struct page_codes 
                 size_t t = first + 16 * quarter + i;
                 if (t < out->first || t >= out->last)
                     continue;
-                fetch_next_tile(rest + t * rest_bytes(channels), channels);
+                fetch_next_tile(rest + t * rest_bytes(channels), rest_bytes(channels));
                 __m512i code = _mm512_xor_si512(_mm512_sub_epi8(base, rows[quarter]), flip);
                 struct token token = join_token(code, rest + t * rest_bytes(channels), channels);
                 store_token((uint8_t *)out->rows[t] + out->offset_bytes, token, channels,

@@ -101,4 +101,12 @@ SPECIALISED void join_groups(const int8_t (*bytes)[64], size_t i, __m512i rows[4
     rows[3] = _mm512_shuffle_i32x4(ab, cd, 0xdd);
 }
 
+/* A token's mantissas in the tile that follows one of 128 tokens: they come while its rows are
+ * decoded. */
+SPECIALISED void fetch_next_tile(const uint8_t *rest, size_t token_bytes) {
+    rest += RANS_ROW_VALUES * token_bytes;
+    for (size_t i = 0; i < token_bytes; i += 64)
+        _mm_prefetch(rest + i, _MM_HINT_T0);
+}
+
 #endif
