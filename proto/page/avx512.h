@@ -34,6 +34,10 @@ SPECIALISED __m512i held(__m512i value) {
 
 bool page_rans_decode8_avx512(const struct rans_decode_job *jobs, size_t count);
 bool page_rans_decode16_avx512(const struct rans_decode_job *jobs, size_t count);
+bool page_overlap_f16_avx512(const struct rans_decode_job *jobs, const struct page_tile *tiles,
+                             size_t count);
+bool page_overlap_bf16_avx512(const struct rans_decode_job *jobs, const struct page_tile *tiles,
+                              size_t count);
 void page_rans_encode8_avx512(const struct rans_encode_job *jobs, size_t count);
 void page_rans_encode16_avx512(const struct rans_encode_job *jobs, size_t count);
 

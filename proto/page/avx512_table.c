@@ -43,6 +43,7 @@ const struct page_kernels page_kernels_avx512 = {
                      [PAGE_F32] = page_fast8_decode_f32_avx512},
     .rans_decode8 = page_rans_decode8_avx512,
     .rans_decode16 = page_rans_decode16_avx512,
+    .overlap = {[PAGE_F16] = page_overlap_f16_avx512, [PAGE_BF16] = page_overlap_bf16_avx512},
     .rans_encode8 = page_rans_encode8_avx512,
     .rans_encode16 = page_rans_encode16_avx512,
     .row_cost = page_row_cost_avx512,

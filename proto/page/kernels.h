@@ -37,6 +37,14 @@ struct page_target_rows {
     bool streaming;
 };
 
+/* A tile of int8 on its way to values: what dequantise8 takes. */
+struct page_tile {
+    const int8_t *q;
+    const float *mean, *steps;
+    float phase;
+    struct page_target_rows out;
+};
+
 /* A token's step. */
 struct page_step {
     float step, inverse;
@@ -170,6 +178,11 @@ struct page_kernels {
      * False if a stream ends before its rows do, or has not the planes for them. */
     bool (*rans_decode8)(const struct rans_decode_job *jobs, size_t count);
     bool (*rans_decode16)(const struct rans_decode_job *jobs, size_t count);
+    /* rans_decode8 of jobs of PAGE_BLOCK rows, and dequantise8 of as many tiles of PAGE_BLOCK
+     * channels, which stand elsewhere; in less time than one after the other. Streaming stores may
+     * be seen late, until dequantise8 has stored such. NULL where a table has none. */
+    bool (*overlap[PAGE_DTYPES])(const struct rans_decode_job *jobs, const struct page_tile *tiles,
+                                 size_t count);
     void (*rans_encode8)(const struct rans_encode_job *jobs, size_t count);
     void (*rans_encode16)(const struct rans_encode_job *jobs, size_t count);
 

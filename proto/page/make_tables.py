@@ -122,7 +122,8 @@ def decode_model(frequency):
 
 def table_columns(frequency):
     start = [sum(frequency[:symbol]) % SCALE for symbol in range(SYMBOLS)]
-    return (*decode_model(frequency), frequency, start)
+    symbol, of, offset, own = decode_model(frequency)
+    return symbol, of, offset, own + own, frequency, start
 
 
 def encode_columns(frequency):

@@ -37,7 +37,8 @@ struct quantise_reader {
     const struct page_header *header;
     struct quantised page;
     struct rans_decoder decoder;
-    void *tile; /* of decoded values, [PAGE_BLOCK][RANS_ROW_VALUES] of the page's width */
+    void *tile;  /* of decoded values, [PAGE_BLOCK][RANS_ROW_VALUES] of the page's width */
+    void *spare; /* of int8: room for one more */
 };
 
 /* Reads the side rows; false if the payload is damaged. Keeps what it takes of the workspace. */

@@ -58,13 +58,14 @@ bool quantise_open(struct quantise_reader *reader, const struct page_header *hea
     struct rans_decode_model *models = workspace_take(workspace, PAGE_TABLES * sizeof *models);
     reader->header = header;
     reader->tile = workspace_take(workspace, PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t));
+    reader->spare = (int8_t *)reader->tile + PAGE_BLOCK * RANS_ROW_VALUES;
     quantised_init(&reader->page, header, workspace);
     return rans_decoder_init(&reader->decoder, payload.bytes, payload.length, models) &&
            decode_scales(reader) && decode_classes(reader) && decode_means(reader);
 }
 
-bool quantise_read_tiles(struct quantise_reader *const readers[], size_t count, size_t channel) {
-    struct rans_decode_job jobs[2];
+static void set_jobs(struct quantise_reader *const readers[], size_t count, size_t channel,
+                     struct rans_decode_job jobs[]) {
     for (size_t i = 0; i < count; i++)
         jobs[i] = (struct rans_decode_job){
             .decoder = &readers[i]->decoder,
@@ -73,33 +74,98 @@ bool quantise_read_tiles(struct quantise_reader *const readers[], size_t count, 
             .count = readers[i]->page.tokens,
             .values = readers[i]->tile,
         };
+}
+
+bool quantise_read_tiles(struct quantise_reader *const readers[], size_t count, size_t channel) {
+    PAGE_SCRATCH struct rans_decode_job jobs[2];
+    set_jobs(readers, count, channel, jobs);
     return readers[0]->header->flags & FLAG_WIDE ? page_kernels()->rans_decode16(jobs, count)
                                                  : page_kernels()->rans_decode8(jobs, count);
+}
+
+static float phase_of(const struct quantise_reader *reader) {
+    return (float)reader->header->phase * 0x1p-7f;
 }
 
 static void dequantise_tile(const struct quantise_reader *reader, size_t channel,
                             const struct page_target_tokens *target, struct page_staging *staging) {
     const float *mean = reader->page.mean + channel, *steps = reader->page.step;
-    float phase = (float)reader->header->phase * 0x1p-7f;
     enum page_dtype dtype = page_number_dtype(target->layout.dtype);
     struct page_target_rows rows = page_target_numbers(target, channel, staging);
     if (reader->header->flags & FLAG_WIDE)
-        page_kernels()->dequantise16[dtype](reader->tile, mean, steps, phase, &rows);
+        page_kernels()->dequantise16[dtype](reader->tile, mean, steps, phase_of(reader), &rows);
     else
-        page_kernels()->dequantise8[dtype](reader->tile, mean, steps, phase, &rows);
+        page_kernels()->dequantise8[dtype](reader->tile, mean, steps, phase_of(reader), &rows);
     page_target_numbers_end(target, channel, staging);
+}
+
+/* ---- reading a tile while the one before it is stored ---- */
+
+/* Pages on their way into their targets. */
+struct decoding {
+    struct quantise_reader *const *readers;
+    const struct page_target_tokens *const *targets;
+    size_t count;
+    struct page_staging *staging;
+};
+
+/* Whole tiles of narrow pages, straight to the targets. */
+static bool may_overlap(const struct decoding *decoding, size_t channel) {
+    enum page_dtype dtype = decoding->targets[0]->layout.dtype;
+    for (size_t i = 0; i < decoding->count; i++) {
+        const struct page_layout *layout = &decoding->targets[i]->layout;
+        if (decoding->readers[i]->header->flags & FLAG_WIDE || layout->dtype != dtype ||
+            page_layout_run(layout, channel - PAGE_BLOCK, PAGE_BLOCK) < PAGE_BLOCK)
+            return false;
+    }
+    return !page_is_compact(dtype) && page_kernels()->overlap[dtype] != NULL &&
+           tile_channels(decoding->readers[0]->page.channels, channel) == PAGE_BLOCK;
+}
+
+static bool overlap_tiles(const struct decoding *decoding, size_t channel) {
+    PAGE_SCRATCH struct rans_decode_job jobs[2];
+    PAGE_SCRATCH struct page_tile tiles[2];
+    for (size_t i = 0; i < decoding->count; i++) {
+        struct quantise_reader *reader = decoding->readers[i];
+        tiles[i] = (struct page_tile){
+            .q = reader->tile,
+            .mean = reader->page.mean + channel - PAGE_BLOCK,
+            .steps = reader->page.step,
+            .phase = phase_of(reader),
+            .out =
+                page_target_numbers(decoding->targets[i], channel - PAGE_BLOCK, decoding->staging),
+        };
+        reader->tile = reader->spare;
+        reader->spare = (void *)tiles[i].q;
+    }
+    set_jobs(decoding->readers, decoding->count, channel, jobs);
+    return page_kernels()->overlap[decoding->targets[0]->layout.dtype](jobs, tiles,
+                                                                       decoding->count);
+}
+
+static void store_tiles(const struct decoding *decoding, size_t channel) {
+    for (size_t i = 0; i < decoding->count; i++)
+        dequantise_tile(decoding->readers[i], channel, decoding->targets[i], decoding->staging);
+}
+
+static bool next_tiles(const struct decoding *decoding, size_t channel) {
+    if (channel > 0 && may_overlap(decoding, channel))
+        return overlap_tiles(decoding, channel);
+    if (channel > 0)
+        store_tiles(decoding, channel - PAGE_BLOCK);
+    return quantise_read_tiles(decoding->readers, decoding->count, channel);
 }
 
 bool quantise_decode(struct quantise_reader *const readers[],
                      const struct page_target_tokens *const targets[], size_t count,
                      struct workspace workspace) {
-    struct page_staging *staging = workspace_take(&workspace, sizeof *staging);
-    for (size_t c = 0; c < readers[0]->page.channels; c += PAGE_BLOCK) {
-        if (!quantise_read_tiles(readers, count, c))
+    struct decoding decoding = {readers, targets, count,
+                                workspace_take(&workspace, sizeof *decoding.staging)};
+    size_t channels = readers[0]->page.channels;
+    for (size_t c = 0; c < channels; c += PAGE_BLOCK)
+        if (!next_tiles(&decoding, c))
             return false;
-        for (size_t i = 0; i < count; i++)
-            dequantise_tile(readers[i], c, targets[i], staging);
-    }
+    store_tiles(&decoding, (channels - 1) / PAGE_BLOCK * PAGE_BLOCK);
     for (size_t i = 0; i < count; i++)
         if (!rans_decoder_done(&readers[i]->decoder))
             return false;

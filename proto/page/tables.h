@@ -25,7 +25,7 @@ enum {
 struct page_table {
     _Alignas(64) uint8_t symbol[2 * PAGE_SYMBOLS];
     uint8_t frequency[2 * PAGE_SYMBOLS], offset[2 * PAGE_SYMBOLS];
-    uint8_t own[PAGE_SYMBOLS];              /* may be read as 64 bytes */
+    uint8_t own[2 * PAGE_SYMBOLS];          /* twice: kernels look it up by six bits */
     uint8_t symbol_frequency[PAGE_SYMBOLS]; /* sum to 256; 0 for a symbol that the table lacks */
     uint8_t start[PAGE_SYMBOLS];            /* sum of the frequencies before the symbol's */
 };
