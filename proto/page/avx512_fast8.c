@@ -48,7 +48,7 @@ SPECIALISED bool stay_in_range(enum page_dtype dtype, __m512 a, __m512 b) {
 
 /* Sixteen channels' numbers. Whole numbers are kept as ROUND + n, of which the low bits are n. */
 struct part {
-    __m512 inverse, scale, base, last;
+    __m512 inverse, scale, base, last, offset;
     __mmask16 live;
 };
 
@@ -58,6 +58,7 @@ SPECIALISED struct part load_part(const struct page_grid *grid, size_t at, size_
     struct part part = {.live = first_of_16(channels > at ? channels - at : 0)};
     part.inverse = _mm512_maskz_loadu_ps(part.live, grid->inverse + at);
     part.scale = _mm512_maskz_loadu_ps(part.live, grid->scale + at);
+    part.offset = _mm512_mul_ps(part.scale, _mm512_set1_ps(ROUND));
     part.base = _mm512_maskz_loadu_ps(part.live, grid->base + at);
     part.last = _mm512_add_ps(part.base, _mm512_set1_ps(255 + ROUND));
     part.base = _mm512_add_ps(part.base, _mm512_set1_ps(ROUND));
@@ -70,7 +71,8 @@ SPECIALISED __m512i encode_values(enum page_dtype dtype, __m512 x, const struct 
     const __m512 round = _mm512_set1_ps(ROUND);
     __m512 whole = _mm512_add_ps(_mm512_mul_ps(x, part->inverse), round);
     whole = _mm512_min_ps(whole, part->last);
-    __m512 y = _mm512_mul_ps(_mm512_sub_ps(whole, round), part->scale);
+    /* ROUND * scale is exact, and so is the difference: it is rounded once, as n * scale is */
+    __m512 y = _mm512_fmsub_ps(whole, part->scale, part->offset);
     y = clamped ? round_clamped(dtype, y) : round_values(dtype, y);
     __m512 difference = _mm512_sub_ps(x, y);
     *error = _mm512_add_ps(*error, _mm512_mul_ps(difference, difference));
@@ -105,13 +107,12 @@ SPECIALISED void encode_tokens(enum page_dtype dtype, const struct page_source_r
 SPECIALISED void fast8_encode(enum page_dtype dtype, const struct page_source_rows *in,
                               const struct page_grid *grid, uint8_t *q, size_t token_bytes,
                               struct page_lanes *lanes) {
-    const __m512 round = _mm512_set1_ps(ROUND);
     struct part parts[PARTS];
     bool usual = in->channels == PAGE_BLOCK;
     for (size_t i = 0; i < PARTS; i++) {
         parts[i] = load_part(grid, i * VECTOR, in->channels);
-        __m512 low = _mm512_mul_ps(_mm512_sub_ps(parts[i].base, round), parts[i].scale);
-        __m512 high = _mm512_mul_ps(_mm512_sub_ps(parts[i].last, round), parts[i].scale);
+        __m512 low = _mm512_fmsub_ps(parts[i].base, parts[i].scale, parts[i].offset);
+        __m512 high = _mm512_fmsub_ps(parts[i].last, parts[i].scale, parts[i].offset);
         usual = usual && stay_in_range(dtype, low, high);
     }
     if (usual)
