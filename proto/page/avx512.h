@@ -49,7 +49,7 @@ void page_halve16_avx512(int16_t *q, size_t channels, size_t tokens, unsigned sh
 extern const struct page_exact_kernels page_exact_f16_avx512, page_exact_bf16_avx512,
     page_exact_f32_avx512;
 
-void page_range16_avx512(const void *values, size_t count, int16_t *low, int16_t *high);
+void page_range16_avx512(const struct page_source_rows *in, int16_t *low, int16_t *high);
 void page_range32_avx512(const float *row, size_t count, float *low, float *high);
 uint32_t page_row_cost_avx512(const int16_t *values, size_t count, unsigned low_bits,
                               const uint16_t cost[PAGE_SYMBOLS]);

@@ -7,24 +7,29 @@ SPECIALISED __m512i ordered(__m512i values) {
     return _mm512_ternarylogic_epi32(values, sign, _mm512_set1_epi16(0x7fff), 0x78); /* a^(b&c) */
 }
 
-SPECIALISED void range16(const uint8_t *values, __mmask32 live, int16_t *low, int16_t *high) {
-    __m512i x = ordered(_mm512_maskz_loadu_epi16(live, values));
-    __m512i lower = _mm512_min_epi16(x, _mm512_maskz_loadu_epi16(live, low));
-    __m512i higher = _mm512_max_epi16(x, _mm512_maskz_loadu_epi16(live, high));
-    _mm512_mask_storeu_epi16(low, live, lower);
-    _mm512_mask_storeu_epi16(high, live, higher);
+enum { RANGE_TOKENS = 4 }; /* in a go: fewer loads and stores of low and high */
+
+/* 32 channels of one token and of the next, the last again where there are fewer. */
+SPECIALISED void range_part(const struct page_source_rows *in, size_t token, size_t at,
+                            __mmask32 live, int16_t *low, int16_t *high) {
+    __m512i lower = _mm512_maskz_loadu_epi16(live, low + at);
+    __m512i higher = _mm512_maskz_loadu_epi16(live, high + at);
+#pragma GCC unroll 4
+    for (size_t i = 0; i < RANGE_TOKENS; i++) {
+        size_t t = token + i < in->tokens ? token + i : in->tokens - 1;
+        const uint8_t *from = (const uint8_t *)in->rows[t] + in->offset_bytes + 2 * at;
+        __m512i x = ordered(_mm512_maskz_loadu_epi16(live, from));
+        lower = _mm512_min_epi16(lower, x);
+        higher = _mm512_max_epi16(higher, x);
+    }
+    _mm512_mask_storeu_epi16(low + at, live, lower);
+    _mm512_mask_storeu_epi16(high + at, live, higher);
 }
 
-void page_range16_avx512(const void *values, size_t count, int16_t *low, int16_t *high) {
-    const uint8_t *from = values;
-    size_t i = 0;
-    for (; i + 32 <= count; i += 32) {
-        __m512i x = ordered(_mm512_loadu_si512(from + 2 * i));
-        _mm512_storeu_si512(low + i, _mm512_min_epi16(x, _mm512_loadu_si512(low + i)));
-        _mm512_storeu_si512(high + i, _mm512_max_epi16(x, _mm512_loadu_si512(high + i)));
-    }
-    if (i < count)
-        range16(from + 2 * i, first_of_32(count - i), low + i, high + i);
+void page_range16_avx512(const struct page_source_rows *in, int16_t *low, int16_t *high) {
+    for (size_t t = 0; t < in->tokens; t += RANGE_TOKENS)
+        for (size_t c = 0; c < in->channels; c += 32)
+            range_part(in, t, c, first_of_32(in->channels - c), low, high);
 }
 
 void page_range32_avx512(const float *row, size_t count, float *low, float *high) {

@@ -29,13 +29,12 @@ static void find_range16(const struct page_source_tokens *tokens, struct workspa
     int16_t *highest = workspace_take(&workspace, count * sizeof *highest);
     for (size_t c = 0; c < count; c++)
         lowest[c] = INT16_MAX, highest[c] = INT16_MIN;
-    for (size_t t = 0; t < tokens->count; t++)
-        for (size_t c = 0; c < count; c += run) {
-            run = page_layout_run(layout, c, count - c);
-            page_kernels()->range16((const uint8_t *)tokens->rows[t] +
-                                        page_layout_offset(layout, c),
-                                    run, lowest + c, highest + c);
-        }
+    for (size_t c = 0; c < count; c += run) {
+        run = page_layout_run(layout, c, count - c);
+        struct page_source_rows rows = {tokens->rows, page_layout_offset(layout, c), tokens->count,
+                                        run};
+        page_kernels()->range16(&rows, lowest + c, highest + c);
+    }
     for (size_t c = 0; c < count; c++) { /* back from integers that order as the floats do */
         lowest[c] = (int16_t)(lowest[c] ^ (lowest[c] >> 15 & 0x7fff));
         highest[c] = (int16_t)(highest[c] ^ (highest[c] >> 15 & 0x7fff));

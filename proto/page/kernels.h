@@ -160,8 +160,9 @@ struct page_kernels {
 
     const struct page_exact_kernels *exact[PAGE_ALL_DTYPES];
 
-    /* Lowers low and raises high to values, as integers that order as the 16-bit floats do. */
-    void (*range16)(const void *values, size_t count, int16_t *low, int16_t *high);
+    /* Lowers low and raises high to each channel's values, as integers that order as the 16-bit
+     * floats do; any number of channels. */
+    void (*range16)(const struct page_source_rows *in, int16_t *low, int16_t *high);
     void (*range32)(const float *row, size_t count, float *low, float *high);
 
     /* A tile's integers, token t's at q + t * token_bytes. The values are finite, and none is below

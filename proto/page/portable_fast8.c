@@ -3,15 +3,20 @@
 #include "proto/page/portable_numbers.h"
 #include "proto/page/workspace.h"
 
-void PAGE_OF_TARGET(range16_)(const void *values, size_t count, int16_t *restrict low,
-                              int16_t *restrict high) {
-    const unaligned_u16 *in = values;
+static void range_of_token(const unaligned_u16 *values, size_t count, int16_t *restrict low,
+                           int16_t *restrict high) {
     for (size_t i = 0; i < count; i++) {
-        int16_t x = (int16_t)in[i];
+        int16_t x = (int16_t)values[i];
         int16_t ordered = (int16_t)(x ^ (x >> 15 & 0x7fff));
         low[i] = ordered < low[i] ? ordered : low[i];
         high[i] = ordered > high[i] ? ordered : high[i];
     }
+}
+
+void PAGE_OF_TARGET(range16_)(const struct page_source_rows *in, int16_t *low, int16_t *high) {
+    for (size_t t = 0; t < in->tokens; t++)
+        range_of_token((const void *)((const uint8_t *)in->rows[t] + in->offset_bytes),
+                       in->channels, low, high);
 }
 
 void PAGE_OF_TARGET(range32_)(const float *restrict row, size_t count, float *restrict low,

@@ -455,9 +455,11 @@ START_TEST(ranges_are_the_same) {
         kernels->range32((const float *)(const void *)values, count, low, high);
         page_kernels_portable.range32((const float *)(const void *)values, count, wanted_low,
                                       wanted_high);
-        const void *halves = values + 2 * count; /* any 16 bits */
-        kernels->range16(halves, count, low16, high16);
-        page_kernels_portable.range16(halves, count, wanted_low16, wanted_high16);
+        const uint8_t *end = values + 2 * count; /* any 16 bits */
+        const void *halves[] = {end, values, end - 2, values + 1, end - 1, values + 2};
+        struct page_source_rows in = {halves, 0, 1 + (size_t)rows, count};
+        kernels->range16(&in, low16, high16);
+        page_kernels_portable.range16(&in, wanted_low16, wanted_high16);
     }
     ck_assert_mem_eq(low, wanted_low, count * sizeof *low);
     ck_assert_mem_eq(high, wanted_high, count * sizeof *high);
