@@ -302,7 +302,7 @@ int page_age(struct page_bytes page, int level, void *workspace, void *out, size
 /* Whether there is a gain in two at once, and room for it. */
 static bool go_together(const struct ageing ageings[2]) {
     enum { CHANNELS_MAX = 1 << 13 };
-    return are_alike(&ageings[0].old, &ageings[1].old) &&
+    return are_alike(&ageings[0].old, &ageings[1].old) && !is_wide(&ageings[0]) &&
            page_header_channels(&ageings[0].old) <= CHANNELS_MAX;
 }
 

@@ -165,13 +165,17 @@ size_t exact_encode(const struct page_source *source, struct workspace workspace
     survey_channels(&encoding);
     struct rans_encoder encoder;
     void *values = workspace_take(&workspace, PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t));
-    size_t limit = raw - front;
-    rans_encoder_init(&encoder, workspace_take(&workspace, rans_encoder_memory_bytes(limit)),
-                      limit);
+    struct rans_bounds bounds = {.bytes = raw - front,
+                                 .rows = encoding.page.channels,
+                                 .count = encoding.page.tokens,
+                                 .wide = (header->flags & FLAG_WIDE) != 0,
+                                 .side_values = 2 * encoding.page.channels};
+    rans_encoder_init(&encoder, workspace_take(&workspace, rans_encoder_memory_bytes(&bounds)),
+                      &bounds);
     if (!write_tiles(&encoding, &encoder, values, payload) || !write_side_rows(&encoding, &encoder))
         return 0;
     size_t stream = rans_encoder_bytes(&encoder);
-    if (stream >= limit)
+    if (stream >= bounds.bytes)
         return 0;
     rans_encoder_write(&encoder, payload + rest);
     return front + stream;

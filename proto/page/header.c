@@ -104,6 +104,8 @@ static bool is_plain_sane(const struct page_header *header, int level) {
 }
 
 static bool is_coding_sane(const struct page_header *header) {
+    if (header->coding != CODING_RAW && !page_may_be_coded(header))
+        return false;
     switch (header->coding) {
     case CODING_RAW:
         return is_plain_sane(header, PAGE_EXACT) && header->error == 0;

@@ -9,6 +9,7 @@
 
 enum {
     PAGE_HEADER_BYTES = 48,
+    PAGE_CHANNELS_MAX = 1 << 15, /* of a page that is not raw */
     MEAN_SHIFT_MAX = 63,
     PAGE_STEP_MIN = 0x0d80, /* 2^-100, the upper half of a float */
     PAGE_STEP_MAX = 0x7180, /* 2^100 */
@@ -44,6 +45,11 @@ struct page_header {
 
 static inline uint32_t page_header_channels(const struct page_header *header) {
     return header->heads * header->head_dim;
+}
+
+/* Whether any coding but raw may serve: what a channel takes of the workspace is bounded so. */
+static inline bool page_may_be_coded(const struct page_header *header) {
+    return page_header_channels(header) <= PAGE_CHANNELS_MAX;
 }
 
 /* Tokens that are not kept exact. */

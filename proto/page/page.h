@@ -91,7 +91,7 @@ size_t page_row_bytes(enum page_dtype dtype, size_t values);
 size_t page_bound_bytes(const struct page_shape *shape);
 
 /* Scratch for encode and decode of any page, 64-byte aligned memory of the caller. */
-enum { PAGE_WORKSPACE_BYTES = 8 << 20 };
+enum { PAGE_WORKSPACE_BYTES = 7 << 19 };
 
 struct page_source {
     struct page_shape shape;
@@ -107,9 +107,9 @@ struct page_source {
 };
 
 /* Writes a page of at most page_bound_bytes() to out and its length to *written. A page with a NaN
- * or an infinity, or one that a lossy level would not make smaller, is stored exact; info.level
- * says so. out_bytes is at least page_bound_bytes(). info may be NULL. Returns PAGE_OK or
- * PAGE_ARGUMENT. */
+ * or an infinity, or one that a lossy level would not make smaller, or of more than 2^15 channels,
+ * is stored exact; info.level says so. out_bytes is at least page_bound_bytes(). info may be NULL.
+ * Returns PAGE_OK or PAGE_ARGUMENT. */
 int page_encode(const struct page_source *source, void *workspace, void *out, size_t out_bytes,
                 size_t *written, struct page_info *info) __attribute__((warn_unused_result));
 

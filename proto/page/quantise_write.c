@@ -4,11 +4,16 @@
 
 void quantise_writer_init(struct quantise_writer *writer, struct page_header *header,
                           struct quantised *page, size_t limit, struct workspace *workspace) {
-    uint8_t *memory = workspace_take(workspace, rans_encoder_memory_bytes(limit));
+    struct rans_bounds bounds = {.bytes = limit,
+                                 .rows = page->channels,
+                                 .count = page->tokens,
+                                 .wide = (header->flags & FLAG_WIDE) != 0,
+                                 .side_values = 2 * page->channels + page->tokens};
     *writer = (struct quantise_writer){.header = header, .page = page};
     writer->channel_class = workspace_take(workspace, page->channels);
     rans_classes_init(&writer->classes, page->tokens);
-    rans_encoder_init(&writer->encoder, memory, limit);
+    rans_encoder_init(&writer->encoder,
+                      workspace_take(workspace, rans_encoder_memory_bytes(&bounds)), &bounds);
 }
 
 /* Chooses the channels' classes; false if there is no room. */

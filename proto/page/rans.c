@@ -136,24 +136,43 @@ bool rans_decoder_done(const struct rans_decoder *decoder) {
            decoder->escape == decoder->escape_end;
 }
 
-/* A section has room for the stream and for a tile of the widest rows more. */
-static size_t section_bytes(size_t limit) {
+struct sections {
+    size_t planes, escapes, refill;
+};
+
+/* A section has room for all that may come into it, or for the whole stream, and a tile of the
+ * widest rows more. */
+static size_t section_bytes(const struct rans_bounds *bounds, size_t most) {
     size_t tile = 2 * PAGE_BLOCK * RANS_ROW_VALUES;
-    return ((limit + 63) & ~(size_t)63) + tile + RANS_SLACK_BYTES;
+    size_t bytes = most < bounds->bytes ? most : bounds->bytes;
+    return ((bytes + 63) & ~(size_t)63) + tile + RANS_SLACK_BYTES;
 }
 
-size_t rans_encoder_memory_bytes(size_t limit) {
-    return 3 * section_bytes(limit);
+static struct sections sections_of(const struct rans_bounds *bounds) {
+    size_t values = bounds->rows * bounds->count, side = bounds->side_values;
+    size_t row_planes = bounds->wide ? RANS_WIDE_BITS : RANS_NARROW_BITS;
+    row_planes *= rans_plane_bytes(bounds->count);
+    return (struct sections){
+        .planes = section_bytes(bounds, bounds->rows * row_planes + 2 * side + RANS_LANES),
+        .escapes = section_bytes(bounds, values * (bounds->wide ? 2 : 1) + 2 * side),
+        .refill = section_bytes(bounds, values + side),
+    };
 }
 
-void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t limit) {
-    size_t section = section_bytes(limit);
+size_t rans_encoder_memory_bytes(const struct rans_bounds *bounds) {
+    struct sections sections = sections_of(bounds);
+    return sections.planes + sections.escapes + sections.refill;
+}
+
+void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory,
+                       const struct rans_bounds *bounds) {
+    struct sections sections = sections_of(bounds);
     for (int i = 0; i < RANS_LANES; i++)
         encoder->state[i] = RANS_STATE_MIN;
     encoder->begin = memory;
-    encoder->plane = encoder->plane_end = memory + section;
-    encoder->escape = encoder->escape_end = memory + 2 * section;
-    encoder->refill = encoder->refill_end = memory + 3 * section;
+    encoder->plane = encoder->plane_end = encoder->begin + sections.planes;
+    encoder->escape = encoder->escape_end = encoder->plane_end + sections.escapes;
+    encoder->refill = encoder->refill_end = encoder->escape_end + sections.refill;
 }
 
 bool rans_encoder_has_room(const struct rans_encoder *encoder, const struct rans_class *classes,

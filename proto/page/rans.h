@@ -104,11 +104,19 @@ bool rans_decode_side_row(struct rans_decoder *decoder, struct rans_class class,
 /* Whether the stream has come out even. */
 bool rans_decoder_done(const struct rans_decoder *decoder) __attribute__((warn_unused_result));
 
-/* Memory for a stream of up to `limit` bytes. */
-size_t rans_encoder_memory_bytes(size_t limit);
+/* What a stream is at most. */
+struct rans_bounds {
+    size_t bytes;       /* a longer one is of no use */
+    size_t rows, count; /* of values, and in each */
+    bool wide;          /* rows of int16 */
+    size_t side_values;
+};
+
+size_t rans_encoder_memory_bytes(const struct rans_bounds *bounds);
 
 /* memory is 64-byte aligned. */
-void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory, size_t limit);
+void rans_encoder_init(struct rans_encoder *encoder, uint8_t *memory,
+                       const struct rans_bounds *bounds);
 
 /* Whether rows of `count` values each can be encoded, whatever the values are. If not, the stream
  * is longer than its limit, or its side rows nearly as long. */

@@ -27,8 +27,9 @@ static inline struct workspace page_workspace(void *memory) {
 }
 
 /* 64-byte aligned. What one encode or decode takes stays within PAGE_WORKSPACE_BYTES, because a
- * page has at most PAGE_VALUES_MAX values and channels: at most 30 bytes for each of them, and
- * fixed parts of less than 512 KiB. */
+ * page that is not raw has at most PAGE_VALUES_MAX values and PAGE_CHANNELS_MAX channels. The most
+ * is ageing's with rows of int16 and 9 tokens, so that planes are hardly filled: 524 KB of values,
+ * 1.94 MB of a stream, 11 bytes a channel, 380 KB of fixed parts. */
 static inline void *workspace_take(struct workspace *workspace, size_t bytes) {
     uint8_t *piece = workspace->next;
     size_t rounded = (bytes + 63) & ~(size_t)63;

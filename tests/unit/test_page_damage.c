@@ -209,6 +209,18 @@ START_TEST(means_beyond_all_numbers_are_damage) {
 }
 END_TEST
 
+START_TEST(a_coded_page_of_too_many_channels_is_damage) {
+    struct tensor in = small_tensor(0);
+    struct coded page = encode(&in, level_of(_i), 0);
+    struct page_info info;
+    const uint32_t heads = 1 << 15, head_dim = 2;
+    page.bytes[8] = 1;
+    memcpy(page.bytes + 12, &heads, 4);
+    memcpy(page.bytes + 16, &head_dim, 4);
+    ck_assert_int_eq(page_peek(page.bytes, page.length, &info), PAGE_DAMAGED);
+}
+END_TEST
+
 /* The largest shape a header can claim, with next to nothing behind it. */
 START_TEST(a_small_page_that_claims_a_large_shape_is_refused_in_time) {
     struct tensor in = tensor_new(all_dtypes[_i / LEVEL_COUNT], 1, 1, 1 << 18);
@@ -240,6 +252,7 @@ int main(void) {
     tcase_add_loop_test(tests, a_header_field_that_cannot_be_is_damage, 0, IMPOSSIBLE_COUNT);
     tcase_add_loop_test(tests, a_fast8_channel_that_cannot_be_is_damage, 0, IMPOSSIBLE_GRIDS);
     tcase_add_test(tests, means_beyond_all_numbers_are_damage);
+    tcase_add_loop_test(tests, a_coded_page_of_too_many_channels_is_damage, 0, LEVEL_COUNT);
     tcase_add_loop_test(tests, a_small_page_that_claims_a_large_shape_is_refused_in_time, 0, ALL);
     return run_suite(suite);
 }

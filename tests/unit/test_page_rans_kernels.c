@@ -79,10 +79,13 @@ static void encode_streams(const struct page_kernels *kernels, const struct rows
     struct guarded memory[2];
     struct rans_encode_job jobs[2];
     for (size_t i = 0; i < count; i++) {
-        size_t limit = 8 * rows[i].rows * rows[i].count + 4096;
-        uint8_t *section = guarded_bytes(&memory[i], rans_encoder_memory_bytes(limit), true);
+        struct rans_bounds bounds = {.bytes = 8 * rows[i].rows * rows[i].count + 4096,
+                                     .rows = rows[i].rows,
+                                     .count = rows[i].count,
+                                     .wide = rows[i].wide};
+        uint8_t *section = guarded_bytes(&memory[i], rans_encoder_memory_bytes(&bounds), true);
         struct rans_encoder *encoder = &streams[i].encoder;
-        rans_encoder_init(encoder, section, limit);
+        rans_encoder_init(encoder, section, &bounds);
         ck_assert(rans_encoder_has_room(encoder, rows[i].classes, rows[i].rows, rows[i].count,
                                         rows[i].wide));
         jobs[i] = (struct rans_encode_job){encoder, rows[i].classes, rows[i].rows, rows[i].count,
