@@ -124,7 +124,7 @@ def test_a_bench_that_is_stopped_leaves_nothing_behind(kvq, daemon, bench, numbe
     assert kvq.json("sessions") == []
 
 
-@pytest.mark.memory("48M")
+@pytest.mark.memory("32M")
 def test_a_bench_that_does_not_fit_is_one_line(kvq):
     result = kvq("bench", "synthetic")
     assert (result.returncode, result.stdout) == (1, "")

@@ -110,7 +110,7 @@ def test_a_moved_tail_is_cut_anew(daemon, one, non_blocking):
 
 @BOTH_FORMS
 def test_what_does_not_fit_is_refused_as_full(start_daemon, non_blocking):
-    daemon = start_daemon(memory="48M")
+    daemon = start_daemon(memory="32M")
     with Library(daemon.socket, non_blocking, connections=3) as several:
         state = several.open("s", SHAPE)[1]
         assert append(several, state, wait_ms=100) == "full"

@@ -123,16 +123,16 @@ def test_a_mistake_is_told_what_is_allowed(tmp_path, line, allowed):
 
 
 def test_a_limit_below_what_the_daemon_itself_needs_is_told_with_that_need(tmp_path):
-    done = check(tmp_path, "memory = 48M\nreactors = 64\n")
+    done = check(tmp_path, "memory = 32M\nreactors = 64\n")
     assert done.returncode == 2
-    need = re.search(r"memory = 48M: with 64 reactors and 1 codec threads the daemon itself needs (\d+M)",
+    need = re.search(r"memory = 32M: with 64 reactors and 1 codec threads the daemon itself needs (\d+M)",
                      done.stderr)[1]
     done = check(tmp_path, f"memory = {need}\nreactors = 64\n")
     assert done.returncode == 0, done.stderr
 
 
 def test_the_least_limit_is_enough_for_the_default_reactors(start_daemon):
-    assert_serves(start_daemon(memory="48M"))
+    assert_serves(start_daemon(memory="32M"))
 
 
 def test_the_first_mistake_is_the_one_that_is_told(tmp_path):

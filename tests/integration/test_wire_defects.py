@@ -48,7 +48,7 @@ def test_a_version_does_not_come_again_after_a_restart(start_daemon):
 
 def test_a_daemon_without_room_for_its_own_buffers_says_so_and_ends(tmp_path):
     config = tmp_path / "kvquantd.conf"
-    config.write_text("memory = 48M\nreactors = 64\n")
+    config.write_text("memory = 32M\nreactors = 64\n")
     result = subprocess.run(
         [program("KVQUANTD", "kvquantd"), "--config", config, "--socket", tmp_path / "socket"],
         capture_output=True, text=True, timeout=30)
