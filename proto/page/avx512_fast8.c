@@ -86,9 +86,10 @@ SPECIALISED __m512i encode_values(enum page_dtype dtype, __m512 x, const struct 
     return _mm512_sub_epi32(_mm512_castps_si512(whole), _mm512_castps_si512(part->base));
 }
 
+/* `usual`: the tile has all its channels, and no value leaves the dtype's range. */
 SPECIALISED void encode_tokens(enum page_dtype dtype, const struct page_source_rows *in,
                                const struct part parts[PARTS], uint8_t *q, size_t token_bytes,
-                               struct page_lanes *lanes, bool whole, bool clamped) {
+                               struct page_lanes *lanes, bool usual) {
     const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
     __m512 error = _mm512_setzero_ps(), energy = _mm512_setzero_ps();
     for (size_t t = 0; t < in->tokens; t++) {
@@ -96,13 +97,13 @@ SPECIALISED void encode_tokens(enum page_dtype dtype, const struct page_source_r
         __m512i integers[PARTS];
 #pragma GCC unroll 4
         for (size_t i = 0; i < PARTS; i++) {
-            __m512 x = load_values(dtype, values, i * VECTOR, whole ? 0xffff : parts[i].live);
-            integers[i] = encode_values(dtype, x, &parts[i], clamped, &error, &energy);
+            __m512 x = load_values(dtype, values, i * VECTOR, usual ? 0xffff : parts[i].live);
+            integers[i] = encode_values(dtype, x, &parts[i], !usual, &error, &energy);
         }
         __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(integers[0], integers[1]),
                                             _mm512_packs_epi32(integers[2], integers[3]));
         _mm512_mask_storeu_epi8(q + t * token_bytes,
-                                whole ? ~(__mmask64)0 : first_of_64(in->channels),
+                                usual ? ~(__mmask64)0 : first_of_64(in->channels),
                                 _mm512_permutexvar_epi32(order, bytes));
     }
     _mm512_storeu_ps(lanes->error, error);
@@ -121,9 +122,9 @@ SPECIALISED void fast8_encode(enum page_dtype dtype, const struct page_source_ro
         usual = usual && stay_in_range(dtype, low, high);
     }
     if (usual)
-        encode_tokens(dtype, in, parts, q, token_bytes, lanes, true, false);
+        encode_tokens(dtype, in, parts, q, token_bytes, lanes, true);
     else
-        encode_tokens(dtype, in, parts, q, token_bytes, lanes, false, true);
+        encode_tokens(dtype, in, parts, q, token_bytes, lanes, false);
 }
 
 /* ---- decoding ---- */
@@ -155,25 +156,31 @@ SPECIALISED void decode_part(enum page_dtype dtype, const uint8_t *q, const floa
         _mm256_mask_storeu_epi16(to, live, to_16_clamped(dtype, x));
 }
 
+struct run {
+    const float *low, *scale;
+    size_t channels;
+};
+
 /* By lines where `usual`, the rest by parts. */
-SPECIALISED void decode_token(enum page_dtype dtype, const uint8_t *q, const float *low,
-                              const float *scale, size_t count, uint8_t *to, bool usual,
-                              bool streaming) {
+SPECIALISED void decode_token(enum page_dtype dtype, const uint8_t *q, const struct run *run,
+                              uint8_t *to, bool usual, bool streaming) {
+    const float *low = run->low, *scale = run->scale;
     size_t value_bytes = dtype == PAGE_F32 ? 4 : 2, i = 0;
     if (usual)
-        for (; i + 2 * VECTOR <= count; i += 2 * VECTOR)
+        for (; i + 2 * VECTOR <= run->channels; i += 2 * VECTOR)
             decode_line(dtype, q + i, low + i, scale + i, to + 2 * i, streaming);
-    for (; i < count; i += VECTOR)
-        decode_part(dtype, q + i, low + i, scale + i, to + value_bytes * i, first_of_16(count - i));
+    for (; i < run->channels; i += VECTOR)
+        decode_part(dtype, q + i, low + i, scale + i, to + value_bytes * i,
+                    first_of_16(run->channels - i));
 }
 
-SPECIALISED bool are_usual(enum page_dtype dtype, const float *low, const float *scale,
-                           size_t count) {
+SPECIALISED bool is_usual(enum page_dtype dtype, const struct run *run) {
     bool usual = dtype != PAGE_F32;
-    for (size_t i = 0; usual && i < count; i += VECTOR) {
-        __m512 from = _mm512_maskz_loadu_ps(first_of_16(count - i), low + i);
-        __m512 by = _mm512_maskz_loadu_ps(first_of_16(count - i), scale + i);
-        usual = stay_in_range(dtype, from, _mm512_fmadd_ps(by, _mm512_set1_ps(255), from));
+    for (size_t i = 0; usual && i < run->channels; i += VECTOR) {
+        __mmask16 live = first_of_16(run->channels - i);
+        __m512 low = _mm512_maskz_loadu_ps(live, run->low + i);
+        __m512 scale = _mm512_maskz_loadu_ps(live, run->scale + i);
+        usual = stay_in_range(dtype, low, _mm512_fmadd_ps(scale, _mm512_set1_ps(255), low));
     }
     return usual;
 }
@@ -181,16 +188,17 @@ SPECIALISED bool are_usual(enum page_dtype dtype, const float *low, const float 
 SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, size_t token_bytes,
                               const float *low, const float *scale,
                               const struct page_target_rows *out) {
-    bool usual = are_usual(dtype, low, scale, out->channels);
+    struct run run = {low, scale, out->channels};
+    bool usual = is_usual(dtype, &run);
     for (size_t t = out->first; t < out->last; t++) {
         const uint8_t *from = q + t * token_bytes;
         uint8_t *to = (uint8_t *)out->rows[t] + out->offset_bytes;
         if (!usual)
-            decode_token(dtype, from, low, scale, out->channels, to, false, false);
+            decode_token(dtype, from, &run, to, false, false);
         else if (out->streaming && (uintptr_t)to % 64 == 0)
-            decode_token(dtype, from, low, scale, out->channels, to, true, true);
+            decode_token(dtype, from, &run, to, true, true);
         else
-            decode_token(dtype, from, low, scale, out->channels, to, true, false);
+            decode_token(dtype, from, &run, to, true, false);
     }
 }
 
