@@ -245,8 +245,9 @@ struct kvq_open_options {
     enum kvq_open_mode mode;
     int64_t deadline_ms; /* 0: the client's; negative: none */
     /* Of a session that is created; 0: none, at most KVQ_SNR_DB_MAX. Every page of it gets the
-     * coarsest level that has so many decibels, 10 log10(energy / error) at the session's dtype, or
-     * is exact; the session's level, 5 without has_level, is the coarsest that is taken. */
+     * coarsest level that has so many decibels, 10 log10(energy / error) at the session's dtype (of
+     * 8-bit dtypes as KVQ_F32), or is exact; the session's level, 5 without has_level, is the
+     * coarsest that is taken. */
     double min_snr_db;
 };
 

@@ -4,7 +4,7 @@ import math
 
 import numpy
 import pytest
-from wire import BF16, EXACT, F16, F32, FAST8, PLACE_PAGES, Geometry
+from wire import BF16, EXACT, F16, F32, FAST8, FP8_E4M3, FP8_E5M2, INT8, PLACE_PAGES, Geometry
 from wire_support import (append, connection, gaussian, refused, to_dtype, to_float, unpacked,  # noqa: F401
                           wait_until)
 
@@ -30,13 +30,13 @@ def decibels(given, got):
     return 10 * math.log10(numpy.sum(given.astype(numpy.float64) ** 2) / error) if error else math.inf
 
 
-def least_decibels(session, given):
-    """Of all pages: those of K, those of V."""
-    kv, _ = session.fetch()
-    dtype = session.geometry.dtype
+def least_decibels(session, given, dtype=None):
+    """Of all pages: those of K, those of V, fetched as dtype (the session's)."""
+    own = session.geometry.dtype
+    kv, _ = session.fetch(dtype=dtype or own)
     least = []
-    for values, got in zip(given, unpacked(kv, session.geometry)):
-        values, got = to_float(values, dtype), to_float(got, dtype)
+    for values, got in zip(given, unpacked(kv, session.geometry, dtype=dtype)):
+        values, got = to_float(values, own), to_float(got, dtype or own)
         least.append(min(decibels(values[layer, first:first + PAGE], got[layer, first:first + PAGE])
                          for layer in range(len(values)) for first in range(0, values.shape[1], PAGE)))
     return least
@@ -57,6 +57,13 @@ def page_levels(connection, name=b"chat"):
 def test_every_page_has_the_decibels(connection, min_snr_db, dtype):
     session, given = stored(connection, min_snr_db, Geometry(4, 3, 64, 64, dtype), tokens=300)
     assert min(least_decibels(session, given)) >= min_snr_db - ROUNDING_DB
+
+
+@pytest.mark.parametrize("min_snr_db", [6, 20, 30, 42])
+@pytest.mark.parametrize("dtype", [FP8_E4M3, FP8_E5M2, INT8])
+def test_every_page_of_8_bits_has_the_decibels_as_float32(connection, min_snr_db, dtype):
+    session, given = stored(connection, min_snr_db, Geometry(4, 3, 64, 64, dtype), tokens=300)
+    assert min(least_decibels(session, given, F32)) >= min_snr_db - ROUNDING_DB
 
 
 def test_every_page_has_them_before_and_after_the_keeper_comes(connection):
