@@ -75,7 +75,7 @@ static void free_discards(struct keeper *keeper) {
             ;
 }
 
-/* Between two pages: what waits to be freed does not wait for a whole chunk. */
+/* Between two layers: what waits to be freed does not wait for a whole chunk. */
 static bool go_on(void *context) {
     struct keeper *keeper = context;
     free_discards(keeper);

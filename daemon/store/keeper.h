@@ -2,7 +2,7 @@
  * their sessions, and when there are none touches free memory ahead.
  *
  * It works from a queue of sessions, each session's chunks by several threads if there are coders,
- * one page at a time, and holds no lock while coding. Its working space is a budget of its own,
+ * one layer at a time, and holds no lock while coding. Its working space is a budget of its own,
  * taken out of the store's limit beforehand, so that it gets on when the pool is full.
  */
 #ifndef DAEMON_STORE_KEEPER_H

@@ -14,13 +14,14 @@ from wire import Connection, Geometry
 LAYERS, TOKENS, HEADS, DIM = 2, 200, 2, 40
 INFO_KEYS = {
     "session", "model", "id", "version", "level", "min_snr_db", "tokens", "tokens_available",
-    "tail_tokens",     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
+    "tail_tokens", "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
-    "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "appended_tokens", "appended_bytes",
-    "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits", "fetch_misses", "connections",
+    "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper",
+    "appended_tokens", "appended_bytes", "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits",
+    "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",
     "sessions_deleted", "requests", "operations", "errors",
 }
