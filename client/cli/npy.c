@@ -98,9 +98,9 @@ static bool parse_dictionary(const char *text, struct description *description) 
     return description->has_dtype && description->has_order && description->has_shape;
 }
 
-static const char is_bf16[] = "uint16 values; if they are bfloat16, add --dtype bf16";
+static const char is_bf16[] = "values of 16 bits; if they are bfloat16, add --dtype bf16";
 static const char is_fp8[] =
-    "uint8 values; if they are 8-bit floats, add --dtype fp8_e4m3 or fp8_e5m2";
+    "values of 8 bits; if they are floats, add --dtype fp8_e4m3 or fp8_e5m2";
 
 /* What values stand in, by NumPy's names; the first of a dtype is what it is written as. NumPy has
  * no bfloat16 and no 8-bit floats: these stand in unsigned integers, or in what ml_dtypes writes
