@@ -470,7 +470,7 @@ struct kvq_session_info {
     uint64_t age_ms;        /* since it was made */
     uint64_t idle_ms;       /* since it was last opened, written or fetched */
     uint64_t pinned_ms;     /* what is left of its pin; 0: not pinned */
-    struct kvq_loss k, v;
+    struct kvq_loss k, v;   /* of all coded pages; of 8-bit dtypes as KVQ_F32 */
     /* From the above; NaN where there is nothing to divide by. */
     double ratio;                        /* bytes of the values at 16 bits / stored_bytes */
     double ratio_input;                  /* logical_bytes / stored_bytes */
