@@ -81,8 +81,8 @@ SPECIALISED __m512i encode_values(enum page_dtype dtype, __m512 x, const struct 
     y = clamped ? round_clamped(dtype, y) : round_values(dtype, y);
     __m512 difference = _mm512_sub_ps(x, y);
     *error = _mm512_add_ps(*error, _mm512_mul_ps(difference, difference));
-    *energy = dtype == PAGE_F32 ? _mm512_add_ps(*energy, _mm512_mul_ps(x, x))
-                                : _mm512_fmadd_ps(x, x, *energy); /* an exact square */
+    *energy = dtype == PAGE_F16 ? _mm512_fmadd_ps(x, x, *energy) /* whose squares are exact */
+                                : _mm512_add_ps(*energy, _mm512_mul_ps(x, x));
     return _mm512_sub_epi32(_mm512_castps_si512(whole), _mm512_castps_si512(part->base));
 }
 

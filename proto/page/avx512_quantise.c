@@ -111,9 +111,9 @@ SPECIALISED void quantise_token(struct kind kind, const struct channels *channel
         back = kind.any ? round_clamped(kind.dtype, back) : round_values(kind.dtype, back);
         __m512 difference = _mm512_sub_ps(x, back);
         tokens->error = _mm512_add_ps(tokens->error, _mm512_mul_ps(difference, difference));
-        tokens->energy = kind.dtype == PAGE_F32 /* the others' squares are exact */
-                             ? _mm512_add_ps(tokens->energy, _mm512_mul_ps(x, x))
-                             : _mm512_fmadd_ps(x, x, tokens->energy);
+        tokens->energy = kind.dtype == PAGE_F16 /* whose squares are exact */
+                             ? _mm512_fmadd_ps(x, x, tokens->energy)
+                             : _mm512_add_ps(tokens->energy, _mm512_mul_ps(x, x));
     }
     __m512i a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
     if (kind.wide) {

@@ -38,6 +38,12 @@ static void fill(struct tile *tile, double size, double spread, uint64_t *random
     }
 }
 
+/* Large ones, and such that squares are below the least normal number, where they are rounded. */
+static double size_of(enum page_dtype dtype, int i) {
+    double tiny = dtype == PAGE_F16 ? 0x1p-20 : 0x1p-74;
+    return i % 5 == 4 ? 30000 : i % 5 == 3 ? tiny : 1;
+}
+
 /* Whole tiles and odd ones, rows at any address. */
 static struct tile tile_new(enum page_dtype dtype, int i, uint64_t *random) {
     struct tile tile = {.dtype = dtype, .tokens = TOKENS, .channels = PAGE_BLOCK};
@@ -51,7 +57,7 @@ static struct tile tile_new(enum page_dtype dtype, int i, uint64_t *random) {
     uint8_t *first = guarded_bytes(&tile.memory, tile.bytes, i % 2 == 0);
     for (size_t t = 0; t < tile.tokens; t++)
         tile.rows[t] = first + t * tile.stride_bytes;
-    fill(&tile, i % 5 == 4 ? 30000 : 1, i % 4 == 3 ? 100 : 20, random);
+    fill(&tile, size_of(dtype, i), i % 4 == 3 ? 100 : 20, random);
     return tile;
 }
 
