@@ -28,7 +28,7 @@ struct page_reader page_reader_new(void) {
         .page = guarded_room_new(PAGE_ROOM),
         .other = guarded_room_new(PAGE_ROOM),
         .values = {guarded_room_new(VALUES_ROOM), guarded_room_new(VALUES_ROOM)},
-        .aged = guarded_room_new(PAGE_ROOM),
+        .aged = {guarded_room_new(PAGE_ROOM), guarded_room_new(PAGE_ROOM)},
         .workspace = guarded_room_new(PAGE_WORKSPACE_BYTES),
     };
     memset(reader.workspace.first, 0xa5, reader.workspace.bytes);
@@ -40,7 +40,8 @@ void page_reader_free(struct page_reader *reader) {
     guarded_room_free(&reader->other);
     guarded_room_free(&reader->values[0]);
     guarded_room_free(&reader->values[1]);
-    guarded_room_free(&reader->aged);
+    guarded_room_free(&reader->aged[0]);
+    guarded_room_free(&reader->aged[1]);
     guarded_room_free(&reader->workspace);
 }
 
@@ -170,9 +171,27 @@ static void check_aged(struct attempt *attempt, const uint8_t *aged, size_t writ
     note(attempt, target.values, bytes_of(attempt, &target));
 }
 
+static uint8_t *aged_in(struct attempt *attempt, size_t room) {
+    return guarded_place(&attempt->reader->aged[room], attempt->length, attempt->at_end);
+}
+
+/* The page beside itself, of which each becomes what it becomes alone. */
+static void try_age_pair(struct attempt *attempt, int level, int error, XXH64_hash_t expected) {
+    size_t length = attempt->length, out_bytes[2] = {length, length}, written[2] = {0};
+    uint8_t *other = guarded_place(&attempt->reader->other, length, attempt->at_end);
+    memcpy(other, attempt->page, length);
+    struct page_bytes pages[2] = {{attempt->page, length}, {other, length}};
+    void *outs[2] = {aged_in(attempt, 0), aged_in(attempt, 1)};
+    int pair_error =
+        page_age_pair(pages, level, workspace_of(attempt), outs, out_bytes, written, NULL);
+    must(pair_error == error, "a pair ages if both pages do");
+    for (int i = 0; error == PAGE_OK && i < 2; i++)
+        must(XXH3_64bits(outs[i], written[i]) == expected, "a page ages the same in a pair");
+}
+
 static void try_age(struct attempt *attempt, int error) {
     int level = attempt->info.level + 1 + (int)(attempt->length % 2);
-    uint8_t *out = guarded_place(&attempt->reader->aged, attempt->length, attempt->at_end);
+    uint8_t *out = aged_in(attempt, 0);
     size_t written = 0;
     int age_error = page_age((struct page_bytes){attempt->page, attempt->length}, level,
                              workspace_of(attempt), out, attempt->length, &written, NULL);
@@ -182,6 +201,7 @@ static void try_age(struct attempt *attempt, int error) {
     must(age_error != PAGE_OK || error == PAGE_OK, "what ages is a good page");
     if (age_error == PAGE_OK)
         check_aged(attempt, out, written, level);
+    try_age_pair(attempt, level, age_error, XXH3_64bits(out, written));
 }
 
 uint64_t page_reader_try(struct page_reader *reader, const uint8_t *bytes, size_t length,

@@ -155,6 +155,28 @@ START_TEST(a_changed_page_is_an_error_or_a_page_the_same_on_all_kernels) {
 }
 END_TEST
 
+/* Kernels turn a tile into values while they decode the next: of 16-bit floats, of more tokens than
+ * lanes. */
+START_TEST(a_changed_page_of_two_tiles_is_an_error_or_a_page_the_same_on_all_kernels) {
+    struct page_reader reader = page_reader_new();
+    int level = _i / 2;
+    uint32_t tokens = level < 3 ? RANS_LANES + 2 : PAGE_TOKENS_MAX; /* what a seed has room for */
+    struct tensor in = tensor_random(_i % 2 ? PAGE_BF16 : PAGE_F16, tokens, 2, 64, (uint64_t)_i);
+    struct coded coded = encode(&in, level, 0);
+    struct seed seed = {.length = coded.length};
+    uint64_t state = (uint64_t)_i;
+    ck_assert_uint_le(coded.length, LENGTH_MAX);
+    memcpy(seed.bytes, coded.bytes, coded.length);
+    try_on_all(&reader, &seed, true);
+    for (size_t i = 0; i < changed_pages() / 10; i++) {
+        struct seed page = seed;
+        change(&page, &state);
+        try_on_all(&reader, &page, i % 2);
+    }
+    page_reader_free(&reader);
+}
+END_TEST
+
 START_TEST(random_bytes_are_an_error_or_a_page_the_same_on_all_kernels) {
     struct page_reader reader = page_reader_new();
     struct seed page = {.length = 300};
@@ -176,6 +198,9 @@ int main(void) {
     tcase_set_timeout(tests, 300);
     tcase_add_loop_test(tests, a_changed_page_is_an_error_or_a_page_the_same_on_all_kernels, 0,
                         KINDS);
+    tcase_add_loop_test(tests,
+                        a_changed_page_of_two_tiles_is_an_error_or_a_page_the_same_on_all_kernels,
+                        0, 2 * (PAGE_LEVEL_MAX + 1));
     tcase_add_test(tests, random_bytes_are_an_error_or_a_page_the_same_on_all_kernels);
     suite_add_tcase(suite, tests);
     return run_suite(suite);
