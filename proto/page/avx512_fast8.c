@@ -76,7 +76,8 @@ SPECIALISED __m512i encode_values(enum page_dtype dtype, __m512 x, const struct 
     const __m512 round = _mm512_set1_ps(ROUND);
     __m512 whole = _mm512_add_ps(_mm512_mul_ps(x, part->inverse), round);
     whole = _mm512_min_ps(whole, part->last);
-    /* ROUND * scale is exact, and so is the difference: it is rounded once, as n * scale is */
+    /* ROUND * scale is exact, and so is the difference: it is rounded once, as n * scale is. (Where
+     * ROUND * scale is infinite, so is the energy, and the page is not for fast8.) */
     __m512 y = _mm512_fmsub_ps(whole, part->scale, part->offset);
     y = clamped ? round_clamped(dtype, y) : round_values(dtype, y);
     __m512 difference = _mm512_sub_ps(x, y);

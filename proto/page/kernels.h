@@ -180,8 +180,8 @@ struct page_kernels {
     bool (*rans_decode8)(const struct rans_decode_job *jobs, size_t count);
     bool (*rans_decode16)(const struct rans_decode_job *jobs, size_t count);
     /* rans_decode8 of jobs of PAGE_BLOCK rows, and dequantise8 of as many tiles of PAGE_BLOCK
-     * channels, which stand elsewhere; in less time than one after the other. Streaming stores may
-     * be seen late, until dequantise8 has stored such. NULL where a table has none. */
+     * channels, which stand elsewhere; in less time than one after the other. NULL where a table
+     * has none. */
     bool (*overlap[PAGE_DTYPES])(const struct rans_decode_job *jobs, const struct page_tile *tiles,
                                  size_t count);
     void (*rans_encode8)(const struct rans_encode_job *jobs, size_t count);

@@ -90,7 +90,7 @@ size_t page_row_bytes(enum page_dtype dtype, size_t values);
 /* No encoded page of this shape is larger, at any level. */
 size_t page_bound_bytes(const struct page_shape *shape);
 
-/* Scratch for encode and decode of any page, 64-byte aligned memory of the caller. */
+/* Scratch to encode, decode and age any page, 64-byte aligned memory of the caller. */
 enum { PAGE_WORKSPACE_BYTES = 7 << 19 };
 
 struct page_source {
