@@ -25,6 +25,19 @@ SPECIALISED __mmask16 first_of_16(size_t count) {
     return (__mmask16)first_of_64(count < 16 ? count : 16);
 }
 
+/* Of a tile's channels, the first 32 or the others. */
+SPECIALISED __mmask32 live_half(size_t channels, int half) {
+    return (__mmask32)(first_of_64(channels) >> 32 * half);
+}
+
+/* 64 bytes; `streaming` only to where a cache line begins. */
+SPECIALISED void store_line(void *to, __m512i line, bool streaming) {
+    if (streaming)
+        _mm512_stream_si512(to, line);
+    else
+        _mm512_storeu_si512(to, line);
+}
+
 /* Keeps a value in a register: compilers would make constants anew in every turn of a loop, which
  * takes the port that permutations need. */
 SPECIALISED __m512i held(__m512i value) {

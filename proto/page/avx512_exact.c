@@ -15,10 +15,6 @@ SPECIALISED const uint8_t *source_row(const struct page_source_rows *in, size_t 
     return (const uint8_t *)in->rows[token] + in->offset_bytes;
 }
 
-SPECIALISED __mmask32 live_half(size_t channels, int half) {
-    return (__mmask32)(first_of_64(channels) >> 32 * half);
-}
-
 SPECIALISED struct words load_words(const void *from, size_t channels) {
     const uint8_t *bytes = from;
     return (struct words){{_mm512_maskz_loadu_epi16(live_half(channels, 0), bytes),
@@ -206,13 +202,6 @@ SPECIALISED struct words join_codes(const struct turned *v, size_t token,
                                                      _mm512_slli_epi16(code, 6), exponents, 0xf8);
     }
     return words;
-}
-
-SPECIALISED void store_line(uint8_t *to, __m512i line, bool streaming) {
-    if (streaming)
-        _mm512_stream_si512((__m512i *)(void *)to, line);
-    else
-        _mm512_storeu_si512(to, line);
 }
 
 SPECIALISED void join_floats(const struct words *upper, const uint8_t *low, size_t channels,

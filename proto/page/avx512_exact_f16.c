@@ -13,10 +13,6 @@ static const long long EXPONENT_OF_CODE = 0x0204081020000000, SIGN_OF_CODE = 0x0
 
 enum { BYTES_SUMMED = 8 }; /* exponents whose sum a byte holds */
 
-SPECIALISED __mmask32 live_words(size_t channels, int half) {
-    return (__mmask32)(first_of_64(channels) >> 32 * half);
-}
-
 SPECIALISED __m512i map_bits(__m512i bytes, long long matrix) {
     return _mm512_gf2p8affine_epi64_epi8(bytes, _mm512_set1_epi64(matrix), 0);
 }
@@ -27,8 +23,8 @@ struct token {
 
 SPECIALISED struct token load_token(const struct page_source_rows *in, size_t t, size_t channels) {
     const uint8_t *row = (const uint8_t *)in->rows[t] + in->offset_bytes;
-    __m512i a = _mm512_maskz_loadu_epi16(live_words(channels, 0), row);
-    __m512i b = _mm512_maskz_loadu_epi16(live_words(channels, 1), row + 64);
+    __m512i a = _mm512_maskz_loadu_epi16(live_half(channels, 0), row);
+    __m512i b = _mm512_maskz_loadu_epi16(live_half(channels, 1), row + 64);
     return (struct token){low_bytes_of(a, b), high_bytes_of(a, b)};
 }
 
@@ -155,13 +151,6 @@ SPECIALISED struct token join_token(__m512i code, const uint8_t *rest, size_t ch
     return (struct token){_mm512_loadu_si512(rest), high};
 }
 
-SPECIALISED void store_line(uint8_t *to, __m512i line, bool streaming) {
-    if (streaming)
-        _mm512_stream_si512((__m512i *)(void *)to, line);
-    else
-        _mm512_storeu_si512(to, line);
-}
-
 SPECIALISED void store_token(uint8_t *to, struct token token, size_t channels, bool streaming) {
     __m512i lower = lower_words_of(token.low, token.high);
     __m512i upper = upper_words_of(token.low, token.high);
@@ -169,8 +158,8 @@ SPECIALISED void store_token(uint8_t *to, struct token token, size_t channels, b
         store_line(to, lower, streaming && (uintptr_t)to % 64 == 0);
         store_line(to + 64, upper, streaming && (uintptr_t)to % 64 == 0);
     } else {
-        _mm512_mask_storeu_epi16(to, live_words(channels, 0), lower);
-        _mm512_mask_storeu_epi16(to + 64, live_words(channels, 1), upper);
+        _mm512_mask_storeu_epi16(to, live_half(channels, 0), lower);
+        _mm512_mask_storeu_epi16(to + 64, live_half(channels, 1), upper);
     }
 }
 

@@ -142,10 +142,7 @@ SPECIALISED void decode_line(enum page_dtype dtype, const uint8_t *q, const floa
     __m256i a = to_16(dtype, decode_values(q, low, scale, 0xffff));
     __m256i b = to_16(dtype, decode_values(q + VECTOR, low + VECTOR, scale + VECTOR, 0xffff));
     __m512i both = _mm512_inserti64x4(_mm512_castsi256_si512(a), b, 1);
-    if (streaming)
-        _mm512_stream_si512((__m512i *)(void *)to, both);
-    else
-        _mm512_storeu_si512(to, both);
+    store_line(to, both, streaming);
 }
 
 SPECIALISED void decode_part(enum page_dtype dtype, const uint8_t *q, const float *low,

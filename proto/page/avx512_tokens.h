@@ -33,13 +33,6 @@ SPECIALISED __m512i kept(const struct tile *tile, __m512 x) {
     return _mm512_castps_si512(tile->clamped ? clamp_values(x, PAGE_F32_MAX) : x);
 }
 
-SPECIALISED void store_64_bytes(void *to, __m512i bytes, bool streaming) {
-    if (streaming)
-        _mm512_stream_si512(to, bytes);
-    else
-        _mm512_storeu_si512(to, bytes);
-}
-
 /* A token of 64 channels; `streaming` only to where a cache line begins. */
 SPECIALISED void write_token(enum page_dtype dtype, const struct tile *tile, size_t token,
                              const __m512 mean[PARTS], uint8_t *to, bool streaming) {
@@ -48,12 +41,12 @@ SPECIALISED void write_token(enum page_dtype dtype, const struct tile *tile, siz
         __m512 a = value_of(tile, token, group, mean[group]);
         __m512 b = value_of(tile, token, group + 1, mean[group + 1]);
         if (dtype == PAGE_F32) {
-            store_64_bytes(to + 64 * group, kept(tile, a), streaming);
-            store_64_bytes(to + 64 * group + 64, kept(tile, b), streaming);
+            store_line(to + 64 * group, kept(tile, a), streaming);
+            store_line(to + 64 * group + 64, kept(tile, b), streaming);
         } else {
             __m512i both = _mm512_castsi256_si512(narrowed(dtype, tile, a));
             both = _mm512_inserti64x4(both, narrowed(dtype, tile, b), 1);
-            store_64_bytes(to + 32 * group, both, streaming);
+            store_line(to + 32 * group, both, streaming);
         }
     }
 }
