@@ -252,6 +252,100 @@ START_TEST(two_streams_at_once_are_decoded_as_one_by_one) {
 }
 END_TEST
 
+/* ---- decoding while tiles are dequantised ---- */
+
+/* A tile on its way to values, and room for these that ends at a page that cannot be touched. */
+struct stored {
+    struct guarded integers, values;
+    float mean[PAGE_BLOCK], steps[RANS_ROW_VALUES];
+    void *rows[RANS_ROW_VALUES];
+    struct page_tile tile;
+    size_t bytes;
+};
+
+/* Steps of eight digits; some so large that values leave float16. Streaming to whole cache lines
+ * and to where none begins. */
+static void stored_init(struct stored *stored, int i, uint64_t *random) {
+    size_t stride = PAGE_BLOCK * 2 + (i % 2 == 0 ? 64 : random_up_to(random, 50));
+    size_t offset = i % 2 == 0 ? 64 : random_up_to(random, 300);
+    int8_t *q = guarded_bytes(&stored->integers, PAGE_BLOCK * RANS_ROW_VALUES, true);
+    for (size_t k = 0; k < PAGE_BLOCK * RANS_ROW_VALUES; k++)
+        q[k] = (int8_t)random_bits(random);
+    for (size_t c = 0; c < PAGE_BLOCK; c++)
+        stored->mean[c] = (float)random_normal(random);
+    for (size_t t = 0; t < RANS_ROW_VALUES; t++)
+        stored->steps[t] = (float)(128 + random_up_to(random, 127)) * (i % 7 == 6 ? 8 : 0x1p-12f);
+    stored->bytes = offset + (RANS_ROW_VALUES - 1) * stride + PAGE_BLOCK * 2;
+    uint8_t *values = guarded_bytes(&stored->values, stored->bytes, i % 2 == 0);
+    for (size_t t = 0; t < RANS_ROW_VALUES; t++)
+        stored->rows[t] = values + t * stride;
+    size_t first = i % 3 == 2 ? random_up_to(random, RANS_ROW_VALUES - 1) : 0;
+    size_t last =
+        i % 3 == 0 ? RANS_ROW_VALUES : first + random_up_to(random, RANS_ROW_VALUES - first);
+    stored->tile = (struct page_tile){.q = q,
+                                      .mean = stored->mean,
+                                      .steps = stored->steps,
+                                      .phase = i % 4 == 3 ? -0.25f : 0,
+                                      .out = {.rows = stored->rows,
+                                              .offset_bytes = offset,
+                                              .first = first,
+                                              .last = last,
+                                              .channels = PAGE_BLOCK,
+                                              .streaming = i % 5 < 2}};
+}
+
+/* What the portable kernel makes of the same tile. */
+static void check_stored(const struct stored *stored, enum page_dtype dtype) {
+    uint8_t *got = keep(stored->bytes);
+    const struct page_tile *tile = &stored->tile;
+    memcpy(got, stored->values.data, stored->bytes);
+    memset(stored->values.data, 0xa5, stored->bytes);
+    page_kernels_portable.dequantise8[dtype](tile->q, tile->mean, tile->steps, tile->phase,
+                                             &tile->out);
+    ck_assert_mem_eq(got, stored->values.data, stored->bytes);
+}
+
+static void stored_deinit(struct stored *stored) {
+    guarded_free(&stored->integers);
+    guarded_free(&stored->values);
+}
+
+START_TEST(streams_are_decoded_and_tiles_dequantised_at_once_as_one_after_the_other) {
+    const struct page_kernels *kernels = table_of(_i);
+    int i = _i / TABLES;
+    enum page_dtype dtype = i / 2 % 2 == 0 ? PAGE_F16 : PAGE_BF16;
+    uint64_t random = (uint64_t)_i + 1;
+    if (kernels == NULL || kernels->overlap[dtype] == NULL)
+        return;
+    size_t count = i % 3 == 0 ? 1 : 2;
+    struct rows rows[2];
+    struct decoding decodings[2];
+    struct stored stored[2];
+    struct rans_decode_job jobs[2];
+    struct page_tile tiles[2];
+    for (size_t k = 0; k < count; k++) {
+        size_t values =
+            i % 8 < 5 ? RANS_ROW_VALUES : 1 + random_up_to(&random, RANS_ROW_VALUES - 1);
+        rows[k] = rows_new(false, ROWS, values, i % 4 == 0 ? 20 : 1000, &random);
+        struct stream stream = encode_rows(&page_kernels_portable, &rows[k]);
+        decoding_init(&decodings[k], &rows[k], &stream);
+        jobs[k] = job_of(&decodings[k]);
+        stored_init(&stored[k], i + (int)k, &random);
+        tiles[k] = stored[k].tile;
+    }
+    ck_assert(kernels->overlap[dtype](jobs, tiles, count));
+    for (size_t k = 0; k < count; k++) {
+        check_values(&decodings[k]);
+        check_stored(&stored[k], dtype);
+        decoding_deinit(&decodings[k]);
+        stored_deinit(&stored[k]);
+        guarded_free(&rows[k].memory);
+    }
+}
+END_TEST
+
+/* ---- damage ---- */
+
 static bool decodes(const struct page_kernels *kernels, const struct rows *rows,
                     const struct stream *stream) {
     struct decoding decoding;
@@ -314,6 +408,9 @@ int main(void) {
     tcase_add_loop_test(tests, rows_of_int8_are_decoded_to_the_values_encoded, 0, CASES * TABLES);
     tcase_add_loop_test(tests, rows_of_int16_are_decoded_to_the_values_encoded, 0, CASES * TABLES);
     tcase_add_loop_test(tests, two_streams_at_once_are_decoded_as_one_by_one, 0, CASES * TABLES);
+    tcase_add_loop_test(tests,
+                        streams_are_decoded_and_tiles_dequantised_at_once_as_one_after_the_other, 0,
+                        2 * CASES * TABLES);
     tcase_add_loop_test(tests, a_damaged_stream_is_read_within_its_bounds_and_judged_alike, 0,
                         CASES * TABLES);
     tcase_add_loop_test(tests, a_row_costs_the_same, 0, CASES * TABLES);
