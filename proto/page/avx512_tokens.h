@@ -33,6 +33,14 @@ SPECIALISED __m512i kept(const struct tile *tile, __m512 x) {
     return _mm512_castps_si512(tile->clamped ? clamp_values(x, PAGE_F32_MAX) : x);
 }
 
+/* Halves of a cache line go one by one: joining them first takes a shuffle. */
+SPECIALISED void store_half_line(void *to, __m256i bytes, bool streaming) {
+    if (streaming)
+        _mm256_stream_si256(to, bytes);
+    else
+        _mm256_storeu_si256(to, bytes);
+}
+
 /* A token of 64 channels; `streaming` only to where a cache line begins. */
 SPECIALISED void write_token(enum page_dtype dtype, const struct tile *tile, size_t token,
                              const __m512 mean[PARTS], uint8_t *to, bool streaming) {
@@ -43,10 +51,13 @@ SPECIALISED void write_token(enum page_dtype dtype, const struct tile *tile, siz
         if (dtype == PAGE_F32) {
             store_line(to + 64 * group, kept(tile, a), streaming);
             store_line(to + 64 * group + 64, kept(tile, b), streaming);
+        } else if (dtype == PAGE_BF16) {
+            a = tile->clamped ? clamp_values(a, PAGE_BF16_MAX) : a;
+            b = tile->clamped ? clamp_values(b, PAGE_BF16_MAX) : b;
+            store_line(to + 32 * group, bfloats_of_two(a, b), streaming);
         } else {
-            __m512i both = _mm512_castsi256_si512(narrowed(dtype, tile, a));
-            both = _mm512_inserti64x4(both, narrowed(dtype, tile, b), 1);
-            store_line(to + 32 * group, both, streaming);
+            store_half_line(to + 32 * group, narrowed(dtype, tile, a), streaming);
+            store_half_line(to + 32 * group + 32, narrowed(dtype, tile, b), streaming);
         }
     }
 }

@@ -29,12 +29,24 @@ SPECIALISED __m512 clamp_values(__m512 x, float limit) {
     return _mm512_max_ps(x, _mm512_set1_ps(-limit));
 }
 
-/* float32 to the upper halves that are nearest. */
-SPECIALISED __m512i bfloats_of(__m512 x) {
+/* float32 whose upper halves are the nearest bfloats, whatever the lower ones hold. */
+SPECIALISED __m512i rounded_to_bfloats(__m512 x) {
     __m512i bits = _mm512_castps_si512(x);
     __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-    bits = _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
-    return _mm512_srli_epi32(bits, 16);
+    return _mm512_add_epi32(bits, _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff)));
+}
+
+/* float32 to the upper halves that are nearest. */
+SPECIALISED __m512i bfloats_of(__m512 x) {
+    return _mm512_srli_epi32(rounded_to_bfloats(x), 16);
+}
+
+/* Of two vectors, one behind the other: a single permutation narrows both. */
+SPECIALISED __m512i bfloats_of_two(__m512 a, __m512 b) {
+    const __m512i upper =
+        _mm512_set_epi16(63, 61, 59, 57, 55, 53, 51, 49, 47, 45, 43, 41, 39, 37, 35, 33, 31, 29, 27,
+                         25, 23, 21, 19, 17, 15, 13, 11, 9, 7, 5, 3, 1);
+    return _mm512_permutex2var_epi16(rounded_to_bfloats(a), upper, rounded_to_bfloats(b));
 }
 
 /* To a dtype of 16 bits; x is within its range. */
