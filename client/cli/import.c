@@ -57,12 +57,15 @@ static enum exit_status check_existing(const struct options *options,
                  state->session, level_name(state->level));
         return EXIT_FAILED;
     }
-    if (options->given & OPTION_MIN_SNR && options->min_snr_db != state->min_snr_db) {
+    if (!(options->given & OPTION_MIN_SNR) || options->min_snr_db == state->min_snr_db)
+        return EXIT_DONE;
+    if (state->min_snr_db == 0)
+        complain("session %s was promised no decibels; leave --min-snr-db out, or --replace it",
+                 state->session);
+    else
         complain("session %s is kept at %g dB at least; leave --min-snr-db out, or --replace it",
                  state->session, state->min_snr_db);
-        return EXIT_FAILED;
-    }
-    return EXIT_DONE;
+    return EXIT_FAILED;
 }
 
 /* What replaces a session is made beside it, so that a failure leaves the old one. */

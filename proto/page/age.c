@@ -201,7 +201,7 @@ static int begin(struct ageing *ageing, const struct page_bytes *page, int level
         out_bytes < page->bytes)
         return PAGE_ARGUMENT;
     ageing->header = *header;
-    return page_header_coded(header) > 0 ? PAGE_OK : PAGE_DAMAGED;
+    return PAGE_OK;
 }
 
 static bool open_payload(struct ageing *ageing, struct workspace *workspace) {

@@ -47,14 +47,15 @@ static inline uint32_t page_header_channels(const struct page_header *header) {
     return header->heads * header->head_dim;
 }
 
-/* Whether any coding but raw may serve: what a channel takes of the workspace is bounded so. */
-static inline bool page_may_be_coded(const struct page_header *header) {
-    return page_header_channels(header) <= PAGE_CHANNELS_MAX;
-}
-
 /* Tokens that are not kept exact. */
 static inline uint32_t page_header_coded(const struct page_header *header) {
     return (uint32_t)header->tokens - header->exact_tokens;
+}
+
+/* Whether any coding but raw may serve: there is something to code, and what channels take of the
+ * workspace is bounded. */
+static inline bool page_may_be_coded(const struct page_header *header) {
+    return page_header_coded(header) > 0 && page_header_channels(header) <= PAGE_CHANNELS_MAX;
 }
 
 /* Where the exact tokens' values stand. */

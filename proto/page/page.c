@@ -137,8 +137,7 @@ static size_t encode_exact(const struct page_source *source, struct workspace wo
                            struct page_header *header, uint8_t *page) {
     *header = plain_header(source);
     header->coding = CODING_EXACT;
-    bool codable = page_header_coded(header) > 0 && page_may_be_coded(header);
-    size_t length = codable ? exact_encode(source, workspace, header, page) : 0;
+    size_t length = page_may_be_coded(header) ? exact_encode(source, workspace, header, page) : 0;
     if (length != 0)
         return length;
     *header = plain_header(source);
@@ -150,8 +149,7 @@ static size_t encode_lossy(const struct page_source *source, int level, struct w
     *header = plain_header(source);
     header->level = level;
     header->coding = level == PAGE_FAST8 ? CODING_FAST8 : CODING_RANS;
-    if (page_header_coded(header) == 0 || !page_may_be_coded(header) ||
-        (level == PAGE_FAST8 && page_is_compact(header->dtype)))
+    if (!page_may_be_coded(header) || (level == PAGE_FAST8 && page_is_compact(header->dtype)))
         return 0;
     return level == PAGE_FAST8 ? fast8_encode(source, workspace, header, page)
                                : quantise_encode(source, workspace, header, page);

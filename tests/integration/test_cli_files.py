@@ -130,6 +130,8 @@ def test_append_with_other_decibels_is_refused(kvq, cache):
     assert kvq("import", "a", cache, "--model", "m", "--min-snr-db", "30").returncode == 0
     assert kvq("import", "a", cache, "--model", "m", "--append", "--min-snr-db", "30").returncode == 0
     refused(kvq("import", "a", cache, "--model", "m", "--append", "--min-snr-db", "31"), "30 dB", "--replace")
+    assert kvq("import", "b", cache, "--model", "m").returncode == 0
+    refused(kvq("import", "b", cache, "--model", "m", "--append", "--min-snr-db", "30"), "no decibels", "--replace")
 
 
 def test_level_3_is_the_default(kvq, cache):

@@ -177,6 +177,18 @@ START_TEST(a_header_field_that_cannot_be_is_damage) {
 }
 END_TEST
 
+START_TEST(a_lossy_page_of_which_every_token_is_exact_is_damage) {
+    struct tensor in = tensor_random(PAGE_F16, 4, 2, 20, 1);
+    struct coded page = encode(&in, 3, 4);
+    struct arena arena = arena_new(&in, page.length, 1);
+    memcpy(arena.page.data, page.bytes, page.length);
+    ck_assert_int_eq(decode_in(&arena, page.length), PAGE_OK);
+    arena.page.data[3] = 2; /* fast8 */
+    arena.page.data[4] = 0xff;
+    ck_assert_int_eq(decode_in(&arena, page.length), PAGE_DAMAGED);
+}
+END_TEST
+
 /* Scales below 2^-120 and above 2^120, one that is negative, and one whose base is infinite. */
 static const struct {
     uint16_t scale, base;
@@ -250,6 +262,7 @@ int main(void) {
     tcase_add_loop_test(tests, flipped_bits_in_an_entropy_coded_stream_show, 0, PAGE_LEVEL_MAX + 1);
     tcase_add_test(tests, another_format_is_told_apart_from_damage);
     tcase_add_loop_test(tests, a_header_field_that_cannot_be_is_damage, 0, IMPOSSIBLE_COUNT);
+    tcase_add_test(tests, a_lossy_page_of_which_every_token_is_exact_is_damage);
     tcase_add_loop_test(tests, a_fast8_channel_that_cannot_be_is_damage, 0, IMPOSSIBLE_GRIDS);
     tcase_add_test(tests, means_beyond_all_numbers_are_damage);
     tcase_add_loop_test(tests, a_coded_page_of_too_many_channels_is_damage, 0, LEVEL_COUNT);
