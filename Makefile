@@ -46,7 +46,8 @@ PROGRAM_LDFLAGS = $(LDFLAGS_ALL) -pie $(SANITIZE_STATIC)
 # The order of floating-point operations is part of the page format: no contraction, no libm errno.
 # A stranger's OPTIMISE or CFLAGS must not change the bits: these come last.
 $(BUILD)/proto/page/%.o: OPTIMISE := -O3 -g
-$(BUILD)/proto/page/%.o: FLOAT_FLAGS := -fno-math-errno -ffp-contract=off
+$(BUILD)/proto/page/%.o: FLOAT_FLAGS := -fno-math-errno -ffp-contract=off $(ALIGNED_FRAMES)
+$(BUILD)/tests/unit/test_page%.o: FLOAT_FLAGS := $(ALIGNED_FRAMES)
 
 PROTO := $(wildcard proto/wire/*.proto)
 GENERATED := $(PROTO:%.proto=$(BUILD)/gen/%.pb-c.c)

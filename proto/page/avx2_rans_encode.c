@@ -72,7 +72,7 @@ SPECIALISED uint8_t *compress(__m128i bytes, unsigned mask, uint8_t *refill) {
                                     (long long)page_compress_places[mask & 255]);
     places = _mm_add_epi8(places, _mm_set_epi64x(0x0808080808080808, 0));
     bytes = _mm_shuffle_epi8(bytes, places);
-    _mm_storeh_pd((double *)(void *)(refill - 8), _mm_castsi128_pd(bytes));
+    _mm_storeu_si64(refill - 8, _mm_unpackhi_epi64(bytes, bytes));
     refill -= _mm_popcnt_u32(mask >> 8);
     _mm_storel_epi64((void *)(refill - 8), bytes);
     return refill - _mm_popcnt_u32(mask & 255);
