@@ -115,18 +115,25 @@ static inline uint16_t bfloat_nearest(double x) {
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
 }
 
+/* Values may lie at any address. */
 static inline double value_at(enum page_dtype dtype, const void *values, size_t i) {
-    if (dtype == PAGE_F32)
-        return (double)((const float *)values)[i];
-    uint16_t bits = ((const uint16_t *)values)[i];
+    if (dtype == PAGE_F32) {
+        float value;
+        memcpy(&value, (const char *)values + i * sizeof value, sizeof value);
+        return (double)value;
+    }
+    uint16_t bits;
+    memcpy(&bits, (const char *)values + i * sizeof bits, sizeof bits);
     return dtype == PAGE_F16 ? half_value(bits) : (double)float_of((uint32_t)bits << 16);
 }
 
 static inline void set_value(enum page_dtype dtype, void *values, size_t i, double x) {
+    float value = (float)x;
+    uint16_t bits = dtype == PAGE_F16 ? half_nearest(x) : bfloat_nearest(x);
     if (dtype == PAGE_F32)
-        ((float *)values)[i] = (float)x;
+        memcpy((char *)values + i * sizeof value, &value, sizeof value);
     else
-        ((uint16_t *)values)[i] = dtype == PAGE_F16 ? half_nearest(x) : bfloat_nearest(x);
+        memcpy((char *)values + i * sizeof bits, &bits, sizeof bits);
 }
 
 /* ---- tensors and pages ---- */
