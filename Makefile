@@ -302,6 +302,11 @@ $(BUILD)/libkvq.so: client/c/libkvq.map $(LIBRARY_OBJECTS)
 	    -Wl,--version-script=$< -o $@ $(LIBRARY_OBJECTS) $(CLIENT_LIBS) -lm
 	$(Q)ln -sf libkvq.so $@.$(SOVERSION)
 
+# The page codec alone, for the scripts of tests/quality that load it.
+$(BUILD)/page.so: $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(LDFLAGS_ALL) -shared -o $@ $^ -lm
+
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_SUPPORT) $(DAEMON_OBJECTS) \
     $(CLIENT_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
 	$(call say,LINK,$@)

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Does a change of the page codec pay? The bits of two builds at equal KLD, text by text.
 
-  gcc -shared -o build/page.so $(find build/proto/page -name '*.o')     # after make, in each checkout
+  make deps python build/page.so     # in each checkout
   compare_codecs.py OLD.so NEW.so [TEXT...] [--levels 1 2 3 4 5] [--context 1024] [--score 256]
 
 A text's first tokens go through both codecs, all bytes of pages counted, and the model scores the

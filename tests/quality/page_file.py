@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Takes KV caches through the page codec alone, without a daemon: what a level costs and loses.
 
-  gcc -shared -o build/page.so $(find build/proto/page -name '*.o')     # after make
+  make build/page.so
   page_file.py build/page.so LEVEL IN.npy... [--out DIR] [--page 128] [--sinks 4] [--bf16]
 
 IN.npy is [layers, 2, tokens, heads, head_dim], float16 or float32. LEVEL is exact, fast8 or 0..5.
