@@ -49,8 +49,8 @@ static void add_slices(struct append *append) {
         if (!chunk)
             continue;
         chunk_own(chunk, session->level);
-        session->slices[session->slice_count++] =
-            (struct slice){.chunk = chunk, .start = start, .tokens = chunk->tokens};
+        session->slices[session->slice_count++] = (struct slice){
+            .chunk = chunk, .start = start, .tokens = chunk->tokens, .level = session->level};
         start += chunk->tokens;
     }
 }

@@ -2,8 +2,8 @@
  * coarser one.
  *
  * Slices of sessions own it, others hold references; whoever reads takes the record and its pin,
- * and holds no lock while decoding. Owners are counted by their session's level: the finest of them
- * bounds what the keeper may do. Safe from any thread.
+ * and holds no lock while decoding. Owners are counted by their level: the finest of them bounds
+ * what the keeper may do. Safe from any thread.
  */
 #ifndef DAEMON_STORE_CHUNK_H
 #define DAEMON_STORE_CHUNK_H
@@ -34,13 +34,13 @@ void chunk_unref(struct chunk *chunk);
 /* Puts the first record in, taking over the caller's pin; before anybody else sees the chunk. */
 void chunk_complete(struct chunk *chunk, struct record *record);
 
-/* One more slice has it, of a session at that level: takes a reference. */
+/* One more slice has it, at that level: takes a reference. */
 void chunk_own(struct chunk *chunk, int level);
 
 /* A slice lets go of it. Bytes that became free: 0 if others have it still. */
 uint64_t chunk_disown(struct chunk *chunk, int level);
 
-/* An owner's session changed its level. */
+/* An owner changed its level. */
 void chunk_move_owner(struct chunk *chunk, int from, int to);
 
 /* What a chunk is at one moment; the record is pinned and the caller's to unpin. */

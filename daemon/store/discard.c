@@ -40,7 +40,7 @@ int session_discard_reserve(struct session_discard *discard, size_t slices) {
 
 static void drop_last(struct session_discard *discard) {
     const struct slice *slice = &discard->slices[--discard->slice_count];
-    discard->freed_bytes += chunk_disown(slice->chunk, discard->level);
+    discard->freed_bytes += chunk_disown(slice->chunk, slice->level);
 }
 
 /* The slices' own memory goes back with the last of them. */

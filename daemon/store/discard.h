@@ -23,12 +23,12 @@ struct slice {
     struct chunk *chunk;
     uint64_t start;         /* the session's token that is the slice's first */
     uint32_t first, tokens; /* within the chunk */
+    int level;              /* at which it owns the chunk; only ever coarser */
 };
 
 struct session_discard {
     struct discard discard;
     struct budget *budget;
-    int level;            /* at which the slices own their chunks */
     struct slice *slices; /* `capacity` of them are reserved */
     size_t slice_count, slice_capacity;
     struct tail *tail;

@@ -60,7 +60,7 @@ static void share(const struct session *source, struct session *target, uint64_t
     target->level = source->level;
     for (size_t i = 0; i < cut.slice_count; i++) {
         target->slices[i] = source->slices[i];
-        chunk_own(source->slices[i].chunk, target->level);
+        chunk_own(source->slices[i].chunk, source->slices[i].level);
     }
     target->slice_count = cut.slice_count;
     if (cut.slice_count > 0)
@@ -136,7 +136,6 @@ static struct session_discard *discard_behind(const struct session *session, str
         session_discard_free(discard);
         return NULL;
     }
-    discard->level = session->level;
     discard->slice_count = count;
     if (count > 0)
         memcpy(discard->slices, session->slices + cut.slice_count, count * sizeof *discard->slices);
@@ -147,7 +146,7 @@ static struct session_discard *discard_behind(const struct session *session, str
 /* The same at once, which may take long. */
 static void drop_behind(const struct session *session, struct cut cut) {
     for (size_t i = cut.slice_count; i < session->slice_count; i++)
-        chunk_disown(session->slices[i].chunk, session->level);
+        chunk_disown(session->slices[i].chunk, session->slices[i].level);
     if (session->tail && cut.tail_tokens == 0)
         tail_disown(session->tail);
 }

@@ -1,5 +1,5 @@
 /* The keeper: the background thread that frees what was left to it, brings chunks to the level of
- * their sessions, and when there are none touches free memory ahead.
+ * their owners, and when there are none touches free memory ahead.
  *
  * It works from a queue of sessions, each session's chunks by several threads if there are coders,
  * one layer at a time, and holds no lock while coding. Its working space is a budget of its own,

@@ -8,8 +8,8 @@ static int set_level(struct session *session, int level) {
         return STORE_MISS;
     if (level < session->level)
         return STORE_INVALID;
-    for (size_t i = 0; level != session->level && i < session->slice_count; i++)
-        chunk_move_owner(session->slices[i].chunk, session->level, level);
+    for (size_t i = 0; i < session->slice_count; i++)
+        session_age_slice(&session->slices[i], level);
     session->level = level;
     return STORE_OK;
 }

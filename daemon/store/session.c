@@ -138,7 +138,6 @@ void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_
 
 struct session_discard *session_detach(struct session *session) {
     struct session_discard *discard = session->discard;
-    discard->level = session->level;
     discard->slices = session->slices;
     discard->slice_count = session->slice_count;
     discard->slice_capacity = session->slice_capacity;
@@ -169,6 +168,13 @@ struct record_spec session_spec(const struct session *session, uint64_t first_to
         .level = level,
         .min_snr_db = session->min_snr_db,
     };
+}
+
+void session_age_slice(struct slice *slice, int level) {
+    if (level <= slice->level)
+        return;
+    chunk_move_owner(slice->chunk, slice->level, level);
+    slice->level = level;
 }
 
 struct slice *session_find_slice(const struct session *session, uint64_t token) {

@@ -38,9 +38,9 @@ struct session {
     struct list_link by_id[LIST_LANES]; /* the list's, as is the next */
     bool listed;
 
-    _Atomic int level; /* written with the lock held; only ever coarser */
+    _Atomic int level; /* of new slices; written with the lock held; only ever coarser */
     uint64_t version, tokens;
-    struct slice *slices; /* each owns its chunk at the session's level */
+    struct slice *slices;
     size_t slice_count, slice_capacity;
     struct tail *tail; /* owned by the session, too; NULL with no tail tokens */
     uint32_t tail_tokens;
@@ -108,6 +108,9 @@ struct session_discard *session_detach(struct session *session) __attribute__((w
 /* What records of this session's chunks say of themselves. */
 struct record_spec session_spec(const struct session *session, uint64_t first_token,
                                 uint32_t tokens, int level);
+
+/* With the session locked: its slice is at this level from now on, unless it is coarser already. */
+void session_age_slice(struct slice *slice, int level);
 
 /* The slice that holds a token, or NULL where that is the tail or beyond. */
 struct slice *session_find_slice(const struct session *session, uint64_t token);
