@@ -10,7 +10,7 @@ static uint32_t age(struct rpc_request *request, const Kvq__AgeRequest *message)
     int status = policy_age(store, age->session, age->level, &before, &age->ticket);
     if (status == STORE_INVALID)
         return rpc_fail(request, WIRE_INVALID, "the session is at level %d, which is coarser",
-                        before.state.level);
+                        before.state.policy.level);
     age->stored_bytes_before = before.stored_bytes;
     age->settle = message->settle;
     return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, NULL);

@@ -168,8 +168,8 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     message->tokens = message->tokens_available = info->state.tokens;
     message->tail_tokens = info->state.tail_tokens;
     message->page_tokens = info->state.page_tokens;
-    message->level = info->state.level;
-    message->min_snr_db = info->state.min_snr_db;
+    message->level = info->state.policy.level;
+    message->min_snr_db = info->state.policy.min_snr_db;
     message->values = info->values;
     message->logical_bytes = info->logical_bytes;
     message->stored_bytes = info->stored_bytes;

@@ -76,8 +76,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.tokens = state->tokens;
     reply.tail_tokens = state->tail_tokens;
     reply.page_tokens = state->page_tokens;
-    reply.level = state->level;
-    reply.min_snr_db = state->min_snr_db;
+    reply.level = state->policy.level;
+    reply.min_snr_db = state->policy.min_snr_db;
     reply.geometry = &geometry.geometry;
     reply.model = (ProtobufCBinaryData){state->model_bytes, (uint8_t *)state->model};
     return rpc_reply(request, frame, &reply.base);

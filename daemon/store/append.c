@@ -24,7 +24,8 @@ static int close_tail(struct append *append, void *workspace) {
         return STORE_OK;
     struct run *closing = &append->runs[append->run_count];
     uint64_t first_token = append->end - tokens;
-    int status = append_open_chunk(append, closing, first_token, tokens, append->session->level);
+    int level = session_policy_level(&append->policy, append->end, append->end);
+    int status = append_open_chunk(append, closing, first_token, tokens, level);
     if (status != STORE_OK)
         return status;
     uint32_t per_layer = parts / append->session->geometry.layers;
@@ -41,18 +42,23 @@ static int close_tail(struct append *append, void *workspace) {
     return STORE_MORE;
 }
 
-static void add_slices(struct append *append) {
+/* True if one of them is finer than it is to be. */
+static bool add_slices(struct append *append) {
     struct session *session = append->session;
     uint64_t start = append->first - append->tail_tokens;
+    bool finer = false;
     for (uint64_t i = 0; i <= append->run_count; i++) {
         struct chunk *chunk = append->runs[i].chunk;
         if (!chunk)
             continue;
-        chunk_own(chunk, session->level);
-        session->slices[session->slice_count++] = (struct slice){
-            .chunk = chunk, .start = start, .tokens = chunk->tokens, .level = session->level};
+        int level = session_policy_level(&session->policy, start + chunk->tokens, append->end);
+        finer |= chunk->record->level_asked < level;
+        chunk_own(chunk, level);
+        session->slices[session->slice_count++] =
+            (struct slice){.chunk = chunk, .start = start, .tokens = chunk->tokens, .level = level};
         start += chunk->tokens;
     }
+    return finer;
 }
 
 /* Returns the tail that the session no longer has, the caller's to disown, or NULL. */
@@ -77,7 +83,7 @@ static struct tail *publish_locked(struct append *append) {
     struct keeper *keeper = &append->store->keeper;
     uint64_t tokens = append->end - append->first;
     uint32_t tail_tokens;
-    add_slices(append);
+    bool finer = add_slices(append);
     struct tail *old = change_tail(append, &tail_tokens);
     session_set_length(session, append->end, tail_tokens);
     atomic_fetch_add(&session->usage->appended_tokens, tokens);
@@ -87,7 +93,7 @@ static struct tail *publish_locked(struct append *append) {
     session->used_ns = clock_now_ns();
     session->appending = false;
     session->joint = NULL;
-    if (append->finest_level < session->level)
+    if (finer || session->policy.newest_tokens > 0) /* what was among the newest may no longer be */
         keeper_add(keeper, session);
     append->members.ticket = keeper_ticket(keeper, session);
     append->members.published = true;

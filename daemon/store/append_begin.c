@@ -57,7 +57,6 @@ static struct append *append_new(struct store *store, struct session *session,
     append->tail_tokens = request->tail_tokens;
     append->page_tokens = session->page_tokens;
     append->settle = request->settle;
-    append->finest_level = PAGE_LEVEL_MAX;
     append->members.expected = request->members;
     append->members.joined = 1;
     memcpy(append->members.group, request->group, APPEND_GROUP_BYTES);
@@ -81,6 +80,8 @@ static void claim_tail(struct append *append, struct tail *tail) {
 static void claim(struct append *append, const struct append_request *request) {
     struct session *session = append->session;
     session->appending = true;
+    session->used_ns = clock_now_ns();
+    append->policy = session->policy;
     claim_tail(append, session->tail);
     if (request->members == 1)
         return;

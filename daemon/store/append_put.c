@@ -6,11 +6,12 @@
 
 /* What the keeper will bring to the session's level later may be kept finer at first; exact where
  * decibels are promised, so that what it codes are the true values. */
-static int landing_level(const struct append *append) {
-    int level = append->session->level, landing = append->store->landing_level;
+static int landing_level(const struct append *append, uint64_t index) {
+    int level = session_policy_level(&append->policy, run_first(append, index + 1), append->end);
+    int landing = append->store->landing_level;
     if (append->settle || landing >= level)
         return level;
-    return append->session->min_snr_db > 0 ? PAGE_EXACT : landing;
+    return append->policy.min_snr_db > 0 ? PAGE_EXACT : landing;
 }
 
 /* The run that a part is of, or -1 if it is not exactly one of this append's. */
@@ -69,11 +70,7 @@ int append_code_page(struct append *append, struct run *run, uint32_t layer,
     source->layer = layer;
     source->layers = append->session->geometry.layers;
     source->level = run->builder.record->level_asked; /* that of the chunk's first page */
-    source->snr_db = append->session->min_snr_db;
-    int finest = append->finest_level;
-    while (source->level < finest &&
-           !atomic_compare_exchange_weak(&append->finest_level, &finest, source->level))
-        ;
+    source->snr_db = append->policy.min_snr_db;
     return builder_put(&run->builder, layer, source, 0, workspace);
 }
 
@@ -124,7 +121,7 @@ static int put_into_chunk(const struct append_member *member, uint64_t index,
     struct run *run = &append->runs[index];
     uint64_t first_token = run_first(append, index) - rows_before(append, index);
     uint32_t tokens = append->page_tokens;
-    int status = append_open_chunk(append, run, first_token, tokens, landing_level(append));
+    int status = append_open_chunk(append, run, first_token, tokens, landing_level(append, index));
     if (status != STORE_OK)
         return status;
     struct page_source source = append_source(append, first_token, tokens, part->part);

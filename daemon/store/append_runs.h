@@ -41,7 +41,7 @@ struct append {
     uint64_t run_count, charged_bytes;
     bool settle;
     _Atomic uint64_t complete_count;
-    _Atomic int finest_level; /* of what was coded */
+    struct session_policy policy; /* the session's when this began */
     struct append_members members;
     /* The first run, whose member alone uses these, fills the session's tail where nobody else has
      * appended to it, else a copy. */

@@ -49,28 +49,38 @@ static int new_target(struct store *store, const struct session *source,
     int status = store_admit(store, &names, &source->geometry);
     if (status != STORE_OK)
         return status;
-    struct session_policy policy = {source->level, source->min_snr_db};
+    const struct session_policy policy = {0}; /* share() has it */
     *target = session_new(&store->budget, &store->usage, &names, &source->geometry, &policy);
     return *target ? STORE_OK : STORE_FULL;
+}
+
+/* The keeper may not have brought the source's slices to their level yet. */
+static void own_chunks(struct session *session) {
+    for (size_t i = 0; i < session->slice_count; i++) {
+        struct slice *slice = &session->slices[i];
+        int level = session_slice_level(session, slice, session->used_ns);
+        if (level > slice->level)
+            slice->level = level;
+        chunk_own(slice->chunk, slice->level);
+    }
 }
 
 /* With the source locked. */
 static void share(const struct session *source, struct session *target, uint64_t tokens) {
     struct cut cut = cut_at(source, tokens);
-    target->level = source->level;
-    for (size_t i = 0; i < cut.slice_count; i++) {
-        target->slices[i] = source->slices[i];
-        chunk_own(source->slices[i].chunk, source->slices[i].level);
-    }
+    target->policy = source->policy;
+    target->tokens = tokens;
     target->slice_count = cut.slice_count;
+    for (size_t i = 0; i < cut.slice_count; i++)
+        target->slices[i] = source->slices[i];
     if (cut.slice_count > 0)
         target->slices[cut.slice_count - 1].tokens = cut.slice_tokens;
+    own_chunks(target);
     target->tail_tokens = cut.tail_tokens;
     if (cut.tail_tokens > 0) {
         target->tail = source->tail;
         tail_own(target->tail);
     }
-    target->tokens = tokens;
 }
 
 static int share_locked(struct session *source, struct session *target,

@@ -5,52 +5,10 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "daemon/store/coarsening.h"
 #include "daemon/store/store.h"
 
 enum { NICE = 10 };
-
-enum { LOOK_SLICES = 256 }; /* so many are looked at under one lock */
-
-/* Work on a session: where to look on, and what was found. */
-struct work {
-    struct session *session;
-    uint64_t from;       /* the session's token */
-    struct chunk *chunk; /* owned reference, or NULL */
-    int level;           /* that it is to have */
-};
-
-static bool wants_recoding(struct chunk *chunk, int *level) {
-    struct chunk_view view = chunk_view(chunk);
-    bool wants = atomic_load(&view.record->level_asked) < view.finest_level;
-    *level = view.finest_level;
-    record_unpin(view.record);
-    return wants;
-}
-
-/* Looks at some slices. False when there are no more of them. */
-static bool look(struct work *work) {
-    struct session *session = work->session;
-    pthread_mutex_lock(session->lock);
-    const struct slice *slice = session->deleted ? NULL : session_find_slice(session, work->from);
-    const struct slice *end = slice ? session->slices + session->slice_count : NULL;
-    for (int i = 0; slice && slice < end && i < LOOK_SLICES && !work->chunk; i++, slice++) {
-        work->from = slice->start + slice->tokens;
-        if (!wants_recoding(slice->chunk, &work->level))
-            continue;
-        work->chunk = slice->chunk;
-        chunk_ref(work->chunk);
-    }
-    pthread_mutex_unlock(session->lock);
-    return slice && slice < end;
-}
-
-/* The next chunk that may be coarser. */
-static bool find_work(struct work *work) {
-    work->chunk = NULL;
-    while (look(work) && !work->chunk)
-        ;
-    return work->chunk != NULL;
-}
 
 static bool is_stopping(struct keeper *keeper) {
     pthread_mutex_lock(&keeper->lock);
@@ -105,8 +63,8 @@ static void work_on_chunk(struct keeper *keeper, const struct recode_job *job) {
 }
 
 static void work_on_session(struct keeper *keeper, struct session *session) {
-    struct work work = {.session = session};
-    while (!is_stopping(keeper) && find_work(&work))
+    struct coarsening work = {.session = session};
+    while (!is_stopping(keeper) && coarsening_find(&work))
         work_on_chunk(keeper, &(struct recode_job){work.chunk, &session->geometry, work.level});
     coders_await(&keeper->coders);
 }

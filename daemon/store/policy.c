@@ -2,15 +2,15 @@
 
 #include "daemon/base/clock.h"
 
-/* With the session locked. What is shared stays as fine as the finest of its owners. */
+/* With the session locked. The keeper brings the slices to it. */
 static int set_level(struct session *session, int level) {
     if (session->deleted)
         return STORE_MISS;
-    if (level < session->level)
+    if (level < session->policy.level)
         return STORE_INVALID;
-    for (size_t i = 0; i < session->slice_count; i++)
-        session_age_slice(&session->slices[i], level);
-    session->level = level;
+    session->policy.level = session->policy.newest_level = level;
+    if (session->policy.floor < level)
+        session->policy.floor = level;
     return STORE_OK;
 }
 

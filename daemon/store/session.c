@@ -31,8 +31,7 @@ void session_read_state(const struct session *session, struct session_state *sta
         .tokens = session->tokens,
         .tail_tokens = session->tail_tokens,
         .page_tokens = session->page_tokens,
-        .level = session->level,
-        .min_snr_db = session->min_snr_db,
+        .policy = session->policy,
         .geometry = session->geometry,
         .model_bytes = session->model_bytes,
     };
@@ -49,8 +48,7 @@ struct session *session_new(struct budget *budget, struct usage *usage,
     session->model_bytes = names->model_bytes;
     session->geometry = *geometry;
     session->page_tokens = geometry_page_tokens(geometry);
-    session->level = policy->level;
-    session->min_snr_db = policy->min_snr_db;
+    session->policy = session_policy_bounded(*policy);
     session->usage = usage;
     session->created_ns = session->used_ns = clock_now_ns();
     session->cuts.least_tokens = UINT64_MAX;
@@ -166,8 +164,14 @@ struct record_spec session_spec(const struct session *session, uint64_t first_to
         .tokens = tokens,
         .geometry = &session->geometry,
         .level = level,
-        .min_snr_db = session->min_snr_db,
+        .min_snr_db = session->policy.min_snr_db,
     };
+}
+
+int session_slice_level(const struct session *session, const struct slice *slice, uint64_t now_ns) {
+    const struct session_policy *policy = &session->policy;
+    int steps = session_policy_idle_steps(policy, now_ns - session->used_ns);
+    return session_policy_level_idle(policy, slice->start + slice->tokens, session->tokens, steps);
 }
 
 void session_age_slice(struct slice *slice, int level) {

@@ -12,6 +12,7 @@
 #include "daemon/store/chunk.h"
 #include "daemon/store/discard.h"
 #include "daemon/store/list.h"
+#include "daemon/store/session_policy.h"
 
 #define STORE_TENANT "default"
 
@@ -31,14 +32,13 @@ struct session {
     size_t name_bytes, model_bytes;
     struct geometry geometry;
     uint32_t page_tokens;
-    double min_snr_db;     /* that every page has at least, or 0 */
     pthread_mutex_t *lock; /* the shard's */
 
     struct session *next_in_bucket;     /* the store's */
     struct list_link by_id[LIST_LANES]; /* the list's, as is the next */
     bool listed;
 
-    _Atomic int level; /* of new slices; written with the lock held; only ever coarser */
+    struct session_policy policy;
     uint64_t version, tokens;
     struct slice *slices;
     size_t slice_count, slice_capacity;
@@ -60,8 +60,7 @@ struct session {
 struct session_state {
     uint64_t version, tokens;
     uint32_t tail_tokens, page_tokens;
-    int level;
-    double min_snr_db;
+    struct session_policy policy;
     bool created;
     struct geometry geometry;
     char model[256];
@@ -77,12 +76,6 @@ uint64_t session_own_bytes(const struct session *session);
 struct session_names {
     const char *session, *model;
     size_t session_bytes, model_bytes;
-};
-
-/* How finely its pages are coded. */
-struct session_policy {
-    int level;         /* the coarsest that a page may have */
-    double min_snr_db; /* that every page has at least, or 0 */
 };
 
 /* A session without tokens, in no shard. NULL at the memory limit. The strings are copied. */
@@ -108,6 +101,9 @@ struct session_discard *session_detach(struct session *session) __attribute__((w
 /* What records of this session's chunks say of themselves. */
 struct record_spec session_spec(const struct session *session, uint64_t first_token,
                                 uint32_t tokens, int level);
+
+/* With the session locked: the level that its policy has for a slice at this time. */
+int session_slice_level(const struct session *session, const struct slice *slice, uint64_t now_ns);
 
 /* With the session locked: its slice is at this level from now on, unless it is coarser already. */
 void session_age_slice(struct slice *slice, int level);

@@ -54,7 +54,7 @@ static inline int open_session(const char *name, int level) {
     struct store_open request = {.session = name_of(name),
                                  .model = name_of("model"),
                                  .geometry = &geometry,
-                                 .policy = {.level = level}};
+                                 .policy = {.level = level, .floor = level}};
     return store_open(&store, &request, &state);
 }
 

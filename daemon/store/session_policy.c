@@ -1,0 +1,31 @@
+#include "daemon/store/session_policy.h"
+
+#include "daemon/base/clock.h"
+#include "proto/page/page.h"
+
+enum { IDLE_STEPS_MAX = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN };
+
+struct session_policy session_policy_bounded(struct session_policy policy) {
+    if (policy.newest_level > policy.level)
+        policy.newest_level = policy.level;
+    if (policy.floor < policy.level)
+        policy.floor = policy.level;
+    return policy;
+}
+
+int session_policy_level(const struct session_policy *policy, uint64_t end, uint64_t tokens) {
+    return tokens - end < policy->newest_tokens ? policy->newest_level : policy->level;
+}
+
+int session_policy_idle_steps(const struct session_policy *policy, uint64_t idle_ns) {
+    if (policy->idle_step_ms == 0)
+        return 0;
+    uint64_t steps = idle_ns / CLOCK_NS_PER_MS / policy->idle_step_ms;
+    return steps < IDLE_STEPS_MAX ? (int)steps : (int)IDLE_STEPS_MAX;
+}
+
+int session_policy_level_idle(const struct session_policy *policy, uint64_t end, uint64_t tokens,
+                              int idle_steps) {
+    int level = session_policy_level(policy, end, tokens) + idle_steps;
+    return level < policy->floor ? level : policy->floor;
+}
