@@ -93,7 +93,10 @@ static struct tail *publish_locked(struct append *append) {
     session->used_ns = clock_now_ns();
     session->appending = false;
     session->joint = NULL;
-    if (finer || session->policy.newest_tokens > 0) /* what was among the newest may no longer be */
+    bool may_share = session->sharing != SESSION_SHARES_NOTHING &&
+                     prefix_offer(session, append->first - append->tail_tokens);
+    /* What was among the newest may no longer be. */
+    if (finer || may_share || session->policy.newest_tokens > 0)
         keeper_add(keeper, session);
     append->members.ticket = keeper_ticket(keeper, session);
     append->members.published = true;
@@ -108,6 +111,8 @@ static int publish(struct append *append) {
     pthread_mutex_lock(session->lock);
     int status =
         session->deleted ? STORE_MISS : session_reserve_slices(session, append->run_count + 1);
+    if (status == STORE_OK)
+        status = append_ids_publish(append);
     if (status == STORE_OK)
         old = publish_locked(append);
     pthread_mutex_unlock(session->lock);
@@ -124,7 +129,8 @@ static void tell_members(const struct store *store) {
 
 /* What the last of the members does for all. */
 static int commit_all(struct append *append, void *workspace) {
-    if (append->complete_count < append->run_count)
+    if (append->complete_count < append->run_count ||
+        (append->ids.wanted && append->ids.count < append->end - append->first))
         return STORE_INCOMPLETE;
     int status = append->settle ? close_tail(append, workspace) : STORE_OK;
     if (status == STORE_OK)

@@ -29,6 +29,10 @@ struct append_request {
     uint32_t members;
     uint8_t group[APPEND_GROUP_BYTES];
     uint64_t join_ns; /* from the first on: who has not come by then is not waited for */
+    bool token_ids;   /* they come, too, on one of the members */
+    const struct salt
+        *salts; /* of these tokens, ascending, each in the range; of the first member */
+    size_t salt_count;
 };
 
 struct append_part {
@@ -50,6 +54,11 @@ int append_begin(struct store *store, const struct append_request *request,
  * member), STORE_FULL (nothing was done, repeat it), STORE_CANCELLED (another member has ended) or
  * STORE_INTERNAL. */
 int append_put(struct append_member *member, const struct append_part *part, void *workspace)
+    __attribute__((warn_unused_result));
+
+/* Token ids, in ascending order from the append's first on, any number at a time. STORE_OK,
+ * STORE_INVALID (not the next, too many, or not of this append or member) or STORE_CANCELLED. */
+int append_put_ids(struct append_member *member, uint64_t first, const void *ids, size_t bytes)
     __attribute__((warn_unused_result));
 
 /* One step of the commit. STORE_OK when all is visible, STORE_MORE to be called again, STORE_WAIT

@@ -41,7 +41,7 @@ static int check(const struct session *session, const struct append_request *req
 static struct append *append_new(struct store *store, struct session *session,
                                  const struct append_request *request) {
     uint64_t runs = (request->tokens - 1) / session->page_tokens + 3;
-    uint64_t bytes = sizeof(struct append) + runs * sizeof(struct run);
+    uint64_t bytes = sizeof(struct append) + runs * sizeof(struct run) + append_ids_bytes(request);
     if (!budget_reserve(&store->budget, bytes))
         return NULL;
     struct append *append = calloc(1, bytes);
@@ -60,6 +60,7 @@ static struct append *append_new(struct store *store, struct session *session,
     append->members.expected = request->members;
     append->members.joined = 1;
     memcpy(append->members.group, request->group, APPEND_GROUP_BYTES);
+    append_ids_init(append, request, &append->runs[runs]);
     count_runs(append, request);
     return append;
 }
@@ -116,7 +117,8 @@ static int begin_first(struct store *store, struct session *session,
 static bool is_same(const struct append *append, const struct append_request *request) {
     return request->members == append->members.expected && request->first == append->first &&
            request->tokens == append->end - append->first &&
-           request->tail_tokens == append->tail_tokens && request->settle == append->settle;
+           request->tail_tokens == append->tail_tokens && request->settle == append->settle &&
+           request->token_ids == append->ids.wanted;
 }
 
 /* With the session locked: STORE_WAIT if there is nothing to join. */

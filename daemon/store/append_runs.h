@@ -32,6 +32,16 @@ struct append_member {
     bool heads_first, has_committed;
 };
 
+/* The ids of the append's tokens, as far as they came; the member that sends them alone writes. */
+struct append_ids {
+    bool wanted;
+    _Atomic uint32_t member; /* 0: none yet */
+    _Atomic uint64_t count;
+    uint32_t *ids;
+    struct salt *salts;
+    size_t salt_count;
+};
+
 struct append {
     struct discard discard;
     struct store *store;
@@ -43,6 +53,7 @@ struct append {
     _Atomic uint64_t complete_count;
     struct session_policy policy; /* the session's when this began */
     struct append_members members;
+    struct append_ids ids;
     /* The first run, whose member alone uses these, fills the session's tail where nobody else has
      * appended to it, else a copy. */
     struct tail *filling;     /* owned reference; its rows behind tail_tokens are claimed */
@@ -50,7 +61,7 @@ struct append {
     struct tail *remainder;   /* that the last run begins, its member's alone; owned reference */
     uint32_t closing_parts;   /* with settle: pages of the tail that are coded */
     uint64_t dropped_runs;
-    struct run runs[]; /* run_count, and one for the tail's own chunk */
+    struct run runs[]; /* run_count, and one for the tail's own chunk; then salts and ids */
 };
 
 static inline uint32_t parts_per_run(const struct append *append) {
@@ -83,6 +94,13 @@ static inline uint32_t page_fill(const struct append *append, uint64_t index) {
 static inline bool fills_page(const struct append *append, uint64_t index) {
     return page_fill(append, index) == append->page_tokens;
 }
+
+/* What they take in the append's memory, behind the runs. */
+uint64_t append_ids_bytes(const struct append_request *request);
+void append_ids_init(struct append *append, const struct append_request *request, void *memory);
+
+/* With the session locked and the append whole: the session has them. STORE_OK or STORE_FULL. */
+int append_ids_publish(struct append *append) __attribute__((warn_unused_result));
 
 void append_member_free(struct budget *budget, struct append_member *member);
 

@@ -65,14 +65,27 @@ static int finest_level(const struct chunk *chunk) {
     return chunk->owner_count > 0 ? level : PAGE_LEVEL_MIN;
 }
 
-void chunk_own(struct chunk *chunk, int level) {
+static void own_locked(struct chunk *chunk, int level) {
     chunk_ref(chunk);
-    pthread_mutex_lock(&chunk->lock);
     chunk->owners[level - PAGE_LEVEL_MIN]++;
     if (chunk->owner_count++ == 0)
         count_once(chunk->usage, chunk->record, 1);
     atomic_fetch_add(&chunk->usage->pages_full_bytes, bytes_of(chunk->record));
+}
+
+void chunk_own(struct chunk *chunk, int level) {
+    pthread_mutex_lock(&chunk->lock);
+    own_locked(chunk, level);
     pthread_mutex_unlock(&chunk->lock);
+}
+
+bool chunk_adopt(struct chunk *chunk, const struct record *record, int level) {
+    pthread_mutex_lock(&chunk->lock);
+    bool adopts = chunk->owner_count > 0 && chunk->record == record;
+    if (adopts)
+        own_locked(chunk, level);
+    pthread_mutex_unlock(&chunk->lock);
+    return adopts;
 }
 
 uint64_t chunk_disown(struct chunk *chunk, int level) {
@@ -87,7 +100,10 @@ uint64_t chunk_disown(struct chunk *chunk, int level) {
     }
     if (finest_level(chunk) > finest_before)
         atomic_fetch_add(&chunk->usage->loosened, 1);
+    bool is_withdrawn = chunk->owner_count == 0 && chunk->offer.index;
     pthread_mutex_unlock(&chunk->lock);
+    if (is_withdrawn)
+        prefix_withdraw(chunk);
     chunk_unref(chunk);
     return freed_bytes;
 }

@@ -10,6 +10,7 @@
 
 #include <pthread.h>
 
+#include "daemon/store/prefix.h"
 #include "daemon/store/record.h"
 #include "daemon/store/usage.h"
 
@@ -21,6 +22,7 @@ struct chunk {
     pthread_mutex_t lock; /* of the fields below */
     struct record *record;
     uint32_t owner_count, owners[USAGE_LEVELS]; /* by level - PAGE_LEVEL_MIN */
+    struct prefix_offer offer;                  /* the prefix index's */
 };
 
 /* What a chunk takes beside its record's extent. */
@@ -36,6 +38,10 @@ void chunk_complete(struct chunk *chunk, struct record *record);
 
 /* One more slice has it, at that level: takes a reference. */
 void chunk_own(struct chunk *chunk, int level);
+
+/* The same for a slice that had another, unless by now it has no owner or another record. */
+bool chunk_adopt(struct chunk *chunk, const struct record *record, int level)
+    __attribute__((warn_unused_result));
 
 /* A slice lets go of it. Bytes that became free: 0 if others have it still. */
 uint64_t chunk_disown(struct chunk *chunk, int level);

@@ -51,7 +51,10 @@ static int new_target(struct store *store, const struct session *source,
         return status;
     const struct session_policy policy = {0}; /* share() has it */
     *target = session_new(&store->budget, &store->usage, &names, &source->geometry, &policy);
-    return *target ? STORE_OK : STORE_FULL;
+    if (!*target)
+        return STORE_FULL;
+    (*target)->sharing = source->sharing;
+    return STORE_OK;
 }
 
 /* The keeper may not have brought the source's slices to their level yet. */
@@ -81,6 +84,7 @@ static void share(const struct session *source, struct session *target, uint64_t
         target->tail = source->tail;
         tail_own(target->tail);
     }
+    prefix_fork(source, target, tokens);
 }
 
 static int share_locked(struct session *source, struct session *target,

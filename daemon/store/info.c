@@ -44,6 +44,7 @@ static void add_tail(struct session_info *info, const struct session *session) {
 
 static void read_locked(const struct session *session, struct session_info *info) {
     uint64_t now = clock_now_ns(), own_bytes = session_own_bytes(session);
+    uint64_t ids_bytes, unique_ids_bytes;
     info->id = session->id;
     info->chunks = session->slice_count;
     session_read_state(session, &info->state);
@@ -51,8 +52,11 @@ static void read_locked(const struct session *session, struct session_info *info
         add_slice(info, &session->slices[i]);
     if (session->tail)
         add_tail(info, session);
-    info->stored_bytes += own_bytes;
-    info->unique_bytes += own_bytes;
+    prefix_bytes(session, &ids_bytes, &unique_ids_bytes);
+    info->stored_bytes += own_bytes + ids_bytes;
+    info->unique_bytes += own_bytes + unique_ids_bytes;
+    info->sharing = session->sharing;
+    info->token_ids_tokens = session->prefix.tokens;
     info->values = session->tokens * geometry_values_per_token(&session->geometry);
     info->logical_bytes = session->tokens * geometry_token_bytes(&session->geometry);
     info->age_ns = now - session->created_ns;
@@ -76,10 +80,12 @@ void info_totals(struct store *store, struct store_totals *totals) {
     totals->tokens = atomic_load(&usage->tokens);
     totals->values = atomic_load(&usage->values);
     totals->logical_bytes = atomic_load(&usage->logical_bytes);
-    totals->sessions_bytes = atomic_load(&usage->sessions_bytes);
+    totals->sessions_bytes =
+        atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.bytes);
     totals->pages_bytes = atomic_load(&usage->pages_bytes);
     totals->tails_bytes = atomic_load(&usage->tails_bytes);
     totals->unique_bytes = totals->sessions_bytes + totals->pages_bytes + totals->tails_bytes;
-    totals->stored_bytes = totals->sessions_bytes + atomic_load(&usage->pages_full_bytes) +
-                           atomic_load(&usage->tails_full_bytes);
+    totals->stored_bytes =
+        atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.full_bytes) +
+        atomic_load(&usage->pages_full_bytes) + atomic_load(&usage->tails_full_bytes);
 }

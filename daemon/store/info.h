@@ -16,6 +16,8 @@ struct session_info {
     uint64_t values, logical_bytes, stored_bytes;
     uint64_t unique_bytes; /* what others do not have, too */
     uint64_t chunks;
+    enum session_sharing sharing;
+    uint64_t token_ids_tokens; /* that have ids: from the first on */
     uint64_t age_ns, idle_ns, pinned_ns;
     struct loss loss[GEOMETRY_PARTS];      /* of coded pages; the tail is exact and not counted */
     struct info_count levels[INFO_LEVELS]; /* by level - PAGE_LEVEL_MIN, sinks left out */

@@ -6,6 +6,7 @@
 
 #include "daemon/base/log.h"
 #include "daemon/store/coarsening.h"
+#include "daemon/store/sharing.h"
 #include "daemon/store/store.h"
 
 enum { NICE = 10 };
@@ -64,9 +65,11 @@ static void work_on_chunk(struct keeper *keeper, const struct recode_job *job) {
 
 static void work_on_session(struct keeper *keeper, struct session *session) {
     struct coarsening work = {.session = session};
+    sharing_share(keeper->store, session, go_on, keeper);
     while (!is_stopping(keeper) && coarsening_find(&work))
         work_on_chunk(keeper, &(struct recode_job){work.chunk, &session->geometry, work.level});
     coders_await(&keeper->coders);
+    sharing_share(keeper->store, session, go_on, keeper);
 }
 
 static bool is_wanted(struct keeper *keeper) {

@@ -189,6 +189,25 @@ int record_decode_layer(const struct record *record, uint32_t layer,
     return page_decode_pair(pages, targets, workspace) == PAGE_OK ? 0 : say_damaged(record, layer);
 }
 
+static bool is_same_page(const struct record *a, const struct record *b, uint32_t layer,
+                         enum page_part part) {
+    struct record_page page_a, page_b;
+    if (find_page(a, layer, part, &page_a) < 0 || find_page(b, layer, part, &page_b) < 0)
+        return false;
+    const uint8_t *memory_a = pool_memory(a->pool, &a->extent);
+    const uint8_t *memory_b = pool_memory(b->pool, &b->extent);
+    return page_a.bytes == page_b.bytes && page_a.hash == page_b.hash &&
+           memcmp(memory_a + page_a.offset, memory_b + page_b.offset, page_a.bytes) == 0;
+}
+
+bool record_has_same_pages(const struct record *a, const struct record *b) {
+    uint32_t layers = (uint32_t)bytes_get((uint8_t *)pool_memory(a->pool, &a->extent) + 44, 4);
+    bool same = layers == bytes_get((uint8_t *)pool_memory(b->pool, &b->extent) + 44, 4);
+    for (uint32_t layer = 0; layer < layers && same; layer++)
+        same = is_same_page(a, b, layer, PAGE_K) && is_same_page(a, b, layer, PAGE_V);
+    return same;
+}
+
 int record_page_loss(const struct record *record, uint32_t layer, enum page_part part,
                      struct loss *loss) {
     struct record_page page;

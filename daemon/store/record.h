@@ -125,6 +125,9 @@ int record_decode_layer(const struct record *record, uint32_t layer,
                         const struct page_target targets[GEOMETRY_PARTS], void *workspace)
     __attribute__((warn_unused_result));
 
+/* Whether the pages of two records are the same to the last byte. */
+bool record_has_same_pages(const struct record *a, const struct record *b);
+
 /* The loss of one page, own and inherited. */
 int record_page_loss(const struct record *record, uint32_t layer, enum page_part part,
                      struct loss *loss) __attribute__((warn_unused_result));

@@ -32,6 +32,7 @@ void session_read_state(const struct session *session, struct session_state *sta
         .tail_tokens = session->tail_tokens,
         .page_tokens = session->page_tokens,
         .policy = session->policy,
+        .sharing = session->sharing,
         .geometry = session->geometry,
         .model_bytes = session->model_bytes,
     };
@@ -132,6 +133,7 @@ void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_
     atomic_fetch_add(&session->usage->tail_tokens, (uint64_t)tail_tokens - session->tail_tokens);
     session->tokens = tokens;
     session->tail_tokens = tail_tokens;
+    prefix_cut(session, tokens);
 }
 
 struct session_discard *session_detach(struct session *session) {
@@ -147,6 +149,7 @@ struct session_discard *session_detach(struct session *session) {
     session->tail = NULL;
     session->tail_tokens = 0;
     session->deleted = true;
+    prefix_leave(session);
     return discard;
 }
 

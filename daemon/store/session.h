@@ -16,6 +16,11 @@
 
 #define STORE_TENANT "default"
 
+/* Whether a session takes chunks of others for its own, of the same token ids, and offers it them:
+ * as soon as they are the same tokens, or only where the coded bytes are the same, too. What is
+ * exact is shared by its bytes in any case. */
+enum session_sharing { SESSION_SHARES_NOTHING, SESSION_SHARES_IDS, SESSION_SHARES_BYTES };
+
 /* What truncations did, for fetches under way: how many, to how many tokens the last of them, and
  * to how many at least. */
 struct session_cuts {
@@ -32,6 +37,7 @@ struct session {
     size_t name_bytes, model_bytes;
     struct geometry geometry;
     uint32_t page_tokens;
+    enum session_sharing sharing;
     pthread_mutex_t *lock; /* the shard's */
 
     struct session *next_in_bucket;     /* the store's */
@@ -44,6 +50,7 @@ struct session {
     size_t slice_count, slice_capacity;
     struct tail *tail; /* owned by the session, too; NULL with no tail tokens */
     uint32_t tail_tokens;
+    struct prefix_place prefix;
     bool appending, deleted;
     struct append *joint; /* the append under way, while others may join it */
     uint64_t used_ns, pinned_until_ns;
@@ -61,6 +68,7 @@ struct session_state {
     uint64_t version, tokens;
     uint32_t tail_tokens, page_tokens;
     struct session_policy policy;
+    enum session_sharing sharing;
     bool created;
     struct geometry geometry;
     char model[256];

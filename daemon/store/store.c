@@ -73,6 +73,7 @@ int store_init(struct store *store, const struct store_options *options) {
     store->landing_level = options->landing_level;
     uint64_t clock = clock_wall_us();
     list_init(&store->list, clock);
+    prefix_init(&store->prefixes, &store->budget);
     store->version_clock = clock;
     int status = 0;
     for (int i = 0; i < STORE_SHARDS; i++)
@@ -105,6 +106,7 @@ void store_deinit(struct store *store) {
         free(store->shards[i].buckets);
         pthread_mutex_destroy(&store->shards[i].lock);
     }
+    prefix_deinit(&store->prefixes);
     list_deinit(&store->list);
     pool_free(store->pool);
     store->pool = NULL;
@@ -159,6 +161,7 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     *bucket = session;
     shard->sessions++;
     list_append(&store->list, session);
+    prefix_enter(session);
     session_count(session, 1);
     atomic_fetch_add(&store->usage.sessions_created, 1);
 }
@@ -189,6 +192,7 @@ static int create(struct store *store, struct shard *shard, const struct store_o
         session_new(&store->budget, &store->usage, &names, request->geometry, &request->policy);
     if (!session)
         return STORE_FULL;
+    session->sharing = request->sharing;
     insert_locked(store, shard, session);
     session_read_state(session, state);
     state->created = true;

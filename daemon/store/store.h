@@ -1,7 +1,7 @@
 /* The store: all sessions, by name, in shards that are each guarded by one mutex.
  *
  * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard
- * (never two), then the list of all sessions, then the keeper's queue, then a chunk or a tail, then
+ * (never two), then the list of all sessions or the prefix index, then the keeper's queue, then a chunk or a tail, then
  * the pool, which the budget asks at the limit. All functions are safe from any thread.
  */
 #ifndef DAEMON_STORE_STORE_H
@@ -39,6 +39,7 @@ struct store {
     _Atomic uint64_t version_clock; /* of all sessions: no version comes twice */
 
     struct list list;
+    struct prefix_index prefixes;
     struct usage usage;
     _Atomic uint64_t fixed_bytes; /* reserved for no session in particular */
     struct keeper keeper;
@@ -60,6 +61,7 @@ struct store_open {
     struct store_name session, model; /* an empty model is not compared */
     const struct geometry *geometry;  /* NULL: that of the session, which must exist */
     struct session_policy policy;
+    enum session_sharing sharing; /* of a session that is created */
     enum store_open_mode mode;
 };
 

@@ -27,6 +27,7 @@ struct usage {
     _Atomic uint64_t appended_tokens, appended_bytes; /* since the start; bytes as they came */
     _Atomic uint64_t
         loosened; /* times that a chunk, let go by one session, may be coarser for it */
+    _Atomic uint64_t shared_chunks, shared_bytes;   /* since the start: let go for others' chunks */
     struct usage_count levels[USAGE_LEVELS], sinks; /* of chunks, once; by level - PAGE_LEVEL_MIN */
 };
 
