@@ -127,7 +127,13 @@ static void apply_live(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
     log_set_level((enum log_level)config->log_level);
     daemon->store.landing_level = (int)config->landing_level + PAGE_LEVEL_MIN;
-    daemon->rpc.default_level = (int)config->level + PAGE_LEVEL_MIN;
+    struct rpc_default_policy *policy = &daemon->rpc.default_policy;
+    policy->level = (int)config->level + PAGE_LEVEL_MIN;
+    policy->newest_tokens = config->newest_tokens;
+    policy->newest_level = (int)config->newest_level + PAGE_LEVEL_MIN;
+    policy->floor = (int)config->floor + PAGE_LEVEL_MIN;
+    policy->idle_step_ms = config->idle_step_ms;
+    policy->ttl_ms = config->ttl_ms;
     daemon->rpc.append_wait_ms = (uint32_t)config->append_wait_ms;
     daemon->stall_ms = config->stall_ms;
     daemon->dealer.connections_max = config->connections;

@@ -108,6 +108,20 @@ int kvq_fill_levels(struct kvq_client *client, Kvq__LevelInfo *const *wire, size
 struct kvq_loss kvq_loss_from_wire(const Kvq__Loss *wire);
 void kvq_geometry_from_wire(struct kvq_geometry *geometry, const Kvq__Geometry *wire);
 
+/* ---- policy.c ---- */
+
+/* A Policy message of what is given, which points into itself. */
+struct kvq_policy_message {
+    Kvq__Policy policy;
+    Kvq__Number newest_tokens, idle_step_ms, ttl_ms;
+    Kvq__Level newest_level, floor;
+};
+
+/* NULL if nothing is given; options may be NULL. */
+Kvq__Policy *kvq_policy_to_wire(const struct kvq_policy_options *options,
+                                struct kvq_policy_message *message);
+struct kvq_policy kvq_policy_from_wire(const Kvq__Policy *wire);
+
 /* ---- call.c ---- */
 
 /* Opens a call: fails if another is under way; frees what the call before lent out; sets the

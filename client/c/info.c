@@ -67,6 +67,11 @@ static int fill_info(struct kvq_client *client, const Kvq__SessionInfo *wire,
         .k = kvq_loss_from_wire(wire->k),
         .v = kvq_loss_from_wire(wire->v),
     };
+    info->policy = kvq_policy_from_wire(wire->policy);
+    if (wire->policy_state) {
+        info->idle_steps = wire->policy_state->idle_steps;
+        info->tail_coded = wire->policy_state->tail_coded;
+    }
     kvq_geometry_from_wire(&info->geometry, wire->geometry);
     fill_figures(info);
     return kvq_fill_levels(client, wire->levels, wire->n_levels, &info->levels, &info->level_count);

@@ -32,8 +32,8 @@
  * lost does so once and repeats itself where that can do no harm, all within its deadline:
  *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit, over
  *     several connections before the first of theirs;
- *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_age, kvq_pin, and
- *     kvq_delete_many with dry_run: they change nothing, or twice what they change once;
+ *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_age, kvq_policy, kvq_pin,
+ *     and kvq_delete_many with dry_run: they change nothing, or twice what they change once;
  *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
  *     then be false of a session that this call has made.
  * Anything else is KVQ_CONNECTION_LOST, and may have been done or not: kvq_find() tells whether a
@@ -233,6 +233,30 @@ struct kvq_session_state {
     bool created;               /* by this call of kvq_open */
 };
 
+/* How a session is kept. "Without use" is without being opened, appended to, fetched, forked or
+ * truncated. */
+struct kvq_policy {
+    uint64_t newest_tokens; /* so many of the newest are kept at newest_level; 0: none */
+    int newest_level;       /* no coarser than the session's level */
+    int floor; /* the coarsest that time and pressure lead to; no finer than the level */
+    uint64_t idle_step_ms; /* one level coarser for each such time without use; 0: never */
+    uint64_t ttl_ms;       /* deleted after such a time without use, unless pinned; 0: never */
+};
+
+enum kvq_policy_field {
+    KVQ_POLICY_NEWEST_TOKENS = 1,
+    KVQ_POLICY_NEWEST_LEVEL = 2,
+    KVQ_POLICY_FLOOR = 4,
+    KVQ_POLICY_IDLE_STEP = 8,
+    KVQ_POLICY_TTL = 16,
+};
+
+struct kvq_policy_options {
+    size_t size;
+    unsigned given; /* of enum kvq_policy_field: what of the policy is read */
+    struct kvq_policy policy;
+};
+
 enum kvq_open_mode { KVQ_OPEN_OR_CREATE = 0, KVQ_OPEN_EXISTING = 1, KVQ_OPEN_NEW = 2 };
 
 struct kvq_open_options {
@@ -249,11 +273,15 @@ struct kvq_open_options {
      * 8-bit dtypes as KVQ_F32), or is exact; the session's level, 5 without has_level, is the
      * coarsest that is taken. */
     double min_snr_db;
+    /* Of a session that is created; NULL, and what is not given, is the daemon's default. But the
+     * floor of a session with has_level is then its level: it never gets coarser by itself. */
+    const struct kvq_policy_options *policy;
 };
 
 /* Opens a session to write to, by default creating it. state is filled only on success.
  * KVQ_MODEL_MISMATCH: it belongs to another model or geometry. KVQ_EXISTS: it was there, with
- * KVQ_OPEN_NEW. KVQ_MISS: it was not, with KVQ_OPEN_EXISTING. KVQ_UNSUPPORTED, KVQ_FULL. */
+ * KVQ_OPEN_NEW. KVQ_MISS: it was not, with KVQ_OPEN_EXISTING. KVQ_INVALID: a level or policy
+ * that cannot be. KVQ_UNSUPPORTED, KVQ_FULL. */
 int kvq_open(struct kvq_client *client, const struct kvq_open_options *options,
              struct kvq_session_state *state);
 
@@ -294,8 +322,9 @@ struct kvq_fork_options {
 };
 
 /* Makes a new session of a session's first tokens, without copying any. target's model, geometry,
- * level and decibels are state's. forked is filled only on success and may be NULL. KVQ_EXISTS:
- * there is a session of that name. KVQ_MISS: no such session, or it has fewer tokens. */
+ * level, decibels and policy are the session's. forked is filled only on success and may be NULL.
+ * KVQ_EXISTS: there is a session of that name. KVQ_MISS: no such session, or it has fewer tokens.
+ */
 int kvq_fork(struct kvq_client *client, const struct kvq_session_state *state,
              const struct kvq_fork_options *options, struct kvq_session_state *forked);
 
@@ -308,11 +337,18 @@ struct kvq_aged {
     uint64_t stored_bytes_before, stored_bytes;
 };
 
-/* Brings a session to a coarser level: what is stored, and what is appended from now on. With
+/* Brings a session to a coarser level: what is stored, and what is appended from now on, the newest
+ * tokens among it; its floor moves along. With
  * settle it returns when all is coded at it. aged may be NULL. KVQ_INVALID: the level is finer than
  * the session's. KVQ_MISS: no such session. */
 int kvq_age(struct kvq_client *client, const char *session, int level, bool settle,
             struct kvq_aged *aged);
+
+/* Changes what is given of a session's policy (options NULL: nothing) and tells what it then is;
+ * policy may be NULL. What is coarser already stays so. KVQ_INVALID: newest_level would be coarser,
+ * or floor finer, than the session's level. KVQ_MISS: no such session. */
+int kvq_policy(struct kvq_client *client, const char *session,
+               const struct kvq_policy_options *options, struct kvq_policy *policy);
 
 /* Keeps a session out of bulk deletion and of whatever the daemon does to make room, for lease_ms
  * from now; 0 ends that. KVQ_MISS: no such session. */
@@ -449,7 +485,7 @@ enum kvq_place { KVQ_PLACE_PAGES = 0, KVQ_PLACE_TAIL = 1, KVQ_PLACE_SINKS = 2 };
 
 struct kvq_level_info {
     enum kvq_place place;
-    int level; /* of KVQ_PLACE_PAGES */
+    int level; /* of KVQ_PLACE_PAGES, and of a tail that is coded */
     uint64_t tokens, bytes;
 };
 
@@ -478,6 +514,9 @@ struct kvq_session_info {
     double snr_k_db, snr_v_db;           /* 10 log10(energy / error); NaN if exact */
     const struct kvq_level_info *levels; /* NULL in a list */
     size_t level_count;
+    struct kvq_policy policy;
+    uint32_t idle_steps; /* that it has taken by now */
+    bool tail_coded;     /* the tail is coded while the session is idle */
 };
 
 /* Everything about one session. Strings and levels are the client's, until its next call.

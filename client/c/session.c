@@ -82,10 +82,12 @@ static int open_request(struct kvq_client *client, const struct kvq_open_options
     Kvq__Geometry geometry;
     Kvq__Rope rope;
     Kvq__Level level = KVQ__LEVEL__INIT;
+    struct kvq_policy_message policy;
     request.session = kvq_text(options->session);
     request.model = kvq_text(options->model);
     request.mode = (Kvq__OpenMode)options->mode;
     request.min_snr_db = options->min_snr_db;
+    request.policy = kvq_policy_to_wire(options->policy, &policy);
     if (options->geometry) {
         geometry_to_wire(options->geometry, &geometry, &rope);
         request.geometry = &geometry;

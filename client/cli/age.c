@@ -8,7 +8,7 @@ static void print_json(const char *session, bool settled, const struct kvq_aged 
     struct json json = {.out = stdout};
     json_open_object(&json, NULL);
     json_string(&json, "session", session);
-    show_level_json(&json, aged->level);
+    show_level_json(&json, "level", aged->level);
     json_count(&json, "stored_bytes_before", aged->stored_bytes_before);
     json_count(&json, "stored_bytes", aged->stored_bytes);
     json_bool(&json, "settled", settled);

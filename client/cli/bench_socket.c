@@ -106,7 +106,7 @@ static void print_json(const char *socket, struct socket_report *report) {
     json_count(&json, "pings", report->pings.count);
     json_real(&json, "ping_p50_us", quantile_ns(&report->pings, 0.5) / 1000);
     json_real(&json, "ping_p99_us", quantile_ns(&report->pings, 0.99) / 1000);
-    show_level_json(&json, report->level);
+    show_level_json(&json, "level", report->level);
     json_count(&json, "rounds", report->fetches.count);
     json_count(&json, "bytes", report->bytes);
     json_real(&json, "append_gb_per_second", gb_per_second(report, &report->appends));

@@ -36,6 +36,11 @@ enum option_flag {
     OPTION_SEED = 1 << 21,
     OPTION_SECONDS = 1 << 22,
     OPTION_MIN_SNR = 1 << 23,
+    OPTION_FLOOR = 1 << 24,
+    OPTION_NEWEST = 1 << 25,
+    OPTION_IDLE_STEP = 1 << 26,
+    OPTION_TTL = 1 << 27,
+    OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
 
 /* How sessions are listed. */
@@ -51,6 +56,7 @@ struct options {
     const char *socket, *model;
     int level;
     double min_snr_db;
+    struct kvq_policy_options policy;
     struct kvq_rope rope;
     enum kvq_dtype dtype;
     struct range tokens, layers;
@@ -76,8 +82,8 @@ struct command {
 };
 
 extern const struct command import_command, export_command, info_command, sessions_command,
-    status_command, fork_command, truncate_command, age_command, pin_command, rm_command,
-    ping_command, bench_synthetic_command, bench_socket_command;
+    status_command, fork_command, truncate_command, age_command, policy_command, pin_command,
+    rm_command, ping_command, bench_synthetic_command, bench_socket_command;
 
 /* All of them, in the order in which they are shown. */
 extern const struct command *const commands[];
@@ -90,7 +96,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 24 };
+enum { OPTION_ROWS = 28 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

@@ -9,6 +9,8 @@ const struct example examples[] = {
      "Let a second session go on from the first 512 tokens, without a copy:"},
     {"kvq truncate chat-43 128", "Take back all but the first 128 tokens:"},
     {"kvq age chat-42 --level 4", "Spend fewer bits on a session:"},
+    {"kvq policy chat-42 --floor 5 --idle-step 1h --ttl 7d",
+     "Let it get coarser while nobody uses it, and be deleted in the end:"},
     {"kvq pin chat-42 --for 2h", "Keep it, whatever is deleted in bulk meanwhile:"},
     {"kvq sessions --sort size | head -n 20", "See which sessions take most:"},
     {"kvq info chat-42 --json", "Give a program all that is known of a session:"},

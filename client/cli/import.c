@@ -24,6 +24,7 @@ static int open_session(struct kvq_client *client, const struct options *options
         .level = options->given & OPTION_LEVEL ? options->level : LEVEL_DEFAULT,
         .mode = mode,
         .min_snr_db = options->min_snr_db,
+        .policy = options->given & OPTIONS_POLICY ? &options->policy : NULL,
     };
     return kvq_open(client, &open, state);
 }
@@ -50,6 +51,13 @@ static enum exit_status check_existing(const struct options *options,
     }
     if (options->given & OPTION_ROPE && !same_rope(&options->rope, &theirs->rope)) {
         complain("session %s has another rotary embedding; `kvq info` shows it", state->session);
+        return EXIT_FAILED;
+    }
+    if (options->given & OPTIONS_POLICY) {
+        complain(
+            "session %s has its policy; leave --floor, --newest, --idle-step and --ttl out, or "
+            "change it with `kvq policy`",
+            state->session);
         return EXIT_FAILED;
     }
     if (options->given & OPTION_LEVEL && options->level != state->level) {
@@ -179,7 +187,7 @@ const struct command import_command = {
     .arguments = "SESSION FILE",
     .argument_count = 2,
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_MIN_SNR |
-               OPTION_ROPE | OPTION_DTYPE | OPTION_APPEND | OPTION_REPLACE,
+               OPTIONS_POLICY | OPTION_ROPE | OPTION_DTYPE | OPTION_APPEND | OPTION_REPLACE,
     .summary = "store a cache from a file",
     .help =
         "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "
@@ -187,7 +195,9 @@ const struct command import_command = {
         "with --dtype fp8_e4m3 or fp8_e5m2; or from an .npz file "
         "(numpy.savez; a compressed one is refused) with arrays k and, if the model keeps V, "
         "v: [layers, tokens, heads, head_dim], where head_dim of v may differ. --model is "
-        "required; the level is 3 without --level and --min-snr-db. Ends when everything is "
+        "required; the level is 3 without --level and --min-snr-db, and so is its floor without "
+        "--floor: "
+        "it gets no coarser by itself. Ends when everything is "
         "coded at the level, and shows the session.\n\n"
         "A session that exists is an error without --append or --replace. With --replace it "
         "is there until the new one is whole, and the daemon needs room for both; to replace "

@@ -30,6 +30,29 @@ static bool parse_min_snr(const char *text, struct options *options) {
     return parse_real(text, &options->min_snr_db) && options->min_snr_db <= KVQ_SNR_DB_MAX;
 }
 
+/* What was given of the policy is noted for the library, which has flags of its own. */
+static void give(struct options *options, enum kvq_policy_field field) {
+    options->policy.size = sizeof options->policy;
+    options->policy.given |= field;
+}
+
+static bool parse_floor(const char *text, struct options *options) {
+    give(options, KVQ_POLICY_FLOOR);
+    return level_from_name(text, &options->policy.policy.floor);
+}
+
+/* N or N:LEVEL */
+static bool parse_newest(const char *text, struct options *options) {
+    struct kvq_policy *policy = &options->policy.policy;
+    give(options, KVQ_POLICY_NEWEST_TOKENS);
+    if (!number_prefix(text, &text, &policy->newest_tokens))
+        return false;
+    if (text[0] == '\0')
+        return true;
+    give(options, KVQ_POLICY_NEWEST_LEVEL);
+    return text[0] == ':' && level_from_name(text + 1, &policy->newest_level);
+}
+
 static bool parse_dtype(const char *text, struct options *options) {
     return dtype_from_name(text, &options->dtype);
 }
@@ -108,6 +131,21 @@ static bool parse_older(const char *text, struct options *options) {
     return parse_time(text, &options->older_ms);
 }
 
+static bool parse_time_or_never(const char *text, uint64_t *milliseconds) {
+    *milliseconds = 0;
+    return strcmp(text, "never") == 0 || parse_time(text, milliseconds);
+}
+
+static bool parse_idle_step(const char *text, struct options *options) {
+    give(options, KVQ_POLICY_IDLE_STEP);
+    return parse_time_or_never(text, &options->policy.policy.idle_step_ms);
+}
+
+static bool parse_ttl(const char *text, struct options *options) {
+    give(options, KVQ_POLICY_TTL);
+    return parse_time_or_never(text, &options->policy.policy.ttl_ms);
+}
+
 static bool parse_prefix(const char *text, struct options *options) {
     options->prefix = text;
     return text[0] != '\0' && strlen(text) <= KVQ_SESSION_BYTES_MAX;
@@ -139,6 +177,14 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {OPTION_LEVEL, "level", "LEVEL", "exact, fast8 or 0 (fine) to 5 (coarse)", parse_level},
     {OPTION_MIN_SNR, "min-snr-db", "DECIBELS",
      "each page gets the coarsest level, up to --level or 5, with so many decibels", parse_min_snr},
+    {OPTION_FLOOR, "floor", "LEVEL", "the coarsest level that time and pressure lead to",
+     parse_floor},
+    {OPTION_NEWEST, "newest", "N[:LEVEL]",
+     "keep the newest N tokens at LEVEL, such as 512:fast8; 0: none", parse_newest},
+    {OPTION_IDLE_STEP, "idle-step", "TIME",
+     "one level coarser for each time such as 30min without use, or never", parse_idle_step},
+    {OPTION_TTL, "ttl", "TIME", "delete it after a time such as 7d without use, or never",
+     parse_ttl},
     {OPTION_ROPE, "rope", "theta=N,pairing=interleaved|half,dims=N[,scaling=N]",
      "the model's rotary embedding", parse_rope},
     {OPTION_DTYPE, "dtype", "bf16|f16|f32|fp8_e4m3|fp8_e5m2|int8",

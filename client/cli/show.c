@@ -28,11 +28,35 @@ static void geometry_json(struct json *json, const struct kvq_geometry *geometry
 }
 
 /* Numbers stay numbers: 0..5; the rest are words. */
-void show_level_json(struct json *json, int level) {
+void show_level_json(struct json *json, const char *name, int level) {
     if (level >= KVQ_LEVEL_FINEST)
-        json_integer(json, "level", level);
+        json_integer(json, name, level);
     else
-        json_string(json, "level", level_name(level));
+        json_string(json, name, level_name(level));
+}
+
+void show_policy_json(struct json *json, const char *name, const struct kvq_policy *policy) {
+    json_open_object(json, name);
+    json_count(json, "newest_tokens", policy->newest_tokens);
+    show_level_json(json, "newest_level", policy->newest_level);
+    show_level_json(json, "floor", policy->floor);
+    json_count(json, "idle_step_ms", policy->idle_step_ms);
+    json_count(json, "ttl_ms", policy->ttl_ms);
+    json_close_object(json);
+}
+
+void show_policy(const struct kvq_policy *policy) {
+    char text[WORD_BYTES];
+    printf("policy      floor %s", level_name(policy->floor));
+    if (policy->newest_tokens > 0)
+        printf("; the newest %s tokens at %s", count_text(policy->newest_tokens, text),
+               level_name(policy->newest_level));
+    if (policy->idle_step_ms > 0)
+        printf("; a level coarser each %s without use",
+               short_time_text(policy->idle_step_ms, text));
+    if (policy->ttl_ms > 0)
+        printf("; deleted after %s without use", short_time_text(policy->ttl_ms, text));
+    putchar('\n');
 }
 
 static const char *place_name(const struct kvq_level_info *level) {
@@ -51,7 +75,7 @@ void show_levels_json(struct json *json, const struct kvq_level_info *levels, si
     for (size_t i = 0; i < count; i++) {
         json_open_object(json, NULL);
         if (levels[i].place == KVQ_PLACE_PAGES)
-            show_level_json(json, levels[i].level);
+            show_level_json(json, "level", levels[i].level);
         else
             json_string(json, "level", place_name(&levels[i]));
         json_count(json, "tokens", levels[i].tokens);
@@ -67,7 +91,7 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_string(json, "model", info->model);
     json_count(json, "id", info->id);
     json_count(json, "version", info->version);
-    show_level_json(json, info->level);
+    show_level_json(json, "level", info->level);
     json_real(json, "min_snr_db", info->min_snr_db > 0 ? info->min_snr_db : NAN);
     json_count(json, "tokens", info->tokens);
     json_count(json, "tokens_available", info->tokens_available);
@@ -84,6 +108,9 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_count(json, "idle_ms", info->idle_ms);
     json_count(json, "pinned_ms", info->pinned_ms);
     json_bool(json, "estimated", info->k.estimated || info->v.estimated);
+    show_policy_json(json, "policy", &info->policy);
+    json_count(json, "idle_steps", info->idle_steps);
+    json_bool(json, "tail_coded", info->tail_coded);
     geometry_json(json, &info->geometry);
     if (info->levels)
         show_levels_json(json, info->levels, info->level_count);
@@ -124,6 +151,7 @@ static void print_session(const struct kvq_session_info *info) {
     if (info->min_snr_db > 0)
         printf(" at most, %g dB at least", info->min_snr_db);
     putchar('\n');
+    show_policy(&info->policy);
     printf("given       %s\n", bytes_text(info->logical_bytes, a));
     printf("stored      %s, %s of it this session's alone\n", bytes_text(info->stored_bytes, a),
            bytes_text(info->unique_bytes, b));

@@ -8,8 +8,12 @@
 /* An object; levels only where info has them. name as in json.h. */
 void show_session_json(struct json *json, const char *name, const struct kvq_session_info *info);
 
-/* The member "level": a number from 0 on, else a word. */
-void show_level_json(struct json *json, int level);
+/* A level as a member: a number from 0 on, else a word. */
+void show_level_json(struct json *json, const char *name, int level);
+
+/* An object, and its line. */
+void show_policy_json(struct json *json, const char *name, const struct kvq_policy *policy);
+void show_policy(const struct kvq_policy *policy);
 
 /* The member "levels", and its lines: tokens and bytes at each level, in sinks and in tails. */
 void show_levels_json(struct json *json, const struct kvq_level_info *levels, size_t count);

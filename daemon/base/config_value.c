@@ -26,7 +26,8 @@ struct unit {
 
 static const struct unit sizes[] = {{"", 1},        {"K", 1 << 10},           {"M", 1 << 20},
                                     {"G", 1 << 30}, {"T", UINT64_C(1) << 40}, {NULL, 0}};
-static const struct unit times[] = {{"ms", 1}, {"s", 1000}, {"min", 60000}, {NULL, 0}};
+static const struct unit times[] = {{"ms", 1},      {"s", 1000},     {"min", 60000},
+                                    {"h", 3600000}, {"d", 86400000}, {NULL, 0}};
 static const struct unit none[] = {{"", 1}, {NULL, 0}};
 
 static const struct unit *units_of(const struct config_option *option) {
@@ -47,10 +48,21 @@ static bool read_choice(const char *const *choices, const char *text, uint64_t *
     return false;
 }
 
+static const char never[] = "never";
+
+/* A time of 0, where that is allowed. */
+static bool may_be_never(const struct config_option *option) {
+    return option->kind == CONFIG_MILLISECONDS && option->least == 0;
+}
+
 static bool read_value(const struct config_option *option, const char *text, uint64_t *value) {
     const char *rest;
     if (option->kind == CONFIG_CHOICE)
         return read_choice(option->choices, text, value);
+    if (may_be_never(option) && strcmp(text, never) == 0) {
+        *value = 0;
+        return true;
+    }
     return read_number(text, option->kind == CONFIG_OCTAL ? 8 : 10, value, &rest) &&
            apply_unit(rest, units_of(option), value) && *value >= option->least &&
            *value <= option->most;
@@ -77,7 +89,8 @@ void config_option_write_allowed(const struct config_option *option, char *text,
         snprintf(text, bytes, "a size such as 512M, 8G or bytes, at least %lluM", least >> 20);
         break;
     case CONFIG_MILLISECONDS:
-        snprintf(text, bytes, "a time such as 500ms, 2s or 1min, at most %llu s", most / 1000);
+        snprintf(text, bytes, "%sa time such as 500ms, 2s or 1min, at most %llu s",
+                 may_be_never(option) ? "never or " : "", most / 1000);
         break;
     case CONFIG_CHOICE:
         text[0] = 0;
@@ -131,6 +144,8 @@ void config_option_write(const struct config_option *option, const struct config
     uint64_t value = *(const uint64_t *)(const void *)field;
     if (option->kind == CONFIG_CHOICE)
         snprintf(text, CONFIG_VALUE_BYTES, "%s", option->choices[value]);
+    else if (value == 0 && may_be_never(option))
+        snprintf(text, CONFIG_VALUE_BYTES, "%s", never);
     else if (option->kind == CONFIG_OCTAL)
         snprintf(text, CONFIG_VALUE_BYTES, "%04llo", (unsigned long long)value);
     else

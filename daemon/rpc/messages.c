@@ -122,6 +122,8 @@ void messages_write_loss(const struct loss *loss, Kvq__Loss *message) {
 struct info_parts {
     Kvq__SessionInfo info;
     struct messages_geometry geometry;
+    struct messages_policy policy;
+    Kvq__PolicyState policy_state;
     Kvq__Loss k, v;
     Kvq__LevelInfo levels[INFO_LEVELS + 2];
     Kvq__LevelInfo *level_pointers[INFO_LEVELS + 2];
@@ -179,6 +181,11 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     message->pinned_ms = (info->pinned_ns + CLOCK_NS_PER_MS - 1) / CLOCK_NS_PER_MS;
     messages_write_geometry(&info->state.geometry, &parts->geometry);
     message->geometry = &parts->geometry.geometry;
+    messages_write_policy(&info->state.policy, &parts->policy);
+    message->policy = &parts->policy.policy;
+    kvq__policy_state__init(&parts->policy_state);
+    parts->policy_state.idle_steps = (uint32_t)info->idle_steps;
+    message->policy_state = &parts->policy_state;
     messages_write_loss(&info->loss[PAGE_K], &parts->k);
     messages_write_loss(&info->loss[PAGE_V], &parts->v);
     message->k = &parts->k;

@@ -30,6 +30,23 @@ void messages_write_geometry(const struct geometry *geometry, struct messages_ge
 
 void messages_write_loss(const struct loss *loss, Kvq__Loss *message);
 
+/* 0, or the fault's code; message may be NULL. */
+uint32_t messages_read_policy(struct rpc_request *request, const Kvq__Policy *message,
+                              struct session_policy_change *change)
+    __attribute__((warn_unused_result));
+
+struct messages_policy {
+    Kvq__Policy policy;
+    Kvq__Number newest_tokens, idle_step_ms, ttl_ms;
+    Kvq__Level newest_level, floor;
+};
+
+/* Fills the message, which points into itself. */
+void messages_write_policy(const struct session_policy *policy, struct messages_policy *message);
+
+/* The code of a change that STORE_INVALID refuses, with a sentence. */
+uint32_t messages_fail_policy(struct rpc_request *request, int level);
+
 /* The info of a session with all that it points to, from the arena; NULL at its end. */
 Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct session *session,
                                       const struct session_info *info, bool with_levels);

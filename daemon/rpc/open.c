@@ -1,18 +1,35 @@
 /* OPEN: find a session or make one, and learn where it stands. */
 #include "daemon/rpc/messages.h"
 
-/* Decibels alone choose among all levels. */
-static int default_level(const struct rpc_request *request, const Kvq__OpenRequest *message) {
-    return message->min_snr_db > 0 ? PAGE_LEVEL_MAX : request->context->daemon->default_level;
+/* A level that is named is a promise: no floor below it. Decibels alone choose among all levels. */
+static struct session_policy default_policy(const struct rpc_request *request,
+                                            const Kvq__OpenRequest *message) {
+    const struct rpc_default_policy *defaults = &request->context->daemon->default_policy;
+    struct session_policy policy = {.level = defaults->level,
+                                    .min_snr_db = message->min_snr_db,
+                                    .newest_tokens = defaults->newest_tokens,
+                                    .newest_level = defaults->newest_level,
+                                    .floor = defaults->floor,
+                                    .idle_step_ms = defaults->idle_step_ms,
+                                    .ttl_ms = defaults->ttl_ms};
+    if (message->level)
+        policy.level = policy.floor = message->level->level;
+    else if (message->min_snr_db > 0)
+        policy.level = PAGE_LEVEL_MAX;
+    return session_policy_bounded(policy);
 }
 
 static uint32_t read_policy(struct rpc_request *request, const Kvq__OpenRequest *message,
                             struct session_policy *policy) {
-    policy->level = message->level ? message->level->level : default_level(request, message);
-    policy->min_snr_db = message->min_snr_db;
+    struct session_policy_change change;
+    *policy = default_policy(request, message);
     if (!(policy->min_snr_db >= 0 && policy->min_snr_db <= WIRE_SNR_DB_MAX))
         return rpc_fail(request, WIRE_INVALID, "min_snr_db is 0 (none) to %d", WIRE_SNR_DB_MAX);
-    return messages_check_level(request, policy->level);
+    uint32_t code = messages_check_level(request, policy->level);
+    if (code || (code = messages_read_policy(request, message->policy, &change)))
+        return code;
+    return session_policy_change(policy, &change) ? WIRE_OK
+                                                  : messages_fail_policy(request, policy->level);
 }
 
 static uint32_t read_mode(struct rpc_request *request, const Kvq__OpenRequest *message,
@@ -69,8 +86,11 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     const struct session_state *state = &request->state;
     struct messages_geometry geometry;
+    struct messages_policy policy;
     Kvq__OpenReply reply = KVQ__OPEN_REPLY__INIT;
     messages_write_geometry(&state->geometry, &geometry);
+    messages_write_policy(&state->policy, &policy);
+    reply.policy = &policy.policy;
     reply.created = state->created;
     reply.version = state->version;
     reply.tokens = state->tokens;

@@ -22,6 +22,12 @@
 
 enum { RPC_TYPES = 32, RPC_ARENA_BYTES = 256 << 10 };
 
+/* Of sessions whose clients say nothing else; see struct session_policy. */
+struct rpc_default_policy {
+    _Atomic int level, newest_level, floor;
+    _Atomic uint64_t newest_tokens, idle_step_ms, ttl_ms;
+};
+
 /* One for the process; set up before the reactors start. */
 struct rpc_daemon {
     struct store *store;
@@ -31,7 +37,7 @@ struct rpc_daemon {
     size_t page_cache_bytes; /* of each reactor's; a multiple of 64 */
     uint64_t started_ns;
     _Atomic uint32_t append_wait_ms; /* this and the next may change at any time */
-    _Atomic int default_level;
+    struct rpc_default_policy default_policy;
     void (*on_change)(void *context); /* after sessions changed; from any reactor; may be NULL */
     void *change_context;
     _Atomic uint64_t full_said_ns; /* when the log last said that the limit is reached */
@@ -131,7 +137,7 @@ struct rpc_request {
     size_t frame_bytes; /* no step leaves more; begin may raise it */
     struct rpc_fault fault;
     union {
-        struct session_state state; /* of OPEN and FORK */
+        struct session_state state; /* of OPEN, FORK and POLICY */
         struct rpc_append append;
         struct rpc_fetch fetch;
         struct session *session;
@@ -203,6 +209,7 @@ void *rpc_payload(const struct rpc_frame *frame);
 
 /* The operations, one a file. */
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
-    rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many;
+    rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
+    rpc_policy;
 
 #endif

@@ -61,6 +61,7 @@ static void read_locked(const struct session *session, struct session_info *info
     info->logical_bytes = session->tokens * geometry_token_bytes(&session->geometry);
     info->age_ns = now - session->created_ns;
     info->idle_ns = now - session->used_ns;
+    info->idle_steps = session_policy_idle_steps(&session->policy, info->idle_ns);
     info->pinned_ns = session->pinned_until_ns > now ? session->pinned_until_ns - now : 0;
 }
 

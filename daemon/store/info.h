@@ -19,6 +19,7 @@ struct session_info {
     enum session_sharing sharing;
     uint64_t token_ids_tokens; /* that have ids: from the first on */
     uint64_t age_ns, idle_ns, pinned_ns;
+    int idle_steps;
     struct loss loss[GEOMETRY_PARTS];      /* of coded pages; the tail is exact and not counted */
     struct info_count levels[INFO_LEVELS]; /* by level - PAGE_LEVEL_MIN, sinks left out */
     struct info_count sinks, tail;

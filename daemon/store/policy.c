@@ -29,6 +29,23 @@ int policy_age(struct store *store, struct session *session, int level, struct s
     return STORE_OK;
 }
 
+int policy_change(struct store *store, struct store_name name,
+                  const struct session_policy_change *change, struct session_state *state) {
+    struct session *session = store_find(store, name);
+    if (!session)
+        return STORE_MISS;
+    pthread_mutex_lock(session->lock);
+    int status = session->deleted                                  ? STORE_MISS
+                 : session_policy_change(&session->policy, change) ? STORE_OK
+                                                                   : STORE_INVALID;
+    session_read_state(session, state);
+    pthread_mutex_unlock(session->lock);
+    if (status == STORE_OK)
+        keeper_add(&store->keeper, session);
+    session_unref(session);
+    return status;
+}
+
 int policy_pin(struct store *store, struct store_name name, uint64_t lease_ns) {
     struct session *session = store_find(store, name);
     if (!session)

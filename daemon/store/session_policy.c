@@ -5,6 +5,25 @@
 
 enum { IDLE_STEPS_MAX = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN };
 
+bool session_policy_change(struct session_policy *policy,
+                           const struct session_policy_change *change) {
+    const struct session_policy *to = &change->to;
+    if ((change->newest_level && to->newest_level > policy->level) ||
+        (change->floor && to->floor < policy->level))
+        return false;
+    if (change->newest_tokens)
+        policy->newest_tokens = to->newest_tokens;
+    if (change->newest_level)
+        policy->newest_level = to->newest_level;
+    if (change->floor)
+        policy->floor = to->floor;
+    if (change->idle_step)
+        policy->idle_step_ms = to->idle_step_ms;
+    if (change->ttl)
+        policy->ttl_ms = to->ttl_ms;
+    return true;
+}
+
 struct session_policy session_policy_bounded(struct session_policy policy) {
     if (policy.newest_level > policy.level)
         policy.newest_level = policy.level;

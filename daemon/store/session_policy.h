@@ -3,6 +3,7 @@
 #ifndef DAEMON_STORE_SESSION_POLICY_H
 #define DAEMON_STORE_SESSION_POLICY_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 struct session_policy {
@@ -14,6 +15,17 @@ struct session_policy {
     uint64_t idle_step_ms; /* one level coarser with each time of this without use; 0: never */
     uint64_t ttl_ms;       /* deleted after so long without use; 0: never */
 };
+
+/* What of a policy is to be another; its level and decibels are not. */
+struct session_policy_change {
+    bool newest_tokens, newest_level, floor, idle_step, ttl; /* which of these are given */
+    struct session_policy to;
+};
+
+/* False if newest_level would be coarser, or floor finer, than the level: nothing was changed. */
+bool session_policy_change(struct session_policy *policy,
+                           const struct session_policy_change *change)
+    __attribute__((warn_unused_result));
 
 /* The same with newest_level and floor where they may be: no coarser and no finer than level. */
 struct session_policy session_policy_bounded(struct session_policy policy);

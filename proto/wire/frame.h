@@ -41,6 +41,7 @@ enum wire_type {
     WIRE_AGE = 14,
     WIRE_PIN = 15,
     WIRE_DELETE_MANY = 16,
+    WIRE_POLICY = 17,
     WIRE_DATA = 32,
     WIRE_REPLY = 64,
     WIRE_ERROR = 65,

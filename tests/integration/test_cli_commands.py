@@ -16,6 +16,7 @@ INFO_KEYS = {
     "session", "model", "id", "version", "level", "min_snr_db", "tokens", "tokens_available",
     "tail_tokens", "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
+    "policy", "idle_steps", "tail_coded",
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
@@ -29,7 +30,7 @@ MEMORY_KEYS = {
     "limit_bytes", "used_bytes", "rss_bytes", "pages_bytes", "tails_bytes", "sessions_bytes",
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
-COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "pin", "rm",
+COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "rm",
             "ping", "bench socket", "bench synthetic"]
 
 

@@ -94,3 +94,31 @@ def test_conditions_of_rm_hold_together(kvq, store):
     missed(kvq("rm", "--model", "m", "--older", "1h"))
     kvq("rm", "--prefix", "a", "--model", "m", "--older", "1ms", "--idle", "1ms")
     assert names(kvq) == ["b"]
+
+
+def test_policy_shows_how_a_session_is_kept_and_changes_what_is_given(kvq, store):
+    store("a", "--level", "2")
+    before = kvq.json("policy", "a")
+    assert (before["floor"], before["newest_tokens"], before["ttl_ms"]) == (2, 0, 0)
+    changed = kvq.json("policy", "a", "--floor", "5", "--newest", "512:fast8", "--idle-step", "1h", "--ttl", "7d")
+    assert changed == {"newest_tokens": 512, "newest_level": "fast8", "floor": 5, "idle_step_ms": 3600_000,
+                       "ttl_ms": 7 * 86400_000}
+    assert kvq.json("policy", "a", "--ttl", "never", "--newest", "100") == {**changed, "ttl_ms": 0,
+                                                                           "newest_tokens": 100}
+    assert kvq.json("info", "a")["policy"] == kvq.json("policy", "a")
+    line = kvq("policy", "a").stdout
+    assert line == "policy      floor 5; the newest 100 tokens at fast8; a level coarser each 1h without use\n"
+    assert line in kvq("info", "a").stdout
+
+
+def test_import_takes_the_policy_of_a_session_that_it_makes(kvq, store, tmp_path):
+    store("a", "--level", "2", "--floor", "4", "--idle-step", "never")
+    assert (kvq.json("policy", "a")["floor"], kvq.json("policy", "a")["idle_step_ms"]) == (4, 0)
+    policy = refused(kvq("import", "a", tmp_path / "cache.npy", "--model", "m", "--append", "--floor", "5"))
+    assert "`kvq policy`" in policy
+
+
+def test_a_policy_that_cannot_be_is_refused(kvq, store):
+    store("a", "--level", "2")
+    assert "floor no finer" in refused(kvq("policy", "a", "--floor", "1"))
+    missed(kvq("policy", "none"))

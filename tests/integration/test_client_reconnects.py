@@ -59,6 +59,7 @@ REPLIES = {
     wire.INFO: ("SessionInfo", dict(session=b"s", tokens_available=TOKENS, id=1, **SESSION)),
     wire.LIST: ("ListReply", {}), wire.STATS: ("StatsReply", {}), wire.FORK: ("ForkReply", {}),
     wire.TRUNCATE: ("TruncateReply", {}), wire.AGE: ("AgeReply", {}), wire.PIN: ("PinReply", {}),
+    wire.POLICY: ("PolicyReply", {}),
     wire.DELETE_MANY: ("DeleteManyReply", {}), wire.FETCH: ("FetchReply", dict(version=1, tokens=TOKENS)),
     wire.COMMIT: ("AppendReply", dict(version=2, tokens=TOKENS + PAGE)),
 }
@@ -74,6 +75,7 @@ SAFE = {
     "fetch": fetch,
     "age": lambda library: library.call("kvq_age", b"s", 3, False, ffi.NULL),
     "pin": lambda library: library.call("kvq_pin", b"s", 1000),
+    "policy": lambda library: library.call("kvq_policy", b"s", ffi.NULL, ffi.new("struct kvq_policy *")),
     "delete many, counting only": with_options(
         "kvq_delete_many", "kvq_delete_many_options", "struct kvq_deleted *", prefix=b"a", dry_run=True),
 }

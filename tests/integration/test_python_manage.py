@@ -57,6 +57,25 @@ def test_age_to_a_finer_level_is_refused(client):
     assert session.level == 3
 
 
+def test_a_policy_is_said_when_a_session_is_opened_and_kept(client):
+    given = kvquantd.Policy(newest_tokens=512, newest_level="fast8", floor=5, idle_step=60,
+                            ttl=datetime.timedelta(days=1))
+    session = client.open("s", model="m", geometry=GEOMETRY, level=2, policy=given)
+    kept = kvquantd.Policy(512, "fast8", 5, 60.0, 86400.0)
+    assert session.policy() == session.fork("t").policy() == kept
+    assert session.info()["policy"] == {"newest_tokens": 512, "newest_level": "fast8", "floor": 5,
+                                        "idle_step_ms": 60000, "ttl_ms": 86400000}
+
+
+def test_a_policy_is_changed_in_what_is_given(client):
+    session = client.open("s", model="m", geometry=GEOMETRY, level=2, policy=kvquantd.Policy(floor=5, ttl=3))
+    assert session.policy(kvquantd.Policy(floor=3, idle_step=0)) == kvquantd.Policy(0, "fast8", 3, 0.0, 3.0)
+    with pytest.raises(kvquantd.Invalid, match="floor"):
+        session.policy(kvquantd.Policy(floor=1))
+    with pytest.raises(ValueError, match="ttl"):
+        session.policy(kvquantd.Policy(ttl=-1))
+
+
 @pytest.mark.parametrize("lease", [60, 0.0001, datetime.timedelta(hours=2)])
 def test_a_pin_lasts_as_long_as_was_said(client, lease):
     session = make(client)

@@ -17,6 +17,7 @@ CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
 
 (HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS, FORK, TRUNCATE, AGE, PIN,
  DELETE_MANY) = range(1, 17)
+POLICY = 17
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
 F16, BF16, F32, FP8_E4M3, FP8_E5M2, INT8, Q8_0, Q4_0 = range(1, 9)
@@ -43,10 +44,12 @@ SCHEMA = {
     "PingRequest": "",
     "PingReply": "",
     "Level": "1 level sint",
+    "Number": "1 value uint",
+    "Policy": "1 newest_tokens Number, 2 newest_level Level, 3 floor Level, 4 idle_step_ms Number, 5 ttl_ms Number",
     "OpenRequest": "1 session bytes, 2 model bytes, 3 geometry Geometry, 4 level Level, 5 mode uint, "
-    "6 min_snr_db double",
+    "6 min_snr_db double, 7 policy Policy",
     "OpenReply": "1 created uint, 2 version uint, 3 tokens uint, 4 tail_tokens uint, 5 page_tokens uint, "
-    "6 level sint, 7 geometry Geometry, 8 model bytes, 9 min_snr_db double",
+    "6 level sint, 7 geometry Geometry, 8 model bytes, 9 min_snr_db double, 10 policy Policy",
     "AppendRequest": "1 session bytes, 2 first uint, 3 tokens uint, 4 tail_tokens uint, 5 layout uint, "
     "6 settle uint, 7 wait_ms uint, 8 group bytes, 9 group_connections uint",
     "AppendReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
@@ -58,11 +61,12 @@ SCHEMA = {
     "FetchReply": "1 version uint, 2 tokens uint, 3 bytes uint, 4 levels LevelTokens*, 5 k Loss, 6 v Loss",
     "InfoRequest": "1 session bytes",
     "LevelInfo": "1 place uint, 2 level sint, 3 tokens uint, 4 bytes uint",
+    "PolicyState": "1 idle_steps uint, 2 tail_coded uint",
     "SessionInfo": "1 session bytes, 2 model bytes, 3 version uint, 4 tokens uint, 5 tokens_available uint, "
     "6 logical_bytes uint, 7 stored_bytes uint, 8 unique_bytes uint, 9 values uint, 10 k Loss, 11 v Loss, "
     "12 levels LevelInfo*, 13 geometry Geometry, 14 level sint, 15 tail_tokens uint, 16 page_tokens uint, "
     "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint, "
-    "21 min_snr_db double",
+    "21 min_snr_db double, 22 policy Policy, 24 policy_state PolicyState",
     "ListRequest": "1 after_id uint, 2 limit uint",
     "ListReply": "1 sessions SessionInfo*, 2 more uint",
     "DeleteRequest": "1 session bytes",
@@ -73,6 +77,8 @@ SCHEMA = {
     "TruncateReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
     "AgeRequest": "1 session bytes, 2 level sint, 3 settle uint",
     "AgeReply": "1 level sint, 2 stored_bytes_before uint, 3 stored_bytes uint",
+    "PolicyRequest": "1 session bytes, 2 policy Policy",
+    "PolicyReply": "1 level sint, 2 policy Policy",
     "PinRequest": "1 session bytes, 2 lease_ms uint",
     "PinReply": "1 pinned_ms uint",
     "DeleteManyRequest": "1 prefix bytes, 2 model bytes, 3 idle_ms uint, 4 age_ms uint, 5 pinned_too uint, "
@@ -213,6 +219,19 @@ class Refused(Exception):
         super().__init__(f"{self.name}: {reply.message}")
 
 
+def policy(**fields):
+    """A Policy message of plain numbers."""
+    kinds = {name: kind for _, name, kind, _ in FIELDS["Policy"]}
+    inner = {"Number": "value", "Level": "level"}
+    return SimpleNamespace(**{name: SimpleNamespace(**{inner[kinds[name]]: value})
+                              for name, value in fields.items()})
+
+
+def policy_numbers(message):
+    """The numbers of a Policy message, by field."""
+    return {name: next(iter(vars(value).values())) for name, value in vars(message).items()}
+
+
 def frame(type, request_id, control=b"", payload=b""):
     return HEADER.pack(MAGIC, VERSION, type, 0, request_id, len(control), len(payload)) + control + payload
 
@@ -345,6 +364,11 @@ class Connection:
 
     def age(self, session, level, settle=True):
         return self.call(AGE, "Age", session=session, level=level, settle=settle)
+
+    def policy(self, session, **changes):
+        """What is to change, as numbers: the session's policy then, as policy() gives it."""
+        change = policy(**changes) if changes else None
+        return self.call(POLICY, "Policy", session=session, policy=change)
 
     def pin(self, session, lease_ms):
         return self.call(PIN, "Pin", session=session, lease_ms=lease_ms)

@@ -48,10 +48,12 @@ START_TEST(test_every_option_has_a_default_or_an_example_and_a_text) {
 END_TEST
 
 static const char *const written[][3] = {
-    {"memory", "1048576K", "1G"},  {"memory", "67108865", "67108865"},
-    {"memory", "1536M", "1536M"},  {"append_wait", "120s", "2min"},
-    {"append_wait", "90s", "90s"}, {"append_wait", "1001ms", "1001ms"},
-    {"socket_mode", "6", "0006"},  {"level", "exact", "exact"},
+    {"memory", "1048576K", "1G"},    {"memory", "67108865", "67108865"},
+    {"memory", "1536M", "1536M"},    {"append_wait", "120s", "2min"},
+    {"append_wait", "90s", "90s"},   {"append_wait", "1001ms", "1001ms"},
+    {"socket_mode", "6", "0006"},    {"level", "exact", "exact"},
+    {"ttl", "0s", "never"},          {"ttl", "never", "never"},
+    {"idle_step", "90min", "90min"}, {"ttl", "168h", "7d"},
 };
 
 START_TEST(test_a_value_is_written_in_the_largest_unit_that_divides_it) {

@@ -33,6 +33,7 @@ from ._errors import (
     WrongFirst,
 )
 from ._geometry import Geometry, Rope
+from ._policy import Policy
 from ._session import Session
 from ._transfer import Fetched
 
@@ -54,6 +55,7 @@ __all__ = [
     "Invalid",
     "Miss",
     "ModelMismatch",
+    "Policy",
     "Rope",
     "Session",
     "ShuttingDown",

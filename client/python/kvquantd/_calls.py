@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
-import math
 from typing import Any, Callable, Generic, Mapping, NamedTuple, Optional, TypeVar, Union
 
 from . import _report
+from ._duration import Duration, milliseconds
 from ._errors import Error
 from ._geometry import Geometry, Level, geometry_from, geometry_to_c, level_to_c
 from ._kvq import ffi, lib
+from ._policy import Policy, policy_from_c, policy_to_c
 
 T = TypeVar("T")
-Duration = Union[float, datetime.timedelta]
 
 
 @dataclasses.dataclass
@@ -36,14 +35,6 @@ class Deleted(NamedTuple):
 
     sessions: int
     freed_bytes: int
-
-
-def milliseconds(duration: Duration, what: str) -> int:
-    """Rounded up, so that something is never nothing."""
-    seconds = duration.total_seconds() if isinstance(duration, datetime.timedelta) else duration
-    if not 0 <= seconds < math.inf:
-        raise ValueError(f"{what} is a time in seconds or a timedelta, not {duration}")
-    return math.ceil(seconds * 1000)
 
 
 def text(string: str) -> Any:
@@ -82,6 +73,7 @@ def open_session(
     geometry: Optional[Geometry],
     level: Optional[Level],
     min_snr_db: Optional[float],
+    policy: Optional[Policy],
     new: bool,
 ) -> Call[Any]:
     state, options = structure("kvq_session_state"), options_of("kvq_open_options")
@@ -95,6 +87,9 @@ def open_session(
     if level is not None:
         options.has_level, options.level = True, level_to_c(level)
     options.min_snr_db = min_snr_db or 0
+    if policy is not None:
+        kept.append(policy_to_c(policy))
+        options.policy = kept[-1]
     return Call(lib.kvq_open, (options, state), lambda: state, kept)
 
 
@@ -104,12 +99,13 @@ def open_or_find(
     geometry: Optional[Union[Geometry, Mapping[str, Any]]],
     level: Optional[Level],
     min_snr_db: Optional[float],
+    policy: Optional[Policy],
     new: bool,
 ) -> Call[Any]:
     """Without a model it is found, whosever it is."""
     if model is not None:
         known = None if geometry is None else geometry_from(geometry)
-        return open_session(session, model, known, level, min_snr_db, new)
+        return open_session(session, model, known, level, min_snr_db, policy, new)
     if geometry is not None or new:
         raise ValueError("a session is created for a model: name it")
     return find(session)
@@ -146,6 +142,12 @@ def age(state: Any, level: Level, settle: bool) -> Call[dict[str, Any]]:
         return _report.aged(aged)
 
     return Call(lib.kvq_age, (state.session, level_to_c(level), settle, aged), learn, state)
+
+
+def policy(state: Any, change: Optional[Policy]) -> Call[Policy]:
+    now = structure("kvq_policy")
+    given = ffi.NULL if change is None else policy_to_c(change)
+    return Call(lib.kvq_policy, (state.session, given, now), lambda: policy_from_c(now), state)
 
 
 def pin(state: Any, lease: Duration) -> Call[None]:

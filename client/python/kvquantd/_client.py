@@ -6,9 +6,11 @@ import threading
 from typing import Any, Mapping, Optional, Type, TypeVar, Union
 
 from . import _calls
-from ._calls import Call, Deleted, Duration
+from ._calls import Call, Deleted
 from ._connection import Connection
+from ._duration import Duration
 from ._geometry import Geometry, Level, geometry_from
+from ._policy import Policy
 from ._session import Session
 
 T = TypeVar("T")
@@ -82,6 +84,7 @@ class Client:
         geometry: Optional[Union[Geometry, Mapping[str, Any]]] = None,
         level: Optional[Level] = None,
         min_snr_db: Optional[float] = None,
+        policy: Optional[Policy] = None,
         new: bool = False,
     ) -> Session:
         """Opens a session, and creates it if it is not there and geometry is given.
@@ -89,10 +92,10 @@ class Client:
         model is its fingerprint. Without geometry the session must exist (Miss); without model too,
         it may be any model's. level ("exact", "fast8", 0 to 5) is that of a session that is
         created. With min_snr_db each of its pages gets the coarsest level, up to level or 5, that
-        has so many decibels. With new it must not exist (Exists). ModelMismatch: it is another
+        has so many decibels. policy says how it is kept: see Policy. With new it must not exist (Exists). ModelMismatch: it is another
         model's, or has another geometry. Unsupported: a geometry that this daemon cannot hold.
         """
-        call = _calls.open_or_find(session, model, geometry, level, min_snr_db, new)
+        call = _calls.open_or_find(session, model, geometry, level, min_snr_db, policy, new)
         return Session(self, self._run(call))
 
     def delete(self, session: str) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any, Optional, TypeVar
 
-from ._calls import Call, Duration, milliseconds, options_of, text
+from ._calls import Call, options_of, text
+from ._duration import Duration, milliseconds
 from ._errors import error_of
 from ._kvq import ffi, lib
 

@@ -45,6 +45,16 @@ def _levels(rows: Any, count: int) -> list[dict[str, Any]]:
     ]
 
 
+def _policy(c: Any) -> dict[str, Any]:
+    return {
+        "newest_tokens": c.newest_tokens,
+        "newest_level": level_from_c(c.newest_level),
+        "floor": level_from_c(c.floor),
+        "idle_step_ms": c.idle_step_ms,
+        "ttl_ms": c.ttl_ms,
+    }
+
+
 def session_info(c: Any) -> dict[str, Any]:
     report: dict[str, Any] = {
         "session": _text(c.session),
@@ -68,6 +78,9 @@ def session_info(c: Any) -> dict[str, Any]:
         "idle_ms": c.idle_ms,
         "pinned_ms": c.pinned_ms,
         "estimated": bool(c.k.estimated or c.v.estimated),
+        "policy": _policy(c.policy),
+        "idle_steps": c.idle_steps,
+        "tail_coded": bool(c.tail_coded),
         "geometry": _geometry(c.geometry),
     }
     if c.levels != ffi.NULL:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Optional, Sequence
 
 from . import _calls, _transfer
-from ._calls import Duration
+from ._duration import Duration
 from ._geometry import Geometry, Level, geometry_from_c, level_from_c
 from ._kvq import ffi
+from ._policy import Policy
 from ._transfer import Fetched
 
 if TYPE_CHECKING:
@@ -115,7 +116,7 @@ class Session(SessionState):
     ) -> Session:
         """Makes a new session of the first tokens (None: all that the daemon has), copying none.
 
-        It has this one's model, geometry and level; from then on both go their own ways. Exists:
+        It has this one's model, geometry, level and policy; from then on both go their own ways. Exists:
         there is a session of that name. Miss: there are fewer tokens. VersionChanged: the session
         is no longer at if_version.
         """
@@ -136,6 +137,14 @@ class Session(SessionState):
         level, else at once. Invalid: it is finer than the session's.
         """
         return self._client._run(_calls.age(self._state, level, settle))
+
+    def policy(self, change: Optional[Policy] = None) -> Policy:
+        """Changes what is given of how the session is kept, and returns how that is now.
+
+        What is coarser already stays so. Invalid: newest_level would be coarser, or floor finer,
+        than the session's level.
+        """
+        return self._client._run(_calls.policy(self._state, change))
 
     def pin(self, lease: Duration) -> None:
         """Keeps the session out of delete_many() and of whatever the daemon does to make room, for

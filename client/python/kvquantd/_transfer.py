@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any, Optional, Sequence
 
 from . import _report
-from ._calls import Call, Duration, milliseconds, options_of, structure
+from ._calls import Call, options_of, structure
+from ._duration import Duration, milliseconds
 from ._errors import Error, WrongFirst
 from ._geometry import Geometry
 from ._kvq import ffi, lib

@@ -17,10 +17,12 @@ import asyncio
 from typing import Any, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from . import _calls, _transfer
-from ._calls import Call, Deleted, Duration
+from ._calls import Call, Deleted
 from ._connection import Connection
+from ._duration import Duration
 from ._geometry import Geometry, Level
 from ._kvq import lib
+from ._policy import Policy
 from ._session import SessionState
 from ._transfer import Fetched
 
@@ -160,10 +162,11 @@ class AsyncClient:
         geometry: Optional[Union[Geometry, Mapping[str, Any]]] = None,
         level: Optional[Level] = None,
         min_snr_db: Optional[float] = None,
+        policy: Optional[Policy] = None,
         new: bool = False,
     ) -> AsyncSession:
         """As Client.open()."""
-        call = _calls.open_or_find(session, model, geometry, level, min_snr_db, new)
+        call = _calls.open_or_find(session, model, geometry, level, min_snr_db, policy, new)
         return AsyncSession(self, await self._run(call))
 
     async def delete(self, session: str) -> int:
@@ -247,6 +250,10 @@ class AsyncSession(SessionState):
     async def age(self, level: Level, *, settle: bool = True) -> dict[str, Any]:
         """As Session.age()."""
         return await self._client._run(_calls.age(self._state, level, settle))
+
+    async def policy(self, change: Optional[Policy] = None) -> Policy:
+        """As Session.policy()."""
+        return await self._client._run(_calls.policy(self._state, change))
 
     async def pin(self, lease: Duration) -> None:
         """As Session.pin()."""
