@@ -85,6 +85,11 @@ UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)) $
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter tests/unit/test_%,$(UNIT_SOURCES)))
 FUZZ_SUPPORT := $(call objects,$(wildcard tests/fuzz/page_*.c))
 FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c)) $(BUILD)/tests/fuzz/write_seeds
+# tests/faults: model_check and its like are programs, the rest is linked into each.
+FAULT_SOURCES := $(wildcard tests/faults/*.c)
+FAULT_SUPPORT := $(call objects,$(filter-out tests/faults/%_check.c tests/faults/fail_%,$(FAULT_SOURCES)))
+FAULT_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(filter tests/faults/%_check.c,$(FAULT_SOURCES))) \
+    $(patsubst %.c,$(BUILD)/%.so,$(filter tests/faults/fail_%.c,$(FAULT_SOURCES)))
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCH_SUPPORT := $(call objects,$(filter-out tests/bench/bench_%,$(BENCH_SOURCES)))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(filter tests/bench/bench_%,$(BENCH_SOURCES)))
@@ -237,7 +242,7 @@ help:
 	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' Makefile | expand -t 14
 	@echo 'Variables: CC=clang, V=1, WERROR=1, SANITIZE=address,undefined (or thread), BUILD=folder'
 
-unit-tests: $(UNIT_TESTS)
+unit-tests: $(UNIT_TESTS) $(FAULT_PROGRAMS)
 	@:
 examples: $(EXAMPLES)
 	@:
@@ -315,6 +320,11 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_SUPPORT) $(DAEMON_OBJECTS)
 # The one test that looks into kvq.
 $(BUILD)/tests/unit/test_model_values: $(BUILD)/client/cli/model_values.o
 
+$(BUILD)/tests/faults/%_check: $(BUILD)/tests/faults/%_check.o $(FAULT_SUPPORT) \
+    $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) -lm
+
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
@@ -377,7 +387,7 @@ $(PROBED): tools/probe.sh Makefile
 
 -include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
-    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(BENCHES:=.d) $(FUZZERS:=.d)
+    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
 .PHONY: all deps test lint run bench bench-peers bench-codec bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \

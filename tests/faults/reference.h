@@ -1,0 +1,78 @@
+/* What the store ought to hold, as simply as can be said: each session a row of tokens.
+ *
+ * A token is a stamp, from which values_make() makes its K and V, and if it is coded its place in a
+ * group: the tokens that were coded together. Forks share groups as the store shares chunks; what a
+ * group gives back is what the codec makes of its values, by one of the ways that its owners allow.
+ */
+#ifndef TESTS_FAULTS_REFERENCE_H
+#define TESTS_FAULTS_REFERENCE_H
+
+#include <stdbool.h>
+
+#include "daemon/store/geometry.h"
+
+enum { REFERENCE_SESSIONS = 6, REFERENCE_TOKENS_MAX = 640, REFERENCE_PAGES = 4 };
+
+struct reference_group {
+    unsigned references; /* a token each */
+    const struct geometry *geometry;
+    uint64_t stamps[PAGE_TOKENS_MAX];
+    uint32_t tokens, sink_tokens;
+    double min_snr_db;
+    struct page_bytes pages[REFERENCE_PAGES]; /* as they were last seen: layer * 2 + part */
+};
+
+struct reference_token {
+    uint64_t stamp;
+    struct reference_group *group; /* NULL in the tail */
+    uint32_t row;
+};
+
+struct reference_session {
+    bool exists;
+    const struct geometry *geometry;
+    unsigned model;
+    int level;
+    double min_snr_db;
+    bool pinned;
+    uint64_t version, incarnation; /* incarnation: which of those that had this name */
+    uint32_t least_cut;            /* that ever was */
+    uint32_t token_count, tail_tokens;
+    struct reference_token tokens[REFERENCE_TOKENS_MAX];
+};
+
+struct reference {
+    struct reference_session sessions[REFERENCE_SESSIONS];
+    uint64_t incarnations;
+    void *workspace, *encoded, *decoded, *rows; /* scratch for the codec */
+};
+
+void reference_init(struct reference *reference);
+void reference_deinit(struct reference *reference);
+
+/* Tokens with stamps from first_stamp on come behind the session's; with settle its tail is coded,
+ * too. */
+void reference_append(struct reference_session *session, uint64_t first_stamp, uint32_t tokens,
+                      bool settle);
+
+/* Only the first tokens stay. */
+void reference_cut(struct reference_session *session, uint32_t tokens);
+
+void reference_fork(const struct reference_session *source, struct reference_session *target,
+                    uint32_t tokens);
+
+/* A piece of a fetch: tokens of one layer and part as they came. */
+struct reference_piece {
+    uint32_t first, tokens, layer;
+    enum page_part part;
+    enum page_dtype dtype;
+    bool heads_first;
+    const void *values;
+    size_t bytes;
+};
+
+/* Whether the store may give this for these tokens of the session. */
+bool reference_allows(struct reference *reference, const struct reference_session *session,
+                      const struct reference_piece *piece);
+
+#endif

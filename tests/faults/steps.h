@@ -1,0 +1,48 @@
+/* Random programs for the model check: steps whose numbers mean something only where they are
+ * played, so that a program stays one when some of its steps are left out. */
+#ifndef TESTS_FAULTS_STEPS_H
+#define TESTS_FAULTS_STEPS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+enum step_kind {
+    STEP_OPEN,
+    STEP_APPEND,
+    STEP_APPEND_BEGIN, /* an append in pieces, with other steps between them */
+    STEP_APPEND_PUT,
+    STEP_APPEND_COMMIT,
+    STEP_APPEND_DROP,
+    STEP_FETCH,
+    STEP_FETCH_BEGIN, /* a fetch in pieces */
+    STEP_FETCH_NEXT,
+    STEP_FORK,
+    STEP_TRUNCATE,
+    STEP_AGE,
+    STEP_PIN,
+    STEP_INFO,
+    STEP_DELETE,
+    STEP_DELETE_MANY,
+    STEP_AWAIT_KEEPER,
+    STEP_SQUEEZE, /* leaves little memory, or as much as before */
+    STEP_KINDS,
+};
+
+struct step {
+    enum step_kind kind;
+    uint32_t random[8];
+};
+
+/* Where and under what a program is played. */
+struct world {
+    uint64_t seed, memory_bytes;
+    int landing_level;
+    size_t codec_threads;
+};
+
+struct world world_of(uint64_t seed);
+
+/* Step number index of the program with this seed. */
+struct step step_of(uint64_t seed, size_t index);
+
+#endif
