@@ -31,7 +31,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test run bench bench-peers bench-codec bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64
+NOT_COMPILING := help deps lint test torture run bench bench-peers bench-codec bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -144,6 +144,14 @@ test:
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
 	$(Q)+$(SUBMAKE) all unit-tests examples $(if $(findstring address,$(SANITIZE)),sanitized-python)
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) --sanitize '$(SANITIZE)' $(TESTS)
+
+## torture: the tests of tests/faults at full length, in hours
+torture:
+	$(Q)tools/bootstrap.sh build test
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)+$(SUBMAKE) all unit-tests examples
+	$(Q)KVQ_TORTURE=1 $(VENV)/bin/python tools/run-tests.py --build $(BUILD) \
+	    --sanitize '$(SANITIZE)' --seconds 40000 $(or $(TESTS),tests/faults)
 
 ## lint: check formatting, clang-tidy, the rooms' "may use" table, a build without warnings
 lint:
@@ -390,7 +398,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test lint run bench bench-peers bench-codec bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \
+.PHONY: all deps test torture lint run bench bench-peers bench-codec bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

@@ -1,6 +1,6 @@
 """Runs every test, shows what failed, and closes with `N passed, N failed`.
 
-usage: run-tests.py --build FOLDER [--sanitize NAMES] [--under COMMAND] [TEST...]
+usage: run-tests.py --build FOLDER [--sanitize NAMES] [--under COMMAND] [--seconds N] [TEST...]
 a test: tests/unit/test_x.c, or anything pytest takes
 
 Tests find in the environment: KVQUANTD, KVQ, KVQ_BUILD and KVQ_EXAMPLES, the programs under test;
@@ -21,8 +21,8 @@ import time
 import xml.etree.ElementTree
 
 UNIT_SECONDS_MAX = 600
-PYTEST_SECONDS_MAX = 2400
-PYTEST_FOLDERS = ("tests/integration", "client/python/tests", "client/python/examples")
+PYTEST_SECONDS_MAX = 2400  # a folder
+PYTEST_FOLDERS = ("tests/integration", "tests/faults", "client/python/tests", "client/python/examples")
 SLOWNESS = 20  # of a sanitizer or an emulator, at most
 # A use after return is found only on asking; a finding names the line that led to it.
 SANITIZER_OPTIONS = {
@@ -109,16 +109,16 @@ def pytest_of(build, environment):
         ASAN_OPTIONS=f"{environment['ASAN_OPTIONS']}:detect_leaks=0")
 
 
-def run_pytest(selection, build, environment):
+def run_pytest(selection, build, environment, seconds_max):
     program, environment = pytest_of(build, environment)
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [*program, "-q", "-ra", "--tb=short", "-p", "no:cacheprovider",
                    f"--junitxml={report.name}", "-o", "junit_logging=no", selection]
         try:
             returncode = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL,
-                                        timeout=PYTEST_SECONDS_MAX).returncode
+                                        timeout=seconds_max).returncode
         except subprocess.TimeoutExpired:
-            print(f"{selection}: not done after {PYTEST_SECONDS_MAX} s")
+            print(f"{selection}: not done after {seconds_max} s")
             returncode = 1
         return counts_of_pytest(pathlib.Path(report.name), returncode)
 
@@ -148,6 +148,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--sanitize", default="", help="the sanitizers that it was built with")
     parser.add_argument("--under", type=shlex.split, default=[], help="runs the unit tests")
+    parser.add_argument("--seconds", type=int, default=PYTEST_SECONDS_MAX, help="that pytest may take")
     parser.add_argument("tests", nargs="*")
     arguments = parser.parse_args()
 
@@ -167,7 +168,7 @@ def main():
             program = build / pathlib.Path(source).with_suffix("")
             total += run_unit(program, arguments.under, environment)
         for selection in pytest:
-            total += run_pytest(selection, build, environment)
+            total += run_pytest(selection, build, environment, arguments.seconds)
         total += counts_of_reports(reports, total)
     print(total, flush=True)
     return 1 if total.failed or not total.passed else 0

@@ -97,15 +97,20 @@ bool player_expect_status(const struct player *player, int status, int expected)
     return status == STORE_OK;
 }
 
+static bool is_same_policy(const struct session_policy *a, const struct session_policy *b) {
+    return a->level == b->level && a->min_snr_db == b->min_snr_db &&
+           a->newest_tokens == b->newest_tokens && a->newest_level == b->newest_level &&
+           a->floor == b->floor && a->idle_step_ms == b->idle_step_ms && a->ttl_ms == b->ttl_ms;
+}
+
 void player_expect_state(const struct player *player, struct reference_session *session,
                          const struct session_state *state, bool changed) {
     player_expect(player, state->tokens == session->token_count, "%llu tokens, not %u",
                   (unsigned long long)state->tokens, session->token_count);
     player_expect(player, state->tail_tokens == session->tail_tokens, "%u tail tokens, not %u",
                   state->tail_tokens, session->tail_tokens);
-    player_expect(player, state->level == session->level, "level %d, not %d", state->level,
-                  session->level);
-    player_expect(player, state->min_snr_db == session->min_snr_db, "other decibels");
+    player_expect(player, is_same_policy(&state->policy, &session->policy),
+                  "another policy: level %d, floor %d", state->policy.level, state->policy.floor);
     player_expect(player, geometry_equal(&state->geometry, session->geometry), "other geometry");
     struct store_name model = player_model(session->model);
     player_expect(player,
@@ -167,6 +172,23 @@ static void drop(struct player *player, struct session_discard *discard, uint32_
     session_discard_free(discard);
 }
 
+/* As a rule a level and no more. */
+static struct session_policy policy_of(const uint32_t *random) {
+    struct session_policy policy = {.level = level_of(random[0])};
+    policy.newest_level = policy.floor = policy.level;
+    if (random[1] % 16 == 0)
+        policy.min_snr_db = 20;
+    if (random[1] / 16 % 4 == 0) {
+        policy.newest_tokens = random[1] / 64 % 300;
+        policy.newest_level = level_of(random[1] / 1024);
+    }
+    if (random[1] / 65536 % 4 == 0) {
+        policy.floor = level_of(random[1] / 262144);
+        policy.idle_step_ms = random[1] / 262144 % 3;
+    }
+    return session_policy_bounded(policy);
+}
+
 static int open_status(const struct reference_session *session, const struct store_open *request,
                        unsigned model) {
     if (!session->exists)
@@ -184,8 +206,7 @@ static void create(struct player *player, int slot, const struct store_open *req
     session->exists = true;
     session->geometry = request->geometry;
     session->model = model;
-    session->level = request->policy.level;
-    session->min_snr_db = request->policy.min_snr_db;
+    session->policy = request->policy;
     session->pinned = false;
     session->incarnation = ++player->reference.incarnations;
     session->least_cut = UINT32_MAX;
@@ -201,13 +222,16 @@ static void play_open(struct player *player, const struct step *step) {
         .session = player_name(slot),
         .model = player_model(model),
         .geometry = session->exists && !other ? session->geometry : geometry_of(random[3]),
-        .policy = {.level = level_of(random[4]), .min_snr_db = random[5] % 16 == 0 ? 20 : 0},
+        .policy = policy_of(random + 4),
         .mode =
             random[6] % 8 < 6 ? STORE_OPEN_OR_CREATE : (enum store_open_mode)(random[6] % 8 - 5),
     };
-    player_say(player, "open %s, geometry %d, %s, level %d, %g dB, mode %d", request.session.text,
-               (int)(request.geometry - player_geometries), request.model.text,
-               request.policy.level, request.policy.min_snr_db, request.mode);
+    player_say(player,
+               "open %s, geometry %d, %s, level %d, floor %d, newest %llu at %d, %g dB, mode %d",
+               request.session.text, (int)(request.geometry - player_geometries),
+               request.model.text, request.policy.level, request.policy.floor,
+               (unsigned long long)request.policy.newest_tokens, request.policy.newest_level,
+               request.policy.min_snr_db, request.mode);
     struct session_state state;
     int expected = open_status(session, &request, model);
     if (!player_expect_status(player, store_open(&player->store, &request, &state), expected))
@@ -327,11 +351,13 @@ static void play_age(struct player *player, const struct step *step) {
     }
     int status = policy_age(&player->store, session, level, &before, &ticket);
     session_unref(session);
-    if (!player_expect_status(player, status, level < expected->level ? STORE_INVALID : STORE_OK))
+    if (!player_expect_status(player, status,
+                              level < expected->policy.level ? STORE_INVALID : STORE_OK))
         return;
-    player_expect(player, before.state.level == expected->level, "level %d before",
-                  before.state.level);
-    expected->level = level;
+    player_expect(player, before.state.policy.level == expected->policy.level, "level %d before",
+                  before.state.policy.level);
+    expected->policy.level = expected->policy.newest_level = level;
+    expected->policy = session_policy_bounded(expected->policy);
     if (random[2] % 2 == 0)
         await_session(player, slot);
 }

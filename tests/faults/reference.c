@@ -38,7 +38,7 @@ static void make_group(struct reference_session *session, uint32_t first, uint32
     struct reference_group *group = calloc(1, sizeof *group);
     group->references = group->tokens = tokens;
     group->geometry = session->geometry;
-    group->min_snr_db = session->min_snr_db;
+    group->min_snr_db = session->policy.min_snr_db;
     uint32_t sinks = first < PAGE_SINK_TOKENS ? PAGE_SINK_TOKENS - first : 0;
     group->sink_tokens = sinks < tokens ? sinks : tokens;
     for (uint32_t i = 0; i < tokens; i++) {
@@ -80,8 +80,7 @@ void reference_fork(const struct reference_session *source, struct reference_ses
     uint32_t coded = source->token_count - source->tail_tokens;
     target->geometry = source->geometry;
     target->model = source->model;
-    target->level = source->level;
-    target->min_snr_db = source->min_snr_db;
+    target->policy = source->policy;
     target->token_count = tokens;
     target->tail_tokens = tokens > coded ? tokens - coded : 0;
     for (uint32_t i = 0; i < tokens; i++) {
@@ -227,15 +226,15 @@ static bool search_all(const struct search *search) {
            try_levels(search, reference->rows, 0);
 }
 
-/* What is shared is as fine as the finest of those who have it asked for. */
+/* What is shared is no coarser than the strictest floor of those who have it. */
 static int coarsest_allowed(const struct reference *reference,
                             const struct reference_group *group) {
     int bound = PAGE_LEVEL_MAX;
     for (int i = 0; i < REFERENCE_SESSIONS; i++) {
         const struct reference_session *session = &reference->sessions[i];
         for (uint32_t t = 0; t < session->token_count; t++)
-            if (session->tokens[t].group == group && session->level < bound)
-                bound = session->level;
+            if (session->tokens[t].group == group && session->policy.floor < bound)
+                bound = session->policy.floor;
     }
     return bound;
 }
@@ -243,7 +242,7 @@ static int coarsest_allowed(const struct reference *reference,
 bool reference_allows(struct reference *reference, const struct reference_session *session,
                       const struct reference_piece *piece) {
     const struct reference_token *tokens = &session->tokens[piece->first];
-    if (!tokens->group || session->level == PAGE_EXACT)
+    if (!tokens->group || session->policy.floor == PAGE_EXACT)
         return is_as_it_came(session->geometry, piece, tokens);
     struct search search = {.reference = reference,
                             .group = tokens->group,

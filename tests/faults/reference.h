@@ -10,6 +10,7 @@
 #include <stdbool.h>
 
 #include "daemon/store/geometry.h"
+#include "daemon/store/session_policy.h"
 
 enum { REFERENCE_SESSIONS = 6, REFERENCE_TOKENS_MAX = 640, REFERENCE_PAGES = 4 };
 
@@ -32,8 +33,7 @@ struct reference_session {
     bool exists;
     const struct geometry *geometry;
     unsigned model;
-    int level;
-    double min_snr_db;
+    struct session_policy policy;
     bool pinned;
     uint64_t version, incarnation; /* incarnation: which of those that had this name */
     uint32_t least_cut;            /* that ever was */
