@@ -1,0 +1,116 @@
+#include <errno.h>
+#include <string.h>
+
+#include "daemon/base/log.h"
+#include "daemon/store/disk/state.h"
+
+/* Where a value lies, with a reference to its segment. */
+struct place {
+    struct segment *segment;
+    uint64_t offset;
+};
+
+/* What of an earlier run lies where is not known for certain before all of it was scanned. The lock
+ * is held. */
+static const struct index_entry *find_certain(struct disk *disk, struct disk_key key) {
+    const struct index_entry *entry = index_find(&disk->index, key);
+    while (!disk->scanned && !disk->stopping &&
+           !(entry && entry->segment && entry->segment->number >= disk->first_number)) {
+        pthread_cond_wait(&disk->scan_done, &disk->lock);
+        entry = index_find(&disk->index, key);
+    }
+    return entry && entry->state == INDEX_VALUE ? entry : NULL;
+}
+
+static bool find_place(struct disk *disk, struct disk_key key, struct place *place) {
+    pthread_mutex_lock(&disk->lock);
+    const struct index_entry *entry = find_certain(disk, key);
+    if (entry) {
+        *place = (struct place){entry->segment, entry->offset};
+        segment_ref(place->segment);
+    }
+    pthread_mutex_unlock(&disk->lock);
+    return entry != NULL;
+}
+
+static void copy_name(char **to, const char **name, size_t bytes) {
+    memcpy(*to, *name, bytes);
+    *name = *to;
+    *to += bytes;
+}
+
+static void tell_metadata(struct disk_job *job, const struct head *head) {
+    char *to = job->names;
+    if (!to)
+        return;
+    job->metadata = head->metadata;
+    copy_name(&to, &job->metadata.tenant, job->metadata.tenant_bytes);
+    copy_name(&to, &job->metadata.model, job->metadata.model_bytes);
+    copy_name(&to, &job->metadata.session, job->metadata.session_bytes);
+}
+
+static enum disk_status read_value(struct reader *reader, struct disk_job *job,
+                                   const struct place *place) {
+    struct head head;
+    uint64_t offset = place->offset;
+    job->bytes = 0;
+    if (segment_read_head(place->segment, &reader->guarder, offset, reader->head, &head) < 0 ||
+        head.key.id != job->key.id || head.key.kind != job->key.kind)
+        return DISK_DAMAGED;
+    tell_metadata(job, &head);
+    offset += head.head_bytes;
+    for (uint32_t i = 0; i < head.part_count; i++) {
+        uint64_t bytes = head_part_bytes(&head, reader->head, i);
+        bool wanted = i >= job->first_part && i - job->first_part < job->read_parts;
+        if (wanted && bytes > job->capacity - job->bytes)
+            return DISK_DAMAGED;
+        if (wanted && segment_read_part(place->segment, &reader->guarder, reader->head, &head, i,
+                                        offset, job->memory + job->bytes) < 0)
+            return errno && errno != ENODATA ? DISK_FAILED : DISK_DAMAGED;
+        offset += bytes;
+        job->bytes += wanted ? bytes : 0;
+    }
+    return DISK_OK;
+}
+
+static enum disk_status read_job(struct reader *reader, struct disk_job *job) {
+    struct place place;
+    if (!find_place(reader->disk, job->key, &place))
+        return DISK_MISS;
+    enum disk_status status = read_value(reader, job, &place);
+    if (status != DISK_OK)
+        log_error("the disk: a value in segment %llu at %llu is %s",
+                  (unsigned long long)place.segment->number, (unsigned long long)place.offset,
+                  status == DISK_FAILED ? strerror(errno) : "damaged");
+    segment_unref(place.segment);
+    return status;
+}
+
+static struct disk_job *await_job(struct disk *disk) {
+    pthread_mutex_lock(&disk->lock);
+    while (!disk->reads.first && !disk->stopping)
+        pthread_cond_wait(&disk->read_wanted, &disk->lock);
+    struct disk_job *job = job_queue_take(&disk->reads);
+    pthread_mutex_unlock(&disk->lock);
+    return job;
+}
+
+static void count(struct disk *disk, const struct disk_job *job) {
+    pthread_mutex_lock(&disk->lock);
+    disk->stats.reads += job->status == DISK_OK;
+    disk->stats.read_bytes += job->status == DISK_OK ? job->bytes : 0;
+    disk->stats.damaged_reads += job->status == DISK_DAMAGED;
+    pthread_mutex_unlock(&disk->lock);
+}
+
+void *disk_reader_run(void *argument) {
+    struct reader *reader = argument;
+    struct disk_job *job;
+    pthread_setname_np(pthread_self(), "disk reader");
+    while ((job = await_job(reader->disk))) {
+        job->status = read_job(reader, job);
+        count(reader->disk, job);
+        job->done(job);
+    }
+    return NULL;
+}
