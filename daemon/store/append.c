@@ -98,6 +98,7 @@ static struct tail *publish_locked(struct append *append) {
     /* What was among the newest may no longer be. */
     if (finer || may_share || session->policy.newest_tokens > 0)
         keeper_add(keeper, session);
+    ageing_schedule(&append->store->ageing, session);
     append->members.ticket = keeper_ticket(keeper, session);
     append->members.published = true;
     session_read_state(session, &append->members.result);

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/coarsening.h"
 #include "daemon/store/sharing.h"
@@ -97,16 +98,35 @@ static void sweep(struct keeper *keeper) {
         keeper->swept_loosened = loosened;
 }
 
-/* With nothing queued: frees, sweeps, touches memory ahead, or sleeps. The lock is held again when
- * it returns. */
+/* Some of what time asks for. Returns when there is more. */
+static uint64_t age(struct keeper *keeper) {
+    struct recode_result result;
+    uint64_t next_ns = ageing_step(&keeper->store->ageing, &keeper->recoder, &result);
+    count(keeper, &result);
+    return next_ns;
+}
+
+/* With the lock held. */
+static void sleep_until(struct keeper *keeper, uint64_t wake_ns) {
+    struct timespec wake = {.tv_sec = (time_t)(wake_ns / CLOCK_NS_PER_S),
+                            .tv_nsec = (long)(wake_ns % CLOCK_NS_PER_S)};
+    if (wake_ns == DUE_NEVER)
+        pthread_cond_wait(&keeper->wake, &keeper->lock);
+    else
+        pthread_cond_timedwait(&keeper->wake, &keeper->lock, &wake);
+}
+
+/* With nothing queued: frees, sweeps, ages, touches memory ahead, or sleeps. The lock is held again
+ * when it returns. */
 static void rest(struct keeper *keeper) {
     pthread_mutex_unlock(&keeper->lock);
     free_discards(keeper);
     sweep(keeper);
+    uint64_t wake_ns = age(keeper);
     bool more = pool_warm_up(keeper->store->pool);
     pthread_mutex_lock(&keeper->lock);
     if (!more && !keeper->stopping && !keeper->first && !keeper->discards && !keeper->poked)
-        pthread_cond_wait(&keeper->wake, &keeper->lock);
+        sleep_until(keeper, wake_ns);
     keeper->poked = false;
 }
 
@@ -141,6 +161,7 @@ static void *run(void *argument) {
         session->done = ticket;
         pthread_mutex_unlock(&keeper->lock);
         session_unref(session);
+        age(keeper);
         if (keeper->on_progress)
             keeper->on_progress(keeper->context);
     }
@@ -169,7 +190,11 @@ int keeper_start(struct keeper *keeper, struct store *store, const struct keeper
                               .on_progress = options->on_progress,
                               .context = options->context};
     pthread_mutex_init(&keeper->lock, NULL);
-    pthread_cond_init(&keeper->wake, NULL);
+    pthread_condattr_t attributes;
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&keeper->wake, &attributes);
+    pthread_condattr_destroy(&attributes);
     budget_init(&keeper->budget, 0);
     int status = start_threads(keeper);
     if (status < 0)

@@ -38,6 +38,8 @@ int policy_change(struct store *store, struct store_name name,
     int status = session->deleted                                  ? STORE_MISS
                  : session_policy_change(&session->policy, change) ? STORE_OK
                                                                    : STORE_INVALID;
+    if (status == STORE_OK)
+        ageing_schedule(&store->ageing, session);
     session_read_state(session, state);
     pthread_mutex_unlock(session->lock);
     if (status == STORE_OK)
@@ -54,6 +56,8 @@ int policy_pin(struct store *store, struct store_name name, uint64_t lease_ns) {
     pthread_mutex_lock(session->lock);
     bool deleted = session->deleted;
     session->pinned_until_ns = lease_ns < UINT64_MAX - now ? now + lease_ns : UINT64_MAX;
+    if (!deleted)
+        ageing_schedule(&store->ageing, session);
     pthread_mutex_unlock(session->lock);
     session_unref(session);
     return deleted ? STORE_MISS : STORE_OK;

@@ -11,6 +11,7 @@
 
 #include "daemon/store/chunk.h"
 #include "daemon/store/discard.h"
+#include "daemon/store/due.h"
 #include "daemon/store/list.h"
 #include "daemon/store/session_policy.h"
 
@@ -54,8 +55,11 @@ struct session {
     bool appending, deleted;
     struct append *joint; /* the append under way, while others may join it */
     uint64_t used_ns, pinned_until_ns;
+    uint64_t aged_ns; /* idle steps up to then were taken */
     struct session_cuts cuts;
     struct session_discard *discard; /* takes what it holds when it is deleted */
+
+    struct due_link due; /* ageing's, under a lock of its own */
 
     /* the keeper's, under its own lock */
     struct session *next_in_queue;

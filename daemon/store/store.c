@@ -74,6 +74,7 @@ int store_init(struct store *store, const struct store_options *options) {
     uint64_t clock = clock_wall_us();
     list_init(&store->list, clock);
     prefix_init(&store->prefixes, &store->budget);
+    ageing_init(&store->ageing, store);
     store->version_clock = clock;
     int status = 0;
     for (int i = 0; i < STORE_SHARDS; i++)
@@ -96,6 +97,7 @@ int store_init(struct store *store, const struct store_options *options) {
 
 void store_deinit(struct store *store) {
     keeper_stop(&store->keeper);
+    ageing_deinit(&store->ageing);
     struct session *session;
     while ((session = list_after(&store->list, 0))) {
         list_remove(&store->list, session);
@@ -162,6 +164,7 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     shard->sessions++;
     list_append(&store->list, session);
     prefix_enter(session);
+    ageing_schedule(&store->ageing, session);
     session_count(session, 1);
     atomic_fetch_add(&store->usage.sessions_created, 1);
 }
@@ -239,6 +242,7 @@ static struct session_discard *remove_locked(struct store *store, struct shard *
     *link = session->next_in_bucket;
     shard->sessions--;
     list_remove(&store->list, session);
+    ageing_forget(&store->ageing, session);
     session_count(session, -1);
     atomic_fetch_add(&store->usage.sessions_deleted, 1);
     return session_detach(session);

@@ -1,12 +1,14 @@
 /* The store: all sessions, by name, in shards that are each guarded by one mutex.
  *
  * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard
- * (never two), then the list of all sessions or the prefix index, then the keeper's queue, then a chunk or a tail, then
- * the pool, which the budget asks at the limit. All functions are safe from any thread.
+ * (never two), then the list of all sessions, the prefix index or what is due, then the keeper's
+ * queue, then a chunk or a tail, then the pool, which the budget asks at the limit. All functions
+ * are safe from any thread.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
 
+#include "daemon/store/ageing.h"
 #include "daemon/store/error.h"
 #include "daemon/store/keeper.h"
 #include "daemon/store/session.h"
@@ -43,6 +45,7 @@ struct store {
     struct usage usage;
     _Atomic uint64_t fixed_bytes; /* reserved for no session in particular */
     struct keeper keeper;
+    struct ageing ageing;
 };
 
 /* 0, or -1, logged. deinit, also after a failed init, expects that no call is under way. */

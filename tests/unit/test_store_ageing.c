@@ -1,0 +1,173 @@
+/* What time does to sessions that nobody uses. */
+#include "daemon/base/clock.h"
+#include "daemon/store/fork.h"
+#include "tests/unit/test_store_support.h"
+
+enum { STEP_MS = 60 };
+
+static void open_with(const char *name, struct session_policy policy) {
+    struct session_state state;
+    struct store_open request = {.session = name_of(name),
+                                 .model = name_of("model"),
+                                 .geometry = &geometry,
+                                 .policy = policy};
+    ck_assert_int_eq(store_open(&store, &request, &state), STORE_OK);
+}
+
+static uint64_t tokens_at(const char *name, int level) {
+    return info_of(name).levels[level - PAGE_LEVEL_MIN].tokens;
+}
+
+static void sleep_ms(unsigned ms) {
+    nanosleep(&(struct timespec){.tv_nsec = (long)(ms * CLOCK_NS_PER_MS)}, NULL);
+}
+
+static void wait_for_tokens_at(const char *name, int level, uint64_t tokens) {
+    for (int i = 0; i < 1000 && tokens_at(name, level) != tokens; i++)
+        sleep_ms(5);
+    ck_assert_uint_eq(tokens_at(name, level), tokens);
+}
+
+static bool is_there(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    if (session)
+        session_unref(session);
+    return session != NULL;
+}
+
+START_TEST(an_idle_session_gets_coarser_down_to_its_floor_and_no_further) {
+    open_with("a", (struct session_policy){.level = 1, .floor = 3, .idle_step_ms = STEP_MS});
+    store_tokens("a", 0, 512, true);
+    ck_assert_uint_eq(tokens_at("a", 1), 512 - PAGE_SINK_TOKENS);
+    wait_for_tokens_at("a", 3, 512 - PAGE_SINK_TOKENS);
+    sleep_ms(3 * STEP_MS);
+    ck_assert_uint_eq(tokens_at("a", 3), 512 - PAGE_SINK_TOKENS);
+    struct ageing_stats stats;
+    ageing_read_stats(&store.ageing, &stats);
+    ck_assert_uint_ge(stats.chunks, 4);
+    ck_assert_uint_lt(stats.bytes_after, stats.bytes_before);
+    ck_assert_uint_eq(due_next_ns(&store.ageing.due), DUE_NEVER);
+}
+END_TEST
+
+START_TEST(a_session_in_use_stays_as_it_is) {
+    const struct session_policy policy = {.level = 1, .floor = 2, .idle_step_ms = 500};
+    open_with("idle", policy);
+    open_with("used", policy);
+    store_tokens("idle", 0, 256, true);
+    store_tokens("used", 0, 256, true);
+    while (tokens_at("idle", 2) == 0) {
+        ck_assert_int_eq(fetch_all("used", 0, 256, 1), STORE_OK);
+        sleep_ms(5);
+    }
+    ck_assert_uint_eq(tokens_at("used", 1), 256 - PAGE_SINK_TOKENS);
+}
+END_TEST
+
+START_TEST(tokens_that_come_after_an_idle_time_begin_at_the_sessions_level) {
+    open_with("a", (struct session_policy){.level = 1, .floor = 2, .idle_step_ms = 300});
+    store_tokens("a", 0, 128, true);
+    wait_for_tokens_at("a", 2, 128 - PAGE_SINK_TOKENS);
+    store_tokens("a", 128, 256, true);
+    ck_assert_uint_eq(tokens_at("a", 1), 128);
+    ck_assert_uint_eq(tokens_at("a", 2), 128 - PAGE_SINK_TOKENS);
+    wait_for_tokens_at("a", 2, 256 - PAGE_SINK_TOKENS);
+}
+END_TEST
+
+START_TEST(the_newest_tokens_get_coarser_too) {
+    open_with("a", (struct session_policy){.level = 3,
+                                           .newest_tokens = 128,
+                                           .newest_level = 1,
+                                           .floor = 4,
+                                           .idle_step_ms = STEP_MS});
+    store_tokens("a", 0, 384, true);
+    wait_for_tokens_at("a", 4, 384 - PAGE_SINK_TOKENS);
+}
+END_TEST
+
+START_TEST(a_fork_that_is_used_keeps_what_it_shares_as_fine_as_it_is) {
+    struct session_state state;
+    open_with("a", (struct session_policy){.level = 1, .floor = 3, .idle_step_ms = STEP_MS});
+    store_tokens("a", 0, 256, true);
+    struct fork_request fork = {.session = name_of("a"), .target = name_of("b")};
+    ck_assert_int_eq(store_fork(&store, &fork, &state), STORE_OK);
+    const struct session_policy_change still = {.idle_step = true};
+    ck_assert_int_eq(policy_change(&store, name_of("b"), &still, &state), STORE_OK);
+    sleep_ms(5 * STEP_MS);
+    ck_assert_uint_eq(tokens_at("a", 1), 256 - PAGE_SINK_TOKENS);
+    ck_assert_int_eq(delete_session("b"), STORE_OK);
+    keeper_poke(&store.keeper);
+    wait_for_tokens_at("a", 3, 256 - PAGE_SINK_TOKENS);
+}
+END_TEST
+
+START_TEST(a_session_past_its_time_to_live_is_deleted) {
+    open_with("a", (struct session_policy){.level = 3, .ttl_ms = STEP_MS});
+    open_with("b", (struct session_policy){.level = 3});
+    store_tokens("a", 0, 200, false);
+    uint64_t before = info_of("b").stored_bytes;
+    for (int i = 0; i < 1000 && is_there("a"); i++)
+        sleep_ms(5);
+    ck_assert(!is_there("a"));
+    ck_assert(is_there("b"));
+    ck_assert_uint_eq(info_of("b").stored_bytes, before);
+    struct ageing_stats stats;
+    ageing_read_stats(&store.ageing, &stats);
+    ck_assert_uint_eq(stats.expired_sessions, 1);
+}
+END_TEST
+
+START_TEST(a_pinned_session_lives_until_its_pin_has_ended) {
+    open_with("a", (struct session_policy){.level = 3, .ttl_ms = STEP_MS});
+    ck_assert_int_eq(policy_pin(&store, name_of("a"), UINT64_MAX), STORE_OK);
+    sleep_ms(4 * STEP_MS);
+    ck_assert(is_there("a"));
+    ck_assert_int_eq(policy_pin(&store, name_of("a"), 0), STORE_OK);
+    for (int i = 0; i < 1000 && is_there("a"); i++)
+        sleep_ms(5);
+    ck_assert(!is_there("a"));
+}
+END_TEST
+
+START_TEST(an_append_under_way_keeps_a_session_alive) {
+    open_with("a", (struct session_policy){.level = 3, .ttl_ms = 300});
+    struct append_member *append = begin("a", 0, 128, false);
+    sleep_ms(700);
+    ck_assert_int_eq(put_all(append, 0, 128), STORE_OK);
+    ck_assert_int_eq(commit(append), STORE_OK);
+    append_end(append);
+    ck_assert(is_there("a"));
+}
+END_TEST
+
+START_TEST(a_policy_that_changes_takes_effect_from_then_on) {
+    struct session_state state;
+    open_with("a", (struct session_policy){.level = 1, .floor = 1});
+    store_tokens("a", 0, 256, true);
+    struct session_policy_change change = {
+        .idle_step = true, .floor = true, .to = {.idle_step_ms = STEP_MS, .floor = 2}};
+    ck_assert_int_eq(policy_change(&store, name_of("a"), &change, &state), STORE_OK);
+    wait_for_tokens_at("a", 2, 256 - PAGE_SINK_TOKENS);
+    change = (struct session_policy_change){.ttl = true, .to = {.ttl_ms = 1}};
+    ck_assert_int_eq(policy_change(&store, name_of("a"), &change, &state), STORE_OK);
+    for (int i = 0; i < 1000 && is_there("a"); i++)
+        sleep_ms(5);
+    ck_assert(!is_there("a"));
+}
+END_TEST
+
+int main(void) {
+    TCase *cases = tcase_create("ageing");
+    tcase_add_checked_fixture(cases, set_up, tear_down);
+    tcase_add_test(cases, an_idle_session_gets_coarser_down_to_its_floor_and_no_further);
+    tcase_add_test(cases, a_session_in_use_stays_as_it_is);
+    tcase_add_test(cases, tokens_that_come_after_an_idle_time_begin_at_the_sessions_level);
+    tcase_add_test(cases, the_newest_tokens_get_coarser_too);
+    tcase_add_test(cases, a_fork_that_is_used_keeps_what_it_shares_as_fine_as_it_is);
+    tcase_add_test(cases, a_session_past_its_time_to_live_is_deleted);
+    tcase_add_test(cases, a_pinned_session_lives_until_its_pin_has_ended);
+    tcase_add_test(cases, an_append_under_way_keeps_a_session_alive);
+    tcase_add_test(cases, a_policy_that_changes_takes_effect_from_then_on);
+    return run_suite(cases);
+}
