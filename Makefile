@@ -31,7 +31,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture run bench bench-peers bench-codec bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64
+NOT_COMPILING := help deps lint test torture run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -187,6 +187,14 @@ bench-codec:
 	    $(VENV)/bin/python tests/bench/dump_kv.py $(BUILD)/report/kv --work $(RUN); } || true
 	$(Q)python3 tests/bench/codec_report.py --build $(BUILD) $(if $(QUICK),--quick) \
 	    --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
+
+## bench-trace: what a pool saves of real chats' prefill, and loses (TRACE_REQUESTS=all; QUICK=1)
+bench-trace:
+	$(Q)tools/bootstrap.sh build model
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)+$(SUBMAKE) all
+	$(Q)$(VENV)/bin/python tests/bench/trace_report.py --build $(BUILD) $(if $(QUICK),--quick) \
+	    $(TRACE_REQUESTS:%=--requests %) --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
 
 ## quality: what each level costs and does to a real model, in minutes (TEXTS='FILE...')
 quality: QUALITY = --context 1024 --score 256 --no-known --active --output $(BUILD)/report/levels
@@ -398,7 +406,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture lint run bench bench-peers bench-codec bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \
+.PHONY: all deps test torture lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import platform
+import socket
 import subprocess
 import tempfile
 import time
@@ -112,10 +113,15 @@ def synthetic(build):
 
 def await_socket(daemon, path):
     end = time.monotonic() + START_SECONDS
-    while not os.path.exists(path):
+    while not accepts(path):
         if daemon.poll() is not None or time.monotonic() > end:
             raise RuntimeError("kvquantd did not start")
         time.sleep(0.02)
+
+
+def accepts(path):
+    with socket.socket(socket.AF_UNIX) as one:
+        return one.connect_ex(path) == 0
 
 
 def first_match(path, key):

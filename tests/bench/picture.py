@@ -6,6 +6,7 @@ The picture has a background of its own, so that it reads on any page.
 
 import pathlib
 import re
+import typing
 
 import figures
 from charts import text
@@ -33,9 +34,15 @@ text { font: 14px system-ui, -apple-system, 'Segoe UI', sans-serif; fill: #1c212
 """
 
 
+class Level(typing.NamedTuple):
+    bits: float  # a value
+    kld: float  # nats, the mean
+    same: float  # percent of tokens that stay the likeliest
+
+
 def levels():
-    """README's levels: bits a value and the share of tokens that stay the same, by name."""
-    return {name: (float(bits), float(same)) for name, bits, _, same in ROW.findall(README.read_text())}
+    """README's levels by name."""
+    return {name: Level(*map(float, row)) for name, *row in ROW.findall(README.read_text())}
 
 
 def fetches(lines):
@@ -74,8 +81,8 @@ def draw(machine, lines):
     parts += row(y, "raw socket", 16, "100 %", raw, top, plain=True)
     for name in shown:
         y += ROW_HEIGHT
-        bits, same = table[name]
-        parts += row(y, level_name(name), bits, f"{same:g} %", speeds[name], top)
+        level = table[name]
+        parts += row(y, level_name(name), level.bits, f"{level.same:g} %", speeds[name], top)
     height = y + 58
     parts.append(text(24, height - 18, "Bits and tokens: SmolLM2-135M, make quality. Speed: make bench, "
                       f"one connection, unix socket, {machine['cores']} cores.", "value"))
