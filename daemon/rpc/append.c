@@ -29,6 +29,15 @@ static uint32_t read_group(struct rpc_request *request, const Kvq__AppendRequest
     return WIRE_OK;
 }
 
+static uint32_t read_salts(struct rpc_request *request, const Kvq__AppendRequest *message,
+                           struct append_request *append) {
+    struct messages_salts salts = {message->salts, message->n_salts, append->first, append->tokens};
+    if (!append->token_ids && salts.count > 0)
+        return rpc_fail(request, WIRE_INVALID, "salts go with token_ids");
+    append->salt_count = salts.count;
+    return messages_read_salts(request, &salts, &append->salts);
+}
+
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     struct rpc_daemon *daemon = request->context->daemon;
     struct append_request append = {.runs_max = WIRE_APPEND_RUNS_MAX};
@@ -47,6 +56,9 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     append.tail_tokens = message->tail_tokens;
     append.heads_first = message->layout == KVQ__LAYOUT__LAYOUT_HEADS_TOKENS_DIM;
     append.settle = message->settle;
+    append.token_ids = message->token_ids;
+    if ((code = read_salts(request, message, &append)))
+        return code;
     request->append = (struct rpc_append){
         .settle = message->settle,
         .wait_ns = (message->wait_ms ? message->wait_ms : daemon->append_wait_ms) * CLOCK_NS_PER_MS,
@@ -91,15 +103,25 @@ static enum rpc_step wait_for_memory(struct rpc_request *request) {
     return RPC_FAILED;
 }
 
-static enum rpc_step data(struct rpc_request *request, const struct wire_data *data,
-                          const void *payload, size_t payload_bytes) {
+static int put(struct rpc_request *request, const struct wire_data *data, const void *payload,
+               size_t payload_bytes) {
+    struct append_member *member = request->append.member;
+    if (data->part == WIRE_PART_TOKEN_IDS)
+        return messages_are_ids(data, payload_bytes)
+                   ? append_put_ids(member, data->first, payload, payload_bytes)
+                   : STORE_INVALID;
     struct append_part part = {.first = data->first,
                                .tokens = data->tokens,
                                .layer = data->layer,
-                               .part = data->part ? PAGE_V : PAGE_K,
+                               .part = data->part == WIRE_PART_V ? PAGE_V : PAGE_K,
                                .values = payload,
                                .bytes = payload_bytes};
-    int status = append_put(request->append.member, &part, request->context->workspace);
+    return append_put(member, &part, request->context->workspace);
+}
+
+static enum rpc_step data(struct rpc_request *request, const struct wire_data *data,
+                          const void *payload, size_t payload_bytes) {
+    int status = put(request, data, payload, payload_bytes);
     if (status == STORE_FULL)
         return wait_for_memory(request);
     stop_waiting(request);
@@ -107,7 +129,8 @@ static enum rpc_step data(struct rpc_request *request, const struct wire_data *d
         return RPC_MORE;
     if (status == STORE_INVALID)
         rpc_fail(request, WIRE_INVALID,
-                 "a DATA frame is not one run of one layer and part of this append");
+                 "a DATA frame is not one run of one layer and part of this append, nor its next "
+                 "token ids");
     else
         rpc_fail_store(request, status, NULL);
     return RPC_FAILED;

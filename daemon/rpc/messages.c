@@ -15,6 +15,9 @@ static_assert((int)KVQ__DTYPE__DTYPE_Q8_0 == PAGE_Q8_0, "dtypes are the same num
 static_assert((int)KVQ__DTYPE__DTYPE_Q4_0 == PAGE_Q4_0, "dtypes are the same numbers");
 static_assert((int)KVQ__PAIRING__PAIRING_INTERLEAVED == ROPE_INTERLEAVED, "pairings, too");
 static_assert((int)KVQ__PAIRING__PAIRING_HALF == ROPE_HALF, "pairings, too");
+static_assert((int)KVQ__SHARING__SHARING_IDS == SESSION_SHARES_IDS, "and sharing");
+static_assert((int)KVQ__SHARING__SHARING_BYTES == SESSION_SHARES_BYTES, "and sharing");
+static_assert((int)WIRE_SALT_BYTES_MAX == SALT_BYTES_MAX, "salts have room");
 
 /* Bytes of the UTF-8 character at text, or 0 if it is not one (RFC 3629). */
 static size_t utf8_length(const uint8_t *text, size_t bytes) {
@@ -111,6 +114,43 @@ void messages_write_geometry(const struct geometry *geometry, struct messages_ge
     message->rope.scaling = geometry->rope_scaling;
 }
 
+static bool read_salt(const Kvq__SaltRange *range, uint64_t from, uint64_t end, struct salt *salt) {
+    if (range->first < from || range->first > end || range->tokens == 0 ||
+        range->tokens > end - range->first || range->salt.len > WIRE_SALT_BYTES_MAX)
+        return false;
+    *salt = (struct salt){
+        .first = range->first, .end = range->first + range->tokens, .bytes = range->salt.len};
+    if (salt->bytes > 0)
+        memcpy(salt->text, range->salt.data, salt->bytes);
+    return true;
+}
+
+uint32_t messages_read_salts(struct rpc_request *request, const struct messages_salts *message,
+                             const struct salt **salts) {
+    uint64_t from = message->first, end = message->first + message->tokens;
+    if (message->count == 0)
+        return WIRE_OK;
+    if (message->count > WIRE_SALTS_MAX)
+        return rpc_fail(request, WIRE_TOO_LARGE, "a request has at most %d salts", WIRE_SALTS_MAX);
+    struct salt *read = wire_arena_alloc(&request->context->arena, message->count * sizeof *read);
+    if (!read)
+        return rpc_fail(request, WIRE_TOO_LARGE, "the salts take more memory than is set aside");
+    for (size_t i = 0; i < message->count; i++) {
+        if (!read_salt(message->ranges[i], from, end, &read[i]))
+            return rpc_fail(request, WIRE_INVALID,
+                            "salts ascend, do not overlap, stay within the tokens and have at "
+                            "most %d bytes",
+                            WIRE_SALT_BYTES_MAX);
+        from = read[i].end;
+    }
+    *salts = read;
+    return WIRE_OK;
+}
+
+bool messages_are_ids(const struct wire_data *data, size_t payload_bytes) {
+    return data->layer == 0 && payload_bytes == (uint64_t)data->tokens * sizeof(uint32_t);
+}
+
 void messages_write_loss(const struct loss *loss, Kvq__Loss *message) {
     kvq__loss__init(message);
     message->error = loss->error;
@@ -172,6 +212,8 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     message->page_tokens = info->state.page_tokens;
     message->level = info->state.policy.level;
     message->min_snr_db = info->state.policy.min_snr_db;
+    message->sharing = (Kvq__Sharing)info->sharing;
+    message->token_ids_tokens = info->token_ids_tokens;
     message->values = info->values;
     message->logical_bytes = info->logical_bytes;
     message->stored_bytes = info->stored_bytes;

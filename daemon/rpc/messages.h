@@ -28,6 +28,20 @@ struct messages_geometry {
 /* Fills the message, which points into itself. */
 void messages_write_geometry(const struct geometry *geometry, struct messages_geometry *message);
 
+/* Salts of tokens first .. first + tokens - 1. */
+struct messages_salts {
+    Kvq__SaltRange *const *ranges;
+    size_t count;
+    uint64_t first, tokens;
+};
+
+/* 0, or the fault's code; the salts are the arena's. */
+uint32_t messages_read_salts(struct rpc_request *request, const struct messages_salts *message,
+                             const struct salt **salts) __attribute__((warn_unused_result));
+
+/* Whether a DATA frame of token ids is what its descriptor says. */
+bool messages_are_ids(const struct wire_data *data, size_t payload_bytes);
+
 void messages_write_loss(const struct loss *loss, Kvq__Loss *message);
 
 /* 0, or the fault's code; message may be NULL. */

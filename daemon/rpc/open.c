@@ -64,6 +64,9 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         (code = messages_read_model(request, &message->model, &open.model)) ||
         (code = read_policy(request, message, &open.policy)))
         return code;
+    if (message->sharing > KVQ__SHARING__SHARING_BYTES)
+        return rpc_fail(request, WIRE_INVALID, "sharing is none of Sharing");
+    open.sharing = (enum session_sharing)message->sharing;
     if (message->geometry) {
         if ((code = messages_read_geometry(request, message->geometry, &geometry)))
             return code;
@@ -98,6 +101,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.page_tokens = state->page_tokens;
     reply.level = state->policy.level;
     reply.min_snr_db = state->policy.min_snr_db;
+    reply.sharing = (Kvq__Sharing)state->sharing;
     reply.geometry = &geometry.geometry;
     reply.model = (ProtobufCBinaryData){state->model_bytes, (uint8_t *)state->model};
     return rpc_reply(request, frame, &reply.base);

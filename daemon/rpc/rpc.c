@@ -13,7 +13,7 @@ static const struct rpc_operation *const operations[RPC_TYPES] = {
     [WIRE_STATS] = &rpc_stats,       [WIRE_FORK] = &rpc_fork,
     [WIRE_TRUNCATE] = &rpc_truncate, [WIRE_AGE] = &rpc_age,
     [WIRE_PIN] = &rpc_pin,           [WIRE_DELETE_MANY] = &rpc_delete_many,
-    [WIRE_POLICY] = &rpc_policy,
+    [WIRE_POLICY] = &rpc_policy,     [WIRE_MATCH] = &rpc_match,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {

@@ -15,6 +15,7 @@
 #include "daemon/store/fetch.h"
 #include "daemon/store/fork.h"
 #include "daemon/store/info.h"
+#include "daemon/store/match.h"
 #include "daemon/store/policy.h"
 #include "proto/wire/arena.h"
 #include "proto/wire/errors.h"
@@ -46,6 +47,7 @@ struct rpc_daemon {
     _Atomic uint64_t requests[RPC_TYPES], errors[RPC_TYPES], total_us[RPC_TYPES], max_us[RPC_TYPES];
     _Atomic uint64_t faults[WIRE_ERROR_COUNT]; /* by code */
     _Atomic uint64_t fetched_tokens, fetched_bytes, fetch_hits, fetch_misses;
+    _Atomic uint64_t match_hits, matched_tokens;
 };
 
 /* One for each reactor. */
@@ -124,6 +126,11 @@ struct rpc_fetch {
     uint64_t deadline_ns; /* 0: none */
 };
 
+struct rpc_match {
+    struct match *match;
+    struct match_result result;
+};
+
 struct rpc_list {
     uint64_t after_id;
     uint32_t limit;
@@ -147,6 +154,7 @@ struct rpc_request {
             struct rpc_delete_many many;
         };
         struct rpc_age age;
+        struct rpc_match match;
         uint64_t pinned_ms;
     };
     char session_name[WIRE_SESSION_BYTES_MAX + 1]; /* for the log; empty: none */
@@ -210,6 +218,6 @@ void *rpc_payload(const struct rpc_frame *frame);
 /* The operations, one a file. */
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
-    rpc_policy;
+    rpc_policy, rpc_match;
 
 #endif

@@ -48,6 +48,7 @@ struct stats_parts {
     Kvq__LevelInfo levels[USAGE_LEVELS + 2], *level_pointers[USAGE_LEVELS + 2];
     Kvq__MemoryStats memory;
     Kvq__KeeperStats keeper;
+    Kvq__SharingStats sharing;
 };
 
 static void count_errors(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
@@ -136,6 +137,17 @@ static void write_counters(struct rpc_daemon *daemon, Kvq__StatsReply *reply) {
     reply->fetch_misses = atomic_load(&daemon->fetch_misses);
 }
 
+static void write_sharing(struct rpc_daemon *daemon, Kvq__SharingStats *message) {
+    const struct store *store = daemon->store;
+    kvq__sharing_stats__init(message);
+    message->chunks = atomic_load(&store->usage.shared_chunks);
+    message->bytes = atomic_load(&store->usage.shared_bytes);
+    message->matches = atomic_load(&daemon->requests[WIRE_MATCH]);
+    message->match_hits = atomic_load(&daemon->match_hits);
+    message->matched_tokens = atomic_load(&daemon->matched_tokens);
+    message->token_ids_bytes = atomic_load(&store->prefixes.bytes);
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_daemon *daemon = request->context->daemon;
     Kvq__StatsReply reply = KVQ__STATS_REPLY__INIT;
@@ -151,6 +163,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     count_errors(daemon, &reply, &parts);
     write_store(daemon->store, &reply, &parts);
     write_counters(daemon, &reply);
+    write_sharing(daemon, &parts.sharing);
+    reply.sharing = &parts.sharing;
     return rpc_reply(request, frame, &reply.base);
 }
 

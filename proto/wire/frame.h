@@ -20,6 +20,9 @@ enum {
     WIRE_SESSION_BYTES_MAX = 255,
     WIRE_MODEL_BYTES_MAX = 255,
     WIRE_SNR_DB_MAX = 200,
+    WIRE_SALT_BYTES_MAX = 64,
+    WIRE_SALTS_MAX = 1024,
+    WIRE_MATCH_TOKENS_MAX = 1 << 20,
 };
 
 #define WIRE_MAGIC 0x3151564bu /* "KVQ1" */
@@ -42,10 +45,13 @@ enum wire_type {
     WIRE_PIN = 15,
     WIRE_DELETE_MANY = 16,
     WIRE_POLICY = 17,
+    WIRE_MATCH = 18,
     WIRE_DATA = 32,
     WIRE_REPLY = 64,
     WIRE_ERROR = 65,
 };
+
+enum wire_part { WIRE_PART_K, WIRE_PART_V, WIRE_PART_TOKEN_IDS };
 
 struct wire_header {
     uint8_t type;
@@ -57,7 +63,7 @@ struct wire_header {
 struct wire_data {
     uint64_t first;
     uint32_t tokens, layer;
-    uint8_t part; /* 0 K, 1 V */
+    uint8_t part; /* of enum wire_part */
 };
 
 void wire_header_write(uint8_t bytes[WIRE_HEADER_BYTES], const struct wire_header *header);

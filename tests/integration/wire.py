@@ -17,7 +17,7 @@ CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
 
 (HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS, FORK, TRUNCATE, AGE, PIN,
  DELETE_MANY) = range(1, 17)
-POLICY = 17
+POLICY, MATCH = 17, 18
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
 F16, BF16, F32, FP8_E4M3, FP8_E5M2, INT8, Q8_0, Q4_0 = range(1, 9)
@@ -26,6 +26,8 @@ TOKENS_HEADS_DIM, HEADS_TOKENS_DIM = 0, 1
 OPEN_OR_CREATE, OPEN_EXISTING, OPEN_NEW = 0, 1, 2
 EXACT, FAST8 = -2, -1
 PLACE_PAGES, PLACE_TAIL, PLACE_SINKS = 0, 1, 2
+TOKEN_IDS = 2  # the part of a DATA frame beside K and V
+SHARING_NONE, SHARING_IDS, SHARING_BYTES = 0, 1, 2
 
 ERROR_NAMES = dict(enumerate(
     "protocol version too_large unknown_operation bad_control invalid model_mismatch wrong_first "
@@ -47,11 +49,13 @@ SCHEMA = {
     "Number": "1 value uint",
     "Policy": "1 newest_tokens Number, 2 newest_level Level, 3 floor Level, 4 idle_step_ms Number, 5 ttl_ms Number",
     "OpenRequest": "1 session bytes, 2 model bytes, 3 geometry Geometry, 4 level Level, 5 mode uint, "
-    "6 min_snr_db double, 7 policy Policy",
+    "6 min_snr_db double, 7 policy Policy, 8 sharing uint",
     "OpenReply": "1 created uint, 2 version uint, 3 tokens uint, 4 tail_tokens uint, 5 page_tokens uint, "
-    "6 level sint, 7 geometry Geometry, 8 model bytes, 9 min_snr_db double, 10 policy Policy",
+    "6 level sint, 7 geometry Geometry, 8 model bytes, 9 min_snr_db double, 10 policy Policy, 11 sharing uint",
+    "SaltRange": "1 first uint, 2 tokens uint, 3 salt bytes",
     "AppendRequest": "1 session bytes, 2 first uint, 3 tokens uint, 4 tail_tokens uint, 5 layout uint, "
-    "6 settle uint, 7 wait_ms uint, 8 group bytes, 9 group_connections uint",
+    "6 settle uint, 7 wait_ms uint, 8 group bytes, 9 group_connections uint, 10 token_ids uint, "
+    "11 salts SaltRange*",
     "AppendReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
     "FetchRequest": "1 session bytes, 2 first uint, 3 end uint, 4 first_layer uint, 5 end_layer uint, "
     "6 skip_k uint, 7 skip_v uint, 8 dtype uint, 9 layout uint, 10 if_version uint, 11 model bytes, "
@@ -66,7 +70,8 @@ SCHEMA = {
     "6 logical_bytes uint, 7 stored_bytes uint, 8 unique_bytes uint, 9 values uint, 10 k Loss, 11 v Loss, "
     "12 levels LevelInfo*, 13 geometry Geometry, 14 level sint, 15 tail_tokens uint, 16 page_tokens uint, "
     "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint, "
-    "21 min_snr_db double, 22 policy Policy, 24 policy_state PolicyState",
+    "21 min_snr_db double, 22 policy Policy, 24 policy_state PolicyState, 27 sharing uint, "
+    "28 token_ids_tokens uint",
     "ListRequest": "1 after_id uint, 2 limit uint",
     "ListReply": "1 sessions SessionInfo*, 2 more uint",
     "DeleteRequest": "1 session bytes",
@@ -84,12 +89,16 @@ SCHEMA = {
     "DeleteManyRequest": "1 prefix bytes, 2 model bytes, 3 idle_ms uint, 4 age_ms uint, 5 pinned_too uint, "
     "6 dry_run uint",
     "DeleteManyReply": "1 sessions uint, 2 freed_bytes uint",
+    "MatchRequest": "1 model bytes, 2 geometry Geometry, 3 tokens uint, 4 salts SaltRange*",
+    "MatchReply": "1 tokens uint, 2 session bytes, 3 version uint, 4 session_tokens uint, 5 level sint",
     "StatsRequest": "",
     "OperationCount": "1 operation str, 2 requests uint, 3 errors uint, 4 total_us uint, 5 max_us uint",
     "ErrorCount": "1 error str, 2 count uint",
     "MemoryStats": "1 pages_bytes uint, 2 tails_bytes uint, 3 sessions_bytes uint, 4 fixed_bytes uint, "
     "5 warm_bytes uint",
     "KeeperStats": "1 queued_sessions uint, 2 chunks uint, 3 bytes_before uint, 4 bytes_after uint",
+    "SharingStats": "1 chunks uint, 2 bytes uint, 3 matches uint, 4 match_hits uint, "
+    "5 matched_tokens uint, 6 token_ids_bytes uint",
     "StatsReply": "1 version str, 2 pid uint, 3 uptime_seconds double, 4 sockets str*, 5 limit_bytes uint, "
     "6 used_bytes uint, 7 rss_bytes uint, 8 sessions uint, 9 tokens uint, 10 bytes_16bit uint, "
     "11 stored_bytes uint, 12 connections uint, 13 operations OperationCount*, 14 errors ErrorCount*, "
@@ -97,7 +106,7 @@ SCHEMA = {
     "19 appended_tokens uint, 20 appended_bytes uint, 21 fetched_tokens uint, 22 fetched_bytes uint, "
     "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
-    "30 appends_waiting uint, 31 logical_bytes uint",
+    "30 appends_waiting uint, 31 logical_bytes uint, 34 sharing SharingStats",
     "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
 }
 FIELDS = {message: [(int(number), name, kind.rstrip("*"), kind.endswith("*"))
@@ -359,6 +368,19 @@ class Connection:
     def fork(self, session, target, tokens=0, if_version=0):
         return self.call(FORK, "Fork", session=session, target=target, tokens=tokens, if_version=if_version)
 
+    def send_ids(self, request_id, ids, first=0, step=PAYLOAD_BYTES_MAX // 4):
+        """The token ids of tokens first and following, cut anyhow."""
+        for at in range(0, len(ids), step):
+            part = ids[at:at + step]
+            self.send(data_frame(request_id, first + at, len(part), 0, TOKEN_IDS,
+                                 struct.pack(f"<{len(part)}I", *part)))
+
+    def match(self, model, ids, step=PAYLOAD_BYTES_MAX // 4, **fields):
+        request_id = self.request(MATCH, "MatchRequest", model=model, tokens=len(ids), **fields)
+        self.send_ids(request_id, ids, step=step)
+        self.send(frame(COMMIT, request_id))
+        return self.answer(request_id, "MatchReply")
+
     def truncate(self, session, tokens, if_version=0):
         return self.call(TRUNCATE, "Truncate", session=session, tokens=tokens, if_version=if_version)
 
@@ -431,9 +453,11 @@ class Session:
         self.version, self.tokens, self.tail_tokens = reply.version, reply.tokens, reply.tail_tokens
         return reply
 
-    def append(self, tokens, kv, layout=TOKENS_HEADS_DIM, order=list, **fields):
+    def append(self, tokens, kv, layout=TOKENS_HEADS_DIM, order=list, ids=None, **fields):
         """kv: (K, V), each a list of one bytes object a layer in layout. order rearranges the pieces."""
-        request_id = self.begin(tokens, layout=layout, **fields)
+        request_id = self.begin(tokens, layout=layout, token_ids=ids is not None, **fields)
+        if ids is not None:
+            self.connection.send_ids(request_id, ids, self.tokens)
         for piece in order(self.pieces(tokens)):
             self.send_piece(request_id, kv, piece, layout)
         return self.commit(request_id)
