@@ -341,6 +341,12 @@ $(BUILD)/tests/faults/%_check: $(BUILD)/tests/faults/%_check.o $(FAULT_SUPPORT) 
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) -lm
 
+# Without the sanitizers that the daemon may have: it comes under them.
+$(BUILD)/tests/faults/fail_%.so: tests/faults/fail_%.c $(PROBED)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARNINGS) -O2 -fPIC -shared -o $@ $<
+
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm

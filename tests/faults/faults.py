@@ -1,8 +1,11 @@
 """What the tests in this folder share: how much to do, and the programs that they run."""
 
+import mmap
 import os
 import pathlib
+import struct
 import subprocess
+import time
 
 TORTURE = bool(os.environ.get("KVQ_TORTURE"))
 SANITIZED = bool(os.environ.get("KVQ_SANITIZE"))
@@ -22,3 +25,37 @@ def run_check(name, *arguments, seconds=3600):
                           errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           timeout=seconds)
     assert done.returncode == 0, done.stdout[-20000:]
+
+
+def soon(condition, seconds=10):
+    """Waits until it is so, looking often: most of the time it is so at once."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"not so after {seconds} s"
+        time.sleep(0.001)
+
+
+class Faults:
+    """What fail_nth.c, preloaded into a daemon, makes fail: a file that both map."""
+
+    KINDS = ("memory mapping space opening accepting writing reading syncing renaming sending receiving").split()
+    CONTROL = struct.Struct("=6Q")  # kinds, nth, sticky, part, calls, failed
+
+    def __init__(self, folder):
+        self.path = folder / "faults"
+        self.path.write_bytes(bytes(self.CONTROL.size))
+        with open(self.path, "r+b") as file:
+            self.memory = mmap.mmap(file.fileno(), self.CONTROL.size)
+        self.environment = {"LD_PRELOAD": str(BUILD / "tests/faults/fail_nth.so"),
+                            "KVQ_FAULTS": str(self.path)}
+
+    def arm(self, nth, kinds=KINDS, sticky=False, part=False):
+        """From now on counts calls of these kinds; the nth fails, or does a part of its work."""
+        bits = sum(1 << self.KINDS.index(kind) for kind in kinds)
+        self.memory[8:] = self.CONTROL.pack(0, nth, sticky, part, 0, 0)[8:]
+        self.memory[:8] = struct.pack("=Q", bits)
+
+    def disarm(self):
+        """Calls that were counted, and how many of them failed."""
+        self.memory[:8] = bytes(8)
+        return self.CONTROL.unpack(self.memory[:])[4:]

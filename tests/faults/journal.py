@@ -1,0 +1,122 @@
+"""An oracle: what sessions may hold, by what was acknowledged, refused or never answered.
+
+A session's entry is a list of what it may be: (K, V) as arrays of bit patterns, or None where there is no
+such session. There are several only after a connection was lost in the middle of a request.
+"""
+
+import contextlib
+
+import numpy
+from wire import OPEN_EXISTING, Closed, Refused
+from wire_support import bits, packed
+
+
+class Lost(Exception):
+    """The connection went away in the middle of a request."""
+
+
+class Journal:
+    def __init__(self, geometry):
+        self.geometry, self.held = geometry, {}
+
+    def one(self, name):
+        """What the session holds, where that is known."""
+        (held,) = self.held.get(name, [None])
+        return held
+
+    @contextlib.contextmanager
+    def change(self, name, after):
+        """The request inside makes the session this; refused it changes nothing."""
+        before = self.held.get(name, [None])
+        try:
+            yield
+        except Refused:
+            return
+        except (Closed, OSError) as error:
+            self.held[name] = [*before, after]
+            raise Lost from error
+        self.held[name] = [after]
+
+    @contextlib.contextmanager
+    def question(self):
+        """The request inside changes nothing."""
+        try:
+            yield
+        except Refused:
+            return
+        except (Closed, OSError) as error:
+            raise Lost from error
+
+    # --- requests ---
+
+    def open(self, connection, name, level, **fields):
+        with self.change(name, self.one(name) or bits(self.geometry, 0)):
+            connection.open(name, geometry=self.geometry, level=level, **fields)
+
+    def append(self, connection, name, tokens, seed, **fields):
+        held = self.one(name)
+        if held is None:
+            return
+        more = bits(self.geometry, tokens, seed)
+        with self.change(name, tuple(numpy.concatenate(pair, axis=1) for pair in zip(held, more))):
+            session = connection.open(name, model=b"", mode=OPEN_EXISTING)
+            session.append(tokens, packed(more), **fields)
+
+    def fork(self, connection, source, target, tokens):
+        held = self.one(source)
+        if held is None or self.one(target) is not None or held[0].shape[1] < tokens:
+            return
+        with self.change(target, tuple(array[:, :tokens or None] for array in held)):
+            connection.fork(source, target, tokens)
+
+    def truncate(self, connection, name, tokens):
+        held = self.one(name)
+        if held is None or held[0].shape[1] < tokens:
+            return
+        with self.change(name, tuple(array[:, :tokens] for array in held)):
+            connection.truncate(name, tokens)
+
+    def delete(self, connection, name):
+        if self.one(name) is None:
+            return
+        with self.change(name, None):
+            connection.delete(name)
+
+    def fetch(self, connection, name, first=0, end=0):
+        """What comes is what was accepted."""
+        held = self.one(name)
+        if held is None or held[0].shape[1] <= max(first, end - 1):
+            return
+        with self.question():
+            got = fetched(connection, name, first=first, end=end)
+            assert got == packed(array[:, first:end or None] for array in held), name
+
+    # --- afterwards ---
+
+    def check(self, connection):
+        """Every session is one of those that it may be; from here on it is that one."""
+        for name, entries in self.held.items():
+            got = contents(connection, name)
+            fitting = [held for held in entries if expected(held) == got]
+            assert fitting, f"{name} is none of the {len(entries)} that it may be"
+            self.held[name] = fitting[:1]
+
+
+def fetched(connection, name, **fields):
+    session = connection.open(name, model=b"", mode=OPEN_EXISTING)
+    if not session.tokens:
+        return ([b""] * session.geometry.layers,) * 2
+    return session.fetch(**fields)[0]
+
+
+def expected(held):
+    return None if held is None else tuple(packed(held))
+
+
+def contents(connection, name):
+    """K and V as they come, or None where there is no such session."""
+    try:
+        return fetched(connection, name)
+    except Refused as refused:
+        assert refused.name == "miss", refused
+        return None
