@@ -111,6 +111,8 @@ static int set_up_store(struct kvquantd *daemon) {
         .fixed_bytes = own_bytes(config),
         .landing_level = (int)config->landing_level + PAGE_LEVEL_MIN,
         .codec_threads = codec_threads(config),
+        .memory_high_percent = (uint32_t)config->memory_high_percent,
+        .memory_low_percent = (uint32_t)config->memory_low_percent,
         .on_progress = on_progress,
         .context = daemon,
     };
@@ -134,6 +136,8 @@ static void apply_live(struct kvquantd *daemon) {
     policy->floor = (int)config->floor + PAGE_LEVEL_MIN;
     policy->idle_step_ms = config->idle_step_ms;
     policy->ttl_ms = config->ttl_ms;
+    daemon->store.pressure.high_percent = (uint32_t)config->memory_high_percent;
+    daemon->store.pressure.low_percent = (uint32_t)config->memory_low_percent;
     daemon->rpc.append_wait_ms = (uint32_t)config->append_wait_ms;
     daemon->stall_ms = config->stall_ms;
     daemon->dealer.connections_max = config->connections;

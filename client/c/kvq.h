@@ -497,7 +497,8 @@ struct kvq_session_info {
     uint64_t id;       /* never used again, even for a session of the same name */
     uint64_t version;
     uint64_t tokens;
-    uint64_t tokens_available; /* what can be fetched; an append continues there */
+    uint64_t tokens_available; /* the first that can be fetched: fewer after an eviction; an append
+                                * continues there */
     uint32_t tail_tokens, page_tokens;
     uint64_t logical_bytes; /* at the width of the values appended */
     uint64_t stored_bytes;  /* everything the session takes, shared parts in full */
@@ -578,6 +579,12 @@ struct kvq_stats {
     uint64_t sessions_created, sessions_deleted;
     uint64_t appends_waiting; /* for memory, now */
     uint64_t logical_bytes;   /* of all sessions' values at the width of those appended */
+    /* For want of memory: how often, what was brought to its floor, what lost tokens (and which
+     * sessions their last), and requests that were refused. Bytes are what that freed. */
+    struct {
+        uint64_t rounds, aged_sessions, aged_bytes;
+        uint64_t evicted_sessions, evicted_tokens, evicted_bytes, deleted_sessions, refused;
+    } pressure;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

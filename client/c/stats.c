@@ -52,6 +52,16 @@ static void fill_parts(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
         stats->keeper.bytes_before = reply->keeper->bytes_before;
         stats->keeper.bytes_after = reply->keeper->bytes_after;
     }
+    if (reply->pressure) {
+        stats->pressure.rounds = reply->pressure->rounds;
+        stats->pressure.aged_sessions = reply->pressure->aged_sessions;
+        stats->pressure.aged_bytes = reply->pressure->aged_bytes;
+        stats->pressure.evicted_sessions = reply->pressure->evicted_sessions;
+        stats->pressure.evicted_tokens = reply->pressure->evicted_tokens;
+        stats->pressure.evicted_bytes = reply->pressure->evicted_bytes;
+        stats->pressure.deleted_sessions = reply->pressure->deleted_sessions;
+        stats->pressure.refused = reply->pressure->refused;
+    }
 }
 
 static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) {

@@ -67,6 +67,19 @@ static void keeper_json(struct json *json, const struct kvq_stats *stats) {
     json_close_object(json);
 }
 
+static void pressure_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "pressure");
+    json_count(json, "rounds", stats->pressure.rounds);
+    json_count(json, "aged_sessions", stats->pressure.aged_sessions);
+    json_count(json, "aged_bytes", stats->pressure.aged_bytes);
+    json_count(json, "evicted_sessions", stats->pressure.evicted_sessions);
+    json_count(json, "evicted_tokens", stats->pressure.evicted_tokens);
+    json_count(json, "evicted_bytes", stats->pressure.evicted_bytes);
+    json_count(json, "deleted_sessions", stats->pressure.deleted_sessions);
+    json_count(json, "refused", stats->pressure.refused);
+    json_close_object(json);
+}
+
 void print_stats_json(const struct kvq_stats *stats) {
     struct json json = {.out = stdout};
     json_open_object(&json, NULL);
@@ -88,6 +101,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     json_real(&json, "ratio_input", stats_ratio(stats, stats->logical_bytes));
     show_levels_json(&json, stats->levels, stats->level_count);
     keeper_json(&json, stats);
+    pressure_json(&json, stats);
     traffic_json(&json, stats);
     requests_json(&json, stats);
     json_close_object(&json);

@@ -88,6 +88,17 @@ static void print_keeper(const struct kvq_stats *stats) {
            bytes_text(stats->keeper.bytes_after, after));
 }
 
+static void print_pressure(const struct kvq_stats *stats) {
+    char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
+    printf("pressure    %s times; %s sessions aged to their floor, freeing %s\n",
+           count_text(stats->pressure.rounds, a), count_text(stats->pressure.aged_sessions, b),
+           bytes_text(stats->pressure.aged_bytes, c));
+    printf("evicted     %s tokens, freeing %s;", count_text(stats->pressure.evicted_tokens, a),
+           bytes_text(stats->pressure.evicted_bytes, b));
+    printf(" %s sessions whole; %s refused\n", count_text(stats->pressure.deleted_sessions, a),
+           count_text(stats->pressure.refused, b));
+}
+
 static void print_traffic(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
     printf("fetches     %s hits, %s misses", count_text(stats->fetch_hits, a),
@@ -133,6 +144,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_memory(stats);
     print_sessions(stats);
     print_keeper(stats);
+    print_pressure(stats);
     print_traffic(stats);
     print_operations(stats);
     print_errors(stats);

@@ -44,6 +44,25 @@ const struct config_option config_options[] = {
              "ahead, so that appends need not wait for fresh pages; that is given up for anything "
              "that needs it. A model is refused whose page of tokens, raw and of all layers, "
              "exceeds an eighth of the limit. At least 32M."},
+    {.name = "memory_high",
+     .kind = CONFIG_COUNT,
+     .offset = AT(memory_high_percent),
+     .least = 1,
+     .most = 100,
+     .standard = "92",
+     .live = true,
+     .text = "Where room begins to be made, in percent of the memory that the limit leaves to "
+             "sessions: what was not used for longest is aged to its floor, and when there is "
+             "nothing left to age, sessions lose their newest tokens. While appends wait for "
+             "memory room is made whatever the mark."},
+    {.name = "memory_low",
+     .kind = CONFIG_COUNT,
+     .offset = AT(memory_low_percent),
+     .least = 1,
+     .most = 100,
+     .standard = "88",
+     .live = true,
+     .text = "How far down room is made, in percent as above; at most memory_high counts."},
     {.name = "reactors",
      .kind = CONFIG_COUNT,
      .offset = AT(reactors),

@@ -89,12 +89,14 @@ static void say_full(struct rpc_daemon *daemon, uint64_t now) {
 
 /* At the memory limit: wait until the deadline, which begins with the first refusal. */
 static enum rpc_step wait_for_memory(struct rpc_request *request) {
+    struct store *store = request->context->daemon->store;
     struct rpc_append *append = &request->append;
     uint64_t now = clock_now_ns();
     if (!append->waiting) {
         append->waiting = true;
         append->deadline_ns = now + append->wait_ns;
-        budget_wait_begin(&request->context->daemon->store->budget);
+        budget_wait_begin(&store->budget);
+        keeper_poke(&store->keeper);
     }
     if (now < append->deadline_ns)
         return RPC_WAIT;

@@ -35,6 +35,19 @@ static void hold_frames(struct rpc_request *request) {
         request->frame_bytes = bytes;
 }
 
+/* Says how many of the session's tokens there are. */
+static uint32_t fail_miss(struct rpc_request *request, const char *message) {
+    uint64_t available = request->fetch.fetch.available;
+    atomic_fetch_add(&request->context->daemon->fetch_misses, 1);
+    request->fault.tokens = available;
+    if (message)
+        return rpc_fail(request, WIRE_MISS, "%s", message);
+    if (available == 0)
+        return rpc_fail(request, WIRE_MISS, NULL);
+    return rpc_fail(request, WIRE_MISS, "of the session the first %llu tokens are there",
+                    (unsigned long long)available);
+}
+
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     struct fetch_request fetch = {0};
     const Kvq__FetchRequest *message =
@@ -53,7 +66,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return rpc_fail(request, WIRE_UNSUPPORTED,
                         "dtype: values are given in the session's own, or as f16, bf16 or f32");
     if (status == STORE_MISS)
-        atomic_fetch_add(&request->context->daemon->fetch_misses, 1);
+        return fail_miss(request, NULL);
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
     hold_frames(request);
@@ -96,15 +109,6 @@ static bool is_late(const struct rpc_fetch *fetch) {
            clock_now_ns() > fetch->deadline_ns;
 }
 
-static enum rpc_step miss(struct rpc_request *request, const char *message) {
-    atomic_fetch_add(&request->context->daemon->fetch_misses, 1);
-    if (message)
-        rpc_fail(request, WIRE_MISS, "%s", message);
-    else
-        rpc_fail(request, WIRE_MISS, NULL);
-    return RPC_FAILED;
-}
-
 /* Behind what the frame has already: the values are where they belong. */
 static void write_piece(const struct rpc_request *request, struct rpc_frame *frame,
                         const struct fetch_piece *piece) {
@@ -117,6 +121,11 @@ static void write_piece(const struct rpc_request *request, struct rpc_frame *fra
     frame->bytes += next.bytes;
 }
 
+static enum rpc_step fail(struct rpc_request *request, const char *message) {
+    fail_miss(request, message);
+    return RPC_FAILED;
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_context *context = request->context;
     struct fetch_room room = {rpc_payload(frame), request->frame_bytes - DATA_HEAD_BYTES,
@@ -124,7 +133,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     struct fetch_piece pieces[GEOMETRY_PARTS];
     size_t count = 0;
     if (is_late(&request->fetch))
-        return miss(request, "not all of it could be sent within within_ms");
+        return fail(request, "not all of it could be sent within within_ms");
     int status = fetch_next(context->daemon->store, &request->fetch.fetch, &room,
                             context->workspace, pieces, &count);
     if (status == STORE_OK) {
@@ -132,7 +141,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
         return reply(request, frame);
     }
     if (status != STORE_MORE)
-        return miss(request, NULL);
+        return fail(request, NULL);
     for (size_t i = 0; i < count; i++)
         write_piece(request, frame, &pieces[i]);
     return RPC_MORE;

@@ -207,7 +207,8 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     message->model = copy(parts->model, session->model, session->model_bytes);
     message->id = info->id;
     message->version = info->state.version;
-    message->tokens = message->tokens_available = info->state.tokens;
+    message->tokens = info->state.tokens + info->state.lost_tokens;
+    message->tokens_available = info->state.tokens;
     message->tail_tokens = info->state.tail_tokens;
     message->page_tokens = info->state.page_tokens;
     message->level = info->state.policy.level;

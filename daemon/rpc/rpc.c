@@ -67,10 +67,17 @@ static uint32_t wire_code(int store_error) {
 
 uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
                         const struct session_state *state) {
+    if (store_error == STORE_FULL)
+        keeper_poke(&request->context->daemon->store->keeper);
     if (state) {
         request->fault.tokens = state->tokens;
         request->fault.tail_tokens = state->tail_tokens;
     }
+    if (store_error == STORE_WRONG_FIRST && state && state->lost_tokens > 0)
+        return rpc_fail(request, WIRE_WRONG_FIRST,
+                        "of the session's %llu tokens the first %llu are left; append from there",
+                        (unsigned long long)(state->tokens + state->lost_tokens),
+                        (unsigned long long)state->tokens);
     if (store_error == STORE_WRONG_FIRST && state)
         return rpc_fail(request, WIRE_WRONG_FIRST, "the session has %llu tokens; append from there",
                         (unsigned long long)state->tokens);

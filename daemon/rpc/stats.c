@@ -49,6 +49,7 @@ struct stats_parts {
     Kvq__MemoryStats memory;
     Kvq__KeeperStats keeper;
     Kvq__SharingStats sharing;
+    Kvq__PressureStats pressure;
 };
 
 static void count_errors(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
@@ -124,6 +125,22 @@ static void write_store(struct store *store, Kvq__StatsReply *reply, struct stat
     reply->keeper = &parts->keeper;
 }
 
+static void write_pressure(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
+                           struct stats_parts *parts) {
+    struct pressure_stats *stats = &daemon->store->pressure.stats;
+    Kvq__PressureStats *message = &parts->pressure;
+    kvq__pressure_stats__init(message);
+    message->rounds = atomic_load(&stats->rounds);
+    message->aged_sessions = atomic_load(&stats->aged_sessions);
+    message->aged_bytes = atomic_load(&stats->aged_bytes);
+    message->evicted_sessions = atomic_load(&stats->evicted_sessions);
+    message->evicted_tokens = atomic_load(&stats->evicted_tokens);
+    message->evicted_bytes = atomic_load(&stats->evicted_bytes);
+    message->deleted_sessions = atomic_load(&stats->deleted_sessions);
+    message->refused = atomic_load(&daemon->faults[WIRE_FULL]);
+    reply->pressure = message;
+}
+
 static void write_counters(struct rpc_daemon *daemon, Kvq__StatsReply *reply) {
     reply->connections = atomic_load(&daemon->connections);
     reply->connections_accepted = atomic_load(&daemon->connections_accepted);
@@ -162,6 +179,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     count_operations(daemon, &reply, parts.operations);
     count_errors(daemon, &reply, &parts);
     write_store(daemon->store, &reply, &parts);
+    write_pressure(daemon, &reply, &parts);
     write_counters(daemon, &reply);
     write_sharing(daemon, &parts.sharing);
     reply.sharing = &parts.sharing;

@@ -90,7 +90,9 @@ static struct tail *publish_locked(struct append *append) {
     atomic_fetch_add(&session->usage->appended_bytes,
                      tokens * geometry_token_bytes(&session->geometry));
     session->version = store_next_version(append->store);
-    session->used_ns = clock_now_ns();
+    session->lost_tokens = 0;
+    session->aged_to = PAGE_LEVEL_MIN - 1;
+    session_use(session, false);
     session->appending = false;
     session->joint = NULL;
     bool may_share = session->sharing != SESSION_SHARES_NOTHING &&
@@ -213,6 +215,7 @@ static void drop_tails(struct append *append) {
 static void unclaim(struct session *session) {
     pthread_mutex_lock(session->lock);
     session->appending = false;
+    session_use(session, false); /* its client is told to try again */
     pthread_mutex_unlock(session->lock);
 }
 

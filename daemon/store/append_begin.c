@@ -81,7 +81,7 @@ static void claim_tail(struct append *append, struct tail *tail) {
 static void claim(struct append *append, const struct append_request *request) {
     struct session *session = append->session;
     session->appending = true;
-    session->used_ns = clock_now_ns();
+    session_use(session, false);
     append->policy = session->policy;
     claim_tail(append, session->tail);
     if (request->members == 1)

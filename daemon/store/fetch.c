@@ -2,7 +2,6 @@
 
 #include <string.h>
 
-#include "daemon/base/clock.h"
 #include "proto/page/compact.h"
 
 /* Where a piece's values are: in a record or in a tail, held for as long as it is decoded. */
@@ -52,7 +51,8 @@ static int begin_locked(struct session *session, const struct fetch_request *req
     fetch->version = session->version;
     fetch->cuts = session->cuts.count;
     fetch->valid_end = UINT64_MAX;
-    session->used_ns = clock_now_ns();
+    fetch->available = session->tokens;
+    session_use(session, true);
     fetch->geometry = session->geometry;
     if (fetch->dtype == 0)
         fetch->dtype = session->geometry.dtype;
@@ -102,6 +102,7 @@ static int hold_locked(const struct session *session, struct fetch *fetch, struc
     uint64_t token = fetch->token;
     *source = (struct source){0};
     heed_cuts(&session->cuts, fetch);
+    fetch->available = session->deleted ? 0 : session->tokens;
     if (session->deleted || token >= session->tokens || token >= fetch->valid_end)
         return STORE_MISS;
     const struct slice *slice = session_find_slice(session, token);
@@ -123,6 +124,7 @@ static int hold_locked(const struct session *session, struct fetch *fetch, struc
 static int hold(struct store *store, struct fetch *fetch, struct source *source) {
     struct session *session =
         store_find(store, (struct store_name){fetch->name, fetch->name_bytes});
+    fetch->available = 0;
     if (!session)
         return STORE_MISS;
     pthread_mutex_lock(session->lock);

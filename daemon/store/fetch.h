@@ -25,6 +25,7 @@ struct fetch {
     size_t name_bytes;
     uint64_t session_id, version;
     uint64_t cuts, valid_end; /* truncations that it knows of; tokens that are what they were */
+    uint64_t available; /* the session's length when it was last looked at; 0: there is none */
     struct geometry geometry;
     uint64_t first, end;
     uint32_t first_layer, end_layer;

@@ -3,8 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "daemon/base/clock.h"
-
 /* What a session's first tokens take: whole slices, a part of the next, or rows of the tail. */
 struct cut {
     size_t slice_count;    /* with the one that is cut */
@@ -96,7 +94,7 @@ static int share_locked(struct session *source, struct session *target,
     if (status != STORE_OK)
         return status;
     share(source, target, tokens);
-    source->used_ns = clock_now_ns();
+    session_use(source, true);
     return STORE_OK;
 }
 
@@ -175,13 +173,6 @@ static void keep_before(struct session *session, struct cut cut) {
         tail_cut(session->tail, cut.tail_tokens);
 }
 
-static void note_cut(struct session_cuts *cuts, uint64_t tokens) {
-    cuts->count++;
-    cuts->last_tokens = tokens;
-    if (tokens < cuts->least_tokens)
-        cuts->least_tokens = tokens;
-}
-
 /* With the session locked. */
 static int truncate_locked(struct store *store, struct session *session,
                            const struct truncate_request *request,
@@ -191,7 +182,8 @@ static int truncate_locked(struct store *store, struct session *session,
         status = STORE_BUSY;
     if (status != STORE_OK)
         return status;
-    session->used_ns = clock_now_ns();
+    session_use(session, false);
+    session->lost_tokens = 0;
     if (request->tokens == session->tokens)
         return STORE_OK;
     struct cut cut = cut_at(session, request->tokens);
@@ -199,7 +191,7 @@ static int truncate_locked(struct store *store, struct session *session,
     if (!*discard)
         drop_behind(session, cut);
     keep_before(session, cut);
-    note_cut(&session->cuts, request->tokens);
+    session_note_cut(session, request->tokens);
     session_set_length(session, request->tokens, cut.tail_tokens);
     session->version = store_next_version(store);
     return STORE_OK;

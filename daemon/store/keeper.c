@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 #include <sys/resource.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
@@ -11,6 +12,9 @@
 #include "daemon/store/store.h"
 
 enum { NICE = 10 };
+
+/* While appends wait and nothing can be done for them, it is looked again so often. */
+#define LOOK_AGAIN_NS (20 * CLOCK_NS_PER_MS)
 
 static bool is_stopping(struct keeper *keeper) {
     pthread_mutex_lock(&keeper->lock);
@@ -64,13 +68,57 @@ static void work_on_chunk(struct keeper *keeper, const struct recode_job *job) {
     chunk_unref(job->chunk);
 }
 
-static void work_on_session(struct keeper *keeper, struct session *session) {
+static void code_session(struct keeper *keeper, struct session *session,
+                         void (*between)(struct keeper *keeper)) {
     struct coarsening work = {.session = session};
     sharing_share(keeper->store, session, go_on, keeper);
-    while (!is_stopping(keeper) && coarsening_find(&work))
+    while (!is_stopping(keeper) && coarsening_find(&work)) {
         work_on_chunk(keeper, &(struct recode_job){work.chunk, &session->geometry, work.level});
+        between(keeper);
+    }
     coders_await(&keeper->coders);
     sharing_share(keeper->store, session, go_on, keeper);
+}
+
+static void do_nothing(struct keeper *keeper) {
+    (void)keeper;
+}
+
+static uint64_t saved_bytes(struct keeper *keeper) {
+    struct keeper_stats stats;
+    keeper_read_stats(keeper, &stats);
+    return stats.bytes_before - stats.bytes_after;
+}
+
+static void age_for_room(struct keeper *keeper, struct session *session) {
+    uint64_t before = saved_bytes(keeper);
+    code_session(keeper, session, do_nothing);
+    pressure_has_aged(&keeper->store->pressure, saved_bytes(keeper) - before);
+    session_unref(session);
+}
+
+/* As pressure.h says. */
+static void make_room(struct keeper *keeper) {
+    struct pressure *pressure = &keeper->store->pressure;
+    bool more = pressure_begins(pressure);
+    while (more && pressure_goes_on(pressure) && !is_stopping(keeper)) {
+        struct session *session = pressure_age(pressure);
+        if (session)
+            age_for_room(keeper, session);
+        else
+            more = pressure_evict(pressure);
+        free_discards(keeper);
+    }
+}
+
+/* What is queued frees memory, too, and loses nothing that was not asked for. */
+static void make_room_if_urgent(struct keeper *keeper) {
+    if (pressure_is_urgent(&keeper->store->pressure))
+        make_room(keeper);
+}
+
+static void work_on_session(struct keeper *keeper, struct session *session) {
+    code_session(keeper, session, make_room_if_urgent);
 }
 
 static bool is_wanted(struct keeper *keeper) {
@@ -116,17 +164,26 @@ static void sleep_until(struct keeper *keeper, uint64_t wake_ns) {
         pthread_cond_timedwait(&keeper->wake, &keeper->lock, &wake);
 }
 
-/* With nothing queued: frees, sweeps, ages, touches memory ahead, or sleeps. The lock is held again
- * when it returns. */
+/* Pressure that could not be relieved is looked at again: sessions become idle, pins end. */
+static uint64_t look_again_ns(struct keeper *keeper) {
+    if (!pressure_is_on(&keeper->store->pressure))
+        return DUE_NEVER;
+    bool waited_for = atomic_load(&keeper->store->budget.waiting) > 0;
+    return clock_now_ns() + (waited_for ? LOOK_AGAIN_NS : CLOCK_NS_PER_S);
+}
+
+/* With nothing queued: frees, makes room, sweeps, ages, touches memory ahead, or sleeps. The lock
+ * is held again when it returns. */
 static void rest(struct keeper *keeper) {
     pthread_mutex_unlock(&keeper->lock);
     free_discards(keeper);
+    make_room(keeper);
     sweep(keeper);
-    uint64_t wake_ns = age(keeper);
+    uint64_t wake_ns = age(keeper), again_ns = look_again_ns(keeper);
     bool more = pool_warm_up(keeper->store->pool);
     pthread_mutex_lock(&keeper->lock);
     if (!more && !keeper->stopping && !keeper->first && !keeper->discards && !keeper->poked)
-        sleep_until(keeper, wake_ns);
+        sleep_until(keeper, wake_ns < again_ns ? wake_ns : again_ns);
     keeper->poked = false;
 }
 

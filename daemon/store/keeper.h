@@ -1,5 +1,6 @@
 /* The keeper: the background thread that frees what was left to it, brings chunks to the level of
- * their owners, and when there are none touches free memory ahead.
+ * their owners, makes room when memory runs short, and when there is nothing to do touches free
+ * memory ahead.
  *
  * It works from a queue of sessions, each session's chunks by several threads if there are coders,
  * one layer at a time, and holds no lock while coding. Its working space is a budget of its own,
@@ -60,7 +61,7 @@ int keeper_provide(struct keeper *keeper, uint64_t record_bytes)
 /* Asks the keeper to look at the session. */
 void keeper_add(struct keeper *keeper, struct session *session);
 
-/* The pool was used: there may be memory to touch ahead. */
+/* Memory was used, or somebody waits for it: there may be some to touch ahead, or to free. */
 void keeper_poke(struct keeper *keeper);
 
 /* A ticket for all that the keeper was asked so far to do for the session, and whether it has. */

@@ -6,6 +6,8 @@
 #include "daemon/base/clock.h"
 #include "daemon/store/error.h"
 
+#define PAUSE_NS (5 * CLOCK_NS_PER_S)
+
 static char *copy(const char *text, size_t bytes) {
     char *copied = malloc(bytes + 1);
     if (!copied)
@@ -29,6 +31,7 @@ void session_read_state(const struct session *session, struct session_state *sta
     *state = (struct session_state){
         .version = session->version,
         .tokens = session->tokens,
+        .lost_tokens = session->lost_tokens,
         .tail_tokens = session->tail_tokens,
         .page_tokens = session->page_tokens,
         .policy = session->policy,
@@ -51,6 +54,7 @@ struct session *session_new(struct budget *budget, struct usage *usage,
     session->page_tokens = geometry_page_tokens(geometry);
     session->policy = session_policy_bounded(*policy);
     session->usage = usage;
+    session->aged_to = PAGE_LEVEL_MIN - 1;
     session->created_ns = session->used_ns = clock_now_ns();
     session->cuts.least_tokens = UINT64_MAX;
     session->name = copy(names->session, names->session_bytes);
@@ -134,6 +138,23 @@ void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_
     session->tokens = tokens;
     session->tail_tokens = tail_tokens;
     prefix_cut(session, tokens);
+    coldness_weigh(session);
+}
+
+void session_note_cut(struct session *session, uint64_t tokens) {
+    struct session_cuts *cuts = &session->cuts;
+    cuts->count++;
+    cuts->last_tokens = tokens;
+    if (tokens < cuts->least_tokens)
+        cuts->least_tokens = tokens;
+}
+
+/* What is written in one go, be it in several appends, is no sign that it will be read. */
+void session_use(struct session *session, bool to_read) {
+    uint64_t now = clock_now_ns();
+    if (to_read || now - session->used_ns > PAUSE_NS)
+        coldness_touch(session);
+    session->used_ns = now;
 }
 
 struct session_discard *session_detach(struct session *session) {

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "daemon/store/chunk.h"
+#include "daemon/store/coldness.h"
 #include "daemon/store/discard.h"
 #include "daemon/store/due.h"
 #include "daemon/store/list.h"
@@ -22,8 +23,8 @@
  * exact is shared by its bytes in any case. */
 enum session_sharing { SESSION_SHARES_NOTHING, SESSION_SHARES_IDS, SESSION_SHARES_BYTES };
 
-/* What truncations did, for fetches under way: how many, to how many tokens the last of them, and
- * to how many at least. */
+/* What truncations and evictions did, for fetches under way: how many, to how many tokens the last
+ * of them, and to how many at least. */
 struct session_cuts {
     uint64_t count, last_tokens, least_tokens;
 };
@@ -44,9 +45,11 @@ struct session {
     struct session *next_in_bucket;     /* the store's */
     struct list_link by_id[LIST_LANES]; /* the list's, as is the next */
     bool listed;
+    struct coldness_link coldness; /* the order's */
 
     struct session_policy policy;
     uint64_t version, tokens;
+    uint64_t lost_tokens; /* behind those, evicted since it was last appended to */
     struct slice *slices;
     size_t slice_count, slice_capacity;
     struct tail *tail; /* owned by the session, too; NULL with no tail tokens */
@@ -57,6 +60,7 @@ struct session {
     uint64_t used_ns, pinned_until_ns;
     uint64_t aged_ns; /* idle steps up to then were taken */
     struct session_cuts cuts;
+    int aged_to; /* no slice is finer than this floor: pressure has seen to it */
     struct session_discard *discard; /* takes what it holds when it is deleted */
 
     struct due_link due; /* ageing's, under a lock of its own */
@@ -69,7 +73,7 @@ struct session {
 
 /* What a session is at one moment. */
 struct session_state {
-    uint64_t version, tokens;
+    uint64_t version, tokens, lost_tokens;
     uint32_t tail_tokens, page_tokens;
     struct session_policy policy;
     enum session_sharing sharing;
@@ -106,6 +110,12 @@ void session_count(const struct session *session, int sign);
 
 /* With the session locked: its length is now this, in the store's sums, too. */
 void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_tokens);
+
+/* With the session locked: what is behind so many tokens is gone, which fetches under way heed. */
+void session_note_cut(struct session *session, uint64_t tokens);
+
+/* With the session locked: it was used just now, to be read (again) or to be written. */
+void session_use(struct session *session, bool to_read);
 
 /* With the session locked: it is deleted; all that it holds is handed out, the caller's to free. */
 struct session_discard *session_detach(struct session *session) __attribute__((warn_unused_result));

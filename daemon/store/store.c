@@ -75,7 +75,11 @@ int store_init(struct store *store, const struct store_options *options) {
     list_init(&store->list, clock);
     prefix_init(&store->prefixes, &store->budget);
     ageing_init(&store->ageing, store);
+    coldness_init(&store->coldness);
     store->version_clock = clock;
+    store->pressure = (struct pressure){.store = store,
+                                        .high_percent = options->memory_high_percent,
+                                        .low_percent = options->memory_low_percent};
     int status = 0;
     for (int i = 0; i < STORE_SHARDS; i++)
         status |= shard_init(&store->shards[i]);
@@ -110,6 +114,7 @@ void store_deinit(struct store *store) {
     }
     prefix_deinit(&store->prefixes);
     list_deinit(&store->list);
+    coldness_deinit(&store->coldness);
     pool_free(store->pool);
     store->pool = NULL;
 }
@@ -165,6 +170,7 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     list_append(&store->list, session);
     prefix_enter(session);
     ageing_schedule(&store->ageing, session);
+    coldness_insert(&store->coldness, session);
     session_count(session, 1);
     atomic_fetch_add(&store->usage.sessions_created, 1);
 }
@@ -212,7 +218,7 @@ static int open_locked(struct store *store, struct shard *shard, const struct st
         return STORE_EXISTS;
     if (!belongs_to(session, request))
         return STORE_MODEL_MISMATCH;
-    session->used_ns = clock_now_ns();
+    session_use(session, true);
     session_read_state(session, state);
     return STORE_OK;
 }
@@ -237,12 +243,13 @@ struct session *store_find(struct store *store, struct store_name name) {
 
 /* Takes the session that the link points to out, with the shard locked. */
 static struct session_discard *remove_locked(struct store *store, struct shard *shard,
-                                             struct session **link) {
+                                             struct session **link, bool evicted) {
     struct session *session = *link;
     *link = session->next_in_bucket;
     shard->sessions--;
     list_remove(&store->list, session);
     ageing_forget(&store->ageing, session);
+    coldness_remove(&store->coldness, session, evicted);
     session_count(session, -1);
     atomic_fetch_add(&store->usage.sessions_deleted, 1);
     return session_detach(session);
@@ -278,9 +285,25 @@ int store_delete_session(struct store *store, struct session *session,
     struct session **link = find_link(shard, name);
     bool there = *link == session && (!filter || store_filter_passes(filter, session));
     if (there)
-        *discard = remove_locked(store, shard, link);
+        *discard = remove_locked(store, shard, link, false);
     pthread_mutex_unlock(&shard->lock);
     if (there)
         session_unref(session); /* the store's own */
     return there ? STORE_OK : STORE_MISS;
+}
+
+int store_evict_session(struct store *store, struct session *session, uint64_t version,
+                        struct session_discard **discard) {
+    struct store_name name = {session->name, session->name_bytes};
+    struct shard *shard = shard_of(store, name);
+    pthread_mutex_lock(&shard->lock);
+    struct session **link = find_link(shard, name);
+    bool may_go = *link == session && session->version == version && !session->appending &&
+                  session->pinned_until_ns <= clock_now_ns();
+    if (may_go)
+        *discard = remove_locked(store, shard, link, true);
+    pthread_mutex_unlock(&shard->lock);
+    if (may_go)
+        session_unref(session); /* the store's own */
+    return may_go ? STORE_OK : STORE_MISS;
 }

@@ -1,9 +1,9 @@
 /* The store: all sessions, by name, in shards that are each guarded by one mutex.
  *
  * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard
- * (never two), then the list of all sessions, the prefix index or what is due, then the keeper's
- * queue, then a chunk or a tail, then the pool, which the budget asks at the limit. All functions
- * are safe from any thread.
+ * (never two), then the list of all sessions, their order, the prefix index or what is due, then
+ * the keeper's queue, then a chunk or a tail, then the pool, which the budget asks at the limit.
+ * All functions are safe from any thread.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
@@ -11,6 +11,7 @@
 #include "daemon/store/ageing.h"
 #include "daemon/store/error.h"
 #include "daemon/store/keeper.h"
+#include "daemon/store/pressure.h"
 #include "daemon/store/session.h"
 
 enum {
@@ -29,6 +30,7 @@ struct store_options {
     uint64_t fixed_bytes; /* what the rest of the daemon holds: reserved first */
     int landing_level;    /* of pages that the keeper will bring to a coarser level later */
     size_t codec_threads; /* that the keeper codes with, at least 1 */
+    uint32_t memory_high_percent, memory_low_percent; /* pressure.h */
     void (*on_progress)(void *context); /* memory was freed or the keeper got on; any thread */
     void *context;
 };
@@ -42,8 +44,10 @@ struct store {
 
     struct list list;
     struct prefix_index prefixes;
+    struct coldness coldness;
     struct usage usage;
     _Atomic uint64_t fixed_bytes; /* reserved for no session in particular */
+    struct pressure pressure;     /* with marks that may change at any time */
     struct keeper keeper;
     struct ageing ageing;
 };
@@ -93,6 +97,10 @@ struct session_filter {
 int store_delete_session(struct store *store, struct session *session,
                          const struct session_filter *filter, struct session_discard **discard)
     __attribute__((warn_unused_result));
+
+/* The same for a session that is of this version, neither pinned nor appended to. */
+int store_evict_session(struct store *store, struct session *session, uint64_t version,
+                        struct session_discard **discard) __attribute__((warn_unused_result));
 
 /* With the session locked: whether the filter lets it through. */
 bool store_filter_passes(const struct session_filter *filter, const struct session *session);

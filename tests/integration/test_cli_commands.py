@@ -20,7 +20,7 @@ INFO_KEYS = {
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
-    "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper",
+    "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "pressure",
     "appended_tokens", "appended_bytes", "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits",
     "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",
@@ -124,6 +124,8 @@ def test_status_has_every_key(kvq, daemon, cache):
     assert set(status) == STATUS_KEYS
     assert set(status["memory"]) == MEMORY_KEYS
     assert set(status["keeper"]) == {"queued_sessions", "chunks", "bytes_before", "bytes_after"}
+    assert set(status["pressure"]) == {"rounds", "aged_sessions", "aged_bytes", "evicted_sessions",
+                                       "evicted_tokens", "evicted_bytes", "deleted_sessions", "refused"}
     assert set(status["operations"]["append"]) == {"requests", "errors", "total_us", "mean_us", "max_us"}
     assert status["pid"] == daemon.pid
     assert status["memory"]["limit_bytes"] == 256 << 20

@@ -86,6 +86,7 @@ def test_a_memory_that_is_nearly_full_asks_for_attention(kvq, tmp_path):
     options = ("--model", "m", "--level", "exact", "--dtype", "bf16")
     number = 0
     while kvq("import", f"session-{number}", tmp_path / "large.npy", *options).returncode == 0:
+        kvq("pin", f"session-{number}")
         number += 1
         assert number < 100
     first = kvq("status").stdout.splitlines()[0]

@@ -80,7 +80,9 @@ def test_a_replacement_that_is_stopped_leaves_the_old_session(kvq, start, large,
 
 @pytest.mark.memory("64M")
 def test_a_replacement_that_does_not_fit_leaves_the_old_session(kvq, large, small):
-    before = kvq.json("import", "a", small, "--model", "m")
+    kvq("import", "a", small, "--model", "m")
+    kvq("pin", "a")
+    before = kvq.json("info", "a")
     result = kvq("import", "a", large, "--model", "n", "--level", "exact", "--replace")
     assert result.returncode == 1 and "--memory" in result.stderr
     assert names(kvq) == ["a"]

@@ -211,6 +211,7 @@ def test_the_files_append_wait_is_that_of_appends_without_one(start_daemon, tmp_
     with Connection(daemon.socket, timeout=5) as connection, refused("full"):
         for number in range(20):
             append(connection.open(b"%d" % number, geometry=wide, level=-2), arrays)
+            connection.pin(b"%d" % number, 60000)
 
 
 @pytest.mark.parametrize("reactors", [1, 2, 8])

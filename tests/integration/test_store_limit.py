@@ -1,4 +1,5 @@
-"""The memory limit is a limit: at it an append waits and is refused, and what was accepted stays."""
+"""The memory limit is a limit: where nothing can be evicted an append waits at it and is refused, and what
+was accepted stays."""
 
 import contextlib
 import itertools
@@ -16,6 +17,7 @@ WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a toke
 TOKENS = 256
 SESSION_BYTES = TOKENS * 8192
 OVERLOAD_SECONDS = 15
+LEASE_MS = 3600000
 
 pytestmark = pytest.mark.memory("64M")
 
@@ -27,11 +29,12 @@ def store(connection, number, wait_ms=50, **fields):
 
 
 def fill(connection):
-    """Appends sessions until one is refused; returns the numbers of those accepted."""
+    """Appends sessions, which are pinned, until one is refused; returns the numbers of those accepted."""
     for number in itertools.count():
         assert number < 2 * LIMIT_BYTES // SESSION_BYTES, "the limit is not reached at twice its bytes"
         try:
             store(connection, number)
+            connection.pin(b"%d" % number, LEASE_MS)
         except Refused as error:
             assert error.name == "full" and error.retryable
             connection.delete(b"%d" % number)
@@ -165,7 +168,7 @@ def test_after_deleting_everything_the_memory_is_back(connection):
 
 
 class Writer(threading.Thread):
-    """Appends, reads back and deletes sessions of its own until told to end; keeps what was accepted."""
+    """Appends, pins, reads back and deletes sessions of its own until told to end; keeps what was accepted."""
 
     def __init__(self, daemon, first, ended):
         super().__init__()
@@ -185,6 +188,8 @@ class Writer(threading.Thread):
         number = next(self.numbers)
         self.appends += 1
         try:
+            connection.open(b"%d" % number, geometry=WIDE, level=EXACT)
+            connection.pin(b"%d" % number, LEASE_MS)
             store(connection, number, wait_ms=100)
             self.accepted.append(number)
         except Refused as error:

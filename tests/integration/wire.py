@@ -106,7 +106,10 @@ SCHEMA = {
     "19 appended_tokens uint, 20 appended_bytes uint, 21 fetched_tokens uint, 22 fetched_bytes uint, "
     "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
-    "30 appends_waiting uint, 31 logical_bytes uint, 34 sharing SharingStats",
+    "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
+    "34 sharing SharingStats",
+    "PressureStats": "1 rounds uint, 2 aged_sessions uint, 3 aged_bytes uint, 6 evicted_sessions uint, "
+    "7 evicted_tokens uint, 8 evicted_bytes uint, 9 deleted_sessions uint, 10 refused uint",
     "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
 }
 FIELDS = {message: [(int(number), name, kind.rstrip("*"), kind.endswith("*"))

@@ -81,6 +81,8 @@ END_TEST
 START_TEST(at_the_limit_an_append_is_told_to_wait_and_goes_on_when_there_is_room) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
+    pin_session("a");
+    pin_session("b");
     store_tokens("b", 0, TOKENS_MAX, false);
     wait_for_keeper("b"); /* while it works, what is left changes */
     struct append_member *append = begin("a", 0, TOKENS_MAX / 2, false);

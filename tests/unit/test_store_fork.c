@@ -40,6 +40,7 @@ static struct chunk *chunk_of(const char *name, size_t slice) {
 static void set_up_source(void) {
     set_up();
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    pin_session("a");
     store_tokens("a", 0, 300, false);
 }
 

@@ -36,8 +36,11 @@ static inline float nearly_normal(void) {
 }
 
 static inline void set_up(void) {
-    struct store_options options = {
-        .memory_bytes = LIMIT_BYTES, .landing_level = PAGE_FAST8, .codec_threads = 2};
+    struct store_options options = {.memory_bytes = LIMIT_BYTES,
+                                    .landing_level = PAGE_FAST8,
+                                    .codec_threads = 2,
+                                    .memory_high_percent = 92,
+                                    .memory_low_percent = 88};
     ck_assert_int_eq(store_init(&store, &options), 0);
     workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
     for (size_t i = 0; i < TOKENS_MAX * ROW_VALUES; i++)
@@ -56,6 +59,11 @@ static inline int open_session(const char *name, int level) {
                                  .geometry = &geometry,
                                  .policy = {.level = level, .floor = level}};
     return store_open(&store, &request, &state);
+}
+
+/* The keeper does not evict it. */
+static inline void pin_session(const char *name) {
+    ck_assert_int_eq(policy_pin(&store, name_of(name), UINT64_MAX / 2), STORE_OK);
 }
 
 static inline int delete_session(const char *name) {

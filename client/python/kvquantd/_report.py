@@ -152,6 +152,16 @@ _TRAFFIC = (
     "sessions_deleted",
 )
 _KEEPER = ("queued_sessions", "chunks", "bytes_before", "bytes_after")
+_PRESSURE = (
+    "rounds",
+    "aged_sessions",
+    "aged_bytes",
+    "evicted_sessions",
+    "evicted_tokens",
+    "evicted_bytes",
+    "deleted_sessions",
+    "refused",
+)
 
 
 def status(c: Any) -> dict[str, Any]:
@@ -174,6 +184,7 @@ def status(c: Any) -> dict[str, Any]:
         "ratio_input": c.logical_bytes / c.stored_bytes if c.stored_bytes else None,
         "levels": _levels(c.levels, c.level_count),
         "keeper": {key: getattr(c.keeper, key) for key in _KEEPER},
+        "pressure": {key: getattr(c.pressure, key) for key in _PRESSURE},
         **{key: getattr(c, key) for key in _TRAFFIC},
         "requests": {name: row.requests for name, row in operations.items()},
         "operations": {name: _operation(row) for name, row in operations.items()},

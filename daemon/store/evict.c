@@ -1,0 +1,121 @@
+#include "daemon/store/evict.h"
+
+#include <string.h>
+
+#include "daemon/base/clock.h"
+
+enum { SLICES_MAX = 64 }; /* that go at once */
+
+/* What a session is to lose: its slices from `keep` on, and the tail. */
+struct loss_plan {
+    size_t keep;
+    uint64_t freed_bytes;
+    bool any;
+};
+
+static int may_go(const struct session *session, uint64_t idle_ns) {
+    uint64_t now = clock_now_ns();
+    if (session->deleted)
+        return STORE_MISS;
+    if (session->pinned_until_ns > now)
+        return STORE_BUSY;
+    return session->appending || now - session->used_ns < idle_ns ? STORE_WAIT : STORE_OK;
+}
+
+/* What dropping the slice frees: nothing where others have its chunk too. */
+static uint64_t freed_by(const struct slice *slice) {
+    struct chunk_view view = chunk_view(slice->chunk);
+    uint64_t bytes = view.shared ? 0 : view.record->reserved_bytes + CHUNK_HANDLE_BYTES;
+    record_unpin(view.record);
+    return bytes;
+}
+
+/* From the end on, no further than to the last that frees something. */
+static struct loss_plan make_plan(const struct session *session,
+                                  const struct evict_request *request) {
+    struct loss_plan plan = {.keep = session->slice_count};
+    size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
+    bool shared = false;
+    if (session->tail) {
+        uint64_t bytes = tail_bytes(session->tail, &shared);
+        plan.freed_bytes = shared ? 0 : bytes;
+        plan.any = plan.freed_bytes > 0 || request->shared_too;
+    }
+    for (size_t keep = plan.keep; keep > least && plan.freed_bytes < request->want_bytes; keep--) {
+        uint64_t bytes = freed_by(&session->slices[keep - 1]);
+        plan.freed_bytes += bytes;
+        if (bytes == 0 && !request->shared_too)
+            continue;
+        plan.keep = keep - 1;
+        plan.any = true;
+    }
+    return plan;
+}
+
+/* What a session lost, to be let go of without its lock. */
+struct dropped {
+    struct slice slices[SLICES_MAX];
+    size_t slice_count;
+    struct tail *tail;
+};
+
+static void drop(struct store *store, struct session *session, const struct loss_plan *plan,
+                 struct dropped *dropped, struct evict_result *result) {
+    uint64_t coded = session->tokens - session->tail_tokens;
+    uint64_t left = plan->keep < session->slice_count ? session->slices[plan->keep].start : coded;
+    dropped->slice_count = session->slice_count - plan->keep;
+    memcpy(dropped->slices, session->slices + plan->keep,
+           dropped->slice_count * sizeof *dropped->slices);
+    dropped->tail = session->tail;
+    *result = (struct evict_result){.tokens = session->tokens - left, .bytes = plan->freed_bytes};
+    session->slice_count = plan->keep;
+    session->tail = NULL;
+    session->lost_tokens += result->tokens;
+    session_note_cut(session, left);
+    session_set_length(session, left, 0);
+    session->version = store_next_version(store);
+}
+
+static void let_go(const struct dropped *dropped) {
+    if (dropped->tail)
+        tail_disown(dropped->tail);
+    for (size_t i = dropped->slice_count; i-- > 0;)
+        chunk_disown(dropped->slices[i].chunk, dropped->slices[i].level);
+}
+
+/* No token would be left. */
+static int delete_whole(struct store *store, struct session *session, uint64_t version,
+                        struct evict_result *result) {
+    struct session_discard *discard;
+    int status = store_evict_session(store, session, version, &discard);
+    if (status != STORE_OK)
+        return STORE_BUSY;
+    while (session_discard_step(discard))
+        ;
+    result->bytes = discard->freed_bytes;
+    session_discard_free(discard);
+    return STORE_OK;
+}
+
+int evict_session(struct store *store, struct session *session, const struct evict_request *request,
+                  struct evict_result *result) {
+    struct dropped dropped = {0};
+    struct loss_plan plan = {0};
+    pthread_mutex_lock(session->lock);
+    int status = may_go(session, request->idle_ns);
+    if (status == STORE_OK)
+        plan = make_plan(session, request);
+    if (status == STORE_OK && !plan.any)
+        status = STORE_UNSUPPORTED;
+    bool whole = status == STORE_OK && plan.keep == 0;
+    uint64_t version = session->version;
+    if (whole)
+        *result = (struct evict_result){.tokens = session->tokens, .deleted = true};
+    else if (status == STORE_OK)
+        drop(store, session, &plan, &dropped, result);
+    pthread_mutex_unlock(session->lock);
+    if (whole)
+        return delete_whole(store, session, version, result);
+    let_go(&dropped);
+    return status;
+}

@@ -1,0 +1,25 @@
+/* Eviction: a session loses its newest tokens, a chunk at a time. What is left of it is a hit, and
+ * an append continues there.
+ */
+#ifndef DAEMON_STORE_EVICT_H
+#define DAEMON_STORE_EVICT_H
+
+#include "daemon/store/store.h"
+
+struct evict_request {
+    uint64_t want_bytes; /* as many tokens go as free this, or a bounded number of them */
+    uint64_t idle_ns;    /* a session that was used since stays */
+    bool shared_too;     /* also what others have, which frees nothing yet */
+};
+
+struct evict_result {
+    uint64_t tokens, bytes;
+    bool deleted; /* no token was left */
+};
+
+/* STORE_OK, or with nothing done: STORE_BUSY (pinned), STORE_WAIT (appended to, or just used),
+ * STORE_UNSUPPORTED (that would free nothing) or STORE_MISS (deleted). */
+int evict_session(struct store *store, struct session *session, const struct evict_request *request,
+                  struct evict_result *result) __attribute__((warn_unused_result));
+
+#endif

@@ -1,0 +1,154 @@
+#include "daemon/store/pressure.h"
+
+#include "daemon/base/clock.h"
+#include "daemon/store/evict.h"
+
+/* So long an append waits for what is being coded, before it costs somebody tokens. */
+#define PATIENCE_NS (500 * CLOCK_NS_PER_MS)
+/* So long those who wait may take to see what was freed. */
+#define NOTICE_NS (50 * CLOCK_NS_PER_MS)
+/* A session that was used since then stays, unless appends wait. */
+#define RECENT_NS (1 * CLOCK_NS_PER_S)
+
+static uint32_t low_percent(const struct pressure *pressure) {
+    uint32_t low = pressure->low_percent, high = pressure->high_percent;
+    return low < high ? low : high;
+}
+
+/* So much of what sessions may have. */
+static uint64_t mark_bytes(const struct pressure *pressure, uint32_t percent) {
+    uint64_t limit = atomic_load(&pressure->store->budget.limit_bytes);
+    uint64_t fixed = store_fixed_bytes(pressure->store);
+    return limit > fixed ? fixed + (limit - fixed) / 100 * percent : limit;
+}
+
+static uint64_t above_bytes(const struct pressure *pressure, uint32_t percent) {
+    uint64_t used = store_used_bytes(pressure->store), mark = mark_bytes(pressure, percent);
+    return used > mark ? used - mark : 0;
+}
+
+static bool anybody_waits(struct pressure *pressure) {
+    bool waits = atomic_load(&pressure->store->budget.waiting) > 0;
+    if (!waits)
+        pressure->waiting_since_ns = 0;
+    else if (pressure->waiting_since_ns == 0)
+        pressure->waiting_since_ns = clock_now_ns();
+    return waits;
+}
+
+bool pressure_is_on(struct pressure *pressure) {
+    return anybody_waits(pressure) || above_bytes(pressure, pressure->high_percent) > 0;
+}
+
+bool pressure_begins(struct pressure *pressure) {
+    bool begins = pressure_is_on(pressure);
+    atomic_fetch_add(&pressure->stats.rounds, begins);
+    return begins;
+}
+
+bool pressure_is_urgent(struct pressure *pressure) {
+    return anybody_waits(pressure) && clock_now_ns() - pressure->waiting_since_ns > PATIENCE_NS;
+}
+
+/* Below the low mark those who wait are given time to see what was freed. */
+bool pressure_goes_on(struct pressure *pressure) {
+    if (above_bytes(pressure, low_percent(pressure)) > 0)
+        return true;
+    return anybody_waits(pressure) && clock_now_ns() - pressure->evicted_ns > NOTICE_NS;
+}
+
+/* With the session locked: true if a slice was finer. */
+static bool age_slices(struct session *session, int floor) {
+    bool any = false;
+    for (size_t i = 0; i < session->slice_count; i++) {
+        struct slice *slice = &session->slices[i];
+        any |= slice->level < floor;
+        session_age_slice(slice, floor);
+    }
+    session->aged_to = floor;
+    return any;
+}
+
+/* True if a slice was finer than the session's floor. */
+static bool age_to_floor(struct session *session) {
+    pthread_mutex_lock(session->lock);
+    bool any =
+        session->aged_to < session->policy.floor && age_slices(session, session->policy.floor);
+    pthread_mutex_unlock(session->lock);
+    return any;
+}
+
+struct session *pressure_age(struct pressure *pressure) {
+    struct coldness *order = &pressure->store->coldness;
+    struct session *session;
+    coldness_walk_begin(order);
+    while ((session = coldness_walk(order))) {
+        if (age_to_floor(session)) {
+            atomic_fetch_add(&pressure->stats.aged_sessions, 1);
+            return session;
+        }
+        session_unref(session);
+    }
+    return NULL;
+}
+
+void pressure_has_aged(struct pressure *pressure, uint64_t freed_bytes) {
+    atomic_fetch_add(&pressure->stats.aged_bytes, freed_bytes);
+}
+
+static void count(struct pressure *pressure, const struct evict_result *result) {
+    pressure->evicted_ns = clock_now_ns();
+    atomic_fetch_add(&pressure->stats.evicted_sessions, 1);
+    atomic_fetch_add(&pressure->stats.evicted_tokens, result->tokens);
+    atomic_fetch_add(&pressure->stats.evicted_bytes, result->bytes);
+    atomic_fetch_add(&pressure->stats.deleted_sessions, result->deleted);
+}
+
+/* One that is pinned moves on, lest it be looked at each time. */
+static bool evict_this(struct pressure *pressure, struct session *session,
+                       const struct evict_request *request) {
+    struct evict_result result;
+    int status = evict_session(pressure->store, session, request, &result);
+    if (status == STORE_OK)
+        count(pressure, &result);
+    else if (status == STORE_BUSY)
+        coldness_pass(&pressure->store->coldness, session);
+    return status == STORE_OK;
+}
+
+/* Looks at each once, from the coldest on. */
+static bool evict_any(struct pressure *pressure, const struct evict_request *request) {
+    struct coldness *order = &pressure->store->coldness;
+    struct session *session = coldness_coldest(order);
+    if (session)
+        session_unref(session);
+    bool evicted = false;
+    coldness_walk_begin(order);
+    for (size_t left = coldness_sessions(order); left > 0 && !evicted; left--) {
+        session = coldness_walk(order);
+        if (!session)
+            break;
+        evicted = evict_this(pressure, session, request);
+        session_unref(session);
+    }
+    return evicted;
+}
+
+/* Only for those who wait does what was just used go, and in the end what frees nothing because
+ * others have it too: when they go as well, it does. */
+bool pressure_evict(struct pressure *pressure) {
+    uint64_t above = above_bytes(pressure, low_percent(pressure));
+    uint64_t want = above > 0 ? above : 1;
+    const struct evict_request requests[] = {
+        {.want_bytes = want, .idle_ns = RECENT_NS},
+        {.want_bytes = want},
+        {.want_bytes = want, .idle_ns = RECENT_NS, .shared_too = true},
+        {.want_bytes = want, .shared_too = true},
+    };
+    if (evict_any(pressure, &requests[0]))
+        return true;
+    bool evicted = false;
+    for (int i = 1; i < 4 && !evicted && anybody_waits(pressure); i++)
+        evicted = evict_any(pressure, &requests[i]);
+    return evicted;
+}

@@ -1,0 +1,53 @@
+/* What happens when memory runs short, in this order: what is coldest is aged to its floor, and
+ * when there is nothing left to age the coldest session loses its newest tokens.
+ *
+ * Above the high mark it begins, at the low mark it ends; while appends wait for memory it goes on
+ * whatever the marks say, and only then does it take what was just used. The marks are shares of
+ * what the limit leaves to sessions. One thread, the keeper's, works here; the counters and marks
+ * are anybody's.
+ */
+#ifndef DAEMON_STORE_PRESSURE_H
+#define DAEMON_STORE_PRESSURE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct store;
+struct session;
+
+/* Since the start. */
+struct pressure_stats {
+    _Atomic uint64_t rounds; /* times that there was pressure */
+    _Atomic uint64_t aged_sessions, aged_bytes;
+    _Atomic uint64_t evicted_sessions, evicted_tokens, evicted_bytes; /* times one lost tokens */
+    _Atomic uint64_t deleted_sessions;                                /* of these, to the last */
+};
+
+struct pressure {
+    struct store *store;
+    _Atomic uint32_t high_percent, low_percent;
+    struct pressure_stats stats;
+    uint64_t waiting_since_ns; /* appends wait for memory without a break; 0: none does */
+    uint64_t evicted_ns;       /* when a session last lost tokens */
+};
+
+/* Whether there is pressure; begins() counts it as a round, too. */
+bool pressure_is_on(struct pressure *pressure);
+bool pressure_begins(struct pressure *pressure);
+
+/* Whether appends have waited so long that it cannot wait for what frees memory without loss. */
+bool pressure_is_urgent(struct pressure *pressure);
+
+/* Whether what pressure_begins() found goes on. */
+bool pressure_goes_on(struct pressure *pressure);
+
+/* The coldest session that had anything above its floor, which is now to be aged; a reference of
+ * the caller's, who codes it and tells what that freed. NULL: there is none. */
+struct session *pressure_age(struct pressure *pressure) __attribute__((warn_unused_result));
+void pressure_has_aged(struct pressure *pressure, uint64_t freed_bytes);
+
+/* The coldest session that can be evicted loses tokens. False if there is none. */
+bool pressure_evict(struct pressure *pressure);
+
+#endif

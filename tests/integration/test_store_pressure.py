@@ -1,0 +1,248 @@
+"""When memory runs short: the coldest sessions lose their newest tokens, what is left is a hit and says how
+long it is, and the limit holds."""
+
+import contextlib
+import random
+import threading
+import time
+
+import pytest
+from conftest import RSS_SLACK_BYTES, Command
+from wire import EXACT, Connection, Geometry, Refused
+from wire_support import append, assert_holds, bits, connection, refused, wait_until  # noqa: F401
+
+LIMIT_BYTES = 64 << 20
+WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
+TOKENS = 300
+SESSION_BYTES = TOKENS * 8192
+SESSIONS = 2 * LIMIT_BYTES // SESSION_BYTES
+IDLE_SECONDS = 1.1  # what was used since then goes only for appends that wait
+OVERLOAD_SECONDS = 3
+
+pytestmark = pytest.mark.memory("64M")
+
+
+def store(connection, number, **fields):
+    """Appends what bits(number) gives to a session of that name."""
+    session = connection.open(b"%d" % number, geometry=WIDE, level=EXACT)
+    append(session, bits(WIDE, TOKENS, number), **fields)
+    return session
+
+
+def lengths(connection):
+    """(tokens, tokens_available) of every session by its number."""
+    sessions, more = [], True
+    while more:
+        page = connection.list(after_id=sessions[-1].id if sessions else 0)
+        sessions, more = sessions + page.sessions, page.more
+    return {int(info.session): (info.tokens, info.tokens_available) for info in sessions}
+
+
+def assert_prefix_holds(connection, number, available):
+    """All that is left of the session is bit for bit what was accepted."""
+    session = connection.open(b"%d" % number, geometry=WIDE)
+    assert session.tokens == available
+    assert_holds(session, tuple(part[:, :available] for part in bits(WIDE, TOKENS, number)))
+
+
+def overfill(connection):
+    """Twice the limit, one session after the other; their lengths when all are idle."""
+    for number in range(SESSIONS):
+        store(connection, number, wait_ms=10000)
+    return idle_lengths(connection)
+
+
+def idle_lengths(connection):
+    time.sleep(IDLE_SECONDS)
+    wait_until(lambda: share_used(connection) < 0.92)
+    return lengths(connection)
+
+
+def share_used(connection):
+    """Of what the limit leaves to sessions."""
+    stats = connection.stats()
+    fixed = stats.memory.fixed_bytes
+    return (stats.used_bytes - fixed) / (stats.limit_bytes - fixed)
+
+
+def shortened(connection):
+    """(number, tokens left) of a session that has lost some of its tokens and not all, pinned."""
+    left = overfill(connection)
+    for more in range(SESSIONS, 2 * SESSIONS):
+        for number, (tokens, available) in left.items():
+            if available < tokens:
+                connection.pin(b"%d" % number, 3600000)
+                return number, available
+        store(connection, more, wait_ms=10000)
+        left = idle_lengths(connection)
+    raise AssertionError(f"all are whole: {left}")
+
+
+def test_appends_at_the_limit_are_served_and_what_is_left_is_exact(connection):
+    left = overfill(connection)
+    assert len(left) < SESSIONS and SESSIONS - 1 in left
+    for number, (tokens, available) in left.items():
+        assert tokens == TOKENS and available > 0
+        assert_prefix_holds(connection, number, available)
+
+
+def test_most_of_the_memory_stays_in_use(connection):
+    overfill(connection)
+    stats = connection.stats()
+    for_sessions = stats.limit_bytes - stats.memory.fixed_bytes
+    assert stats.unique_bytes > 0.75 * for_sessions
+
+
+def test_the_oldest_of_those_that_nobody_reads_go_first(connection):
+    left = sorted(overfill(connection))
+    assert left == list(range(left[0], SESSIONS))
+
+
+def test_what_is_read_again_stays_while_others_pass(connection):
+    for number in range(3):
+        store(connection, number)
+    for number in range(10, 10 + SESSIONS):
+        store(connection, number, wait_ms=10000)
+        if number % 8 == 0:
+            for resumed in range(3):
+                assert connection.fetch(b"%d" % resumed)[1].tokens == TOKENS
+    assert not {0, 1, 2} - set(lengths(connection))
+
+
+def test_a_pinned_session_stays(connection):
+    store(connection, 1000)
+    connection.pin(b"1000", 3600000)
+    overfill(connection)
+    assert_prefix_holds(connection, 1000, TOKENS)
+
+
+def test_beyond_what_is_left_a_fetch_is_a_miss_that_says_how_much_there_is(connection):
+    number, available = shortened(connection)
+    name = b"%d" % number
+    with refused("miss") as caught:
+        connection.fetch(name, end=TOKENS)
+    assert caught.value.tokens == available
+    assert str(available) in caught.value.message
+    assert connection.fetch(name, end=available)[1].tokens == available
+
+
+def test_an_append_continues_at_what_is_left(connection):
+    number, available = shortened(connection)
+    name, arrays = b"%d" % number, bits(WIDE, TOKENS, number)
+    session = connection.open(name, geometry=WIDE)
+    rest = tuple(part[:, available:] for part in arrays)
+    with refused("wrong_first") as caught:
+        session.begin(5, first=TOKENS)
+        connection.answer(connection.request_ids.__next__() - 1, "AppendReply")
+    assert caught.value.tokens == available and str(TOKENS) in caught.value.message
+    append(session, rest, wait_ms=10000)
+    info = connection.info(name)
+    assert info.tokens == info.tokens_available == TOKENS
+    assert_holds(session, arrays)
+
+
+def test_the_command_says_how_much_is_left(daemon, connection):
+    number, available = shortened(connection)
+    kvq = Command(daemon.socket)
+    assert f"of which {available} are there" in kvq("info", number).stdout
+    result = kvq("export", number, "/dev/null", "--tokens", f"0:{TOKENS}")
+    assert result.returncode == 3 and str(available) in result.stderr
+
+
+def test_each_stage_is_counted(daemon, connection):
+    overfill(connection)
+    pressure = connection.stats().pressure
+    assert pressure.rounds > 0 and pressure.refused == 0
+    assert pressure.evicted_tokens >= pressure.evicted_sessions > 0
+    assert pressure.evicted_bytes > LIMIT_BYTES / 2
+    assert 0 < pressure.deleted_sessions <= pressure.evicted_sessions
+    page = Command(daemon.socket)("status").stdout
+    assert f"{pressure.deleted_sessions:,} sessions whole" in page
+
+
+def test_above_the_high_mark_idle_sessions_go_before_anybody_waits(start_daemon, tmp_path):
+    config = tmp_path / "kvquantd.conf"
+    config.write_text("memory_high = 50\nmemory_low = 40\n")
+    daemon = start_daemon(memory="64M", arguments=["--config", str(config)])
+    with Connection(daemon.socket) as connection:
+        for number in range(12):
+            store(connection, number)
+        wait_until(lambda: share_used(connection) <= 0.41)
+        assert connection.stats().errors == []
+        assert 11 in lengths(connection)
+
+
+def test_forks_that_share_all_are_evicted_when_an_append_waits(connection):
+    store(connection, 1000)
+    for number in range(40):
+        connection.fork(b"1000", b"%d" % (2000 + number))
+    overfill(connection)
+    assert connection.stats().errors == []
+
+
+class Client(threading.Thread):
+    """Stores, resumes and deletes sessions of its own until told to end; checks every byte it gets."""
+
+    def __init__(self, daemon, first, ended):
+        super().__init__()
+        self.daemon_under_test, self.next, self.ended = daemon, first, ended
+        self.stored, self.bytes, self.refusals, self.fault = {}, 0, [], None
+        self.generator = random.Random(first)
+
+    def run(self):
+        try:
+            with Connection(self.daemon_under_test.socket) as connection:
+                while not self.ended.is_set():
+                    self.step(connection)
+        except BaseException as fault:  # told to the test's own thread
+            self.fault = fault
+
+    def step(self, connection):
+        self.next += 1
+        try:
+            self.stored[self.next] = store(connection, self.next, wait_ms=5000)
+            self.bytes += SESSION_BYTES
+        except Refused as error:
+            self.refusals.append(error)
+        number = self.generator.choice(list(self.stored))
+        self.resume(number)
+        if self.generator.random() < 0.1:
+            del self.stored[number]
+            with contextlib.suppress(Refused):
+                connection.delete(b"%d" % number)
+
+    def resume(self, number):
+        """A hit is the beginning of what was accepted; all else is a miss."""
+        try:
+            (k, _), reply = self.stored[number].fetch()
+        except Refused as error:
+            assert error.name == "miss", error
+            return
+        assert k[0] == bits(WIDE, TOKENS, number)[0][0, :reply.tokens].tobytes()
+
+
+def test_overload_keeps_the_limit_and_every_hit_exact(daemon, connection):
+    ended = threading.Event()
+    clients = [Client(daemon, 100000 * index, ended) for index in range(1, 5)]
+    for client in clients:
+        client.start()
+    rss_bytes, used_bytes, start = [], [], time.monotonic()
+
+    def is_overloaded():
+        return sum(client.bytes for client in clients) >= 3 * LIMIT_BYTES
+
+    while all(client.is_alive() for client in clients):
+        seconds = time.monotonic() - start
+        if seconds > OVERLOAD_SECONDS and (is_overloaded() or seconds > 20 * OVERLOAD_SECONDS):
+            break
+        rss_bytes.append(daemon.rss_bytes())
+        used_bytes.append(connection.stats().used_bytes)
+        time.sleep(0.01)
+    ended.set()
+    for client in clients:
+        client.join(20)
+        assert client.fault is None and not client.is_alive(), client.fault
+    assert is_overloaded()
+    assert {error.name for client in clients for error in client.refusals} <= {"full"}
+    assert max(used_bytes) <= LIMIT_BYTES
+    assert max(rss_bytes) <= 1.1 * LIMIT_BYTES + RSS_SLACK_BYTES
