@@ -18,6 +18,7 @@ class Lost(Exception):
 class Journal:
     def __init__(self, geometry):
         self.geometry, self.held = geometry, {}
+        self.may_be_shorter = set()  # sessions of which the end, or all, may be lost
 
     def one(self, name):
         """What the session holds, where that is known."""
@@ -97,9 +98,12 @@ class Journal:
         """Every session is one of those that it may be; from here on it is that one."""
         for name, entries in self.held.items():
             got = contents(connection, name)
+            if name in self.may_be_shorter:
+                entries = shorter(entries, got, self.geometry)
             fitting = [held for held in entries if expected(held) == got]
             assert fitting, f"{name} is none of the {len(entries)} that it may be"
             self.held[name] = fitting[:1]
+        self.may_be_shorter.clear()
 
 
 def fetched(connection, name, **fields):
@@ -107,6 +111,15 @@ def fetched(connection, name, **fields):
     if not session.tokens:
         return ([b""] * session.geometry.layers,) * 2
     return session.fetch(**fields)[0]
+
+
+def shorter(entries, got, geometry):
+    """What sessions may be that were these: nothing, or as many of their tokens as came."""
+    if got is None:
+        return [None]
+    tokens = len(got[0][0]) // geometry.token_bytes(0)
+    return [tuple(array[:, :tokens] for array in held)
+            for held in entries if held is not None and held[0].shape[1] >= tokens]
 
 
 def expected(held):

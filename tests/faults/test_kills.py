@@ -1,0 +1,120 @@
+"""kill -9 at random moments: what was acknowledged as on disk comes back exactly, the rest is a miss or right.
+
+The oracle (journal.py) is this process, which outlives the daemon. Of a session in memory that comes back all the
+same every token must be the one that was accepted last.
+"""
+
+import contextlib
+import os
+import random
+import threading
+import time
+
+import pytest
+import wire
+from faults import amount
+from journal import Journal, Lost
+from wire import EXACT, Closed, Connection
+from wire_support import SMALL
+
+ON_DISK = getattr(wire, "ON_DISK", None)  # a session's durability; None: there is no disk
+SEED = int(os.environ.get("KVQ_SEED") or random.randrange(1 << 32))
+NAMES = [b"in memory 1", b"in memory 2"] + [b"on disk 1", b"on disk 2", b"on disk 3"] * (ON_DISK is not None)
+TOKENS_MAX = 700
+LIFE_SECONDS = 0.08  # at most, from the first request on
+
+
+class Writer:
+    """Does random things to sessions, on a journal, until the daemon is gone."""
+
+    def __init__(self, seed):
+        self.random, self.journal, self.requests = random.Random(seed), Journal(SMALL), 0
+
+    def open(self, connection, name):
+        fields = {"durability": ON_DISK} if name.startswith(b"on disk") else {}
+        self.journal.open(connection, name, EXACT, **fields)
+
+    def append(self, connection, name):
+        held = self.journal.one(name)
+        tokens = self.random.choice([1, 3, 127, 128, 129, self.random.randint(1, 300)])
+        if held and held[0].shape[1] + tokens <= TOKENS_MAX:
+            self.journal.append(connection, name, tokens, self.random.randrange(1 << 30),
+                                settle=self.random.random() < 0.2)
+
+    def truncate(self, connection, name):
+        held = self.journal.one(name)
+        if held:
+            self.journal.truncate(connection, name, self.random.randint(0, held[0].shape[1]))
+
+    def fork(self, connection, name):
+        held = self.journal.one(name)
+        kind = name.rsplit(b" ", 1)[0]
+        target = self.random.choice([other for other in NAMES if other.startswith(kind)])
+        if held and target != name:
+            self.journal.fork(connection, name, target, self.random.randint(0, held[0].shape[1]))
+
+    def delete(self, connection, name):
+        self.journal.delete(connection, name)
+
+    def fetch(self, connection, name):
+        self.journal.fetch(connection, name)
+
+    def step(self, connection):
+        doing = {self.append: 10, self.truncate: 3, self.fork: 2, self.delete: 1, self.fetch: 3}
+        name = self.random.choice(NAMES)
+        if self.journal.one(name) is None:
+            self.open(connection, name)
+        self.random.choices(list(doing), list(doing.values()))[0](connection, name)
+        self.requests += 1
+
+
+def start(start_daemon, tmp_path):
+    folder, config = tmp_path / "daemon", tmp_path / "config"
+    config.write_text(f"disk = {tmp_path / 'disk'}\n" if ON_DISK else "")
+    return start_daemon(memory="64M", folder=folder, arguments=["--config", config])
+
+
+def live_and_die(daemon, writer):
+    """A connection that writes until the daemon is killed, after a random time."""
+    killer = threading.Timer(writer.random.uniform(0, LIFE_SECONDS), daemon.process.kill)
+    with contextlib.suppress(Lost, Closed, OSError), Connection(daemon.socket) as connection:
+        killer.start()
+        while True:
+            writer.step(connection)
+    killer.join()
+    daemon.process.wait()
+
+
+def forget_memory(journal):
+    """A kill may take all or the end of what was in memory alone, and what was deleted there stays away."""
+    for name in journal.held:
+        if name.startswith(b"in memory"):
+            journal.may_be_shorter.add(name)
+
+
+def test_what_was_acknowledged_as_on_disk_outlives_kill_9(start_daemon, tmp_path):
+    writer, kills, began = Writer(SEED), amount(usual=100, torture=2000), time.monotonic()
+    print("KVQ_SEED =", SEED)
+    for _ in range(kills):
+        daemon = start(start_daemon, tmp_path)
+        with Connection(daemon.socket) as connection:
+            writer.journal.check(connection)
+        live_and_die(daemon, writer)
+        forget_memory(writer.journal)
+    with Connection(start(start_daemon, tmp_path).socket) as connection:
+        writer.journal.check(connection)
+    print(f"{kills} kills, {writer.requests} requests, {time.monotonic() - began:.0f} s")
+
+
+@pytest.mark.skipif(ON_DISK is None, reason="there is no disk")
+def test_what_was_saved_at_an_orderly_end_is_there_after_the_next_start(start_daemon, tmp_path):
+    writer = Writer(SEED)
+    for _ in range(amount(usual=10, torture=100)):
+        daemon = start(start_daemon, tmp_path)
+        with Connection(daemon.socket) as connection:
+            writer.journal.check(connection)
+            with contextlib.suppress(Lost):
+                end = time.monotonic() + LIFE_SECONDS
+                while time.monotonic() < end:
+                    writer.step(connection)
+        assert daemon.stop() == 0
