@@ -68,7 +68,7 @@ endif
 ifneq ($(wildcard proto/page/avx512*.c),)
 $(BUILD)/proto/page/dispatch.o: CPPFLAGS_ALL += -DPAGE_AVX512
 $(BUILD)/proto/page/avx512%: FLOAT_FLAGS += -march=x86-64-v4 -mavx512vbmi -mavx512vbmi2 \
-    -mavx512bitalg -mgfni -mtune=generic
+    -mavx512bitalg -mavx512vnni -mgfni -mtune=generic
 endif
 PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c)) $(PAGE_V3_OBJECTS)
 else

@@ -455,7 +455,7 @@ struct kvq_level_tokens {
 };
 
 /* Squared differences to what was appended, and squared values, summed: error / energy is the
- * relative error. error is 0 for what is exact. */
+ * relative error, of what is fetched as KVQ_F32. error is 0 for what is exact. */
 struct kvq_loss {
     double error, energy;
     bool estimated; /* aged since it was measured */
@@ -465,7 +465,7 @@ struct kvq_fetch_result {
     uint64_t version, tokens, bytes;
     struct kvq_level_tokens levels[KVQ_LEVELS]; /* of the tokens fetched */
     uint32_t level_count;
-    struct kvq_loss k, v; /* of the pages that the range touches; of 8-bit dtypes as KVQ_F32 */
+    struct kvq_loss k, v; /* of the pages that the range touches */
 };
 
 /* Fetches a range of tokens and layers into the caller's memory, which is undefined until this
@@ -507,7 +507,7 @@ struct kvq_session_info {
     uint64_t age_ms;        /* since it was made */
     uint64_t idle_ms;       /* since it was last opened, written or fetched */
     uint64_t pinned_ms;     /* what is left of its pin; 0: not pinned */
-    struct kvq_loss k, v;   /* of all coded pages; of 8-bit dtypes as KVQ_F32 */
+    struct kvq_loss k, v;   /* of all coded pages */
     /* From the above; NaN where there is nothing to divide by. */
     double ratio;                        /* bytes of the values at 16 bits / stored_bytes */
     double ratio_input;                  /* logical_bytes / stored_bytes */

@@ -28,10 +28,9 @@ void page_halve8_avx2(int8_t *q, size_t channels, size_t tokens, unsigned shift,
     void page_deviation_##dtype##_avx2(const struct page_source_rows *in, const float *mean,       \
                                        float(*lanes)[PAGE_LANES]);                                 \
     uint32_t page_quantise8_##dtype##_avx2(const struct page_source_rows *in, const float *mean,   \
-                                           const struct page_step *steps, int8_t *q,               \
-                                           struct page_sums *sums);                                \
+                                           const float *fine, int8_t *q, struct page_sums *sums);  \
     uint32_t page_quantise16_##dtype##_avx2(const struct page_source_rows *in, const float *mean,  \
-                                            const struct page_step *steps, int16_t *q,             \
+                                            const float *fine, int16_t *q,                         \
                                             struct page_sums *sums);                               \
     void page_dequantise8_##dtype##_avx2(const int8_t *q, const float *mean, const float *steps,   \
                                          float phase, const struct page_target_rows *out);         \
@@ -39,7 +38,7 @@ void page_halve8_avx2(int8_t *q, size_t channels, size_t tokens, unsigned shift,
                                           float phase, const struct page_target_rows *out);        \
     void page_fast8_encode_##dtype##_avx2(const struct page_source_rows *in,                       \
                                           const struct page_grid *grid, uint8_t *q,                \
-                                          size_t token_bytes, struct page_lanes *lanes);           \
+                                          size_t token_bytes, struct page_fast8_sums *sums);       \
     void page_fast8_decode_##dtype##_avx2(const uint8_t *q, size_t token_bytes, const float *low,  \
                                           const float *scale, const struct page_target_rows *out);
 

@@ -47,78 +47,107 @@ SPECIALISED void decode(enum page_dtype dtype, const uint8_t *q, size_t token_by
 /* ---- encoding ---- */
 
 struct sums {
-    __m256 error[2], energy[2];
+    __m256 energy[PAGE_BLOCK / EIGHT];
+    __m256i residual[PAGE_BLOCK / EIGHT]; /* of 16 channels 0..3 and 8..11, then the others */
 };
 
-/* Eight values' q; their squares go to half `half` of the lanes. */
-SPECIALISED __m256i encode_8(enum page_dtype dtype, __m256 x, __m256 base, __m256 scale,
-                             __m256 inverse, int half, struct sums *sums) {
-    __m256 whole =
-        _mm256_round_ps(_mm256_mul_ps(x, inverse), _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-    whole = _mm256_min_ps(whole, _mm256_add_ps(base, _mm256_set1_ps(255)));
-    __m256 wrong = _mm256_sub_ps(x, round8(dtype, false, _mm256_mul_ps(whole, scale)));
-    sums->error[half] = _mm256_add_ps(sums->error[half], _mm256_mul_ps(wrong, wrong));
-    sums->energy[half] = _mm256_add_ps(sums->energy[half], _mm256_mul_ps(x, x));
-    return _mm256_cvttps_epi32(_mm256_sub_ps(whole, base));
+struct grid {
+    float fine[PAGE_BLOCK], offset[PAGE_BLOCK]; /* 0 behind the last channel */
+    size_t channels;
+};
+
+/* Eight values, 256 to a step, and their squares. */
+SPECIALISED __m256i fine_8(enum page_dtype dtype, __m256 x, const float *fine, const float *offset,
+                           __m256 *energy) {
+    *energy = dtype == PAGE_F16 ? _mm256_fmadd_ps(x, x, *energy) /* whose squares are exact */
+                                : _mm256_add_ps(*energy, _mm256_mul_ps(x, x));
+    __m256 z = _mm256_sub_ps(_mm256_mul_ps(x, _mm256_loadu_ps(fine)), _mm256_loadu_ps(offset));
+    return _mm256_cvtps_epi32(z);
 }
 
-SPECIALISED __m128i encode_16(enum page_dtype dtype, const uint8_t *values, const float *base,
-                              const float *scale, const float *inverse, struct sums *sums) {
-    __m256i q[2];
-    for (int half = 0; half < 2; half++) {
-        int i = half * EIGHT;
-        q[half] = encode_8(dtype, load8(dtype, values + (size_t)i * value_bytes(dtype)),
-                           _mm256_loadu_ps(base + i), _mm256_loadu_ps(scale + i),
-                           _mm256_loadu_ps(inverse + i), half, sums);
+/* Sixteen channels' q; returns what they leave. */
+SPECIALISED __m256i encode_16(enum page_dtype dtype, const uint8_t *values, const struct grid *grid,
+                              size_t c, uint8_t *q, struct sums *sums) {
+    __m256i z[2];
+    size_t count = grid->channels - c;
+    for (size_t i = 0; i < 2; i++) {
+        size_t at = c + i * EIGHT;
+        __m256 x = count > i * EIGHT
+                       ? load_part(dtype, values + at * value_bytes(dtype), count - i * EIGHT)
+                       : _mm256_setzero_ps();
+        z[i] = fine_8(dtype, x, grid->fine + at, grid->offset + at, &sums->energy[at / EIGHT]);
     }
-    __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(q[0], q[1]), 0xd8);
-    return _mm_packus_epi16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
+    __m256i words = _mm256_permute4x64_epi64(_mm256_packus_epi32(z[0], z[1]), 0xd8);
+    __m256i high = _mm256_srli_epi16(words, 8);
+    __m128i bytes =
+        _mm_packus_epi16(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+    if (count >= 16)
+        _mm_storeu_si128((void *)(q + c), bytes);
+    else
+        memcpy(q + c, &bytes, count);
+    words =
+        _mm256_sub_epi16(_mm256_and_si256(words, _mm256_set1_epi16(255)), _mm256_set1_epi16(128));
+    return _mm256_max_epi16(words, _mm256_set1_epi16(-127));
 }
 
-/* Zeros behind the last values add nothing to the sums. */
-SPECIALISED void encode_last(enum page_dtype dtype, const uint8_t *values,
-                             const struct page_grid *grid, size_t first, size_t count, uint8_t *q,
-                             struct sums *sums) {
-    uint8_t last[16 * sizeof(float)] = {0}, last_q[16];
-    float base[16] = {0}, scale[16] = {0}, inverse[16] = {0};
-    memcpy(last, values + first * value_bytes(dtype), count * value_bytes(dtype));
-    memcpy(base, grid->base + first, count * sizeof *base);
-    memcpy(scale, grid->scale + first, count * sizeof *scale);
-    memcpy(inverse, grid->inverse + first, count * sizeof *inverse);
-    _mm_storeu_si128((void *)last_q, encode_16(dtype, last, base, scale, inverse, sums));
-    memcpy(q + first, last_q, count);
+/* Two tokens, or one and nothing. */
+SPECIALISED void encode_tokens(enum page_dtype dtype, const uint8_t *const rows[2],
+                               const struct grid *grid, uint8_t *q, size_t token_bytes,
+                               struct sums *sums) {
+    for (size_t c = 0; c < grid->channels; c += 16) {
+        __m256i a = encode_16(dtype, rows[0], grid, c, q, sums), b = _mm256_setzero_si256();
+        if (rows[1] != NULL)
+            b = encode_16(dtype, rows[1], grid, c, q + token_bytes, sums);
+        __m256i low = _mm256_unpacklo_epi16(a, b), high = _mm256_unpackhi_epi16(a, b);
+        __m256i *sum = sums->residual + c / EIGHT;
+        sum[0] = _mm256_add_epi32(sum[0], _mm256_madd_epi16(low, low));
+        sum[1] = _mm256_add_epi32(sum[1], _mm256_madd_epi16(high, high));
+    }
 }
 
-SPECIALISED void encode_token(enum page_dtype dtype, const uint8_t *values,
-                              const struct page_grid *grid, size_t count, uint8_t *q,
-                              struct sums *sums) {
-    size_t i = 0;
-    for (; i + 16 <= count; i += 16)
-        _mm_storeu_si128((void *)(q + i),
-                         encode_16(dtype, values + i * value_bytes(dtype), grid->base + i,
-                                   grid->scale + i, grid->inverse + i, sums));
-    if (i < count)
-        encode_last(dtype, values, grid, i, count - i, q, sums);
+static void store_sums(const struct sums *sums, struct page_fast8_sums *out) {
+    memcpy(out->energy, sums->energy, sizeof out->energy);
+    for (size_t i = 0; i < PAGE_BLOCK / EIGHT; i += 2) {
+        __m256i low = sums->residual[i], high = sums->residual[i + 1];
+        _mm256_storeu_si256((void *)(out->residual + i * EIGHT),
+                            _mm256_permute2x128_si256(low, high, 0x20));
+        _mm256_storeu_si256((void *)(out->residual + (i + 1) * EIGHT),
+                            _mm256_permute2x128_si256(low, high, 0x31));
+    }
 }
 
 SPECIALISED void encode(enum page_dtype dtype, const struct page_source_rows *in,
-                        const struct page_grid *grid, uint8_t *q, size_t token_bytes,
-                        struct page_lanes *lanes) {
+                        const struct grid *grid, uint8_t *q, size_t token_bytes,
+                        struct page_fast8_sums *out) {
     struct sums sums = {0};
-    for (size_t t = 0; t < in->tokens; t++)
-        encode_token(dtype, (const uint8_t *)in->rows[t] + in->offset_bytes, grid, in->channels,
-                     q + t * token_bytes, &sums);
-    for (int half = 0; half < 2; half++) {
-        _mm256_storeu_ps(lanes->error + half * EIGHT, sums.error[half]);
-        _mm256_storeu_ps(lanes->energy + half * EIGHT, sums.energy[half]);
+    for (size_t t = 0; t < in->tokens; t += 2) {
+        const uint8_t *rows[2] = {(const uint8_t *)in->rows[t] + in->offset_bytes};
+        if (t + 1 < in->tokens)
+            rows[1] = (const uint8_t *)in->rows[t + 1] + in->offset_bytes;
+        encode_tokens(dtype, rows, grid, q + t * token_bytes, token_bytes, &sums);
+    }
+    store_sums(&sums, out);
+}
+
+SPECIALISED void fast8_encode(enum page_dtype dtype, const struct page_source_rows *in,
+                              const struct page_grid *grid, uint8_t *q, size_t token_bytes,
+                              struct page_fast8_sums *sums) {
+    struct grid whole = {.channels = in->channels};
+    memcpy(whole.fine, grid->fine, in->channels * sizeof *grid->fine);
+    memcpy(whole.offset, grid->offset, in->channels * sizeof *grid->offset);
+    if (in->channels == PAGE_BLOCK) {
+        whole.channels = PAGE_BLOCK; /* a constant to the loops */
+        encode(dtype, in, &whole, q, token_bytes, sums);
+    } else {
+        encode(dtype, in, &whole, q, token_bytes, sums);
     }
 }
 
 #define FAST8_KERNELS(name, dtype)                                                                 \
     void page_fast8_encode_##name##_avx2(const struct page_source_rows *in,                        \
                                          const struct page_grid *grid, uint8_t *q,                 \
-                                         size_t token_bytes, struct page_lanes *lanes) {           \
-        encode(dtype, in, grid, q, token_bytes, lanes);                                            \
+                                         size_t token_bytes, struct page_fast8_sums *sums) {       \
+        fast8_encode(dtype, in, grid, q, token_bytes, sums);                                       \
     }                                                                                              \
     void page_fast8_decode_##name##_avx2(const uint8_t *q, size_t token_bytes, const float *low,   \
                                          const float *scale, const struct page_target_rows *out) { \

@@ -50,18 +50,6 @@ SPECIALISED float largest(enum page_dtype dtype) {
     return dtype == PAGE_F16 ? PAGE_F16_MAX : dtype == PAGE_BF16 ? PAGE_BF16_MAX : PAGE_F32_MAX;
 }
 
-/* What x becomes in the dtype; `small`: no clamp is needed. */
-SPECIALISED __m256 round8(enum page_dtype dtype, bool small, __m256 x) {
-    if (!small)
-        x = clamp8(x, largest(dtype));
-    if (dtype == PAGE_F16)
-        return _mm256_cvtph_ps(_mm256_cvtps_ph(x, TO_NEAREST));
-    if (dtype == PAGE_BF16)
-        return _mm256_castsi256_ps(
-            _mm256_and_si256(bfloat_bits8(x), _mm256_set1_epi32((int)0xffff0000)));
-    return x;
-}
-
 /* Sixteen floats as a 16-bit dtype. */
 SPECIALISED __m256i halves16(enum page_dtype dtype, bool small, __m256 x, __m256 y) {
     if (!small) {

@@ -80,12 +80,6 @@ SPECIALISED void deviation(enum page_dtype dtype, const struct page_source_rows 
 
 /* ---- quantising ---- */
 
-/* Sums over the tokens so far, on sixteen lanes each, and what did not fit. */
-struct sums {
-    __m256 error[2], energy[2];
-    __m256i outside;
-};
-
 /* a - b: rounded the same, but not where the conversions between floats and integers are made. */
 SPECIALISED __m256 difference(__m256 a, __m256 b) {
     __m256 one = _mm256_set1_ps(1);
@@ -93,61 +87,75 @@ SPECIALISED __m256 difference(__m256 a, __m256 b) {
     return _mm256_fmsub_ps(a, one, b);
 }
 
-/* Eight integers; the squares go to half `half` of the lanes. */
-SPECIALISED __m256i quantise_8(struct coding coding, __m256 x, const float *means,
-                               struct page_step step, int half, struct sums *sums) {
-    __m256 mean = _mm256_loadu_ps(means), one = _mm256_set1_ps(step.step);
-    __m256i q =
-        _mm256_cvtps_epi32(_mm256_mul_ps(difference(x, mean), _mm256_set1_ps(step.inverse)));
-    sums->outside = _mm256_or_si256(
-        sums->outside, _mm256_add_epi32(q, _mm256_set1_epi32(coding.wide ? 0x8000 : 0x80)));
-    __m256 back = _mm256_cvtepi32_ps(q);
-    back = coding.wide ? _mm256_add_ps(_mm256_mul_ps(back, one), mean)
-                       : _mm256_fmadd_ps(back, one, mean);
-    __m256 wrong = difference(x, round8(coding.dtype, coding.small, back));
-    sums->error[half] = _mm256_add_ps(sums->error[half], _mm256_mul_ps(wrong, wrong));
-    sums->energy[half] = coding.dtype == PAGE_F16 /* whose squares are exact */
-                             ? _mm256_fmadd_ps(x, x, sums->energy[half])
-                             : _mm256_add_ps(sums->energy[half], _mm256_mul_ps(x, x));
-    return q;
-}
-
 struct token {
     const uint8_t *row;
     const float *means; /* [64] */
-    struct page_step step;
+    float fine;
     size_t channels;
 };
 
-SPECIALISED __m256 load_at(enum page_dtype dtype, const struct token *token, size_t c) {
-    return c < token->channels
-               ? load_part(dtype, token->row + c * value_bytes(dtype), token->channels - c)
-               : _mm256_setzero_ps();
+/* Eight integers, 256 to a step. */
+SPECIALISED __m256i fine_8(enum page_dtype dtype, const struct token *token, size_t c) {
+    if (c >= token->channels)
+        return _mm256_setzero_si256();
+    __m256 x = load_part(dtype, token->row + c * value_bytes(dtype), token->channels - c);
+    x = difference(x, _mm256_loadu_ps(token->means + c));
+    return _mm256_cvtps_epi32(_mm256_mul_ps(x, _mm256_set1_ps(token->fine)));
 }
 
-/* 32 integers, from channel c on, to the tile's row. */
-SPECIALISED void quantise_32(struct coding coding, const struct token *token, size_t c, void *row,
-                             struct sums *sums) {
-    __m256i q[4];
-    for (size_t i = 0; i < 4; i++)
-        q[i] = quantise_8(coding, load_at(coding.dtype, token, c + i * EIGHT),
-                          token->means + c + i * EIGHT, token->step, i % 2, sums);
-    __m256i a = _mm256_packs_epi32(q[0], q[1]), b = _mm256_packs_epi32(q[2], q[3]);
-    if (coding.wide) {
-        _mm256_storeu_si256((void *)((int16_t *)row + c), _mm256_permute4x64_epi64(a, 0xd8));
-        _mm256_storeu_si256((void *)((int16_t *)row + c + 16), _mm256_permute4x64_epi64(b, 0xd8));
-    } else {
-        const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
-        __m256i bytes = _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order);
-        _mm256_storeu_si256((void *)((int8_t *)row + c), bytes);
+/* Squares of what is left of steps, of 32 bytes. */
+SPECIALISED __m256i squares_of(__m256i left) {
+    left = _mm256_min_epu8(_mm256_abs_epi8(left), _mm256_set1_epi8(INT8_MAX));
+    return _mm256_madd_epi16(_mm256_maddubs_epi16(left, left), _mm256_set1_epi16(1));
+}
+
+/* 32 values to the tile's row. Those too large for the 16 bits that they are packed to become too
+ * large for int8. */
+SPECIALISED void quantise_32(const __m256i z[4], int8_t *row, __m256i *residual) {
+    const __m256i half = _mm256_set1_epi16(128), low_byte = _mm256_set1_epi16(255);
+    const __m256i order = _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7);
+    __m256i a = _mm256_packs_epi32(z[0], z[1]), b = _mm256_packs_epi32(z[2], z[3]);
+    __m256i left = _mm256_or_si256(_mm256_and_si256(a, low_byte), _mm256_slli_epi16(b, 8));
+    *residual = _mm256_add_epi32(*residual, squares_of(left));
+    a = _mm256_srai_epi16(_mm256_adds_epi16(a, half), 8);
+    b = _mm256_srai_epi16(_mm256_adds_epi16(b, half), 8);
+    _mm256_storeu_si256((void *)row, _mm256_permutevar8x32_epi32(_mm256_packs_epi16(a, b), order));
+}
+
+struct range {
+    __m256i largest, smallest;
+};
+
+SPECIALISED void quantise_32_wide(const __m256i z[4], int16_t *row, __m256i *residual,
+                                  struct range *range) {
+    __m256i q[4], left[4];
+    for (size_t i = 0; i < 4; i++) {
+        q[i] = _mm256_srai_epi32(_mm256_add_epi32(z[i], _mm256_set1_epi32(128)), 8);
+        left[i] = _mm256_sub_epi32(z[i], _mm256_slli_epi32(q[i], 8));
+        range->largest = _mm256_max_epi32(range->largest, q[i]);
+        range->smallest = _mm256_min_epi32(range->smallest, q[i]);
     }
+    __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(left[0], left[1]),
+                                       _mm256_packs_epi32(left[2], left[3]));
+    *residual = _mm256_add_epi32(*residual, squares_of(bytes));
+    __m256i a = _mm256_packs_epi32(q[0], q[1]), b = _mm256_packs_epi32(q[2], q[3]);
+    _mm256_storeu_si256((void *)row, _mm256_permute4x64_epi64(a, 0xd8));
+    _mm256_storeu_si256((void *)(row + 16), _mm256_permute4x64_epi64(b, 0xd8));
 }
 
 SPECIALISED void quantise_token(struct coding coding, const struct token *token, void *row,
-                                struct sums *sums) {
-#pragma GCC unroll 1 /* or the sums do not stay in registers */
-    for (size_t c = 0; c < token->channels; c += 32)
-        quantise_32(coding, token, c, row, sums);
+                                uint32_t *residual, struct range *range) {
+    __m256i sum = _mm256_loadu_si256((const void *)residual);
+    for (size_t c = 0; c < token->channels; c += 32) {
+        __m256i z[4];
+        for (size_t i = 0; i < 4; i++)
+            z[i] = fine_8(coding.dtype, token, c + i * EIGHT);
+        if (coding.wide)
+            quantise_32_wide(z, (int16_t *)row + c, &sum, range);
+        else
+            quantise_32(z, (int8_t *)row + c, &sum);
+    }
+    _mm256_storeu_si256((void *)residual, sum);
 }
 
 enum { TURNED = 16 /* tokens at a time */ };
@@ -173,12 +181,13 @@ SPECIALISED uint32_t sum_of_eight(__m256i x) {
 }
 
 /* A row has 128 values, of which the first `tokens` count. */
-SPECIALISED uint32_t magnitude8(const int8_t *q, size_t tokens) {
+SPECIALISED uint32_t magnitude8(const int8_t *q, size_t tokens, __m256i *largest) {
     __m256i sum = _mm256_setzero_si256();
     for (size_t t = 0; t < tokens; t += 32) {
         __m256i x = _mm256_abs_epi8(_mm256_loadu_si256((const void *)(q + t)));
         if (tokens - t < 32)
             x = _mm256_and_si256(x, first_bytes(tokens - t));
+        *largest = _mm256_max_epu8(*largest, x);
         sum = _mm256_add_epi64(sum, _mm256_sad_epu8(x, _mm256_setzero_si256()));
     }
     return sum_of_eight(sum);
@@ -196,62 +205,54 @@ SPECIALISED uint32_t magnitude16(const int16_t *q, size_t tokens) {
     return sum_of_eight(sum);
 }
 
-SPECIALISED void magnitudes(bool wide, const void *q, size_t channels, size_t tokens,
+/* Returns whether all int8 are below INT8_MAX. */
+SPECIALISED bool magnitudes(bool wide, const void *q, size_t channels, size_t tokens,
                             uint32_t *magnitude) {
+    __m256i largest = _mm256_setzero_si256();
     for (size_t c = 0; c < channels; c++)
         magnitude[c] = wide ? magnitude16((const int16_t *)q + c * RANS_ROW_VALUES, tokens)
-                            : magnitude8((const int8_t *)q + c * RANS_ROW_VALUES, tokens);
+                            : magnitude8((const int8_t *)q + c * RANS_ROW_VALUES, tokens, &largest);
+    __m256i beyond = _mm256_subs_epu8(largest, _mm256_set1_epi8(INT8_MAX - 1));
+    return _mm256_testz_si256(beyond, beyond);
 }
 
-/* Whether no value of the tile comes near the dtype's largest. */
-SPECIALISED bool is_small(enum page_dtype dtype, bool wide, const float means[PAGE_BLOCK],
-                          const struct page_step *steps, size_t tokens) {
-    float step = 0, mean = 0;
-    for (size_t t = 0; t < tokens; t++)
-        step = steps[t].step > step ? steps[t].step : step;
-    for (size_t c = 0; c < PAGE_BLOCK; c++) {
-        float magnitude = means[c] < 0 ? -means[c] : means[c];
-        mean = magnitude > mean ? magnitude : mean;
-    }
-    return (wide ? 32769 : 129) * step + mean < largest(dtype) / 2;
-}
-
-SPECIALISED void quantise_tokens(struct coding coding, size_t channels,
-                                 const struct page_source_rows *in, const float *means,
-                                 const struct page_step *steps, void *q, struct sums *sums) {
+SPECIALISED void quantise_tokens(struct coding coding, const struct page_source_rows *in,
+                                 const float *means, const float *fine, void *q,
+                                 struct page_sums *sums, struct range *range) {
     _Alignas(32) PAGE_SCRATCH int16_t tile[TURNED * PAGE_BLOCK];
     size_t row_bytes = PAGE_BLOCK * (coding.wide ? 2 : 1);
     for (size_t t0 = 0; t0 < in->tokens; t0 += TURNED) {
         for (size_t t = t0; t < t0 + TURNED && t < in->tokens; t++) {
-            struct token token = {source_row(in, t), means, steps[t], channels};
-            fetch_ahead(in, t, channels * value_bytes(coding.dtype));
-            quantise_token(coding, &token, (uint8_t *)tile + (t - t0) * row_bytes, sums);
+            struct token token = {source_row(in, t), means, fine[t], in->channels};
+            fetch_ahead(in, t, in->channels * value_bytes(coding.dtype));
+            quantise_token(coding, &token, (uint8_t *)tile + (t - t0) * row_bytes,
+                           sums->residual[t], range);
         }
-        turn_tile(coding.wide, tile, channels, t0, q);
+        turn_tile(coding.wide, tile, in->channels, t0, q);
     }
 }
 
+static bool are_int16(const struct range *range) {
+    __m256i beyond =
+        _mm256_or_si256(_mm256_cmpgt_epi32(range->largest, _mm256_set1_epi32(INT16_MAX)),
+                        _mm256_cmpgt_epi32(_mm256_set1_epi32(INT16_MIN), range->smallest));
+    return _mm256_testz_si256(beyond, beyond);
+}
+
 SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
-                              const float *mean, const struct page_step *steps, void *q,
-                              struct page_sums *out) {
+                              const float *mean, const float *fine, void *q,
+                              struct page_sums *sums) {
+    struct coding coding = {.dtype = dtype, .wide = wide};
+    struct range range = {_mm256_setzero_si256(), _mm256_setzero_si256()};
     float means[PAGE_BLOCK] = {0};
     memcpy(means, mean, in->channels * sizeof *mean);
-    struct sums sums = {{_mm256_setzero_ps(), _mm256_setzero_ps()},
-                        {_mm256_setzero_ps(), _mm256_setzero_ps()},
-                        _mm256_setzero_si256()};
-    bool small = is_small(dtype, wide, means, steps, in->tokens);
-    if (small && !wide && in->channels == PAGE_BLOCK)
-        quantise_tokens((struct coding){dtype, wide, true}, PAGE_BLOCK, in, means, steps, q, &sums);
+    const struct page_source_rows whole = {in->rows, in->offset_bytes, in->tokens, PAGE_BLOCK};
+    if (!wide && in->channels == PAGE_BLOCK)
+        quantise_tokens(coding, &whole, means, fine, q, sums, &range);
     else
-        quantise_tokens((struct coding){dtype, wide, false}, in->channels, in, means, steps, q,
-                        &sums);
-    for (int half = 0; half < 2; half++) {
-        _mm256_storeu_ps(out->lanes.error + half * EIGHT, sums.error[half]);
-        _mm256_storeu_ps(out->lanes.energy + half * EIGHT, sums.energy[half]);
-    }
-    magnitudes(wide, q, in->channels, in->tokens, out->magnitude);
-    __m256i outside = _mm256_srli_epi32(sums.outside, wide ? 16 : 8);
-    return !_mm256_testz_si256(outside, outside);
+        quantise_tokens(coding, in, means, fine, q, sums, &range);
+    bool small = magnitudes(wide, q, in->channels, in->tokens, sums->magnitude);
+    return (wide ? are_int16(&range) : small) ? 0 : 1;
 }
 
 #define QUANTISE_KERNELS(name, dtype)                                                              \
@@ -263,14 +264,13 @@ SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct pag
         deviation(dtype, in, mean, lanes);                                                         \
     }                                                                                              \
     uint32_t page_quantise8_##name##_avx2(const struct page_source_rows *in, const float *mean,    \
-                                          const struct page_step *steps, int8_t *q,                \
-                                          struct page_sums *sums) {                                \
-        return quantise(dtype, false, in, mean, steps, q, sums);                                   \
+                                          const float *fine, int8_t *q, struct page_sums *sums) {  \
+        return quantise(dtype, false, in, mean, fine, q, sums);                                    \
     }                                                                                              \
     uint32_t page_quantise16_##name##_avx2(const struct page_source_rows *in, const float *mean,   \
-                                           const struct page_step *steps, int16_t *q,              \
+                                           const float *fine, int16_t *q,                          \
                                            struct page_sums *sums) {                               \
-        return quantise(dtype, true, in, mean, steps, q, sums);                                    \
+        return quantise(dtype, true, in, mean, fine, q, sums);                                     \
     }
 
 QUANTISE_KERNELS(f16, PAGE_F16)

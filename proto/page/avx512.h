@@ -1,6 +1,7 @@
 /* The AVX-512 table's kernels, and what its files share. See kernels.h for what each does.
  *
- * Compiled for x86-64-v4 with VBMI, VBMI2, BITALG and GFNI; dispatch.c asks the processor first.
+ * Compiled for x86-64-v4 with VBMI, VBMI2, BITALG, VNNI and GFNI; dispatch.c asks the processor
+ * first.
  */
 #ifndef PROTO_PAGE_AVX512_H
 #define PROTO_PAGE_AVX512_H
@@ -73,11 +74,11 @@ uint32_t page_row_cost_avx512(const int16_t *values, size_t count, unsigned low_
     void page_deviation_##dtype##_avx512(const struct page_source_rows *in, const float *mean,     \
                                          float(*lanes)[PAGE_LANES]);                               \
     uint32_t page_quantise8_##dtype##_avx512(const struct page_source_rows *in, const float *mean, \
-                                             const struct page_step *steps, int8_t *q,             \
+                                             const float *fine, int8_t *q,                         \
                                              struct page_sums *sums);                              \
     uint32_t page_quantise16_##dtype##_avx512(const struct page_source_rows *in,                   \
-                                              const float *mean, const struct page_step *steps,    \
-                                              int16_t *q, struct page_sums *sums);                 \
+                                              const float *mean, const float *fine, int16_t *q,    \
+                                              struct page_sums *sums);                             \
     void page_dequantise8_##dtype##_avx512(const int8_t *q, const float *mean, const float *steps, \
                                            float phase, const struct page_target_rows *out);       \
     void page_dequantise16_##dtype##_avx512(const int16_t *q, const float *mean,                   \
@@ -85,7 +86,7 @@ uint32_t page_row_cost_avx512(const int16_t *values, size_t count, unsigned low_
                                             const struct page_target_rows *out);                   \
     void page_fast8_encode_##dtype##_avx512(const struct page_source_rows *in,                     \
                                             const struct page_grid *grid, uint8_t *q,              \
-                                            size_t token_bytes, struct page_lanes *lanes);         \
+                                            size_t token_bytes, struct page_fast8_sums *sums);     \
     void page_fast8_decode_##dtype##_avx512(const uint8_t *q, size_t token_bytes,                  \
                                             const float *low, const float *scale,                  \
                                             const struct page_target_rows *out);

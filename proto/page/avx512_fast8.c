@@ -51,81 +51,120 @@ SPECIALISED bool stay_in_range(enum page_dtype dtype, __m512 a, __m512 b) {
 
 /* ---- encoding ---- */
 
-/* Sixteen channels' numbers. Whole numbers are kept as ROUND + n, of which the low bits are n. */
-struct part {
-    __m512 inverse, scale, base, last, offset;
-    __mmask16 live;
+struct channels {
+    __m512 fine[PARTS], offset[PARTS];
+    __mmask16 live[PARTS];
+    size_t count;
 };
 
-static const float ROUND = 0x1.8p23f;
-
-SPECIALISED struct part load_part(const struct page_grid *grid, size_t at, size_t channels) {
-    struct part part = {.live = first_of_16(channels > at ? channels - at : 0)};
-    part.inverse = _mm512_maskz_loadu_ps(part.live, grid->inverse + at);
-    part.scale = _mm512_maskz_loadu_ps(part.live, grid->scale + at);
-    part.offset = _mm512_mul_ps(part.scale, _mm512_set1_ps(ROUND));
-    part.base = _mm512_maskz_loadu_ps(part.live, grid->base + at);
-    part.last = _mm512_add_ps(part.base, _mm512_set1_ps(255 + ROUND));
-    part.base = _mm512_add_ps(part.base, _mm512_set1_ps(ROUND));
-    return part;
+SPECIALISED void load_channels(const struct page_grid *grid, struct channels *channels) {
+    live_parts(channels->count, channels->live);
+    load_parts(grid->fine, channels->live, channels->fine);
+    load_parts(grid->offset, channels->live, channels->offset);
 }
 
-/* Sixteen values to integers 0..255, their squares to the sums. */
-SPECIALISED __m512i encode_values(enum page_dtype dtype, __m512 x, const struct part *part,
-                                  bool clamped, __m512 *error, __m512 *energy) {
-    const __m512 round = _mm512_set1_ps(ROUND);
-    __m512 whole = _mm512_add_ps(_mm512_mul_ps(x, part->inverse), round);
-    whole = _mm512_min_ps(whole, part->last);
-    /* ROUND * scale is exact, and so is the difference: it is rounded once, as n * scale is. (Where
-     * ROUND * scale is infinite, so is the energy, and the page is not for fast8.) */
-    __m512 y = _mm512_fmsub_ps(whole, part->scale, part->offset);
-    y = clamped ? round_clamped(dtype, y) : round_values(dtype, y);
-    __m512 difference = _mm512_sub_ps(x, y);
-    *error = _mm512_add_ps(*error, _mm512_mul_ps(difference, difference));
+/* Over tokens. residual[i] has channels 4 * i.. of each 16. */
+struct sums {
+    __m512 energy[PARTS];
+    __m512i residual[PARTS];
+};
+
+/* Sixteen values, 256 to a step, and their squares. */
+SPECIALISED __m512i fine_values(enum page_dtype dtype, __m512 x, __m512 fine, __m512 offset,
+                                __m512 *energy) {
     *energy = dtype == PAGE_F16 ? _mm512_fmadd_ps(x, x, *energy) /* whose squares are exact */
                                 : _mm512_add_ps(*energy, _mm512_mul_ps(x, x));
-    return _mm512_sub_epi32(_mm512_castps_si512(whole), _mm512_castps_si512(part->base));
+    return _mm512_cvtps_epi32(_mm512_sub_ps(_mm512_mul_ps(x, fine), offset));
 }
 
-/* `usual`: the tile has all its channels, and no value leaves the dtype's range. */
-SPECIALISED void encode_tokens(enum page_dtype dtype, const struct page_source_rows *in,
-                               const struct part parts[PARTS], uint8_t *q, size_t token_bytes,
-                               struct page_lanes *lanes, bool usual) {
-    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    __m512 error = _mm512_setzero_ps(), energy = _mm512_setzero_ps();
-    for (size_t t = 0; t < in->tokens; t++) {
-        const uint8_t *values = (const uint8_t *)in->rows[t] + in->offset_bytes;
-        __m512i integers[PARTS];
+/* A token's q; returns the magnitudes of what they leave. `low` and `high` are where packing has
+ * put the bytes of each channel's 16 bits. */
+SPECIALISED __m512i encode_token(enum page_dtype dtype, const uint8_t *values,
+                                 const struct channels *channels, struct sums *sums, uint8_t *q) {
+    const __m512i low = _mm512_set_epi8(
+        126, 124, 122, 120, 110, 108, 106, 104, 94, 92, 90, 88, 78, 76, 74, 72, 118, 116, 114, 112,
+        102, 100, 98, 96, 86, 84, 82, 80, 70, 68, 66, 64, 62, 60, 58, 56, 46, 44, 42, 40, 30, 28,
+        26, 24, 14, 12, 10, 8, 54, 52, 50, 48, 38, 36, 34, 32, 22, 20, 18, 16, 6, 4, 2, 0);
+    const __m512i high = _mm512_add_epi8(low, _mm512_set1_epi8(1));
+    __m512i z[PARTS];
 #pragma GCC unroll 4
-        for (size_t i = 0; i < PARTS; i++) {
-            __m512 x = load_values(dtype, values, i * VECTOR, usual ? 0xffff : parts[i].live);
-            integers[i] = encode_values(dtype, x, &parts[i], !usual, &error, &energy);
-        }
-        __m512i bytes = _mm512_packus_epi16(_mm512_packs_epi32(integers[0], integers[1]),
-                                            _mm512_packs_epi32(integers[2], integers[3]));
-        _mm512_mask_storeu_epi8(q + t * token_bytes,
-                                usual ? ~(__mmask64)0 : first_of_64(in->channels),
-                                _mm512_permutexvar_epi32(order, bytes));
+    for (size_t i = 0; i < PARTS; i++)
+        z[i] = fine_values(dtype, load_values(dtype, values, i * VECTOR, channels->live[i]),
+                           channels->fine[i], channels->offset[i], &sums->energy[i]);
+    __m512i a = _mm512_packus_epi32(z[0], z[1]), b = _mm512_packus_epi32(z[2], z[3]);
+    __m512i whole = _mm512_permutex2var_epi8(a, high, b);
+    __m512i left = _mm512_permutex2var_epi8(a, low, b);
+    _mm512_mask_storeu_epi8(q, first_of_64(channels->count), whole);
+    left = _mm512_abs_epi8(_mm512_xor_si512(left, _mm512_set1_epi8(-128)));
+    return _mm512_min_epu8(left, _mm512_set1_epi8(INT8_MAX));
+}
+
+/* Squares of four tokens, each channel's side by side. */
+SPECIALISED void add_residual(const __m512i left[4], struct sums *sums) {
+    __m512i a = _mm512_unpacklo_epi8(left[0], left[1]), b = _mm512_unpackhi_epi8(left[0], left[1]);
+    __m512i c = _mm512_unpacklo_epi8(left[2], left[3]), d = _mm512_unpackhi_epi8(left[2], left[3]);
+    __m512i four[PARTS] = {_mm512_unpacklo_epi16(a, c), _mm512_unpackhi_epi16(a, c),
+                           _mm512_unpacklo_epi16(b, d), _mm512_unpackhi_epi16(b, d)};
+#pragma GCC unroll 4
+    for (size_t i = 0; i < PARTS; i++)
+        sums->residual[i] = _mm512_dpbusd_epi32(sums->residual[i], four[i], four[i]);
+}
+
+SPECIALISED void store_sums(const struct sums *sums, struct page_fast8_sums *out) {
+#pragma GCC unroll 4
+    for (size_t i = 0; i < PARTS; i++) {
+        __m512i places =
+            _mm512_setr_epi32(0, 1, 2, 3, 16, 17, 18, 19, 32, 33, 34, 35, 48, 49, 50, 51);
+        _mm512_storeu_ps(out->energy + i * VECTOR, sums->energy[i]);
+        _mm512_i32scatter_epi32(out->residual + 4 * i, places, sums->residual[i], 4);
     }
-    _mm512_storeu_ps(lanes->error, error);
-    _mm512_storeu_ps(lanes->energy, energy);
+}
+
+/* Of four tokens, or of fewer at the end. */
+SPECIALISED void encode_four(enum page_dtype dtype, const struct page_source_rows *four,
+                             const struct channels *channels, uint8_t *q, size_t token_bytes,
+                             struct sums *sums) {
+    __m512i left[4];
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++)
+        left[i] = i < four->tokens
+                      ? encode_token(dtype, (const uint8_t *)four->rows[i] + four->offset_bytes,
+                                     channels, sums, q + i * token_bytes)
+                      : _mm512_setzero_si512();
+    add_residual(left, sums);
+}
+
+SPECIALISED void encode_tokens(enum page_dtype dtype, const struct page_source_rows *in,
+                               const struct channels *channels, uint8_t *q, size_t token_bytes,
+                               struct page_fast8_sums *out) {
+    struct page_source_rows four = {in->rows, in->offset_bytes, 4, in->channels};
+    struct sums sums;
+    size_t left = in->tokens;
+#pragma GCC unroll 4
+    for (size_t i = 0; i < PARTS; i++) {
+        sums.energy[i] = _mm512_setzero_ps();
+        sums.residual[i] = _mm512_setzero_si512();
+    }
+    for (; left >= 4; left -= 4, four.rows += 4, q += 4 * token_bytes)
+        encode_four(dtype, &four, channels, q, token_bytes, &sums);
+    four.tokens = left;
+    if (left > 0)
+        encode_four(dtype, &four, channels, q, token_bytes, &sums);
+    store_sums(&sums, out);
 }
 
 SPECIALISED void fast8_encode(enum page_dtype dtype, const struct page_source_rows *in,
                               const struct page_grid *grid, uint8_t *q, size_t token_bytes,
-                              struct page_lanes *lanes) {
-    struct part parts[PARTS];
-    bool usual = in->channels == PAGE_BLOCK;
-    for (size_t i = 0; i < PARTS; i++) {
-        parts[i] = load_part(grid, i * VECTOR, in->channels);
-        __m512 low = _mm512_fmsub_ps(parts[i].base, parts[i].scale, parts[i].offset);
-        __m512 high = _mm512_fmsub_ps(parts[i].last, parts[i].scale, parts[i].offset);
-        usual = usual && stay_in_range(dtype, low, high);
+                              struct page_fast8_sums *sums) {
+    struct channels channels = {.count = PAGE_BLOCK};
+    if (in->channels == PAGE_BLOCK) {
+        load_channels(grid, &channels);
+        encode_tokens(dtype, in, &channels, q, token_bytes, sums);
+        return;
     }
-    if (usual)
-        encode_tokens(dtype, in, parts, q, token_bytes, lanes, true);
-    else
-        encode_tokens(dtype, in, parts, q, token_bytes, lanes, false);
+    channels.count = in->channels;
+    load_channels(grid, &channels);
+    encode_tokens(dtype, in, &channels, q, token_bytes, sums);
 }
 
 /* ---- decoding ---- */
@@ -203,8 +242,8 @@ SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, size_t to
 #define FAST8(name, dtype)                                                                         \
     void page_fast8_encode_##name##_avx512(const struct page_source_rows *in,                      \
                                            const struct page_grid *grid, uint8_t *q,               \
-                                           size_t token_bytes, struct page_lanes *lanes) {         \
-        fast8_encode(dtype, in, grid, q, token_bytes, lanes);                                      \
+                                           size_t token_bytes, struct page_fast8_sums *sums) {     \
+        fast8_encode(dtype, in, grid, q, token_bytes, sums);                                       \
     }                                                                                              \
     void page_fast8_decode_##name##_avx512(const uint8_t *q, size_t token_bytes, const float *low, \
                                            const float *scale,                                     \

@@ -6,19 +6,6 @@ SPECIALISED const uint8_t *row_of(const struct page_source_rows *in, size_t toke
     return (const uint8_t *)in->rows[token] + in->offset_bytes;
 }
 
-/* Which of a part's channels there are. */
-SPECIALISED void live_parts(size_t channels, __mmask16 live[PARTS]) {
-#pragma GCC unroll 4
-    for (size_t part = 0; part < PARTS; part++)
-        live[part] = first_of_16(channels > part * VECTOR ? channels - part * VECTOR : 0);
-}
-
-SPECIALISED void load_parts(const float *from, const __mmask16 live[PARTS], __m512 parts[PARTS]) {
-#pragma GCC unroll 4
-    for (size_t part = 0; part < PARTS; part++)
-        parts[part] = _mm512_maskz_loadu_ps(live[part], from + part * VECTOR);
-}
-
 /* ---- sums ---- */
 
 SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *in, float *sum,
@@ -78,69 +65,69 @@ SPECIALISED size_t channel_at(size_t quarter, size_t i) {
     return i / 4 * 16 + quarter * 4 + i % 4;
 }
 
-/* What the tokens of a tile add up to, and their bytes. */
-struct tokens {
-    __m512 error, energy;
-    __m512i largest, smallest; /* of q, as int16 */
-};
-
 struct channels {
     __m512 mean[PARTS];
     __mmask16 live[PARTS];
 };
 
-/* What a kernel is made for. Unless `any`, the tile has all its channels, no value leaves the
- * dtype's range, and whether q's fit is left to be seen from their bytes. */
+/* What a kernel is made for; `whole`: the tile has all its channels. */
 struct kind {
     enum page_dtype dtype;
-    bool wide, any;
+    bool wide, whole;
 };
 
-/* Bytes 0..63 of q's, if they fit, to low; high bytes of int16 to high. */
-SPECIALISED void quantise_token(struct kind kind, const struct channels *channels,
-                                const uint8_t *row, struct page_step step, struct tokens *tokens,
-                                int8_t *low, int8_t *high) {
-    __m512 inverse = _mm512_set1_ps(step.inverse), size = _mm512_set1_ps(step.step);
-    __m512i q[PARTS];
+/* 256 to a step. */
+SPECIALISED void load_fine(enum page_dtype dtype, const struct channels *channels,
+                           const uint8_t *row, float fine, __m512i z[PARTS]) {
 #pragma GCC unroll 4
     for (size_t part = 0; part < PARTS; part++) {
-        __m512 mean = channels->mean[part];
-        __m512 x = load_values(kind.dtype, row, part * VECTOR, channels->live[part]);
-        q[part] = _mm512_cvtps_epi32(_mm512_mul_ps(_mm512_sub_ps(x, mean), inverse));
-        __m512 back = _mm512_fmadd_ps(_mm512_cvtepi32_ps(q[part]), size, mean); /* exact product */
-        back = kind.any ? round_clamped(kind.dtype, back) : round_values(kind.dtype, back);
-        __m512 difference = _mm512_sub_ps(x, back);
-        tokens->error = _mm512_add_ps(tokens->error, _mm512_mul_ps(difference, difference));
-        tokens->energy = kind.dtype == PAGE_F16 /* whose squares are exact */
-                             ? _mm512_fmadd_ps(x, x, tokens->energy)
-                             : _mm512_add_ps(tokens->energy, _mm512_mul_ps(x, x));
+        __m512 x = load_values(dtype, row, part * VECTOR, channels->live[part]);
+        x = _mm512_sub_ps(x, channels->mean[part]);
+        z[part] = _mm512_cvtps_epi32(_mm512_mul_ps(x, _mm512_set1_ps(fine)));
     }
-    __m512i a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
-    if (kind.wide) {
-        for (size_t part = 0; part < PARTS; part++) {
-            tokens->largest = _mm512_max_epi32(tokens->largest, q[part]);
-            tokens->smallest = _mm512_min_epi32(tokens->smallest, q[part]);
-        }
-        __m512i low_byte = _mm512_set1_epi16(255);
-        _mm512_store_si512(
-            low, _mm512_packus_epi16(_mm512_and_si512(a, low_byte), _mm512_and_si512(b, low_byte)));
-        _mm512_store_si512(high,
-                           _mm512_packs_epi16(_mm512_srai_epi16(a, 8), _mm512_srai_epi16(b, 8)));
-        return;
-    }
-    if (kind.any) {
-        tokens->largest = _mm512_max_epi16(_mm512_max_epi16(tokens->largest, a), b);
-        tokens->smallest = _mm512_min_epi16(_mm512_min_epi16(tokens->smallest, a), b);
-    }
-    _mm512_store_si512(low, _mm512_packs_epi16(a, b));
 }
 
-static bool fits(bool wide, const struct tokens *tokens) {
-    if (wide)
-        return _mm512_reduce_max_epi32(tokens->largest) <= INT16_MAX &&
-               _mm512_reduce_min_epi32(tokens->smallest) >= INT16_MIN;
-    return _mm512_cmpgt_epi16_mask(tokens->largest, _mm512_set1_epi16(INT8_MAX)) == 0 &&
-           _mm512_cmplt_epi16_mask(tokens->smallest, _mm512_set1_epi16(INT8_MIN)) == 0;
+/* Squares of what is left of steps, in 64 bytes. */
+SPECIALISED void add_residual(__m512i left, uint32_t *lanes) {
+    left = _mm512_min_epu8(_mm512_abs_epi8(left), _mm512_set1_epi8(INT8_MAX));
+    __m512i sum = _mm512_loadu_si512(lanes);
+    _mm512_storeu_si512(lanes, _mm512_dpbusd_epi32(sum, left, left));
+}
+
+/* Values too large for the 16 bits that they are packed to become too large for int8. */
+SPECIALISED void quantise_token8(const __m512i z[PARTS], int8_t *q, uint32_t *residual) {
+    __m512i a = _mm512_packs_epi32(z[0], z[1]), b = _mm512_packs_epi32(z[2], z[3]);
+    const __m512i half = _mm512_set1_epi16(128), low_byte = _mm512_set1_epi16(255);
+    add_residual(_mm512_ternarylogic_epi32(low_byte, a, _mm512_slli_epi16(b, 8), 0xca), residual);
+    a = _mm512_srai_epi16(_mm512_adds_epi16(a, half), 8);
+    b = _mm512_srai_epi16(_mm512_adds_epi16(b, half), 8);
+    _mm512_store_si512(q, _mm512_packs_epi16(a, b));
+}
+
+/* What a tile's tokens add up to; the range is that of wide ones. */
+struct tokens {
+    uint32_t (*residual)[PAGE_LANES];
+    __m512i largest, smallest;
+};
+
+/* Low bytes and high bytes of int16. */
+SPECIALISED void quantise_token16(const __m512i z[PARTS], int8_t *low, int8_t *high,
+                                  uint32_t *residual, struct tokens *tokens) {
+    __m512i q[PARTS], left[PARTS];
+    for (size_t part = 0; part < PARTS; part++) {
+        q[part] = _mm512_srai_epi32(_mm512_add_epi32(z[part], _mm512_set1_epi32(128)), 8);
+        left[part] = _mm512_sub_epi32(z[part], _mm512_slli_epi32(q[part], 8));
+        tokens->largest = _mm512_max_epi32(tokens->largest, q[part]);
+        tokens->smallest = _mm512_min_epi32(tokens->smallest, q[part]);
+    }
+    add_residual(_mm512_packs_epi16(_mm512_packs_epi32(left[0], left[1]),
+                                    _mm512_packs_epi32(left[2], left[3])),
+                 residual);
+    __m512i a = _mm512_packs_epi32(q[0], q[1]), b = _mm512_packs_epi32(q[2], q[3]);
+    __m512i low_byte = _mm512_set1_epi16(255);
+    _mm512_store_si512(
+        low, _mm512_packus_epi16(_mm512_and_si512(a, low_byte), _mm512_and_si512(b, low_byte)));
+    _mm512_store_si512(high, _mm512_packs_epi16(_mm512_srai_epi16(a, 8), _mm512_srai_epi16(b, 8)));
 }
 
 SPECIALISED void store_rows8(const struct half *low, size_t channels, int8_t *q) {
@@ -222,18 +209,23 @@ static void magnitudes16(const int16_t *q, size_t channels, size_t tokens, uint3
 /* ---- tiles ---- */
 
 SPECIALISED void quantise_half(struct kind kind, const struct page_source_rows *in,
-                               const struct channels *channels, const struct page_step *steps,
-                               size_t first, struct tokens *tokens, void *q) {
+                               const struct channels *channels, const float *fine, size_t first,
+                               void *q, struct tokens *tokens) {
     PAGE_SCRATCH struct half low, high;
     size_t count = in->tokens - first < HALF_TOKENS ? in->tokens - first : HALF_TOKENS;
-    for (size_t t = 0; t < count; t++)
-        quantise_token(kind, channels, row_of(in, first + t), steps[first + t], tokens,
-                       low.bytes[t], high.bytes[kind.wide ? t : 0]);
+    for (size_t t = 0; t < count; t++) {
+        __m512i z[PARTS];
+        load_fine(kind.dtype, channels, row_of(in, first + t), fine[first + t], z);
+        if (kind.wide)
+            quantise_token16(z, low.bytes[t], high.bytes[t], tokens->residual[first + t], tokens);
+        else
+            quantise_token8(z, low.bytes[t], tokens->residual[first + t]);
+    }
     for (size_t t = count; t < HALF_TOKENS; t++)
         _mm512_store_si512(low.bytes[t], _mm512_setzero_si512());
     turn_half(&low);
     if (!kind.wide) {
-        store_rows8(&low, kind.any ? in->channels : PAGE_BLOCK, (int8_t *)q + first);
+        store_rows8(&low, kind.whole ? PAGE_BLOCK : in->channels, (int8_t *)q + first);
         return;
     }
     for (size_t t = count; t < HALF_TOKENS; t++)
@@ -242,47 +234,29 @@ SPECIALISED void quantise_half(struct kind kind, const struct page_source_rows *
     store_rows16(&low, &high, in->channels, (int16_t *)q + first);
 }
 
-/* Returns whether all q's are known to fit. */
+/* Returns whether all q's fit. */
 SPECIALISED bool quantise_rows(struct kind kind, const struct page_source_rows *in,
-                               const float *mean, const struct page_step *steps, void *q,
+                               const float *mean, const float *fine, void *q,
                                struct page_sums *sums) {
-    struct tokens tokens = {.error = _mm512_setzero_ps(),
-                            .energy = _mm512_setzero_ps(),
-                            .largest = _mm512_setzero_si512(),
-                            .smallest = _mm512_setzero_si512()};
+    struct tokens tokens = {sums->residual, _mm512_setzero_si512(), _mm512_setzero_si512()};
     struct channels channels;
-    live_parts(kind.any ? in->channels : PAGE_BLOCK, channels.live);
+    live_parts(kind.whole ? PAGE_BLOCK : in->channels, channels.live);
     load_parts(mean, channels.live, channels.mean);
     for (size_t first = 0; first < in->tokens; first += HALF_TOKENS)
-        quantise_half(kind, in, &channels, steps, first, &tokens, q);
-    _mm512_storeu_ps(sums->lanes.error, tokens.error);
-    _mm512_storeu_ps(sums->lanes.energy, tokens.energy);
-    if (kind.wide) {
-        magnitudes16(q, in->channels, in->tokens, sums->magnitude);
-        return fits(true, &tokens);
-    }
-    bool small = magnitudes8(q, in->channels, in->tokens, sums->magnitude);
-    return kind.any ? fits(false, &tokens) : small;
-}
-
-SPECIALISED float largest_step(const struct page_step *steps, size_t tokens) {
-    __m512 largest = _mm512_setzero_ps(); /* in even places */
-    for (size_t t = 0; t < tokens; t += VECTOR / 2) {
-        __mmask16 live = first_of_16(2 * (tokens - t)) & 0x5555;
-        largest = _mm512_max_ps(largest, _mm512_maskz_loadu_ps(live, steps + t));
-    }
-    return _mm512_reduce_max_ps(largest);
+        quantise_half(kind, in, &channels, fine, first, q, &tokens);
+    if (!kind.wide)
+        return magnitudes8(q, in->channels, in->tokens, sums->magnitude);
+    magnitudes16(q, in->channels, in->tokens, sums->magnitude);
+    return _mm512_reduce_max_epi32(tokens.largest) <= INT16_MAX &&
+           _mm512_reduce_min_epi32(tokens.smallest) >= INT16_MIN;
 }
 
 SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
-                              const float *mean, const struct page_step *steps, void *q,
+                              const float *mean, const float *fine, void *q,
                               struct page_sums *sums) {
-    float step = largest_step(steps, in->tokens), most = wide ? 32769 : 129;
-    if (in->channels == PAGE_BLOCK &&
-        !may_leave_range(dtype, largest_magnitude(mean, PAGE_BLOCK), step, most) &&
-        quantise_rows((struct kind){dtype, wide, false}, in, mean, steps, q, sums))
-        return 0;
-    return quantise_rows((struct kind){dtype, wide, true}, in, mean, steps, q, sums) ? 0 : 1;
+    if (in->channels == PAGE_BLOCK)
+        return quantise_rows((struct kind){dtype, wide, true}, in, mean, fine, q, sums) ? 0 : 1;
+    return quantise_rows((struct kind){dtype, wide, false}, in, mean, fine, q, sums) ? 0 : 1;
 }
 
 #define QUANTISE(name, dtype)                                                                      \
@@ -300,14 +274,14 @@ SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct pag
             deviation_rows(dtype, in, mean, lanes, live);                                          \
     }                                                                                              \
     uint32_t page_quantise8_##name##_avx512(const struct page_source_rows *in, const float *mean,  \
-                                            const struct page_step *steps, int8_t *q,              \
+                                            const float *fine, int8_t *q,                          \
                                             struct page_sums *sums) {                              \
-        return quantise(dtype, false, in, mean, steps, q, sums);                                   \
+        return quantise(dtype, false, in, mean, fine, q, sums);                                    \
     }                                                                                              \
     uint32_t page_quantise16_##name##_avx512(const struct page_source_rows *in, const float *mean, \
-                                             const struct page_step *steps, int16_t *q,            \
+                                             const float *fine, int16_t *q,                        \
                                              struct page_sums *sums) {                             \
-        return quantise(dtype, true, in, mean, steps, q, sums);                                    \
+        return quantise(dtype, true, in, mean, fine, q, sums);                                     \
     }
 
 QUANTISE(f16, PAGE_F16)

@@ -24,6 +24,19 @@ SPECIALISED __m512 load_values(enum page_dtype dtype, const void *values, size_t
     return float_of_16(dtype, _mm256_maskz_loadu_epi16(live, (const uint8_t *)values + 2 * at));
 }
 
+/* Which of a part's channels there are. */
+SPECIALISED void live_parts(size_t channels, __mmask16 live[PARTS]) {
+#pragma GCC unroll 4
+    for (size_t part = 0; part < PARTS; part++)
+        live[part] = first_of_16(channels > part * VECTOR ? channels - part * VECTOR : 0);
+}
+
+SPECIALISED void load_parts(const float *from, const __mmask16 live[PARTS], __m512 parts[PARTS]) {
+#pragma GCC unroll 4
+    for (size_t part = 0; part < PARTS; part++)
+        parts[part] = _mm512_maskz_loadu_ps(live[part], from + part * VECTOR);
+}
+
 SPECIALISED __m512 clamp_values(__m512 x, float limit) {
     x = _mm512_min_ps(x, _mm512_set1_ps(limit));
     return _mm512_max_ps(x, _mm512_set1_ps(-limit));
@@ -67,22 +80,6 @@ SPECIALISED __m256i to_16_clamped(enum page_dtype dtype, __m512 x) {
     if (dtype == PAGE_F16)
         return finite_halves(to_16(dtype, x));
     return to_16(dtype, clamp_values(x, PAGE_BF16_MAX));
-}
-
-/* What x becomes in the dtype; x is within its range. */
-SPECIALISED __m512 round_values(enum page_dtype dtype, __m512 x) {
-    if (dtype == PAGE_F16)
-        return _mm512_cvtph_ps(to_16(dtype, x));
-    if (dtype == PAGE_BF16)
-        return _mm512_castsi512_ps(_mm512_slli_epi32(bfloats_of(x), 16));
-    return x;
-}
-
-/* What x becomes in the dtype, clamped to its range. */
-SPECIALISED __m512 round_clamped(enum page_dtype dtype, __m512 x) {
-    if (dtype == PAGE_F16)
-        return _mm512_cvtph_ps(to_16_clamped(dtype, x));
-    return round_values(dtype, clamp_values(x, limit_of(dtype)));
 }
 
 /* The largest magnitude; infinite if one is no number. */

@@ -61,20 +61,9 @@ static inline float half_power(float x) {
     return bits_float((uint32_t)(power > least ? power : least));
 }
 
-/* One and a half times a power of two, so large that adding it leaves no more digits of x than a
- * half has (or the fixed point of its subnormals). */
-static inline float half_magic(float x) {
-    return bits_float(float_bits(half_power(x)) + 0x06c00000u);
-}
-
-/* To the digits of a half; beyond 65504 too, where there is none. */
-static inline float round_to_half(float x) {
-    float magic = half_magic(x);
-    return (x + magic) - magic;
-}
-
 /* What is no number becomes the largest, as what is too large does. In 32 bits, where compilers
- * keep vectors of it. */
+ * keep vectors of it. `magic` is one and a half times a power of two, so large that adding it
+ * leaves no more digits than a half has (or the fixed point of its subnormals). */
 static inline uint32_t half_bits(float x) {
     uint32_t sign = float_bits(x) & 0x80000000u;
     int32_t integer = (int32_t)(float_bits(x) ^ sign), most = 0x477fe000;

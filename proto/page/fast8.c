@@ -4,11 +4,15 @@
 #include "proto/page/kernels.h"
 #include "proto/page/rows.h"
 
-enum { CHANNEL_BYTES = 4 }; /* scale and base */
+enum {
+    CHANNEL_BYTES = 4, /* scale and base */
+    LOSS_SUMS = 8,
+};
 
 struct channels {
     size_t count;
-    float *base, *scale, *inverse;
+    float *base, *scale; /* the channels' lows and highs, until scales are chosen */
+    float *fine, *offset;
 };
 
 static void take_channels(struct channels *channels, const struct page_header *header,
@@ -16,7 +20,8 @@ static void take_channels(struct channels *channels, const struct page_header *h
     channels->count = page_header_channels(header);
     channels->base = workspace_take(workspace, channels->count * sizeof(float));
     channels->scale = workspace_take(workspace, channels->count * sizeof(float));
-    channels->inverse = workspace_take(workspace, channels->count * sizeof(float));
+    channels->fine = workspace_take(workspace, channels->count * sizeof(float));
+    channels->offset = workspace_take(workspace, channels->count * sizeof(float));
 }
 
 /* ---- encoding ---- */
@@ -55,12 +60,14 @@ static void find_range32(const struct page_source_tokens *tokens, struct workspa
     }
 }
 
-/* The smallest scale that spans the range and keeps base within 16 bits. */
+/* The smallest scale that spans the range and keeps base within 16 bits; 1 if all is 0. Without a
+ * branch, which would keep compilers from choosing several channels' at once. */
 static inline float scale_for(float low, float high) {
-    float magnitude = low < 0 ? -low : low;
+    float magnitude = bits_float(float_bits(low) & 0x7fffffff);
     float scale = (high - low) / 255, least = magnitude / 32767;
     scale = least > scale ? least : scale; /* a NaN stays */
-    return low == 0 && high == 0 ? 1 : scale;
+    bool zero = ((float_bits(low) | float_bits(high)) & 0x7fffffff) == 0;
+    return bits_float(float_bits(scale) | (0x3f800000 & -(uint32_t)zero));
 }
 
 /* The highest bit is set unless a page may have these: a scale within 2^-120..2^120, and a finite
@@ -71,37 +78,82 @@ static inline uint32_t outside_grid(float scale, float low) {
     return (float_bits(scale) - least) | (most - float_bits(scale)) | (largest - magnitude);
 }
 
-/* base and scale hold the channels' ranges on entry; false if there is no scale for one. */
-static bool choose_scales(struct channels *channels, uint8_t *out) {
-    float *restrict base = channels->base, *restrict factor = channels->scale;
-    float *restrict inverse = channels->inverse;
-    unaligned_u16 *scales = (unaligned_u16 *)out, *bases = scales + channels->count;
-    uint32_t outside = 0;
-    for (size_t c = 0; c < channels->count; c++) {
-        float low = base[c];
-        uint32_t scale = (float_bits(scale_for(low, factor[c])) + 0xffff) >> 16; /* rounded up */
-        factor[c] = bits_float(scale << 16);
-        inverse[c] = 1 / factor[c];
-        float magic = low * inverse[c] + 0x1.8p23f;
-        scales[c] = (uint16_t)scale;
-        bases[c] = (uint16_t)float_bits(magic);
-        base[c] = magic - 0x1.8p23f;
-        outside |= outside_grid(factor[c], base[c] * factor[c]);
+static void choose_scales(size_t count, const float *restrict low, float *restrict high_to_scale) {
+    for (size_t c = 0; c < count; c++) {
+        uint32_t bits = float_bits(scale_for(low[c], high_to_scale[c]));
+        high_to_scale[c] = bits_float((bits + 0xffff) & 0xffff0000); /* rounded up */
     }
-    return outside >> 31 == 0;
+}
+
+/* The highest bit is set if one is outside what a page may have, or fine is not finite. */
+static uint32_t choose_bases(size_t count, const float *restrict scale, float *restrict low_to_base,
+                             float *restrict fine, float *restrict offset) {
+    uint32_t outside = 0;
+    for (size_t c = 0; c < count; c++) {
+        float inverse = 1 / scale[c];
+        float base = (low_to_base[c] * inverse + 0x1.8p23f) - 0x1.8p23f;
+        low_to_base[c] = base;
+        fine[c] = 256 * inverse;
+        offset[c] = 256 * base - 128;
+        outside |= outside_grid(scale[c], base * scale[c]);
+        outside |= float_bits(scale[c]) - float_bits(0x1p-119f);
+    }
+    return outside;
+}
+
+static void write_channels(size_t count, const float *restrict scale, const float *restrict base,
+                           uint8_t *out) {
+    unaligned_u16 *restrict scales = (unaligned_u16 *)out, *restrict bases = scales + count;
+    for (size_t c = 0; c < count; c++)
+        scales[c] = (uint16_t)(float_bits(scale[c]) >> 16);
+    for (size_t c = 0; c < count; c++)
+        bases[c] = (uint16_t)(int32_t)base[c];
+}
+
+/* base and scale hold the channels' ranges on entry; false if there is no scale for one. */
+static bool choose_channels(struct channels *channels, uint8_t *out) {
+    size_t count = channels->count;
+    choose_scales(count, channels->base, channels->scale);
+    if (choose_bases(count, channels->scale, channels->base, channels->fine, channels->offset) >>
+            31 !=
+        0)
+        return false;
+    write_channels(count, channels->scale, channels->base, out);
+    return true;
+}
+
+/* Of the channels c mod LOSS_SUMS: partial sums do not wait for each other. */
+struct loss_lanes {
+    double error[LOSS_SUMS], energy[LOSS_SUMS];
+};
+
+static inline void add_loss(const float *restrict scale, const int32_t *restrict residual,
+                            const float *restrict energy, size_t count,
+                            struct loss_lanes *restrict lanes) {
+    for (size_t i = 0; i < count; i++) {
+        double fine = (double)scale[i] / 256;
+        lanes->error[i] += residual[i] * (fine * fine);
+        lanes->energy[i] += (double)energy[i];
+    }
+}
+
+static void add_tile(const float *scale, const struct page_fast8_sums *sums, size_t channels,
+                     struct loss_lanes *lanes) {
+    size_t c = 0;
+    for (; c + LOSS_SUMS <= channels; c += LOSS_SUMS)
+        add_loss(scale + c, sums->residual + c, sums->energy + c, LOSS_SUMS, lanes);
+    add_loss(scale + c, sums->residual + c, sums->energy + c, channels - c, lanes);
 }
 
 static void encode_tile(const struct page_source_tokens *tokens, const struct channels *channels,
                         size_t channel, struct page_staging *staging, uint8_t *q,
-                        struct loss_sums *loss) {
-    struct page_lanes lanes;
+                        struct loss_lanes *lanes) {
+    struct page_fast8_sums sums;
     struct page_source_rows tile = page_source_tile(tokens, channel, staging);
-    struct page_grid grid = {channels->base + channel, channels->scale + channel,
-                             channels->inverse + channel};
+    struct page_grid grid = {channels->fine + channel, channels->offset + channel};
     page_kernels()->fast8_encode[tokens->layout.dtype](&tile, &grid, q + channel, channels->count,
-                                                       &lanes);
-    loss->error += (double)page_fold(lanes.error);
-    loss->energy += (double)page_fold(lanes.energy);
+                                                       &sums);
+    add_tile(channels->scale + channel, &sums, tile.channels, lanes);
 }
 
 size_t fast8_encode(const struct page_source *source, struct workspace workspace,
@@ -112,6 +164,7 @@ size_t fast8_encode(const struct page_source *source, struct workspace workspace
         return 0; /* so there are more tokens than one, and the workspace does */
     struct channels channels;
     struct page_source_tokens tokens;
+    struct loss_lanes lanes = {0};
     struct loss_sums loss = {0};
     uint8_t *out = page_write_exact_tokens(source, header, page, &loss.energy);
     take_channels(&channels, header, &workspace);
@@ -120,12 +173,16 @@ size_t fast8_encode(const struct page_source *source, struct workspace workspace
         find_range32(&tokens, workspace, channels.base, channels.scale);
     else
         find_range16(&tokens, workspace, channels.base, channels.scale);
-    if (!choose_scales(&channels, out))
+    if (!choose_channels(&channels, out))
         return 0;
     uint8_t *q = out + CHANNEL_BYTES * count;
     struct page_staging *staging = workspace_take(&workspace, sizeof *staging);
     for (size_t c = 0; c < count; c += PAGE_BLOCK)
-        encode_tile(&tokens, &channels, c, staging, q, &loss);
+        encode_tile(&tokens, &channels, c, staging, q, &lanes);
+    for (size_t i = 0; i < LOSS_SUMS; i++) {
+        loss.error += lanes.error[i];
+        loss.energy += lanes.energy[i];
+    }
     return page_set_loss(header, &loss) ? (size_t)(out - page) + length : 0;
 }
 

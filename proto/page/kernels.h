@@ -45,25 +45,21 @@ struct page_tile {
     struct page_target_rows out;
 };
 
-/* A token's step. */
-struct page_step {
-    float step, inverse;
-};
-
-/* fast8's numbers of each channel. */
+/* fast8's numbers of each channel: 256 / scale, and 256 * base - 128. */
 struct page_grid {
-    const float *base, *scale, *inverse;
+    const float *fine, *offset;
 };
 
-/* Partial sums of squares. */
-struct page_lanes {
-    float error[PAGE_LANES], energy[PAGE_LANES];
+/* What fast8's encoder adds up over a tile, from zero. */
+struct page_fast8_sums {
+    float energy[PAGE_BLOCK]; /* squares of each channel's values, tokens in order */
+    int32_t residual[PAGE_BLOCK];
 };
 
-/* What a kernel that quantises a tile adds up, from zero. */
+/* What a kernel that quantises a tile adds up. */
 struct page_sums {
-    struct page_lanes lanes;        /* tokens in order, within a token channels in order */
-    uint32_t magnitude[PAGE_BLOCK]; /* sum of |q| of each channel */
+    uint32_t (*residual)[PAGE_LANES]; /* of each token: squares, added to any of its lanes */
+    uint32_t magnitude[PAGE_BLOCK];   /* sum of |q| of each channel, from zero */
 };
 
 /* Rows of a stream to decode: row i's values go to values + i * RANS_ROW_VALUES. With more than one
@@ -133,15 +129,14 @@ struct page_kernels {
     void (*deviation[PAGE_DTYPES])(const struct page_source_rows *in, const float *mean,
                                    float (*lanes)[PAGE_LANES]);
 
-    /* q = (x - mean[c]) * inverse of the token's step, rounded to nearest even; the difference and
-     * the product each rounded on its own. error is of x - (q * step + mean[c]), the latter rounded
-     * to the dtype and clamped. Returns 0 if every q fits; if not, q and the sums are undefined. */
+    /* z = (x - mean[c]) * fine[t], 256 to a step, rounded to nearest even; the difference and the
+     * product each rounded on its own. q = (z + 128) >> 8, and what it leaves, z - 256 * q or -127
+     * if that is more, is squared. Returns 0 if every q fits, that is to say |q| <= 126 for int8;
+     * if not, q and the sums are undefined. */
     uint32_t (*quantise8[PAGE_DTYPES])(const struct page_source_rows *in, const float *mean,
-                                       const struct page_step *steps, int8_t *q,
-                                       struct page_sums *sums);
+                                       const float *fine, int8_t *q, struct page_sums *sums);
     uint32_t (*quantise16[PAGE_DTYPES])(const struct page_source_rows *in, const float *mean,
-                                        const struct page_step *steps, int16_t *q,
-                                        struct page_sums *sums);
+                                        const float *fine, int16_t *q, struct page_sums *sums);
 
     /* ((q + phase) * steps[t]) + mean[c], rounded to the dtype and clamped to its largest finite
      * value. The product of an int8 q is exact, |phase| being a multiple of 1/128 up to 1 and steps
@@ -165,11 +160,12 @@ struct page_kernels {
     void (*range16)(const struct page_source_rows *in, int16_t *low, int16_t *high);
     void (*range32)(const float *row, size_t count, float *low, float *high);
 
-    /* A tile's integers, token t's at q + t * token_bytes. The values are finite, and none is below
-     * its channel's base. The lanes are added up from zero like those of page_sums. */
+    /* z = x * fine[c] - offset[c], the product and the difference each rounded on its own, rounded
+     * to nearest even and kept to 0..65535. q = z >> 8, token t's at q + t * token_bytes, and what
+     * it leaves, (z & 255) - 128 or -127 if that is more, is squared. The values are finite. */
     void (*fast8_encode[PAGE_DTYPES])(const struct page_source_rows *in,
                                       const struct page_grid *grid, uint8_t *q, size_t token_bytes,
-                                      struct page_lanes *lanes);
+                                      struct page_fast8_sums *sums);
     /* q * scale + low, rounded to the dtype and clamped, for any number of channels. The product is
      * exact, so that it may be fused with the addition. */
     void (*fast8_decode[PAGE_DTYPES])(const uint8_t *q, size_t token_bytes, const float *low,

@@ -174,10 +174,18 @@ static size_t encode_level(const struct page_source *source, int level, struct w
     return encode_lossy(source, level, workspace, header, page);
 }
 
+/* What rounding decoded values to the page's dtype may add to the error: a twelfth of the square of
+ * the last digit's worth, which is largest against the value itself at a power of two. */
+static double rounding_error(const struct page_header *header) {
+    double share = header->dtype == PAGE_F16 ? 0x1p-20 : header->dtype == PAGE_BF16 ? 0x1p-14 : 0;
+    return share / 12 * (double)header->energy;
+}
+
 static bool has_decibels(const struct page_header *header, double decibels) {
     if (header->error == 0)
         return true;
-    return 10 * log10((double)header->energy / (double)header->error) >= decibels;
+    double error = (double)header->error + rounding_error(header);
+    return 10 * log10((double)header->energy / error) >= decibels;
 }
 
 /* The coarsest of the levels that has as many decibels as are wanted. */

@@ -58,9 +58,9 @@ struct page_strides {
     size_t token, head;
 };
 
-/* Sums over all values of the page: squared difference to what decoding gives back (at the page's
- * own dtype; from PAGE_F8E4M3 on, at float32), and squared value. error is 0 for a page stored
- * exactly. */
+/* Sums over all values of the page: squared difference to what decoding gives back at float32, and
+ * squared value. error is 0 for a page stored exactly. Rounding to a dtype comes on top: some 56
+ * decibels below energy for bfloat16, 74 for float16. */
 struct page_loss {
     double error, energy;
 };
@@ -98,7 +98,8 @@ struct page_source {
     enum page_part part;
     int level;
     double snr_db; /* if above 0, level is the coarsest that may be taken: the coarsest that has so
-                    * many decibels, 10 log10(energy / error), over the page; exact if none has */
+                    * many decibels, 10 log10(energy / error), over the page, decoded to its own
+                    * dtype; exact if none has */
     uint32_t sink_tokens; /* the first so many tokens are kept exact; at most shape.tokens */
     const void *values;   /* of shape.dtype; any alignment */
     struct page_strides strides;

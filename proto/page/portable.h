@@ -51,21 +51,21 @@ extern const struct page_exact_kernels PAGE_OF_TARGET(exact_f16_), PAGE_OF_TARGE
     void PAGE_OF_TARGET(squares_##dtype##_)(const void *values, size_t count, float *lanes);       \
     void PAGE_OF_TARGET(deviation_##dtype##_)(const struct page_source_rows *in,                   \
                                               const float *mean, float(*lanes)[PAGE_LANES]);       \
-    uint32_t PAGE_OF_TARGET(quantise8_##dtype##_)(                                                 \
-        const struct page_source_rows *in, const float *mean, const struct page_step *steps,       \
-        int8_t *q, struct page_sums *sums);                                                        \
-    uint32_t PAGE_OF_TARGET(quantise16_##dtype##_)(                                                \
-        const struct page_source_rows *in, const float *mean, const struct page_step *steps,       \
-        int16_t *q, struct page_sums *sums);                                                       \
+    uint32_t PAGE_OF_TARGET(quantise8_##dtype##_)(const struct page_source_rows *in,               \
+                                                  const float *mean, const float *fine, int8_t *q, \
+                                                  struct page_sums *sums);                         \
+    uint32_t PAGE_OF_TARGET(quantise16_##dtype##_)(const struct page_source_rows *in,              \
+                                                   const float *mean, const float *fine,           \
+                                                   int16_t *q, struct page_sums *sums);            \
     void PAGE_OF_TARGET(dequantise8_##dtype##_)(const int8_t *q, const float *mean,                \
                                                 const float *steps, float phase,                   \
                                                 const struct page_target_rows *out);               \
     void PAGE_OF_TARGET(dequantise16_##dtype##_)(const int16_t *q, const float *mean,              \
                                                  const float *steps, float phase,                  \
                                                  const struct page_target_rows *out);              \
-    void PAGE_OF_TARGET(fast8_encode_##dtype##_)(const struct page_source_rows *in,                \
-                                                 const struct page_grid *grid, uint8_t *q,         \
-                                                 size_t token_bytes, struct page_lanes *lanes);    \
+    void PAGE_OF_TARGET(fast8_encode_##dtype##_)(                                                  \
+        const struct page_source_rows *in, const struct page_grid *grid, uint8_t *q,               \
+        size_t token_bytes, struct page_fast8_sums *sums);                                         \
     void PAGE_OF_TARGET(fast8_decode_##dtype##_)(const uint8_t *q, size_t token_bytes,             \
                                                  const float *low, const float *scale,             \
                                                  const struct page_target_rows *out);

@@ -37,29 +37,27 @@ SPECIALISED float load_finite(enum page_dtype dtype, const void *values, size_t 
 
 SPECIALISED void encode_token(enum page_dtype dtype, const void *restrict values,
                               const struct page_grid *grid, size_t count, uint8_t *restrict q,
-                              struct page_lanes *lanes) {
-    const float *restrict base = grid->base, *restrict scale = grid->scale;
-    const float *restrict inverse = grid->inverse;
-    PAGE_SCRATCH float row[PAGE_BLOCK], difference[PAGE_BLOCK];
+                              struct page_fast8_sums *restrict sums) {
+    const float *restrict fine = grid->fine, *restrict offset = grid->offset;
     for (size_t i = 0; i < count; i++) {
-        float x = load_finite(dtype, values, i), last = base[i] + 255;
-        float whole = (x * inverse[i] + ROUND_SIGNED) - ROUND_SIGNED;
-        whole = whole < last ? whole : last;
-        q[i] = (uint8_t)(int32_t)(whole - base[i]);
-        row[i] = x;
-        difference[i] = x - rounded(dtype, whole * scale[i]);
+        float x = load_finite(dtype, values, i);
+        int32_t z = nearest(x * fine[i] - offset[i]);
+        z = z < 0 ? 0 : z > UINT16_MAX ? UINT16_MAX : z;
+        int32_t left = (z & 255) - 128;
+        left = left < -127 ? -127 : left;
+        q[i] = (uint8_t)(z >> 8);
+        sums->residual[i] += left * left;
+        sums->energy[i] += x * x;
     }
-    add_squares(difference, count, lanes->error);
-    add_squares(row, count, lanes->energy);
 }
 
 SPECIALISED void fast8_encode(enum page_dtype dtype, const struct page_source_rows *in,
                               const struct page_grid *grid, uint8_t *q, size_t token_bytes,
-                              struct page_lanes *lanes) {
-    *lanes = (struct page_lanes){0};
+                              struct page_fast8_sums *sums) {
+    *sums = (struct page_fast8_sums){0};
     for (size_t t = 0; t < in->tokens; t++)
         encode_token(dtype, (const uint8_t *)in->rows[t] + in->offset_bytes, grid, in->channels,
-                     q + t * token_bytes, lanes);
+                     q + t * token_bytes, sums);
 }
 
 SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, size_t token_bytes,
@@ -75,10 +73,10 @@ SPECIALISED void fast8_decode(enum page_dtype dtype, const uint8_t *q, size_t to
 }
 
 #define FAST8(name, dtype)                                                                         \
-    void PAGE_OF_TARGET(fast8_encode_##name##_)(const struct page_source_rows *in,                 \
-                                                const struct page_grid *grid, uint8_t *q,          \
-                                                size_t token_bytes, struct page_lanes *lanes) {    \
-        fast8_encode(dtype, in, grid, q, token_bytes, lanes);                                      \
+    void PAGE_OF_TARGET(fast8_encode_##name##_)(                                                   \
+        const struct page_source_rows *in, const struct page_grid *grid, uint8_t *q,               \
+        size_t token_bytes, struct page_fast8_sums *sums) {                                        \
+        fast8_encode(dtype, in, grid, q, token_bytes, sums);                                       \
     }                                                                                              \
     void PAGE_OF_TARGET(fast8_decode_##name##_)(const uint8_t *q, size_t token_bytes,              \
                                                 const float *low, const float *scale,              \

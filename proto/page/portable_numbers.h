@@ -7,21 +7,17 @@
 
 static const float ROUND_SIGNED = 0x1.8p23f; /* adding it leaves an integer in the low bits */
 
+/* The nearest integer, of at most 22 bits and a sign; of another number one that has more. */
+SPECIALISED int32_t nearest(float x) {
+    return (int32_t)(float_bits(x + ROUND_SIGNED) - float_bits(ROUND_SIGNED));
+}
+
 SPECIALISED float load(enum page_dtype dtype, const void *values, size_t i) {
     if (dtype == PAGE_F16)
         return half_to_float(((const unaligned_u16 *)values)[i]);
     if (dtype == PAGE_BF16)
         return bfloat_to_float(((const unaligned_u16 *)values)[i]);
     return ((const unaligned_float *)values)[i];
-}
-
-/* What a float of at most the dtype's maximum becomes in the dtype. */
-SPECIALISED float rounded(enum page_dtype dtype, float x) {
-    if (dtype == PAGE_F16)
-        return clamp(round_to_half(x), PAGE_F16_MAX);
-    if (dtype == PAGE_BF16)
-        return round_to_bfloat(clamp(x, PAGE_BF16_MAX));
-    return clamp(x, PAGE_F32_MAX);
 }
 
 SPECIALISED void store(enum page_dtype dtype, float x, void *values, size_t i) {

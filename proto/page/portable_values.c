@@ -155,25 +155,43 @@ struct kind {
     bool wide;
 };
 
-/* A token's values to tile, their squares to the lanes. */
+/* 256 to a step, as an integer. Wide ones have more digits than a float rounds in one go: their
+ * whole steps come off first, which leaves an exact rest. */
+SPECIALISED int32_t nearest_fine(bool wide, float z) {
+    if (!wide)
+        return nearest(z);
+    float steps = (z * 0x1p-8f + ROUND_SIGNED) - ROUND_SIGNED;
+    uint32_t whole = (uint32_t)nearest(z * 0x1p-8f), rest = (uint32_t)nearest(z - steps * 256);
+    return (int32_t)(whole * 256 + rest);
+}
+
+SPECIALISED uint32_t sum_of_squares(const int16_t *values, size_t count) {
+    int32_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += values[i] * values[i];
+    return (uint32_t)sum;
+}
+
+/* A token's values to tile, the squares of what they leave to the sum. Returns whether some do not
+ * fit, in the highest bit. */
 SPECIALISED uint32_t quantise_token(struct kind kind, const uint8_t *values,
-                                    const float *restrict mean, struct page_step step,
-                                    size_t channels, int16_t *restrict tile,
-                                    struct page_lanes *lanes) {
-    PAGE_SCRATCH float row[PAGE_BLOCK], difference[PAGE_BLOCK];
+                                    const float *restrict mean, float fine, size_t channels,
+                                    int16_t *restrict tile, uint32_t *residual) {
+    PAGE_SCRATCH float row[PAGE_BLOCK];
+    PAGE_SCRATCH int16_t left[PAGE_BLOCK];
     load_row(kind.dtype, values, channels, row);
-    uint32_t outside = 0, half = kind.wide ? 0x8000 : 0x80;
-    int bits = kind.wide ? 16 : 8;
+    uint32_t outside = 0;
+    int32_t least = kind.wide ? INT16_MIN : 1 - INT8_MAX,
+            most = kind.wide ? INT16_MAX : INT8_MAX - 1;
     for (size_t c = 0; c < channels; c++) {
-        float magic = (row[c] - mean[c]) * step.inverse + ROUND_SIGNED;
-        uint32_t integer = float_bits(magic) - float_bits(ROUND_SIGNED);
-        outside |= (integer + half) >> bits;
-        tile[c] = (int16_t)integer;
-        float back = (magic - ROUND_SIGNED) * step.step + mean[c];
-        difference[c] = row[c] - rounded(kind.dtype, back);
+        int32_t z = nearest_fine(kind.wide, (row[c] - mean[c]) * fine);
+        int32_t q = (int32_t)((uint32_t)z + 128) >> 8;
+        int32_t rest = (int32_t)((uint32_t)z - (uint32_t)q * 256);
+        outside |= (uint32_t)(q - least) | (uint32_t)(most - q);
+        tile[c] = (int16_t)q;
+        left[c] = (int16_t)(rest < -127 ? -127 : rest);
     }
-    add_squares(difference, channels, lanes->error);
-    add_squares(row, channels, lanes->energy);
+    *residual += sum_of_squares(left, channels);
     return outside;
 }
 
@@ -194,22 +212,22 @@ SPECIALISED void magnitudes_of(bool wide, const void *q, size_t channels, size_t
 }
 
 SPECIALISED uint32_t quantise(enum page_dtype dtype, bool wide, const struct page_source_rows *in,
-                              const float *mean, const struct page_step *steps, void *q,
+                              const float *mean, const float *fine, void *q,
                               struct page_sums *sums) {
     int16_t tile[TILE_TOKENS * PAGE_BLOCK] = {0};
     uint32_t outside = 0;
-    memset(&sums->lanes, 0, sizeof sums->lanes);
     for (size_t t0 = 0; t0 < in->tokens; t0 += TILE_TOKENS) {
         for (size_t t = t0; t < t0 + TILE_TOKENS && t < in->tokens; t++)
-            outside |= quantise_token((struct kind){dtype, wide}, source_row(in, t), mean, steps[t],
-                                      in->channels, tile + (t - t0) * PAGE_BLOCK, &sums->lanes);
+            outside |=
+                quantise_token((struct kind){dtype, wide}, source_row(in, t), mean, fine[t],
+                               in->channels, tile + (t - t0) * PAGE_BLOCK, sums->residual[t]);
         if (wide)
             store_columns16(tile, in->channels, t0, q);
         else
             store_columns8(tile, in->channels, t0, q);
     }
     magnitudes_of(wide, q, in->channels, in->tokens, sums->magnitude);
-    return outside;
+    return outside >> 31;
 }
 
 enum { PAIRS = PAGE_BLOCK / 2 };
@@ -280,14 +298,14 @@ SPECIALISED void dequantise(enum page_dtype dtype, bool wide, const void *q, con
         deviation(dtype, in, mean, lanes);                                                         \
     }                                                                                              \
     uint32_t PAGE_OF_TARGET(quantise8_##name##_)(const struct page_source_rows *in,                \
-                                                 const float *mean, const struct page_step *steps, \
-                                                 int8_t *q, struct page_sums *sums) {              \
-        return quantise(dtype, false, in, mean, steps, q, sums);                                   \
+                                                 const float *mean, const float *fine, int8_t *q,  \
+                                                 struct page_sums *sums) {                         \
+        return quantise(dtype, false, in, mean, fine, q, sums);                                    \
     }                                                                                              \
-    uint32_t PAGE_OF_TARGET(quantise16_##name##_)(                                                 \
-        const struct page_source_rows *in, const float *mean, const struct page_step *steps,       \
-        int16_t *q, struct page_sums *sums) {                                                      \
-        return quantise(dtype, true, in, mean, steps, q, sums);                                    \
+    uint32_t PAGE_OF_TARGET(quantise16_##name##_)(const struct page_source_rows *in,               \
+                                                  const float *mean, const float *fine,            \
+                                                  int16_t *q, struct page_sums *sums) {            \
+        return quantise(dtype, true, in, mean, fine, q, sums);                                     \
     }                                                                                              \
     void PAGE_OF_TARGET(dequantise8_##name##_)(const int8_t *q, const float *mean,                 \
                                                const float *steps, float phase,                    \

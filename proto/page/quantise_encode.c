@@ -17,7 +17,8 @@ struct encoding {
     struct page_staging *staging;
     float (*lanes)[PAGE_LANES]; /* [n] */
     float energy[PAGE_TOKENS_MAX];
-    double total; /* of energy */
+    double total;                     /* of energy */
+    uint32_t (*residual)[PAGE_LANES]; /* [n] */
 };
 
 /* ---- what the values are like ---- */
@@ -210,6 +211,15 @@ static bool choose_steps(struct encoding *encoding) {
     return true;
 }
 
+/* Of the values: that of their deviations and that of the means, which are not rounded yet. */
+static double coded_energy(const struct encoding *encoding) {
+    const struct quantised *page = &encoding->page;
+    double means = 0;
+    for (size_t c = 0; c < page->channels; c++)
+        means += (double)page->mean[c] * (double)page->mean[c];
+    return encoding->total + (double)page->tokens * means;
+}
+
 /* Of finite numbers: as integers, magnitudes order the same. */
 static float largest_magnitude(const float *values, size_t count) {
     int32_t largest = 0;
@@ -245,32 +255,44 @@ static bool round_means(struct encoding *encoding) {
 
 enum outcome { WRITTEN, TOO_WIDE, NO_ROOM };
 
-static uint32_t quantise_tile(struct encoding *encoding, size_t channel,
-                              const struct page_step *steps, void *values, struct page_sums *sums) {
+static uint32_t quantise_tile(struct encoding *encoding, size_t channel, const float *fine,
+                              void *values, struct page_sums *sums) {
     const struct page_kernels *kernels = page_kernels();
     struct page_source_rows tile =
         page_source_numbers(&encoding->tokens, channel, encoding->staging);
     const float *mean = encoding->page.mean + channel;
     enum page_dtype dtype = page_number_dtype(encoding->header->dtype);
     return encoding->header->flags & FLAG_WIDE
-               ? kernels->quantise16[dtype](&tile, mean, steps, values, sums)
-               : kernels->quantise8[dtype](&tile, mean, steps, values, sums);
+               ? kernels->quantise16[dtype](&tile, mean, fine, values, sums)
+               : kernels->quantise8[dtype](&tile, mean, fine, values, sums);
+}
+
+/* What the coded tokens' steps have left, in steps, to squares. */
+static double error_of(const struct encoding *encoding) {
+    double error = 0;
+    for (size_t t = 0; t < encoding->page.tokens; t++) {
+        uint32_t squares = 0;
+        for (size_t lane = 0; lane < PAGE_LANES; lane++)
+            squares += encoding->residual[t][lane];
+        double fine = (double)encoding->page.step[t] / 256;
+        error += squares * (fine * fine);
+    }
+    return error;
 }
 
 /* All tiles, last to first: the decoder reads them the other way round. */
 static enum outcome write_tiles(struct encoding *encoding, struct quantise_writer *writer,
-                                void *values, struct loss_sums *loss) {
-    struct page_step steps[PAGE_TOKENS_MAX];
+                                void *values) {
+    struct page_sums sums = {.residual = encoding->residual};
+    float fine[PAGE_TOKENS_MAX];
+    memset(encoding->residual, 0, encoding->page.tokens * sizeof *encoding->residual);
     for (size_t t = 0; t < encoding->page.tokens; t++)
-        steps[t] = (struct page_step){encoding->page.step[t], 1 / encoding->page.step[t]};
+        fine[t] = 256 * (1 / encoding->page.step[t]);
     size_t last = (encoding->page.channels - 1) / PAGE_BLOCK;
     for (size_t c = (last + 1) * PAGE_BLOCK; c > 0;) {
-        struct page_sums sums;
         c -= PAGE_BLOCK;
-        if (quantise_tile(encoding, c, steps, values, &sums) != 0)
+        if (quantise_tile(encoding, c, fine, values, &sums) != 0)
             return TOO_WIDE;
-        loss->error += (double)page_fold(sums.lanes.error);
-        loss->energy += (double)page_fold(sums.lanes.energy);
         struct quantise_tile tile = {values, sums.magnitude};
         quantise_write_tiles(&writer, &tile, 1, c);
         if (writer->full)
@@ -281,18 +303,19 @@ static enum outcome write_tiles(struct encoding *encoding, struct quantise_write
 
 /* The stream's length, or 0: with the narrowest values that do. */
 static size_t write_stream(struct encoding *encoding, struct workspace workspace, size_t limit,
-                           double exact_energy, struct quantise_writer *writer) {
+                           double energy, struct quantise_writer *writer) {
     void *values = workspace_take(&workspace, PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t));
     for (int wide = 0; wide < 2; wide++) {
-        struct loss_sums loss = {.energy = exact_energy};
         struct workspace left = workspace;
         encoding->header->flags |= wide ? FLAG_WIDE : 0;
         quantise_writer_init(writer, encoding->header, &encoding->page, limit, &left);
-        enum outcome outcome = write_tiles(encoding, writer, values, &loss);
-        if (outcome == WRITTEN)
-            return page_set_loss(encoding->header, &loss) ? quantise_writer_end(writer) : 0;
+        enum outcome outcome = write_tiles(encoding, writer, values);
         if (outcome == NO_ROOM)
             return 0;
+        if (outcome == WRITTEN) {
+            struct loss_sums loss = {.error = error_of(encoding), .energy = energy};
+            return page_set_loss(encoding->header, &loss) ? quantise_writer_end(writer) : 0;
+        }
     }
     return 0;
 }
@@ -303,12 +326,15 @@ size_t quantise_encode(const struct page_source *source, struct workspace worksp
     quantised_init(&encoding.page, header, &workspace);
     encoding.staging = workspace_take(&workspace, sizeof *encoding.staging);
     encoding.lanes = workspace_take(&workspace, PAGE_TOKENS_MAX * sizeof *encoding.lanes);
+    encoding.residual = workspace_take(&workspace, PAGE_TOKENS_MAX * sizeof *encoding.residual);
     survey(&encoding);
     if (find_outliers(&encoding))
         survey(&encoding);
-    if (!choose_steps(&encoding) || !round_means(&encoding))
+    if (!choose_steps(&encoding))
         return 0;
-    double energy = 0;
+    double energy = coded_energy(&encoding);
+    if (!round_means(&encoding))
+        return 0;
     uint8_t *payload = page_write_exact_tokens(source, header, page, &energy);
     size_t front = (size_t)(payload - page), raw = page_raw_bytes(header);
     struct quantise_writer writer;

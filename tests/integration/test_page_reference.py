@@ -16,7 +16,8 @@ def tables():
     return Tables()
 
 
-@pytest.mark.parametrize("path", sorted(GOLDEN.glob("*.page")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(GOLDEN.rglob("*.page")),
+                         ids=lambda path: str(path.relative_to(GOLDEN).with_suffix("")))
 def test_a_frozen_page_decodes_to_its_values(tables, path):
     page = Page(tables, path.read_bytes())
 

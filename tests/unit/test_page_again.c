@@ -25,13 +25,14 @@ static struct opened *open_page(const struct coded *page) {
 static void quantise_again(const struct opened *page, const struct tensor *out, size_t channel,
                            void *q) {
     const void *rows[PAGE_TOKENS_MAX];
-    struct page_step steps[PAGE_TOKENS_MAX];
-    struct page_sums sums;
+    float fine[PAGE_TOKENS_MAX];
+    static uint32_t residual[PAGE_TOKENS_MAX][PAGE_LANES];
+    struct page_sums sums = {.residual = residual};
     enum page_dtype dtype = out->shape.dtype;
     size_t row_bytes = out->strides.token * page_value_bytes(dtype);
     for (size_t t = 0; t < page->reader.page.tokens; t++) {
         rows[t] = (uint8_t *)out->data + t * row_bytes;
-        steps[t] = (struct page_step){page->reader.page.step[t], 1 / page->reader.page.step[t]};
+        fine[t] = 256 * (1 / page->reader.page.step[t]);
     }
     struct page_source_rows in = {.rows = rows,
                                   .offset_bytes = channel * page_value_bytes(dtype),
@@ -39,8 +40,8 @@ static void quantise_again(const struct opened *page, const struct tensor *out, 
                                   .channels = tile_channels(page->reader.page.channels, channel)};
     const float *mean = page->reader.page.mean + channel;
     ck_assert_uint_eq(page->header.flags & FLAG_WIDE
-                          ? page_kernels()->quantise16[dtype](&in, mean, steps, q, &sums)
-                          : page_kernels()->quantise8[dtype](&in, mean, steps, q, &sums),
+                          ? page_kernels()->quantise16[dtype](&in, mean, fine, q, &sums)
+                          : page_kernels()->quantise8[dtype](&in, mean, fine, q, &sums),
                       0);
 }
 

@@ -136,7 +136,7 @@ START_TEST(a_level_loses_what_it_says_in_numbers) {
         error += (x - y) * (x - y);
         energy += x * x;
     }
-    assert_near(page.info.loss.error, error, 1e-3);
+    assert_near(page.info.loss.error, error, 5e-3);
     assert_near(page.info.loss.energy, energy, 1e-4);
     if (_i / COMPACT_COUNT >= 3 && in.shape.dtype != PAGE_Q4_0) /* that is as small as exact */
         ck_assert_int_eq(page.info.level, _i / COMPACT_COUNT);

@@ -111,9 +111,11 @@ START_TEST(equal_values_come_back_near) {
     for (size_t i = 0; i < in.values; i++)
         set_value(in.shape.dtype, in.data, i, -3.25);
     struct coded page = encode(&in, lossy_levels[_i % LOSSY_COUNT], 0);
-    struct tensor out = decode(&page);
+    struct tensor out = decode_as(&page, PAGE_F32, 0, 128);
     struct page_loss loss = measure_loss(&in, &out);
-    assert_near(page.info.loss.error, loss.error, 1e-5);
+    double step = ldexp(0.05 * 3.25, lossy_levels[_i % LOSSY_COUNT]); /* at most */
+    ck_assert_double_eq_tol(sqrt(page.info.loss.error), sqrt(loss.error),
+                            sqrt((double)in.values) * step / 512);
     ck_assert_double_le(loss.error, loss.energy);
 }
 END_TEST
@@ -122,9 +124,8 @@ START_TEST(a_huge_outlier_spoils_no_more_than_the_report_says) {
     struct tensor in = tensor_random(all_dtypes[_i / LOSSY_COUNT], 128, 2, 64, 5);
     set_value(in.shape.dtype, in.data, 64 * 128 + 7, 60000);
     struct coded page = encode(&in, lossy_levels[_i % LOSSY_COUNT], 4);
-    struct tensor out = decode(&page);
-    struct page_loss loss = measure_loss(&in, &out);
-    assert_near(page.info.loss.error, loss.error, 1e-5);
+    struct tensor out = decode_as(&page, PAGE_F32, 0, 128);
+    assert_near(page.info.loss.error, measure_loss(&in, &out).error, 0.01);
     ck_assert_double_lt(fabs(tensor_at(&out, 64 * 128 + 7) - 60000), 1200 * 60);
 }
 END_TEST
@@ -151,7 +152,7 @@ START_TEST(subnormal_halves_are_values_like_others) {
     struct page_loss loss = measure_loss(&in, &out);
     ck_assert_int_eq(page.info.level, lossy_levels[_i]);
     ck_assert_double_lt(loss.error, loss.energy / 2);
-    assert_near(page.info.loss.error, loss.error, 1e-5);
+    assert_loss_is_told(&in, &page);
 }
 END_TEST
 
@@ -164,7 +165,8 @@ START_TEST(floats_whose_squares_overflow_are_exact) {
 }
 END_TEST
 
-/* One channel far from 0 and never changing, the others faint: no unit for both means. */
+/* One channel far from 0 and never changing, the others faint: no unit for both means. What the
+ * rounding of floats gives back by chance is not told. */
 START_TEST(means_beyond_all_measure_are_survived) {
     struct tensor in = tensor_new(PAGE_F32, 64, 1, 64);
     uint64_t state = 9;
@@ -172,8 +174,7 @@ START_TEST(means_beyond_all_measure_are_survived) {
         set_value(PAGE_F32, in.data, i, i % 64 == 3 ? 1e18 : 1e-10 * random_normal(&state));
     struct coded page = encode(&in, lossy_levels[_i], 0);
     struct tensor out = decode(&page);
-    struct page_loss loss = measure_loss(&in, &out);
-    assert_near(page.info.loss.error, loss.error, 1e-5);
+    ck_assert_double_ge(page.info.loss.error, 0.99 * measure_loss(&in, &out).error);
 }
 END_TEST
 

@@ -11,8 +11,7 @@ struct tile {
     struct guarded memory;
     const void *rows[TOKENS];
     float mean[PAGE_BLOCK];
-    struct page_step steps[TOKENS];
-    float sizes[TOKENS]; /* the steps alone */
+    float steps[TOKENS], fine[TOKENS];
 };
 
 static size_t row_bytes(const struct tile *tile) {
@@ -33,8 +32,8 @@ static void fill(struct tile *tile, double size, double spread, uint64_t *random
         tile->mean[c] = (float)(size * random_normal(random) * (double)(c % 3) / 2);
     for (size_t t = 0; t < tile->tokens; t++) {
         float step = eight_digits((float)(size / spread * (1 + random_unit(random))));
-        tile->steps[t] = (struct page_step){.step = step, .inverse = 1 / step};
-        tile->sizes[t] = step;
+        tile->steps[t] = step;
+        tile->fine[t] = 256 * (1 / step);
     }
 }
 
@@ -105,6 +104,13 @@ END_TEST
 
 /* ---- quantising ---- */
 
+static uint32_t residual_of(const struct page_sums *sums, size_t token) {
+    uint32_t sum = 0;
+    for (size_t lane = 0; lane < PAGE_LANES; lane++)
+        sum += sums->residual[token][lane];
+    return sum;
+}
+
 static void check_quantised(const struct tile *tile, bool wide, const void *got, const void *wanted,
                             const struct page_sums *sums, const struct page_sums *wanted_sums) {
     size_t value_bytes = wide ? 2 : 1, row = RANS_ROW_VALUES * value_bytes;
@@ -113,15 +119,16 @@ static void check_quantised(const struct tile *tile, bool wide, const void *got,
                          tile->tokens * value_bytes);
         ck_assert_uint_eq(sums->magnitude[c], wanted_sums->magnitude[c]);
     }
-    ck_assert_mem_eq(&sums->lanes, &wanted_sums->lanes, sizeof sums->lanes);
+    for (size_t t = 0; t < tile->tokens; t++)
+        ck_assert_uint_eq(residual_of(sums, t), residual_of(wanted_sums, t));
 }
 
 static uint32_t quantise(const struct page_kernels *kernels, const struct tile *tile, bool wide,
                          void *q, struct page_sums *sums) {
     struct page_source_rows in = source_of(tile);
-    memset(sums, 0xa5, sizeof *sums);
-    return wide ? kernels->quantise16[tile->dtype](&in, tile->mean, tile->steps, q, sums)
-                : kernels->quantise8[tile->dtype](&in, tile->mean, tile->steps, q, sums);
+    memset(sums->magnitude, 0xa5, sizeof sums->magnitude);
+    return wide ? kernels->quantise16[tile->dtype](&in, tile->mean, tile->fine, q, sums)
+                : kernels->quantise8[tile->dtype](&in, tile->mean, tile->fine, q, sums);
 }
 
 START_TEST(values_are_quantised_alike) {
@@ -135,7 +142,9 @@ START_TEST(values_are_quantised_alike) {
         size_t bytes = tile.channels * RANS_ROW_VALUES * (wide ? 2 : 1);
         guarded_bytes(&got, bytes, true);
         guarded_bytes(&wanted, bytes, true);
-        struct page_sums sums, wanted_sums;
+        uint32_t residual[2][TOKENS][PAGE_LANES] = {0};
+        residual[0][5][3] = residual[1][5][0] = 77; /* sums are onto what is there */
+        struct page_sums sums = {.residual = residual[0]}, wanted_sums = {.residual = residual[1]};
         uint32_t outside = quantise(kernels, &tile, wide, got.data, &sums);
         uint32_t wanted_outside =
             quantise(&page_kernels_portable, &tile, wide, wanted.data, &wanted_sums);
@@ -149,9 +158,11 @@ START_TEST(values_are_quantised_alike) {
 }
 END_TEST
 
-/* The last integers that fit, and the next ones, halfway cases on both sides. */
+/* The last integers that fit, and the next ones, halfway cases on both sides; and far ones. */
 START_TEST(the_ends_of_an_integers_range_are_judged_alike) {
-    static const float offsets[] = {-1, -0.75f, -0.5f, -0.25f, 0, 0.25f, 0.5f, 0.75f, 1};
+    static const float offsets[] = {-2,      -1.5f,   -1,      -0.75f,  -0.501f, -0.5f,   -0.499f,
+                                    -0.25f,  0,       0.25f,   0.5f,    0.75f,   1,       200,
+                                    0x1p14f, 0x1p15f, 0x1p16f, 0x1p22f, 0x1p23f, 0x1p31f, 0x1p127f};
     const struct page_kernels *kernels = table_of(_i);
     uint64_t random = (uint64_t)_i + 1;
     if (kernels == NULL)
@@ -165,11 +176,12 @@ START_TEST(the_ends_of_an_integers_range_are_judged_alike) {
                 float x = (float)side * (wide ? 32768 : 128) + offsets[i];
                 fill(&tile, 0, 1, &random);
                 for (size_t t = 0; t < tile.tokens; t++)
-                    tile.steps[t] = (struct page_step){1, 1};
+                    tile.fine[t] = 256;
                 size_t t = random_up_to(&random, tile.tokens - 1);
                 set_value(PAGE_F32, (uint8_t *)tile.rows[t] + tile.offset_bytes,
                           random_up_to(&random, tile.channels - 1), x);
-                struct page_sums sums, wanted;
+                uint32_t residual[TOKENS][PAGE_LANES] = {0};
+                struct page_sums sums = {.residual = residual}, wanted = {.residual = residual};
                 ck_assert_int_eq(quantise(kernels, &tile, wide, q, &sums) == 0,
                                  quantise(&page_kernels_portable, &tile, wide, q, &wanted) == 0);
             }
@@ -186,7 +198,8 @@ START_TEST(a_value_that_is_no_number_does_not_fit) {
     struct tile tile = tile_new(dtype_of(_i), 0, &random);
     static _Alignas(64) int16_t q[TILE];
     for (size_t i = 0; i < 3; i++) {
-        struct page_sums sums;
+        uint32_t residual[TOKENS][PAGE_LANES] = {0};
+        struct page_sums sums = {.residual = residual};
         fill(&tile, 1, 20, &random);
         ck_assert_uint_eq(quantise(kernels, &tile, true, q, &sums), 0);
         void *row = (uint8_t *)tile.rows[77] + tile.offset_bytes;
@@ -219,9 +232,9 @@ static void random_integers(void *q, bool wide, size_t count, uint64_t *random) 
 static void dequantise(const struct page_kernels *kernels, const struct tile *tile, bool wide,
                        const void *q, float phase, const struct page_target_rows *out) {
     if (wide)
-        kernels->dequantise16[tile->dtype](q, tile->mean, tile->sizes, phase, out);
+        kernels->dequantise16[tile->dtype](q, tile->mean, tile->steps, phase, out);
     else
-        kernels->dequantise8[tile->dtype](q, tile->mean, tile->sizes, phase, out);
+        kernels->dequantise8[tile->dtype](q, tile->mean, tile->steps, phase, out);
 }
 
 /* Into the rows of the tile; what lies between them stays. */
@@ -280,7 +293,7 @@ START_TEST(values_beyond_the_dtype_become_its_largest) {
     for (int huge = 0; huge < 2; huge++) {
         bool small = tile.dtype == PAGE_F16 && !huge;
         for (size_t t = 0; t < tile.tokens; t++)
-            tile.sizes[t] = eight_digits(small ? 800 : 0x1p117f);
+            tile.steps[t] = eight_digits(small ? 800 : 0x1p117f);
         for (size_t c = 0; c < tile.channels; c++)
             tile.mean[c] = (float)((int)(c % 5) - 2) * (small ? 16000.0f : 0x1p126f);
         if (huge) /* of a damaged page */
@@ -335,7 +348,7 @@ enum { ROW_VALUES = 600, Q_TOKEN_BYTES = 600 };
 
 /* What q of a tile's channels stand for. */
 struct grid {
-    float base[PAGE_BLOCK], scale[PAGE_BLOCK], inverse[PAGE_BLOCK];
+    float fine[PAGE_BLOCK], offset[PAGE_BLOCK];
 };
 
 /* fast8 asks for it. */
@@ -359,10 +372,10 @@ static void grid_init(struct grid *grid, const struct tile *tile, uint64_t *rand
             largest = fmax(largest, x);
         }
         double span = fmax(largest - least, fabs(least) / 100) + 1e-3;
-        grid->scale[c] = eight_digits((float)(span / (200 + (double)random_up_to(random, 100))));
-        grid->inverse[c] = 1 / grid->scale[c];
-        grid->base[c] =
-            (float)(floor(least / (double)grid->scale[c]) - (double)random_up_to(random, 20));
+        double scale = span / (200 + (double)random_up_to(random, 100));
+        double base = floor(least / scale) - (double)random_up_to(random, 20);
+        grid->fine[c] = (float)(256 / scale);
+        grid->offset[c] = (float)(256 * base - 128);
     }
 }
 
@@ -376,18 +389,19 @@ START_TEST(fast8_encodes_alike) {
     make_finite(&tile);
     struct grid numbers;
     grid_init(&numbers, &tile, &random);
-    struct page_grid grid = {numbers.base, numbers.scale, numbers.inverse};
-    struct page_lanes lanes, wanted_lanes;
-    memset(&lanes, 0xa5, sizeof lanes);
+    struct page_grid grid = {numbers.fine, numbers.offset};
+    struct page_fast8_sums sums, wanted_sums;
+    memset(&sums, 0xa5, sizeof sums);
     struct guarded q, wanted_q;
     size_t q_bytes = (tile.tokens - 1) * Q_TOKEN_BYTES + tile.channels;
     guarded_bytes(&q, q_bytes, false);
     guarded_bytes(&wanted_q, q_bytes, false);
-    kernels->fast8_encode[tile.dtype](&in, &grid, q.data, Q_TOKEN_BYTES, &lanes);
+    kernels->fast8_encode[tile.dtype](&in, &grid, q.data, Q_TOKEN_BYTES, &sums);
     page_kernels_portable.fast8_encode[tile.dtype](&in, &grid, wanted_q.data, Q_TOKEN_BYTES,
-                                                   &wanted_lanes);
+                                                   &wanted_sums);
     ck_assert_mem_eq(q.data, wanted_q.data, q_bytes); /* between tokens too nothing is written */
-    ck_assert_mem_eq(&lanes, &wanted_lanes, sizeof lanes);
+    ck_assert_mem_eq(sums.energy, wanted_sums.energy, tile.channels * sizeof *sums.energy);
+    ck_assert_mem_eq(sums.residual, wanted_sums.residual, tile.channels * sizeof *sums.residual);
     guarded_free(&q);
     guarded_free(&wanted_q);
     tile_free(&tile);

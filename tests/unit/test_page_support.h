@@ -268,6 +268,15 @@ static inline void assert_near(double got, double expected, double tolerance) {
                   "%.9g instead of %.9g", got, expected);
 }
 
+/* What a page says of its loss is what it decodes to in float32 has lost. Of each value that is
+ * rounded to 1/256 step: over many, next to nothing. */
+static inline void assert_loss_is_told(const struct tensor *in, const struct coded *page) {
+    struct tensor out = decode_as(page, PAGE_F32, 0, in->shape.tokens);
+    struct page_loss loss = measure_loss(in, &out);
+    assert_near(page->info.loss.energy, loss.energy, 1e-5);
+    assert_near(page->info.loss.error, loss.error, 0.002 + 0.2 / sqrt((double)in->values));
+}
+
 static inline int run_suite(Suite *suite) {
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

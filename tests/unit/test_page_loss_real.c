@@ -1,4 +1,4 @@
-/* What ageing says of its loss, on keys and values of a real model (tests/samples). */
+/* What pages say of their loss, on keys and values of a real model (tests/samples). */
 #include "tests/unit/test_page_support.h"
 
 #include <stdio.h>
@@ -12,6 +12,27 @@ static struct tensor sample_of(enum page_part part) {
     fclose(file);
     return in;
 }
+
+static struct tensor as_dtype(const struct tensor *in, enum page_dtype dtype) {
+    struct tensor out = tensor_new(dtype, in->shape.tokens, in->shape.heads, in->shape.head_dim);
+    for (size_t i = 0; i < in->values; i++)
+        set_value(dtype, out.data, i, tensor_at(in, i));
+    return out;
+}
+
+START_TEST(the_loss_of_coding_is_told_to_a_twentieth_of_a_decibel) {
+    for (int part = PAGE_K; part <= PAGE_V; part++)
+        for (int i = 0; i < DTYPE_COUNT; i++) {
+            struct tensor sample = sample_of((enum page_part)part);
+            struct tensor in = as_dtype(&sample, all_dtypes[i]);
+            struct coded page = encode_part(&in, (enum page_part)part, _i, 4);
+            struct tensor out = decode_as(&page, PAGE_F32, 0, 128);
+            double error = measure_loss(&in, &out).error;
+            ck_assert_int_eq(page.info.level, _i);
+            ck_assert_double_eq_tol(10 * log10(page.info.loss.error / error), 0, 0.05);
+        }
+}
+END_TEST
 
 /* By how many decibels the loss that an aged page tells is that which it has. */
 static double told_beyond_measured(enum page_part part, int from, int to) {
@@ -43,9 +64,11 @@ START_TEST(the_loss_of_several_levels_at_once_is_told_to_a_half) {
 END_TEST
 
 int main(void) {
-    Suite *suite = suite_create("page, real ones aged");
+    Suite *suite = suite_create("page, losses of real ones");
     TCase *tests = tcase_create("real");
     tcase_set_timeout(tests, 60);
+    tcase_add_loop_test(tests, the_loss_of_coding_is_told_to_a_twentieth_of_a_decibel, PAGE_FAST8,
+                        PAGE_LEVEL_MAX + 1);
     tcase_add_loop_test(tests, the_loss_of_a_level_is_told_to_a_fifth_of_a_decibel, 0,
                         PAGE_LEVEL_MAX);
     tcase_add_loop_test(tests, the_loss_of_several_levels_at_once_is_told_to_a_half, 0,
