@@ -21,7 +21,7 @@ static bool is_worth_it(const struct segment *segment, bool pressed) {
 
 /* What counts in it has to fit beside it. */
 static bool may_take(const struct disk *disk, const struct segment *segment) {
-    return segment->readable && segment != disk->appender.segment &&
+    return segment->readable && !segment->stuck && segment != disk->appender.segment &&
            segment->number < disk->group_number &&
            (segment->live_bytes == 0 ||
             disk->used_bytes + segment->live_bytes + SEGMENT_BEGIN <= disk->limit_bytes);
@@ -87,11 +87,13 @@ static int provide_buffer(struct disk *disk) {
     return appender_provide(&disk->appender, largest);
 }
 
-static bool parts_are_whole(struct disk *disk) {
+enum parts { PARTS_WHOLE, PARTS_DAMAGED, PARTS_UNREADABLE };
+
+static enum parts check_parts(struct disk *disk) {
     for (uint32_t i = 0; i < disk->reclaim.walk.head.part_count; i++)
         if (!copied_part(disk, i))
-            return false;
-    return true;
+            return errno && errno != ENODATA ? PARTS_UNREADABLE : PARTS_DAMAGED;
+    return PARTS_WHOLE;
 }
 
 /* Writes the record again; `head` has its sequence number. False if it could not be written. */
@@ -133,8 +135,16 @@ static bool copy_record(struct disk *disk) {
         return true;
     if (provide_buffer(disk) < 0)
         return false;
-    if (parts_are_whole(disk))
+    switch (check_parts(disk)) {
+    case PARTS_WHOLE:
         return append(disk, &head);
+    case PARTS_UNREADABLE:
+        log_error("the disk: a segment cannot be read: %s", strerror(errno));
+        reclaim->segment->stuck = true;
+        return false;
+    case PARTS_DAMAGED:
+        break;
+    }
     pthread_mutex_lock(&disk->lock);
     disk->stats.damaged_reads++;
     pthread_mutex_unlock(&disk->lock);

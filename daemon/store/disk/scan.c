@@ -17,7 +17,7 @@ struct scan {
     struct mark mark;
     struct history history; /* of the records that are whole */
     uint64_t whole_bytes;   /* where the last of them ends */
-    bool holes;             /* something torn lies before it */
+    bool torn, holes;       /* something is torn; and lies before a record that is whole */
     struct walk walk;
 };
 
@@ -81,6 +81,7 @@ static void add_record(struct scan *scan) {
     struct earlier earlier = {head->key, head->sequence, scan->walk.offset};
     history_add(&scan->history, &earlier);
     scan->whole_bytes = scan->walk.next;
+    scan->holes |= scan->torn;
 }
 
 static void add_damaged(struct scan *scan, const struct earlier *known, uint32_t count) {
@@ -107,7 +108,7 @@ static void see_record(struct scan *scan) {
     } else if (synced || parts_are_whole(scan)) {
         add_record(scan);
     } else {
-        scan->holes = true;
+        scan->torn = true;
     }
 }
 
@@ -115,7 +116,7 @@ static void see_damage(struct scan *scan) {
     struct earlier known[HISTORY_MAX];
     bool all;
     if (scan->walk.damage_begin >= scan->mark.synced_bytes) {
-        scan->holes |= scan->walk.found;
+        scan->torn = true;
         return;
     }
     add_damaged(scan, known, walk_damaged(&scan->walk, &scan->mark, known, &all));
@@ -149,7 +150,7 @@ static void scan_segment(struct scan *scan) {
     segment_read_mark(segment, &scan->mark);
     scan->history = (struct history){0};
     scan->whole_bytes = SEGMENT_BEGIN;
-    scan->holes = false;
+    scan->torn = scan->holes = false;
     scan->walk = walk_begin(segment, &disk->scanner_guarder, scan->head);
     if (scan->walk.end < scan->mark.synced_bytes)
         scan->walk.end = scan->mark.synced_bytes;

@@ -174,8 +174,9 @@ struct segment *segment_open(const struct segment_place *place, uint64_t number,
         return NULL;
     }
     segment->end_bytes = block_round((uint64_t)status.st_size);
-    *fault = disk_io_read(place->io, file, &part, 1, 0) < 0 ? SEGMENT_DAMAGED
-                                                            : check_header(segment, place, header);
+    *fault = status.st_size < SEGMENT_BEGIN || disk_io_read(place->io, file, &part, 1, 0) < 0
+                 ? SEGMENT_DAMAGED
+                 : check_header(segment, place, header);
     segment->readable = *fault == SEGMENT_FINE;
     return segment;
 }

@@ -1,0 +1,301 @@
+/* The disk while calls into the system fail: what was acknowledged stays true, and what failed is
+ * no value. */
+#include <errno.h>
+#include <stdatomic.h>
+
+#include "tests/unit/test_disk_support.h"
+
+enum { KEYS = 6, VALUE_BYTES = 9000 };
+
+/* Which call fails, counted from 0; those behind it too if `sticky`. */
+static struct {
+    _Atomic int calls, failing, failing_syncs;
+    bool sticky, halves, disorderly;
+    int error;
+} faults;
+
+/* Files with records that fdatasync has not reached. */
+enum { DESCRIPTORS_MAX = 1024, RECORDS_BEGIN = 8192 };
+static _Atomic bool unsynced[DESCRIPTORS_MAX];
+
+static bool fails(void) {
+    int call = atomic_fetch_add(&faults.calls, 1), failing = atomic_load(&faults.failing);
+    if (failing < 0 || (faults.sticky ? call < failing : call != failing))
+        return false;
+    errno = faults.error;
+    return true;
+}
+
+static int faulty_open(int folder, const char *name, int flags, mode_t mode) {
+    return fails() ? -1 : disk_io_system.open(folder, name, flags, mode);
+}
+
+/* Half of the first part is written, before the next call fails. */
+static ssize_t faulty_writev(int file, const struct iovec *parts, int count, off_t offset) {
+    if (offset >= RECORDS_BEGIN)
+        unsynced[file] = true;
+    if (!fails())
+        return disk_io_system.writev(file, parts, count, offset);
+    if (!faults.halves || parts[0].iov_len < 2)
+        return -1;
+    struct iovec half = {parts[0].iov_base, parts[0].iov_len / 2};
+    return disk_io_system.writev(file, &half, 1, offset);
+}
+
+static ssize_t faulty_readv(int file, const struct iovec *parts, int count, off_t offset) {
+    return fails() ? -1 : disk_io_system.readv(file, parts, count, offset);
+}
+
+static int faulty_datasync(int file) {
+    if (atomic_load(&faults.failing_syncs) > 0) {
+        atomic_fetch_sub(&faults.failing_syncs, 1);
+        errno = EIO;
+        return -1;
+    }
+    if (fails())
+        return -1;
+    unsynced[file] = false;
+    return disk_io_system.datasync(file);
+}
+
+static int faulty_sync(int file) {
+    return fails() ? -1 : disk_io_system.sync(file);
+}
+
+static int faulty_truncate(int file, off_t bytes) {
+    return fails() ? -1 : disk_io_system.truncate(file, bytes);
+}
+
+static int faulty_rename(int folder, const char *from, const char *to) {
+    return fails() ? -1 : disk_io_system.rename(folder, from, to);
+}
+
+static int faulty_unlink(int folder, const char *name) {
+    for (int file = 0; file < DESCRIPTORS_MAX; file++)
+        faults.disorderly |= unsynced[file];
+    return fails() ? -1 : disk_io_system.unlink(folder, name);
+}
+
+static const struct disk_io faulty_io = {faulty_open,     faulty_writev, faulty_readv,
+                                         faulty_datasync, faulty_sync,   faulty_truncate,
+                                         faulty_rename,   faulty_unlink};
+
+/* What a key may have after a restart: what was durable last, and whatever was tried since; 0 is no
+ * value. Until then it has what was acknowledged last. */
+static struct {
+    uint64_t may[32], now;
+    size_t count;
+} expected[KEYS];
+
+static struct disk_key key_of(size_t index) {
+    return (struct disk_key){.id = index + 1, .kind = SESSION};
+}
+
+static void note(size_t index, uint64_t value, enum disk_status status, bool durable) {
+    if (status == DISK_OK) {
+        expected[index].now = value;
+        if (durable)
+            expected[index].count = 0;
+    }
+    ck_assert_uint_lt(expected[index].count, 32);
+    expected[index].may[expected[index].count++] = value;
+}
+
+static void note_synced(void) {
+    for (size_t i = 0; i < KEYS; i++) {
+        expected[i].may[0] = expected[i].now;
+        expected[i].count = 1;
+    }
+}
+
+static void write_key(size_t index, uint64_t value, bool durable) {
+    note(index, value, try_write(key_of(index), value, VALUE_BYTES, durable), durable);
+}
+
+static void delete_key(size_t index, bool durable) {
+    struct disk_job job = {.operation = DISK_DELETE, .key = key_of(index), .durable = durable};
+    note(index, 0, run_job(&job), durable);
+}
+
+/* Reads whatever is there; one of these values or none. */
+static uint64_t value_of(size_t index, enum disk_status *status) {
+    static uint8_t memory[VALUE_BYTES], wanted[VALUE_BYTES];
+    size_t count;
+    *status = read_bytes(key_of(index), memory, VALUE_BYTES, &count);
+    if (*status != DISK_OK)
+        return 0;
+    ck_assert_uint_eq(count, VALUE_BYTES);
+    for (size_t i = 0; i < expected[index].count; i++) {
+        fill(wanted, VALUE_BYTES, expected[index].may[i]);
+        if (expected[index].may[i] && memcmp(memory, wanted, VALUE_BYTES) == 0)
+            return expected[index].may[i];
+    }
+    ck_abort_msg("key %zu has a value that it never should have", index);
+}
+
+static void check_now(void) {
+    for (size_t i = 0; i < KEYS; i++) {
+        enum disk_status status;
+        uint64_t value = value_of(i, &status);
+        if (status == DISK_OK || status == DISK_MISS)
+            ck_assert_uint_eq(value, expected[i].now);
+    }
+}
+
+static void check_after_restart(void) {
+    for (size_t i = 0; i < KEYS; i++) {
+        enum disk_status status;
+        uint64_t value = value_of(i, &status);
+        bool may = false;
+        ck_assert(status == DISK_OK || status == DISK_MISS);
+        for (size_t j = 0; j < expected[i].count; j++)
+            may |= value == expected[i].may[j];
+        ck_assert_msg(may, "call %d: key %zu has %d", atomic_load(&faults.failing), i, (int)value);
+    }
+}
+
+/* More than fits is written, so that segments end and are rewritten too. */
+static void run_script(void) {
+    write_key(5, 1, true); /* outlives what is written around it */
+    for (uint64_t round = 1; round <= 6; round++) {
+        write_key(0, 10 * round, true);
+        write_key(1, 10 * round + 1, false);
+        write_key(2 + round % 2, 10 * round + 2, false);
+        delete_key(2 + (round + 1) % 2, round % 3 == 0);
+        write_key(4, 10 * round + 4, round % 2 == 0);
+        check_now();
+        if (round % 2 == 0) {
+            if (sync_disk() == DISK_OK)
+                note_synced();
+            else
+                ck_assert(faults.failing >= 0);
+        }
+    }
+    delete_key(5, true);
+    check_now();
+}
+
+static void set_up(void) {
+    make_directory();
+    options.segment_bytes = 64 << 10;
+    options.limit_bytes = 256 << 10;
+    options.io = &faulty_io;
+    memset(expected, 0, sizeof expected);
+    for (size_t i = 0; i < KEYS; i++)
+        expected[i].count = 1; /* no value */
+    atomic_store(&faults.failing, -1);
+    atomic_store(&faults.calls, 0);
+}
+
+/* With that call failing; false if it did not come to it. */
+static bool run_with_fault(int failing) {
+    set_up();
+    atomic_store(&faults.failing, failing);
+    if (try_open()) {
+        run_script();
+        close_disk();
+    }
+    bool failed = atomic_load(&faults.calls) > failing;
+    atomic_store(&faults.failing, -1);
+    open_disk();
+    check_after_restart();
+    for (size_t i = 0; i < KEYS; i++)
+        ck_assert_int_eq(try_write(key_of(i), 1000 + i, 10, true), DISK_OK);
+    reopen_disk();
+    for (size_t i = 0; i < KEYS; i++)
+        read_value(key_of(i), 1000 + i, 10);
+    remove_directory();
+    return failed;
+}
+
+static void run_all(int error, bool sticky, bool halves) {
+    faults.error = error;
+    faults.sticky = sticky;
+    faults.halves = halves;
+    int failing = 0;
+    while (run_with_fault(failing))
+        failing++;
+    ck_assert_int_gt(failing, 200);
+}
+
+START_TEST(any_call_may_fail_once) {
+    run_all(EIO, false, false);
+}
+END_TEST
+
+START_TEST(any_call_may_fail_for_good) {
+    run_all(EIO, true, false);
+}
+END_TEST
+
+START_TEST(the_file_system_may_be_full_in_the_middle_of_any_write) {
+    run_all(ENOSPC, true, true);
+}
+END_TEST
+
+START_TEST(any_write_may_be_short) {
+    run_all(EINTR, false, true);
+}
+END_TEST
+
+START_TEST(a_durable_write_whose_fdatasync_fails_has_failed_and_the_earlier_value_counts) {
+    set_up();
+    open_disk();
+    ck_assert_int_eq(try_write(key_of(0), 1, VALUE_BYTES, true), DISK_OK);
+    atomic_store(&faults.failing_syncs, 1);
+    ck_assert_int_eq(try_write(key_of(0), 2, VALUE_BYTES, true), DISK_FAILED);
+    read_value(key_of(0), 1, VALUE_BYTES);
+    ck_assert_int_eq(sync_disk(), DISK_OK);
+    reopen_disk();
+    read_value(key_of(0), 1, VALUE_BYTES);
+    remove_directory();
+}
+END_TEST
+
+START_TEST(what_a_failed_fdatasync_did_not_reach_is_written_anew_before_a_sync_succeeds) {
+    char before[4][32], path[400];
+    set_up();
+    open_disk();
+    write_value(key_of(0), 1, VALUE_BYTES);
+    ck_assert_uint_eq(list_segments(before, 4), 1);
+    atomic_store(&faults.failing_syncs, 1);
+    ck_assert_int_eq(sync_disk(), DISK_FAILED);
+    ck_assert_int_eq(sync_disk(), DISK_OK);
+    path_of(before[0], path, sizeof path);
+    ck_assert_int_eq(access(path, F_OK), -1);
+    read_value(key_of(0), 1, VALUE_BYTES);
+    remove_directory();
+}
+END_TEST
+
+START_TEST(no_file_goes_before_what_was_copied_is_durable) {
+    set_up();
+    open_disk();
+    run_script();
+    ck_assert(!faults.disorderly);
+    ck_assert_uint_gt(stats_now().reclaimed_segments, 0);
+    ck_assert_uint_gt(stats_now().copied_bytes, 0);
+    remove_directory();
+}
+END_TEST
+
+int main(void) {
+    Suite *suite = suite_create("disk faults");
+    TCase *cases = tcase_create("faults");
+    tcase_set_timeout(cases, 120);
+    tcase_add_test(cases, any_call_may_fail_once);
+    tcase_add_test(cases, any_call_may_fail_for_good);
+    tcase_add_test(cases, the_file_system_may_be_full_in_the_middle_of_any_write);
+    tcase_add_test(cases, any_write_may_be_short);
+    tcase_add_test(cases,
+                   a_durable_write_whose_fdatasync_fails_has_failed_and_the_earlier_value_counts);
+    tcase_add_test(cases,
+                   what_a_failed_fdatasync_did_not_reach_is_written_anew_before_a_sync_succeeds);
+    tcase_add_test(cases, no_file_goes_before_what_was_copied_is_durable);
+    suite_add_tcase(suite, cases);
+    SRunner *runner = srunner_create(suite);
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed == 0 ? EXIT_SUCCESS : EXIT_FAILURE;
+}
