@@ -63,6 +63,18 @@ def test_with_room_for_all_everything_stored_before_is_found_and_right(level):
     assert (line["wrong_blocks"], line["beyond_loss"], line["refused"]) == (0, 0, 0)
 
 
+@pytest.mark.parametrize("settings", [{"level": 3, "floor": 3}, {"level": 1, "floor": 4}])
+def test_with_too_little_room_more_is_found_than_in_16_bits_and_nothing_wrong(every, settings):
+    chats = sample(every, 150)
+    pool_bytes = distinct_blocks(chats) * BLOCK_BYTES // 16
+
+    line = trace_replay.replay(DAEMON, chats, settings, pool_bytes)
+
+    assert line["held_blocks"] < distinct_blocks(chats)
+    assert line["saved_tokens"] > trace_replay.replay_lru(chats, pool_bytes)["saved_tokens"]
+    assert (line["wrong_blocks"], line["beyond_loss"], line["refused"]) == (0, 0, 0)
+
+
 class OtherValues(Values):
     """Of a store that gives block 3 where block 5 was."""
 
