@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "daemon/store/evict.h"
 #include "daemon/store/fork.h"
 #include "daemon/store/info.h"
 #include "daemon/store/policy.h"
@@ -13,6 +14,7 @@
 #include "tests/faults/values.h"
 
 enum { ROOM_BYTES = 2 * PAGE_VALUES_MAX * 4 + 4096, CACHE_BYTES = 1 << 20 };
+enum { NEVER_PERCENT = 200 }; /* the keeper evicts nothing by itself: steps do */
 
 const struct geometry player_geometries[PLAYER_GEOMETRIES] = {
     {.layers = 1, .heads = 1, .head_dim_k = 8, .head_dim_v = 8, .dtype = PAGE_F16},
@@ -469,6 +471,55 @@ static void play_delete_many(struct player *player, const struct step *step) {
     }
 }
 
+/* The tail goes, and slices from the end on: what is left ends where one ended. */
+static void lose_tokens(struct player *player, int slot, const struct evict_result *result) {
+    struct reference_session *session = player_session(player, slot);
+    uint32_t tokens = session->token_count, coded = tokens - session->tail_tokens;
+    player_expect(player, result->tokens <= tokens, "%llu tokens lost of %u",
+                  (unsigned long long)result->tokens, tokens);
+    uint32_t left = tokens - (uint32_t)result->tokens;
+    player_expect(player,
+                  left == coded || (left < coded && (left == 0 || session->tokens[left].row == 0 ||
+                                                     session->tokens[left].group !=
+                                                         session->tokens[left - 1].group)),
+                  "%u tokens are left, where nothing ends", left);
+    player_expect(player, result->deleted == (left == 0), "deleted: %d", result->deleted);
+    note_cut(player, slot, left);
+    if (result->deleted)
+        forget(player, slot);
+    else
+        reference_cut(session, left);
+}
+
+static void play_evict(struct player *player, const struct step *step) {
+    int slot = player_pick(player, step->random[0], true);
+    struct reference_session *expected = player_session(player, slot);
+    struct session *session = store_find(&player->store, player_name(slot));
+    struct evict_request request = {.want_bytes = 1 + step->random[1] % 65536,
+                                    .shared_too = step->random[2] % 2 == 0};
+    struct evict_result result;
+    struct session_info info;
+    player_expect(player, (session != NULL) == expected->exists, "there: %d", session != NULL);
+    if (!session)
+        return;
+    player_say(player, "evict %llu bytes of %s%s", (unsigned long long)request.want_bytes,
+               player_name(slot).text, request.shared_too ? ", shared too" : "");
+    int status = evict_session(&player->store, session, &request, &result);
+    bool frees_nothing = status == STORE_UNSUPPORTED;
+    bool evicted = player_expect_status(player, status,
+                                        expected->pinned                    ? STORE_BUSY
+                                        : player_is_appending(player, slot) ? STORE_WAIT
+                                        : frees_nothing                     ? STORE_UNSUPPORTED
+                                                                            : STORE_OK);
+    if (evicted)
+        lose_tokens(player, slot, &result);
+    if (evicted && expected->exists) {
+        player_expect(player, info_read(session, &info) == STORE_OK, "info_read");
+        player_expect_state(player, expected, &info.state, true);
+    }
+    session_unref(session);
+}
+
 static void play_squeeze(struct player *player, const struct step *step) {
     struct budget *budget = &player->store.budget;
     uint64_t leave = step->random[1] % 65536;
@@ -507,6 +558,7 @@ static void (*const plays[STEP_KINDS])(struct player *player, const struct step 
     [STEP_DELETE] = play_delete,
     [STEP_DELETE_MANY] = play_delete_many,
     [STEP_AWAIT_KEEPER] = play_await_keeper,
+    [STEP_EVICT] = play_evict,
     [STEP_SQUEEZE] = play_squeeze,
 };
 
@@ -514,7 +566,9 @@ static void set_up(struct player *player) {
     const struct world *world = player->world;
     struct store_options options = {.memory_bytes = world->memory_bytes,
                                     .landing_level = world->landing_level,
-                                    .codec_threads = world->codec_threads};
+                                    .codec_threads = world->codec_threads,
+                                    .memory_high_percent = NEVER_PERCENT,
+                                    .memory_low_percent = NEVER_PERCENT};
     player_expect(player, store_init(&player->store, &options) == 0, "store_init");
     reference_init(&player->reference);
     player->workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);

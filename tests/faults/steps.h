@@ -24,6 +24,7 @@ enum step_kind {
     STEP_DELETE,
     STEP_DELETE_MANY,
     STEP_AWAIT_KEEPER,
+    STEP_EVICT,
     STEP_SQUEEZE, /* leaves little memory, or as much as before */
     STEP_KINDS,
 };
