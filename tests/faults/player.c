@@ -113,6 +113,7 @@ void player_expect_state(const struct player *player, struct reference_session *
                   state->tail_tokens, session->tail_tokens);
     player_expect(player, is_same_policy(&state->policy, &session->policy),
                   "another policy: level %d, floor %d", state->policy.level, state->policy.floor);
+    player_expect(player, state->sharing == session->sharing, "sharing %d", state->sharing);
     player_expect(player, geometry_equal(&state->geometry, session->geometry), "other geometry");
     struct store_name model = player_model(session->model);
     player_expect(player,
@@ -179,7 +180,7 @@ static struct session_policy policy_of(const uint32_t *random) {
     struct session_policy policy = {.level = level_of(random[0])};
     policy.newest_level = policy.floor = policy.level;
     if (random[1] % 16 == 0)
-        policy.min_snr_db = 20;
+        policy.min_snr_db = PROMISED_DB;
     if (random[1] / 16 % 4 == 0) {
         policy.newest_tokens = random[1] / 64 % 300;
         policy.newest_level = level_of(random[1] / 1024);
@@ -209,6 +210,8 @@ static void create(struct player *player, int slot, const struct store_open *req
     session->geometry = request->geometry;
     session->model = model;
     session->policy = request->policy;
+    session->sharing = request->sharing;
+    session->id_tokens = 0;
     session->pinned = false;
     session->incarnation = ++player->reference.incarnations;
     session->least_cut = UINT32_MAX;
@@ -219,19 +222,23 @@ static void play_open(struct player *player, const struct step *step) {
     int slot = player_pick(player, random[0], random[7] % 4 == 0);
     struct reference_session *session = player_session(player, slot);
     bool other = random[1] % 8 == 0;
-    unsigned model = session->exists && !other ? session->model : random[2] % 2;
+    bool alike = player->world->alike;
+    unsigned model = session->exists && !other ? session->model : alike ? 0 : random[2] % 2;
+    uint32_t shape = alike ? (uint32_t)player->world->seed : random[3];
     struct store_open request = {
         .session = player_name(slot),
         .model = player_model(model),
-        .geometry = session->exists && !other ? session->geometry : geometry_of(random[3]),
+        .geometry = session->exists && !other ? session->geometry : geometry_of(shape),
         .policy = policy_of(random + 4),
+        .sharing = (enum session_sharing)(random[6] / 8 % (alike ? 2 : 3) + alike),
         .mode =
             random[6] % 8 < 6 ? STORE_OPEN_OR_CREATE : (enum store_open_mode)(random[6] % 8 - 5),
     };
     player_say(player,
-               "open %s, geometry %d, %s, level %d, floor %d, newest %llu at %d, %g dB, mode %d",
+               "open %s, geometry %d, %s, sharing %d, level %d, floor %d, newest %llu at %d, %g "
+               "dB, mode %d",
                request.session.text, (int)(request.geometry - player_geometries),
-               request.model.text, request.policy.level, request.policy.floor,
+               request.model.text, request.sharing, request.policy.level, request.policy.floor,
                (unsigned long long)request.policy.newest_tokens, request.policy.newest_level,
                request.policy.min_snr_db, request.mode);
     struct session_state state;
@@ -529,6 +536,7 @@ static void play_squeeze(struct player *player, const struct step *step) {
     if (step->random[0] % 2 == 0 && free_bytes > leave &&
         budget_reserve(budget, free_bytes - leave))
         player->squeezed_bytes = free_bytes - leave;
+    player->was_squeezed |= player->squeezed_bytes > 0;
     player_say(player, "squeeze by %llu bytes\n", (unsigned long long)player->squeezed_bytes);
 }
 
@@ -559,6 +567,7 @@ static void (*const plays[STEP_KINDS])(struct player *player, const struct step 
     [STEP_DELETE_MANY] = play_delete_many,
     [STEP_AWAIT_KEEPER] = play_await_keeper,
     [STEP_EVICT] = play_evict,
+    [STEP_MATCH] = player_match,
     [STEP_SQUEEZE] = play_squeeze,
 };
 

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "tests/faults/documents.h"
 #include "tests/faults/player_state.h"
 #include "tests/faults/values.h"
 
@@ -76,6 +77,38 @@ static void make_values(const struct player_append *append, const struct player_
     }
 }
 
+/* Mostly of a document, where a session is to share with others: the same tokens as theirs. Where
+ * what comes of it may not be another worker's, several workers are at it. */
+static uint64_t first_stamp_of(const struct player *player, const struct reference_session *session,
+                               const uint32_t *random) {
+    if (session->sharing == SESSION_SHARES_NOTHING && random[7] / 256 % 8 > 0)
+        return player->stamps + 1;
+    uint64_t stamp = document_stamp(player->world->alike ? 0 : random[7] / 2048 % DOCUMENTS,
+                                    session->token_count);
+    if (random[7] / 8192 % 4 == 0)
+        stamp |= DOCUMENT_SALT_BIT;
+    return random[7] / 32768 % 4 == 0 ? stamp | DOCUMENT_WORKER_BIT : stamp;
+}
+
+/* What has no document has ids of its own. */
+static uint32_t id_of(uint64_t stamp) {
+    return stamp & DOCUMENT_BIT ? document_id(stamp) : UINT32_C(1) << 31 | (uint32_t)stamp;
+}
+
+/* All at once or in two pieces. */
+static void put_ids(struct player *player, struct player_append *append) {
+    uint32_t ids[REFERENCE_TOKENS_MAX], half = append->tokens / 2;
+    for (uint32_t i = 0; i < append->tokens; i++)
+        ids[i] = id_of(append->first_stamp + i);
+    int status = STORE_OK;
+    if (half > 0)
+        status = append_put_ids(append->members[0], append->first, ids, half * sizeof *ids);
+    if (status == STORE_OK)
+        status = append_put_ids(append->members[0], append->first + half, ids + half,
+                                (append->tokens - half) * sizeof *ids);
+    player_expect(player, status == STORE_OK, "ids were refused: %d", status);
+}
+
 /* --- steps --- */
 
 /* What is wrong with the request, on purpose, and what comes of it. */
@@ -112,6 +145,7 @@ static bool begin(struct player *player, struct player_append *append, const str
                                      .settle = random[2] % 4 == 0,
                                      .runs_max = RUNS_MAX,
                                      .members = member_count,
+                                     .token_ids = random[7] / 64 % 4 > 0,
                                      .join_ns = 1000000000};
     if (session->exists) {
         request.first = session->token_count;
@@ -119,11 +153,13 @@ static bool begin(struct player *player, struct player_append *append, const str
         request.tokens = tokens_of(session, random + 3);
         spoiled = spoil(session, &request, random[5]);
     }
-    player_say(player, "append to %s, %llu tokens from %llu behind a tail of %u%s%s, by %u",
+    struct salt salt = {
+        .first = request.first, .end = request.first + request.tokens, .bytes = 4, .text = "salt"};
+    player_say(player, "append to %s, %llu tokens from %llu behind a tail of %u%s%s%s, by %u",
                request.session.text, (unsigned long long)request.tokens,
                (unsigned long long)request.first, request.tail_tokens,
-               request.settle ? ", settle" : "", request.heads_first ? ", heads first" : "",
-               member_count);
+               request.settle ? ", settle" : "", request.token_ids ? ", ids" : "",
+               request.heads_first ? ", heads first" : "", member_count);
     *append = (struct player_append){.slot = slot,
                                      .incarnation = session->incarnation,
                                      .geometry = session->geometry,
@@ -132,7 +168,12 @@ static bool begin(struct player *player, struct player_append *append, const str
                                      .tail_tokens = request.tail_tokens,
                                      .settle = request.settle,
                                      .heads_first = request.heads_first,
-                                     .first_stamp = player->stamps + 1};
+                                     .has_ids = request.token_ids,
+                                     .first_stamp = first_stamp_of(player, session, random)};
+    if (append->first_stamp & DOCUMENT_SALT_BIT) {
+        request.salts = &salt;
+        request.salt_count = 1;
+    }
     int expected = begin_status(player, slot, spoiled);
     for (uint32_t i = 0; i < member_count; i++) {
         struct session_state state;
@@ -145,6 +186,8 @@ static bool begin(struct player *player, struct player_append *append, const str
         return false;
     player->stamps += append->tokens;
     cut_into_parts(append);
+    if (append->has_ids)
+        put_ids(player, append);
     if (random[6] % 2 == 0)
         shuffle(append, random[6]);
     return true;
@@ -206,7 +249,10 @@ static void commit(struct player *player, struct player_append *append) {
     if (!committed)
         return;
     struct reference_session *session = player_session(player, append->slot);
-    reference_append(session, append->first_stamp, append->tokens, append->settle);
+    if (append->has_ids && session->id_tokens == session->token_count)
+        session->id_tokens += append->tokens;
+    reference_append(&player->reference, session, append->first_stamp, append->tokens,
+                     append->settle);
     player_expect_state(player, session, &state, true);
 }
 

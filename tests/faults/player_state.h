@@ -17,7 +17,7 @@ struct player_append {
     uint64_t incarnation, first_stamp;
     const struct geometry *geometry;
     uint32_t first, tokens, tail_tokens;
-    bool settle, heads_first;
+    bool settle, heads_first, has_ids;
     struct player_part {
         uint32_t run, first, tokens, layer;
         enum page_part part;
@@ -49,7 +49,7 @@ struct player {
     char *room;
     struct page_cache cache;
     size_t step; /* its number */
-    bool verbose;
+    bool verbose, was_squeezed;
 };
 
 extern const struct geometry player_geometries[];
@@ -88,6 +88,8 @@ void player_append_drop(struct player *player, const struct step *step);
 
 /* Whether an append to the session is under way. */
 bool player_is_appending(const struct player *player, int slot);
+
+void player_match(struct player *player, const struct step *step);
 
 void player_fetch(struct player *player, const struct step *step);
 void player_fetch_begin(struct player *player, const struct step *step);

@@ -290,8 +290,10 @@ int main(int argc, char **argv) {
     int seconds = argc > 1 ? atoi(argv[1]) : 3;
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     struct worker workers[THREADS];
-    struct store_options options = {
-        .memory_bytes = LIMIT_BYTES, .landing_level = PAGE_FAST8, .codec_threads = 2};
+    struct store_options options = {.memory_bytes = LIMIT_BYTES,
+                                    .landing_level = PAGE_FAST8,
+                                    .codec_threads = 2,
+                                    .memory_high_percent = 0}; /* always pressed */
     expect(store_init(&store, &options) == 0, "store_init");
     for (unsigned i = 0; i < THREADS; i++)
         start(&workers[i], values_mix(seed * THREADS + i));

@@ -5,6 +5,7 @@
 
 #include "proto/page/compact.h"
 #include "proto/page/convert.h"
+#include "tests/faults/documents.h"
 #include "tests/faults/values.h"
 
 void reference_init(struct reference *reference) {
@@ -17,6 +18,10 @@ void reference_init(struct reference *reference) {
 void reference_deinit(struct reference *reference) {
     for (int i = 0; i < REFERENCE_SESSIONS; i++)
         reference_cut(&reference->sessions[i], 0);
+    for (struct reference_offer *offer = reference->offers, *next; offer; offer = next) {
+        next = offer->next;
+        free(offer);
+    }
     free(reference->workspace);
     free(reference->encoded);
     free(reference->decoded);
@@ -33,12 +38,35 @@ static void group_unref(struct reference_group *group) {
     free(group);
 }
 
+static bool is_offered(const struct reference *reference, const struct reference_group *group) {
+    const struct reference_offer *offer = reference->offers;
+    while (offer && (offer->tokens != group->tokens || offer->geometry != group->geometry ||
+                     offer->min_snr_db != group->min_snr_db ||
+                     memcmp(offer->stamps, group->stamps, sizeof offer->stamps) != 0))
+        offer = offer->next;
+    return offer != NULL;
+}
+
+static void note_offer(struct reference *reference, const struct reference_group *group) {
+    if (group->sharing == SESSION_SHARES_NOTHING || is_offered(reference, group))
+        return;
+    struct reference_offer *offer = calloc(1, sizeof *offer);
+    offer->next = reference->offers;
+    offer->geometry = group->geometry;
+    offer->tokens = group->tokens;
+    offer->min_snr_db = group->min_snr_db;
+    memcpy(offer->stamps, group->stamps, sizeof offer->stamps);
+    reference->offers = offer;
+}
+
 /* The session's tokens first .. first + tokens - 1 are coded together. */
-static void make_group(struct reference_session *session, uint32_t first, uint32_t tokens) {
+static void make_group(struct reference *reference, struct reference_session *session,
+                       uint32_t first, uint32_t tokens) {
     struct reference_group *group = calloc(1, sizeof *group);
     group->references = group->tokens = tokens;
     group->geometry = session->geometry;
     group->min_snr_db = session->policy.min_snr_db;
+    group->sharing = session->sharing;
     uint32_t sinks = first < PAGE_SINK_TOKENS ? PAGE_SINK_TOKENS - first : 0;
     group->sink_tokens = sinks < tokens ? sinks : tokens;
     for (uint32_t i = 0; i < tokens; i++) {
@@ -47,21 +75,22 @@ static void make_group(struct reference_session *session, uint32_t first, uint32
         token->group = group;
         token->row = i;
     }
+    note_offer(reference, group);
 }
 
-void reference_append(struct reference_session *session, uint64_t first_stamp, uint32_t tokens,
-                      bool settle) {
+void reference_append(struct reference *reference, struct reference_session *session,
+                      uint64_t first_stamp, uint32_t tokens, bool settle) {
     uint32_t page = geometry_page_tokens(session->geometry);
     uint32_t first = session->token_count - session->tail_tokens;
     for (uint32_t i = 0; i < tokens; i++)
         session->tokens[session->token_count++] =
             (struct reference_token){.stamp = first_stamp + i};
     for (; session->token_count - first >= page; first += page)
-        make_group(session, first, page);
+        make_group(reference, session, first, page);
     session->tail_tokens = session->token_count - first;
     if (!settle || session->tail_tokens == 0)
         return;
-    make_group(session, first, session->tail_tokens);
+    make_group(reference, session, first, session->tail_tokens);
     session->tail_tokens = 0;
 }
 
@@ -73,6 +102,8 @@ void reference_cut(struct reference_session *session, uint32_t tokens) {
             group_unref(token->group);
     }
     session->tail_tokens = tokens > coded ? tokens - coded : 0;
+    if (session->id_tokens > tokens)
+        session->id_tokens = tokens;
 }
 
 void reference_fork(const struct reference_session *source, struct reference_session *target,
@@ -81,6 +112,8 @@ void reference_fork(const struct reference_session *source, struct reference_ses
     target->geometry = source->geometry;
     target->model = source->model;
     target->policy = source->policy;
+    target->sharing = source->sharing;
+    target->id_tokens = source->id_tokens < tokens ? source->id_tokens : tokens;
     target->token_count = tokens;
     target->tail_tokens = tokens > coded ? tokens - coded : 0;
     for (uint32_t i = 0; i < tokens; i++) {
@@ -129,6 +162,8 @@ struct search {
     const struct reference_piece *piece;
     uint32_t row;
     int bound; /* the coarsest level that the owners allow */
+    const uint64_t *stamps;
+    double min_snr_db;
 };
 
 static bool gives(const struct search *search, struct page_bytes page) {
@@ -166,7 +201,7 @@ static struct page_bytes code(const struct search *search, const void *rows, int
         .shape = geometry_shape(group->geometry, part, group->tokens),
         .part = part,
         .level = level,
-        .snr_db = group->min_snr_db,
+        .snr_db = search->min_snr_db,
         .sink_tokens = group->sink_tokens,
         .values = rows,
         .strides = strides_of(group->geometry, part, group->tokens, false),
@@ -203,13 +238,13 @@ static bool try_levels(const struct search *search, const void *rows, int finest
 }
 
 /* From the values themselves, or from what fast8 had left of them. */
-static bool search_all(const struct search *search) {
+static bool search_values(const struct search *search) {
     struct reference *reference = search->reference;
     const struct reference_group *group = search->group;
     enum page_part part = search->piece->part;
     size_t row_bytes = geometry_part_bytes(group->geometry, part, 1);
     for (uint32_t i = 0; i < group->tokens; i++)
-        values_make(group->geometry, group->stamps[i], search->piece->layer, part,
+        values_make(group->geometry, search->stamps[i], search->piece->layer, part,
                     (char *)reference->rows + i * row_bytes);
     if (try_levels(search, reference->rows, PAGE_EXACT))
         return true;
@@ -224,6 +259,28 @@ static bool search_all(const struct search *search) {
     };
     return page_decode(fast.page, fast.bytes, &target, reference->workspace) == PAGE_OK &&
            try_levels(search, reference->rows, 0);
+}
+
+static bool are_same_tokens(const struct reference_group *group,
+                            const struct reference_offer *offer) {
+    uint32_t i = 0;
+    while (i < group->tokens && document_same(group->stamps[i], offer->stamps[i]))
+        i++;
+    return group->geometry == offer->geometry && group->tokens == offer->tokens &&
+           i == group->tokens;
+}
+
+/* By ids a session shares what another worker computed, or another session was promised more of. */
+static bool search_all(struct search *search) {
+    const struct reference_group *group = search->group;
+    bool found = search_values(search);
+    for (const struct reference_offer *offer = search->reference->offers;
+         offer && !found && group->sharing == SESSION_SHARES_IDS; offer = offer->next) {
+        search->stamps = offer->stamps;
+        search->min_snr_db = offer->min_snr_db;
+        found = are_same_tokens(group, offer) && search_values(search);
+    }
+    return found;
 }
 
 /* What is shared is no coarser than the strictest floor of those who have it. */
@@ -248,6 +305,8 @@ bool reference_allows(struct reference *reference, const struct reference_sessio
                             .group = tokens->group,
                             .piece = piece,
                             .row = tokens->row,
+                            .stamps = tokens->group->stamps,
+                            .min_snr_db = tokens->group->min_snr_db,
                             .bound = coarsest_allowed(reference, tokens->group)};
     const struct page_bytes *seen = last_seen(&search);
     return (seen->page && gives(&search, *seen)) || search_all(&search);

@@ -9,9 +9,9 @@
 
 #include <stdbool.h>
 
-#include "daemon/store/geometry.h"
-#include "daemon/store/session_policy.h"
+#include "daemon/store/session.h"
 
+enum { PROMISED_DB = 20 }; /* where a session promises any */
 enum { REFERENCE_SESSIONS = 6, REFERENCE_TOKENS_MAX = 640, REFERENCE_PAGES = 4 };
 
 struct reference_group {
@@ -20,7 +20,17 @@ struct reference_group {
     uint64_t stamps[PAGE_TOKENS_MAX];
     uint32_t tokens, sink_tokens;
     double min_snr_db;
+    enum session_sharing sharing;
     struct page_bytes pages[REFERENCE_PAGES]; /* as they were last seen: layer * 2 + part */
+};
+
+/* A page that sessions shared or offered: what others of the same tokens may have taken instead. */
+struct reference_offer {
+    struct reference_offer *next;
+    const struct geometry *geometry;
+    uint64_t stamps[PAGE_TOKENS_MAX];
+    uint32_t tokens;
+    double min_snr_db;
 };
 
 struct reference_token {
@@ -34,15 +44,18 @@ struct reference_session {
     const struct geometry *geometry;
     unsigned model;
     struct session_policy policy;
+    enum session_sharing sharing;
     bool pinned;
     uint64_t version, incarnation; /* incarnation: which of those that had this name */
     uint32_t least_cut;            /* that ever was */
     uint32_t token_count, tail_tokens;
+    uint32_t id_tokens; /* that have ids: from the first on, without a gap */
     struct reference_token tokens[REFERENCE_TOKENS_MAX];
 };
 
 struct reference {
     struct reference_session sessions[REFERENCE_SESSIONS];
+    struct reference_offer *offers;
     uint64_t incarnations;
     void *workspace, *encoded, *decoded, *rows; /* scratch for the codec */
 };
@@ -52,8 +65,8 @@ void reference_deinit(struct reference *reference);
 
 /* Tokens with stamps from first_stamp on come behind the session's; with settle its tail is coded,
  * too. */
-void reference_append(struct reference_session *session, uint64_t first_stamp, uint32_t tokens,
-                      bool settle);
+void reference_append(struct reference *reference, struct reference_session *session,
+                      uint64_t first_stamp, uint32_t tokens, bool settle);
 
 /* Only the first tokens stay. */
 void reference_cut(struct reference_session *session, uint32_t tokens);

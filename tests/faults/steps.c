@@ -10,7 +10,7 @@ static const unsigned weights[STEP_KINDS] = {
     [STEP_FORK] = 8,        [STEP_TRUNCATE] = 8,      [STEP_AGE] = 3,
     [STEP_PIN] = 1,         [STEP_INFO] = 3,          [STEP_DELETE] = 6,
     [STEP_DELETE_MANY] = 1, [STEP_AWAIT_KEEPER] = 1,  [STEP_SQUEEZE] = 2,
-    [STEP_EVICT] = 3,
+    [STEP_EVICT] = 3,       [STEP_MATCH] = 4,
 };
 
 struct world world_of(uint64_t seed) {
@@ -20,7 +20,8 @@ struct world world_of(uint64_t seed) {
     return (struct world){.seed = seed,
                           .memory_bytes = memory_mib[random % 3] << 20,
                           .landing_level = landing_levels[random >> 8 & 3],
-                          .codec_threads = 1 + (random >> 16 & 1)};
+                          .codec_threads = 1 + (random >> 16 & 1),
+                          .alike = random >> 24 & 1};
 }
 
 static enum step_kind kind_of(uint64_t random) {

@@ -3,6 +3,7 @@
 #ifndef TESTS_FAULTS_STEPS_H
 #define TESTS_FAULTS_STEPS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -25,6 +26,7 @@ enum step_kind {
     STEP_DELETE_MANY,
     STEP_AWAIT_KEEPER,
     STEP_EVICT,
+    STEP_MATCH,
     STEP_SQUEEZE, /* leaves little memory, or as much as before */
     STEP_KINDS,
 };
@@ -39,6 +41,7 @@ struct world {
     uint64_t seed, memory_bytes;
     int landing_level;
     size_t codec_threads;
+    bool alike; /* sessions are of one model and one document, that they have much to share */
 };
 
 struct world world_of(uint64_t seed);
