@@ -138,6 +138,8 @@ static void apply_live(struct kvquantd *daemon) {
     policy->ttl_ms = config->ttl_ms;
     daemon->store.pressure.high_percent = (uint32_t)config->memory_high_percent;
     daemon->store.pressure.low_percent = (uint32_t)config->memory_low_percent;
+    ageing_set_tails(&daemon->store.ageing, config->tail_idle_ms,
+                     (int)config->tail_idle_level + PAGE_LEVEL_MIN);
     daemon->rpc.append_wait_ms = (uint32_t)config->append_wait_ms;
     daemon->stall_ms = config->stall_ms;
     daemon->dealer.connections_max = config->connections;

@@ -4,6 +4,7 @@
 
 /* Levels are kept from 0 up; the page's own numbers begin at -2. */
 static const char *const levels[] = {"exact", "fast8", "0", "1", "2", "3", "4", "5", NULL};
+static const char *const tail_levels[] = {"exact", "fast8", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
 #define AT(field) offsetof(struct config, field)
@@ -137,6 +138,22 @@ const struct config_option config_options[] = {
      .standard = "never",
      .live = true,
      .text = "A session that is not used for so long is deleted, unless it is pinned."},
+    {.name = "tail_idle",
+     .kind = CONFIG_MILLISECONDS,
+     .offset = AT(tail_idle_ms),
+     .most = UINT64_C(31536000000),
+     .standard = "10s",
+     .live = true,
+     .text = "A session's newest tokens that fill no page are kept raw, and coded when it is not "
+             "used for so long."},
+    {.name = "tail_idle_level",
+     .kind = CONFIG_CHOICE,
+     .offset = AT(tail_idle_level),
+     .standard = "fast8",
+     .choices = tail_levels,
+     .live = true,
+     .text = "How they are then coded: exact or fast8, but exact where their own level is, or "
+             "decibels are promised. What is appended later goes on from what that left of them."},
     {.name = "landing_level",
      .kind = CONFIG_CHOICE,
      .offset = AT(landing_level),

@@ -188,7 +188,7 @@ static void write_levels(struct info_parts *parts, const struct session_info *in
     add_level(parts, KVQ__PLACE__PLACE_SINKS, PAGE_EXACT, &info->sinks);
     for (int level = PAGE_LEVEL_MIN; level <= PAGE_LEVEL_MAX; level++)
         add_level(parts, KVQ__PLACE__PLACE_PAGES, level, &info->levels[level - PAGE_LEVEL_MIN]);
-    add_level(parts, KVQ__PLACE__PLACE_TAIL, PAGE_EXACT, &info->tail);
+    add_level(parts, KVQ__PLACE__PLACE_TAIL, info->tail_level, &info->tail);
 }
 
 static ProtobufCBinaryData copy(char *target, const char *text, size_t bytes) {
@@ -228,6 +228,7 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     message->policy = &parts->policy.policy;
     kvq__policy_state__init(&parts->policy_state);
     parts->policy_state.idle_steps = (uint32_t)info->idle_steps;
+    parts->policy_state.tail_coded = info->tail_coded;
     message->policy_state = &parts->policy_state;
     messages_write_loss(&info->loss[PAGE_K], &parts->k);
     messages_write_loss(&info->loss[PAGE_V], &parts->v);

@@ -50,6 +50,7 @@ struct stats_parts {
     Kvq__KeeperStats keeper;
     Kvq__SharingStats sharing;
     Kvq__PressureStats pressure;
+    Kvq__AgeingStats ageing;
 };
 
 static void count_errors(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
@@ -93,6 +94,21 @@ static void count_levels(struct usage *usage, Kvq__StatsReply *reply, struct sta
               atomic_load(&usage->tails_bytes));
 }
 
+static void write_ageing(struct store *store, Kvq__StatsReply *reply, Kvq__AgeingStats *message) {
+    struct ageing_stats stats;
+    ageing_read_stats(&store->ageing, &stats);
+    kvq__ageing_stats__init(message);
+    message->chunks = stats.chunks;
+    message->bytes_before = stats.bytes_before;
+    message->bytes_after = stats.bytes_after;
+    message->expired_sessions = stats.expired_sessions;
+    message->coded_tails = stats.coded_tails;
+    message->tail_bytes_before = stats.tail_bytes_before;
+    message->tail_bytes_after = stats.tail_bytes_after;
+    message->decoded_tails = stats.decoded_tails;
+    reply->ageing = message;
+}
+
 static void write_store(struct store *store, Kvq__StatsReply *reply, struct stats_parts *parts) {
     struct store_totals totals;
     struct keeper_stats keeper;
@@ -123,6 +139,7 @@ static void write_store(struct store *store, Kvq__StatsReply *reply, struct stat
     parts->keeper.bytes_before = keeper.bytes_before;
     parts->keeper.bytes_after = keeper.bytes_after;
     reply->keeper = &parts->keeper;
+    write_ageing(store, reply, &parts->ageing);
 }
 
 static void write_pressure(struct rpc_daemon *daemon, Kvq__StatsReply *reply,

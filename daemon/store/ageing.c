@@ -3,10 +3,11 @@
 #include <time.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/store/idle_tail.h"
 #include "daemon/store/store.h"
 
 void ageing_init(struct ageing *ageing, struct store *store) {
-    *ageing = (struct ageing){.store = store};
+    *ageing = (struct ageing){.store = store, .tail_level = PAGE_EXACT};
     due_init(&ageing->due);
 }
 
@@ -42,30 +43,86 @@ static uint64_t step_due_ns(const struct session *session) {
     return after(session->used_ns, taken + 1, policy->idle_step_ms);
 }
 
-/* When it is to be deleted. */
+/* When it is to be deleted. An append under way is a use. */
 static uint64_t expiry_ns(const struct session *session) {
-    if (session->policy.ttl_ms == 0)
+    if (session->policy.ttl_ms == 0 || session->appending)
         return DUE_NEVER;
     uint64_t expiry_ns = after(session->used_ns, 1, session->policy.ttl_ms);
     return expiry_ns > session->pinned_until_ns ? expiry_ns : session->pinned_until_ns;
 }
 
+/* When its tail is to be coded. */
+static uint64_t tail_due_ns(struct ageing *ageing, const struct session *session) {
+    uint64_t idle_ms = atomic_load(&ageing->tail_idle_ms);
+    if (idle_ms == 0 || !session->tail || session->appending)
+        return DUE_NEVER;
+    uint64_t due_ns = after(session->used_ns, 1, idle_ms);
+    return due_ns > session->tail_retry_ns ? due_ns : session->tail_retry_ns;
+}
+
+static uint64_t least(uint64_t a, uint64_t b) {
+    return a < b ? a : b;
+}
+
 void ageing_schedule(struct ageing *ageing, struct session *session) {
-    uint64_t step_ns = step_due_ns(session), end_ns = expiry_ns(session);
-    if (due_set(&ageing->due, session, step_ns < end_ns ? step_ns : end_ns))
+    uint64_t due_ns = least(step_due_ns(session), expiry_ns(session));
+    if (due_set(&ageing->due, session, least(due_ns, tail_due_ns(ageing, session))))
         keeper_poke(&ageing->store->keeper);
+}
+
+static void schedule_all(struct ageing *ageing) {
+    struct list *list = &ageing->store->list;
+    struct session *session = list_after(list, 0);
+    for (; session; session = list_next(list, session)) {
+        pthread_mutex_lock(session->lock);
+        if (!session->deleted)
+            ageing_schedule(ageing, session);
+        pthread_mutex_unlock(session->lock);
+    }
+}
+
+void ageing_set_tails(struct ageing *ageing, uint64_t idle_ms, int level) {
+    atomic_store(&ageing->tail_level, level);
+    if (atomic_exchange(&ageing->tail_idle_ms, idle_ms) != idle_ms)
+        schedule_all(ageing);
 }
 
 void ageing_forget(struct ageing *ageing, struct session *session) {
     due_set(&ageing->due, session, DUE_NEVER);
 }
 
-/* An append under way, and one that begins before the deletion, is a use. */
 static bool has_expired(struct session *session, uint64_t now_ns) {
     pthread_mutex_lock(session->lock);
-    bool expired = !session->deleted && !session->appending && expiry_ns(session) <= now_ns;
+    bool expired = !session->deleted && expiry_ns(session) <= now_ns;
     pthread_mutex_unlock(session->lock);
     return expired;
+}
+
+static bool is_tail_due(struct ageing *ageing, struct session *session, uint64_t now_ns) {
+    pthread_mutex_lock(session->lock);
+    bool is_due = !session->deleted && tail_due_ns(ageing, session) <= now_ns;
+    pthread_mutex_unlock(session->lock);
+    return is_due;
+}
+
+/* What could not be coded is tried again later, or, where that saves nothing, when it has changed.
+ */
+static void set_retry(struct ageing *ageing, struct session *session, int status) {
+    pthread_mutex_lock(session->lock);
+    session->tail_retry_ns =
+        status == STORE_OK ? DUE_NEVER : after(clock_now_ns(), 1, ageing->tail_idle_ms);
+    pthread_mutex_unlock(session->lock);
+}
+
+static void code_tail(struct ageing *ageing, struct session *session, struct recoder *recoder) {
+    struct recode_result result;
+    int level = atomic_load(&ageing->tail_level);
+    int status = idle_tail_code(ageing->store, session, level, recoder, &result);
+    atomic_fetch_add(&ageing->counts.coded_tails, result.bytes_before > 0);
+    atomic_fetch_add(&ageing->counts.tail_bytes_before, result.bytes_before);
+    atomic_fetch_add(&ageing->counts.tail_bytes_after, result.bytes_after);
+    if (result.bytes_before == 0)
+        set_retry(ageing, session, status);
 }
 
 static void expire(struct ageing *ageing, struct session *session) {
@@ -105,13 +162,15 @@ static void recode_next(struct ageing *ageing, struct recoder *recoder,
 }
 
 /* False if nothing is due. */
-static bool begin_next(struct ageing *ageing) {
+static bool begin_next(struct ageing *ageing, struct recoder *recoder) {
     uint64_t now_ns = clock_now_ns();
     struct session *session = due_take(&ageing->due, now_ns);
     if (!session)
         return false;
     if (has_expired(session, now_ns))
         expire(ageing, session);
+    else if (is_tail_due(ageing, session, now_ns))
+        code_tail(ageing, session, recoder);
     ageing->work = (struct coarsening){.session = session};
     ageing->work_ns = now_ns;
     return true;
@@ -128,7 +187,7 @@ uint64_t ageing_step(struct ageing *ageing, struct recoder *recoder, struct reco
     if (clock_now_ns() < ageing->rest_until_ns)
         return ageing->rest_until_ns;
     uint64_t begun_ns = thread_cpu_ns();
-    if (!ageing->work.session && !begin_next(ageing))
+    if (!ageing->work.session && !begin_next(ageing, recoder))
         return due_next_ns(&ageing->due);
     recode_next(ageing, recoder, result);
     uint64_t spent_ns = thread_cpu_ns() - begun_ns;
@@ -142,5 +201,9 @@ void ageing_read_stats(struct ageing *ageing, struct ageing_stats *stats) {
         .bytes_before = atomic_load(&ageing->counts.bytes_before),
         .bytes_after = atomic_load(&ageing->counts.bytes_after),
         .expired_sessions = atomic_load(&ageing->counts.expired_sessions),
+        .coded_tails = atomic_load(&ageing->counts.coded_tails),
+        .tail_bytes_before = atomic_load(&ageing->counts.tail_bytes_before),
+        .tail_bytes_after = atomic_load(&ageing->counts.tail_bytes_after),
+        .decoded_tails = atomic_load(&ageing->counts.decoded_tails),
     };
 }

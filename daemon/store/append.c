@@ -31,10 +31,8 @@ static int close_tail(struct append *append, void *workspace) {
     uint32_t per_layer = parts / append->session->geometry.layers;
     uint32_t layer = append->closing_parts / per_layer;
     enum page_part part = append->closing_parts % per_layer;
-    struct page_source source = append_source(append, first_token, tokens, part);
-    source.values = tail_at(tail, 0, layer, part);
-    source.strides = tail_strides(tail, part);
-    status = append_code_page(append, closing, layer, &source, workspace);
+    struct page_source source = session_source(append->session, first_token, tokens, part);
+    status = append_code_page(append, closing, layer, &source, tail, workspace);
     if (status != STORE_OK)
         return status;
     if (++append->closing_parts == parts)
@@ -61,16 +59,29 @@ static bool add_slices(struct append *append) {
     return finer;
 }
 
-/* Returns the tail that the session no longer has, the caller's to disown, or NULL. */
-static struct tail *change_tail(struct append *append, uint32_t *tokens) {
+/* A tail that a session no longer has: raw, coded, or none. */
+struct old_tail {
+    struct tail *tail;
+    struct slice coded;
+};
+
+/* What the session no longer has is the caller's to disown. */
+static struct old_tail change_tail(struct append *append, uint32_t *tokens) {
     struct session *session = append->session;
-    struct tail *tail = final_tail(append, tokens), *old = session->tail;
+    struct tail *tail = final_tail(append, tokens);
+    struct old_tail old = {session->tail, session->coded_tail};
+    session->coded_tail = (struct slice){0};
+    session->tail_retry_ns = 0;
+    if (old.coded.chunk)
+        atomic_fetch_add(&append->store->ageing.counts.decoded_tails, 1);
     if (append->settle) {
         tail = NULL;
         *tokens = 0;
     }
-    if (tail == old)
-        return NULL;
+    if (tail == old.tail) {
+        old.tail = NULL;
+        return old;
+    }
     if (tail)
         tail_own(tail);
     session->tail = tail;
@@ -78,13 +89,13 @@ static struct tail *change_tail(struct append *append, uint32_t *tokens) {
 }
 
 /* With the session locked. */
-static struct tail *publish_locked(struct append *append) {
+static struct old_tail publish_locked(struct append *append) {
     struct session *session = append->session;
     struct keeper *keeper = &append->store->keeper;
     uint64_t tokens = append->end - append->first;
     uint32_t tail_tokens;
     bool finer = add_slices(append);
-    struct tail *old = change_tail(append, &tail_tokens);
+    struct old_tail old = change_tail(append, &tail_tokens);
     session_set_length(session, append->end, tail_tokens);
     atomic_fetch_add(&session->usage->appended_tokens, tokens);
     atomic_fetch_add(&session->usage->appended_bytes,
@@ -110,7 +121,7 @@ static struct tail *publish_locked(struct append *append) {
 /* After this has begun to change the session it cannot fail. */
 static int publish(struct append *append) {
     struct session *session = append->session;
-    struct tail *old = NULL;
+    struct old_tail old = {0};
     pthread_mutex_lock(session->lock);
     int status =
         session->deleted ? STORE_MISS : session_reserve_slices(session, append->run_count + 1);
@@ -119,8 +130,10 @@ static int publish(struct append *append) {
     if (status == STORE_OK)
         old = publish_locked(append);
     pthread_mutex_unlock(session->lock);
-    if (old)
-        tail_disown(old);
+    if (old.tail)
+        tail_disown(old.tail);
+    if (old.coded.chunk)
+        chunk_disown(old.coded.chunk, old.coded.level);
     return status;
 }
 
@@ -202,27 +215,33 @@ static bool drop_step(struct discard *discard) {
 }
 
 static void drop_tails(struct append *append) {
-    if (append->filling && !append->copied_from && !append->members.published)
+    bool claimed = append->filling && !append->copied_from && !append->decoded_from;
+    if (claimed && !append->members.published)
         tail_cut(append->filling, append->tail_tokens);
     if (append->filling)
         tail_unref(append->filling);
     if (append->copied_from)
         tail_unref(append->copied_from);
+    if (append->decoded_from)
+        record_unpin(append->decoded_from);
     if (append->remainder)
         tail_unref(append->remainder);
 }
 
-static void unclaim(struct session *session) {
+static void unclaim(const struct append *append) {
+    struct session *session = append->session;
     pthread_mutex_lock(session->lock);
     session->appending = false;
     session_use(session, false); /* its client is told to try again */
+    if (!session->deleted)
+        ageing_schedule(&append->store->ageing, session);
     pthread_mutex_unlock(session->lock);
 }
 
 static void append_free(struct append *append) {
     drop_tails(append);
     if (!append->members.published)
-        unclaim(append->session);
+        unclaim(append);
     append->discard.step = drop_step;
     if (append->members.published)
         while (drop_step(&append->discard)) /* its chunks are the session's: nothing is freed */

@@ -65,9 +65,12 @@ static struct append *append_new(struct store *store, struct session *session,
     return append;
 }
 
-/* The first run fills the session's tail, if nobody else has appended to it. */
-static void claim_tail(struct append *append, struct tail *tail) {
+/* The first run fills the session's tail, if it is not coded and nobody else has appended to it. */
+static void claim_tail(struct append *append, const struct session *session) {
     uint32_t rows = append->tail_tokens;
+    struct tail *tail = session->tail;
+    if (session->coded_tail.chunk)
+        append->decoded_from = chunk_pin(session->coded_tail.chunk);
     if (!tail)
         return;
     tail_ref(tail);
@@ -83,7 +86,7 @@ static void claim(struct append *append, const struct append_request *request) {
     session->appending = true;
     session_use(session, false);
     append->policy = session->policy;
-    claim_tail(append, session->tail);
+    claim_tail(append, session);
     if (request->members == 1)
         return;
     append->members.join_deadline_ns = clock_now_ns() + request->join_ns;

@@ -40,20 +40,6 @@ static struct page_strides strides_of(const struct append_member *member,
                                  .head = head_dim};
 }
 
-static uint32_t sinks_in(uint64_t first_token, uint32_t tokens) {
-    uint64_t left = first_token < PAGE_SINK_TOKENS ? PAGE_SINK_TOKENS - first_token : 0;
-    return (uint32_t)(left < tokens ? left : tokens);
-}
-
-struct page_source append_source(const struct append *append, uint64_t first_token, uint32_t tokens,
-                                 enum page_part part) {
-    return (struct page_source){
-        .shape = geometry_shape(&append->session->geometry, part, tokens),
-        .part = part,
-        .sink_tokens = sinks_in(first_token, tokens),
-    };
-}
-
 int append_open_chunk(struct append *append, struct run *run, uint64_t first_token, uint32_t tokens,
                       int level) {
     struct store *store = append->store;
@@ -66,12 +52,17 @@ int append_open_chunk(struct append *append, struct run *run, uint64_t first_tok
 }
 
 int append_code_page(struct append *append, struct run *run, uint32_t layer,
-                     struct page_source *source, void *workspace) {
+                     struct page_source *source, const struct tail *tail, void *workspace) {
+    double inherited_error = 0;
     source->layer = layer;
-    source->layers = append->session->geometry.layers;
     source->level = run->builder.record->level_asked; /* that of the chunk's first page */
     source->snr_db = append->policy.min_snr_db;
-    return builder_put(&run->builder, layer, source, 0, workspace);
+    if (tail) {
+        source->values = tail_at(tail, 0, layer, source->part);
+        source->strides = tail_strides(tail, source->part);
+        inherited_error = tail_loss(tail, layer, source->part)->error;
+    }
+    return builder_put(&run->builder, layer, source, inherited_error, workspace);
 }
 
 void append_close_chunk(struct run *run) {
@@ -98,17 +89,47 @@ static void copy_rows(const struct append *append, const struct append_part *par
     struct tail_block block = {0, append->tail_tokens, part->layer, part->part};
     tail_write(append->filling, &block, tail_at(append->copied_from, 0, part->layer, part->part),
                tail_strides(append->copied_from, part->part));
+    tail_inherit(append->filling, part->layer, part->part, append->copied_from->level,
+                 tail_loss(append->copied_from, part->layer, part->part));
+}
+
+/* The same where the tail is coded. STORE_OK or STORE_INTERNAL. */
+static int decode_rows(const struct append *append, const struct append_part *part,
+                       void *workspace) {
+    const struct record *record = append->decoded_from;
+    struct loss loss;
+    struct page_target target = {
+        .tokens = append->tail_tokens,
+        .dtype = append->session->geometry.dtype,
+        .values = tail_at(append->filling, 0, part->layer, part->part),
+        .strides = tail_strides(append->filling, part->part),
+    };
+    if (record_decode(record, part->layer, part->part, &target, workspace) < 0 ||
+        record_page_loss(record, part->layer, part->part, &loss) < 0)
+        return STORE_INTERNAL;
+    tail_inherit(append->filling, part->layer, part->part, record->level, &loss);
+    return STORE_OK;
+}
+
+/* The rows before the first run's, into a tail that has none. */
+static int take_over_rows(const struct append *append, const struct append_part *part,
+                          void *workspace) {
+    if (append->decoded_from)
+        return decode_rows(append, part, workspace);
+    if (append->copied_from)
+        copy_rows(append, part);
+    return STORE_OK;
 }
 
 static int put_into_tail(const struct append_member *member, uint64_t index,
-                         const struct append_part *part) {
+                         const struct append_part *part, void *workspace) {
     struct append *append = member->append;
     struct tail *tail;
     int status = tail_for_run(append, index, &tail);
+    if (status == STORE_OK && tail == append->filling)
+        status = take_over_rows(append, part, workspace);
     if (status != STORE_OK)
         return status;
-    if (tail == append->filling && append->copied_from)
-        copy_rows(append, part);
     struct tail_block block = {rows_before(append, index), part->tokens, part->layer, part->part};
     tail_write(tail, &block, part->values, strides_of(member, part));
     return STORE_OK;
@@ -124,15 +145,11 @@ static int put_into_chunk(const struct append_member *member, uint64_t index,
     int status = append_open_chunk(append, run, first_token, tokens, landing_level(append, index));
     if (status != STORE_OK)
         return status;
-    struct page_source source = append_source(append, first_token, tokens, part->part);
-    if (rows_before(append, index) > 0) {
-        source.values = tail_at(append->filling, 0, part->layer, part->part);
-        source.strides = tail_strides(append->filling, part->part);
-    } else {
-        source.values = part->values;
-        source.strides = strides_of(member, part);
-    }
-    return append_code_page(append, run, part->layer, &source, workspace);
+    struct page_source source = session_source(append->session, first_token, tokens, part->part);
+    source.values = part->values;
+    source.strides = strides_of(member, part);
+    const struct tail *tail = rows_before(append, index) > 0 ? append->filling : NULL;
+    return append_code_page(append, run, part->layer, &source, tail, workspace);
 }
 
 static void part_arrived(struct append *append, uint64_t index, size_t bit) {
@@ -170,7 +187,7 @@ int append_put(struct append_member *member, const struct append_part *part, voi
 
     int status = STORE_OK;
     if (rows_before(append, index) > 0 || !fills_page(append, index))
-        status = put_into_tail(member, index, part);
+        status = put_into_tail(member, index, part, workspace);
     if (status == STORE_OK && fills_page(append, index))
         status = put_into_chunk(member, index, part, workspace);
     if (status == STORE_OK)

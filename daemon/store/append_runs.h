@@ -58,8 +58,9 @@ struct append {
      * appended to it, else a copy. */
     struct tail *filling;     /* owned reference; its rows behind tail_tokens are claimed */
     struct tail *copied_from; /* the session's, of which `filling` takes over the rows, or NULL */
-    struct tail *remainder;   /* that the last run begins, its member's alone; owned reference */
-    uint32_t closing_parts;   /* with settle: pages of the tail that are coded */
+    struct record *decoded_from; /* the same where the session's tail is coded; pinned */
+    struct tail *remainder;      /* that the last run begins, its member's alone; owned reference */
+    uint32_t closing_parts;      /* with settle: pages of the tail that are coded */
     uint64_t dropped_runs;
     struct run runs[]; /* run_count, and one for the tail's own chunk; then salts and ids */
 };
@@ -108,14 +109,11 @@ void append_member_free(struct budget *budget, struct append_member *member);
 int append_open_chunk(struct append *append, struct run *run, uint64_t first_token, uint32_t tokens,
                       int level) __attribute__((warn_unused_result));
 
-/* Codes a page of an open chunk; `source` lacks its level. */
+/* Codes a page of an open chunk; `source` lacks its level. Its values are the first rows of the
+ * tail if one is given. */
 int append_code_page(struct append *append, struct run *run, uint32_t layer,
-                     struct page_source *source, void *workspace)
+                     struct page_source *source, const struct tail *tail, void *workspace)
     __attribute__((warn_unused_result));
-
-/* Where to code from, but for the values. */
-struct page_source append_source(const struct append *append, uint64_t first_token, uint32_t tokens,
-                                 enum page_part part);
 
 /* All pages of the open chunk are coded. */
 void append_close_chunk(struct run *run);

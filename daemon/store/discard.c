@@ -54,6 +54,9 @@ static void drop_rest(struct session_discard *discard) {
     if (discard->tail)
         discard->freed_bytes += tail_disown(discard->tail);
     discard->tail = NULL;
+    if (discard->coded_tail.chunk)
+        discard->freed_bytes += chunk_disown(discard->coded_tail.chunk, discard->coded_tail.level);
+    discard->coded_tail.chunk = NULL;
 }
 
 bool session_discard_step(struct session_discard *discard) {

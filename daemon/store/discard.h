@@ -32,7 +32,8 @@ struct session_discard {
     struct slice *slices; /* `capacity` of them are reserved */
     size_t slice_count, slice_capacity;
     struct tail *tail;
-    uint64_t freed_bytes; /* so far: what others have too is not in it */
+    struct slice coded_tail; /* without a chunk: none */
+    uint64_t freed_bytes;    /* so far: what others have too is not in it */
 };
 
 /* Empty, to be freed by its steps. NULL at the memory limit. */

@@ -30,15 +30,21 @@ static uint64_t freed_by(const struct slice *slice) {
     return bytes;
 }
 
+static uint64_t freed_by_tail(const struct session *session) {
+    bool shared;
+    if (session->coded_tail.chunk)
+        return freed_by(&session->coded_tail);
+    uint64_t bytes = tail_bytes(session->tail, &shared);
+    return shared ? 0 : bytes;
+}
+
 /* From the end on, no further than to the last that frees something. */
 static struct loss_plan make_plan(const struct session *session,
                                   const struct evict_request *request) {
     struct loss_plan plan = {.keep = session->slice_count};
     size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
-    bool shared = false;
-    if (session->tail) {
-        uint64_t bytes = tail_bytes(session->tail, &shared);
-        plan.freed_bytes = shared ? 0 : bytes;
+    if (session->tail_tokens > 0) {
+        plan.freed_bytes = freed_by_tail(session);
         plan.any = plan.freed_bytes > 0 || request->shared_too;
     }
     for (size_t keep = plan.keep; keep > least && plan.freed_bytes < request->want_bytes; keep--) {
@@ -57,6 +63,7 @@ struct dropped {
     struct slice slices[SLICES_MAX];
     size_t slice_count;
     struct tail *tail;
+    struct slice coded_tail;
 };
 
 static void drop(struct store *store, struct session *session, const struct loss_plan *plan,
@@ -67,9 +74,11 @@ static void drop(struct store *store, struct session *session, const struct loss
     memcpy(dropped->slices, session->slices + plan->keep,
            dropped->slice_count * sizeof *dropped->slices);
     dropped->tail = session->tail;
+    dropped->coded_tail = session->coded_tail;
     *result = (struct evict_result){.tokens = session->tokens - left, .bytes = plan->freed_bytes};
     session->slice_count = plan->keep;
     session->tail = NULL;
+    session->coded_tail = (struct slice){0};
     session->lost_tokens += result->tokens;
     session_note_cut(session, left);
     session_set_length(session, left, 0);
@@ -79,6 +88,8 @@ static void drop(struct store *store, struct session *session, const struct loss
 static void let_go(const struct dropped *dropped) {
     if (dropped->tail)
         tail_disown(dropped->tail);
+    if (dropped->coded_tail.chunk)
+        chunk_disown(dropped->coded_tail.chunk, dropped->coded_tail.level);
     for (size_t i = dropped->slice_count; i-- > 0;)
         chunk_disown(dropped->slices[i].chunk, dropped->slices[i].level);
 }

@@ -98,6 +98,15 @@ static void heed_cuts(const struct session_cuts *cuts, struct fetch *fetch) {
     fetch->cuts = cuts->count;
 }
 
+static void hold_tail(const struct session *session, struct source *source) {
+    if (session->coded_tail.chunk) {
+        source->record = chunk_pin(session->coded_tail.chunk);
+        return;
+    }
+    tail_ref(session->tail);
+    source->tail = session->tail;
+}
+
 static int hold_locked(const struct session *session, struct fetch *fetch, struct source *source) {
     uint64_t token = fetch->token;
     *source = (struct source){0};
@@ -111,8 +120,7 @@ static int hold_locked(const struct session *session, struct fetch *fetch, struc
         source->row = slice->first + (uint32_t)(token - slice->start);
         source->end = slice->start + slice->tokens;
     } else {
-        tail_ref(session->tail);
-        source->tail = session->tail;
+        hold_tail(session, source);
         source->row = (uint32_t)(token - (session->tokens - session->tail_tokens));
         source->end = session->tokens;
     }
@@ -143,8 +151,10 @@ static struct page_strides strides_of(const struct fetch *fetch, enum page_part 
     return (struct page_strides){.token = fetch->geometry.heads * head_dim, .head = head_dim};
 }
 
-static void read_tail(const struct fetch *fetch, const struct source *source,
+/* Rows that were coded before have lost what they lost then. */
+static void read_tail(struct fetch *fetch, const struct source *source,
                       const struct fetch_piece *piece, void *values) {
+    loss_add(&fetch->loss[piece->part], tail_loss(source->tail, piece->layer, piece->part));
     struct tail_block block = {source->row, piece->tokens, piece->layer, piece->part};
     tail_read(source->tail, &block, fetch->dtype, values,
               strides_of(fetch, piece->part, piece->tokens));
@@ -186,7 +196,7 @@ static int read_source(struct fetch *fetch, const struct source *source,
 
 static void count_pieces(struct fetch *fetch, const struct source *source,
                          const struct fetch_piece *pieces, size_t count) {
-    int level = source->record ? source->record->level : PAGE_EXACT;
+    int level = source->record ? source->record->level : source->tail->level;
     for (size_t i = 0; i < count; i++)
         fetch->sent_bytes += pieces[i].bytes;
     if (level > fetch->run_level)

@@ -66,6 +66,19 @@ static void own_chunks(struct session *session) {
     }
 }
 
+static void share_tail(const struct session *source, struct session *target, uint32_t tokens) {
+    target->tail_tokens = tokens;
+    if (tokens == 0)
+        return;
+    target->tail = source->tail;
+    target->coded_tail = source->coded_tail;
+    target->coded_tail.tokens = tokens;
+    if (target->tail)
+        tail_own(target->tail);
+    else
+        chunk_own(target->coded_tail.chunk, target->coded_tail.level);
+}
+
 /* With the source locked. */
 static void share(const struct session *source, struct session *target, uint64_t tokens) {
     struct cut cut = cut_at(source, tokens);
@@ -77,11 +90,7 @@ static void share(const struct session *source, struct session *target, uint64_t
     if (cut.slice_count > 0)
         target->slices[cut.slice_count - 1].tokens = cut.slice_tokens;
     own_chunks(target);
-    target->tail_tokens = cut.tail_tokens;
-    if (cut.tail_tokens > 0) {
-        target->tail = source->tail;
-        tail_own(target->tail);
-    }
+    share_tail(source, target, cut.tail_tokens);
     prefix_fork(source, target, tokens);
 }
 
@@ -151,7 +160,10 @@ static struct session_discard *discard_behind(const struct session *session, str
     discard->slice_count = count;
     if (count > 0)
         memcpy(discard->slices, session->slices + cut.slice_count, count * sizeof *discard->slices);
-    discard->tail = cut.tail_tokens == 0 ? session->tail : NULL;
+    if (cut.tail_tokens == 0) {
+        discard->tail = session->tail;
+        discard->coded_tail = session->coded_tail;
+    }
     return discard;
 }
 
@@ -159,18 +171,25 @@ static struct session_discard *discard_behind(const struct session *session, str
 static void drop_behind(const struct session *session, struct cut cut) {
     for (size_t i = cut.slice_count; i < session->slice_count; i++)
         chunk_disown(session->slices[i].chunk, session->slices[i].level);
-    if (session->tail && cut.tail_tokens == 0)
+    if (cut.tail_tokens > 0)
+        return;
+    if (session->tail)
         tail_disown(session->tail);
+    if (session->coded_tail.chunk)
+        chunk_disown(session->coded_tail.chunk, session->coded_tail.level);
 }
 
 static void keep_before(struct session *session, struct cut cut) {
     session->slice_count = cut.slice_count;
     if (cut.slice_count > 0)
         session->slices[cut.slice_count - 1].tokens = cut.slice_tokens;
-    if (cut.tail_tokens == 0)
+    session->coded_tail.tokens = cut.tail_tokens;
+    if (cut.tail_tokens == 0) {
         session->tail = NULL;
-    else if (session->tail->references == 1) /* else others have the rows, or read them */
-        tail_cut(session->tail, cut.tail_tokens);
+        session->coded_tail = (struct slice){0};
+    } else if (session->tail && session->tail->references == 1) {
+        tail_cut(session->tail, cut.tail_tokens); /* else others have the rows, or read them */
+    }
 }
 
 /* With the session locked. */

@@ -34,12 +34,32 @@ static void add_slice(struct session_info *info, const struct slice *slice) {
     record_unpin(record);
 }
 
-static void add_tail(struct session_info *info, const struct session *session) {
-    bool shared;
-    uint64_t bytes = tail_bytes(session->tail, &shared);
+static void count_tail(struct session_info *info, const struct session *session, uint64_t bytes,
+                       bool shared, int level) {
     info->tail = (struct info_count){session->tail_tokens, bytes};
+    info->tail_level = level;
     info->stored_bytes += bytes;
     info->unique_bytes += shared ? 0 : bytes;
+}
+
+static void add_tail(struct session_info *info, const struct session *session) {
+    const struct tail *tail = session->tail;
+    bool shared;
+    uint64_t bytes = tail_bytes(session->tail, &shared);
+    count_tail(info, session, bytes, shared, tail->level);
+    for (uint32_t layer = 0; layer < session->geometry.layers; layer++)
+        for (enum page_part part = PAGE_K; part <= PAGE_V; part++)
+            loss_add(&info->loss[part], tail_loss(tail, layer, part));
+}
+
+static void add_coded_tail(struct session_info *info, const struct session *session) {
+    struct chunk_view view = chunk_view(session->coded_tail.chunk);
+    uint64_t bytes = view.record->reserved_bytes + CHUNK_HANDLE_BYTES;
+    count_tail(info, session, bytes, view.shared, view.record->level);
+    info->tail_coded = true;
+    for (int part = 0; part < GEOMETRY_PARTS; part++)
+        loss_add(&info->loss[part], &view.record->loss[part]);
+    record_unpin(view.record);
 }
 
 static void read_locked(const struct session *session, struct session_info *info) {
@@ -52,6 +72,8 @@ static void read_locked(const struct session *session, struct session_info *info
         add_slice(info, &session->slices[i]);
     if (session->tail)
         add_tail(info, session);
+    if (session->coded_tail.chunk)
+        add_coded_tail(info, session);
     prefix_bytes(session, &ids_bytes, &unique_ids_bytes);
     info->stored_bytes += own_bytes + ids_bytes;
     info->unique_bytes += own_bytes + unique_ids_bytes;

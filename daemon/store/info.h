@@ -20,9 +20,11 @@ struct session_info {
     uint64_t token_ids_tokens; /* that have ids: from the first on */
     uint64_t age_ns, idle_ns, pinned_ns;
     int idle_steps;
-    struct loss loss[GEOMETRY_PARTS];      /* of coded pages; the tail is exact and not counted */
+    struct loss loss[GEOMETRY_PARTS];      /* of all that is, or once was, coded */
     struct info_count levels[INFO_LEVELS]; /* by level - PAGE_LEVEL_MIN, sinks left out */
     struct info_count sinks, tail;
+    int tail_level;
+    bool tail_coded;
 };
 
 /* STORE_OK, or STORE_MISS if it was deleted. */

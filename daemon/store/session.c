@@ -123,20 +123,29 @@ static void count_tokens(const struct session *session, uint64_t tokens) {
 }
 
 /* Sums wrap around like the counters: subtracting is adding the negative. */
-void session_count(const struct session *session, int sign) {
+void session_count(struct session *session, int sign) {
     struct usage *usage = session->usage;
     uint64_t times = (uint64_t)(int64_t)sign;
     atomic_fetch_add(&usage->sessions, times);
     atomic_fetch_add(&usage->sessions_bytes, times * session_own_bytes(session));
     count_tokens(session, times * session->tokens);
-    atomic_fetch_add(&usage->tail_tokens, times * session->tail_tokens);
+    if (sign > 0)
+        session_count_tail(session);
+    else
+        atomic_fetch_sub(&usage->tail_tokens, session->counted_tail_tokens);
+}
+
+void session_count_tail(struct session *session) {
+    uint32_t tokens = session->coded_tail.chunk ? 0 : session->tail_tokens;
+    atomic_fetch_add(&session->usage->tail_tokens, (uint64_t)tokens - session->counted_tail_tokens);
+    session->counted_tail_tokens = tokens;
 }
 
 void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_tokens) {
     count_tokens(session, tokens - session->tokens);
-    atomic_fetch_add(&session->usage->tail_tokens, (uint64_t)tail_tokens - session->tail_tokens);
     session->tokens = tokens;
     session->tail_tokens = tail_tokens;
+    session_count_tail(session);
     prefix_cut(session, tokens);
     coldness_weigh(session);
 }
@@ -163,11 +172,13 @@ struct session_discard *session_detach(struct session *session) {
     discard->slice_count = session->slice_count;
     discard->slice_capacity = session->slice_capacity;
     discard->tail = session->tail;
+    discard->coded_tail = session->coded_tail;
     discard->freed_bytes = entry_bytes(session) + sizeof *discard;
     session->discard = NULL;
     session->slices = NULL;
     session->slice_count = session->slice_capacity = 0;
     session->tail = NULL;
+    session->coded_tail = (struct slice){0};
     session->tail_tokens = 0;
     session->deleted = true;
     prefix_leave(session);
@@ -189,6 +200,21 @@ struct record_spec session_spec(const struct session *session, uint64_t first_to
         .geometry = &session->geometry,
         .level = level,
         .min_snr_db = session->policy.min_snr_db,
+    };
+}
+
+static uint32_t sinks_in(uint64_t first_token, uint32_t tokens) {
+    uint64_t left = first_token < PAGE_SINK_TOKENS ? PAGE_SINK_TOKENS - first_token : 0;
+    return (uint32_t)(left < tokens ? left : tokens);
+}
+
+struct page_source session_source(const struct session *session, uint64_t first_token,
+                                  uint32_t tokens, enum page_part part) {
+    return (struct page_source){
+        .shape = geometry_shape(&session->geometry, part, tokens),
+        .part = part,
+        .sink_tokens = sinks_in(first_token, tokens),
+        .layers = session->geometry.layers,
     };
 }
 

@@ -52,13 +52,16 @@ struct session {
     uint64_t lost_tokens; /* behind those, evicted since it was last appended to */
     struct slice *slices;
     size_t slice_count, slice_capacity;
-    struct tail *tail; /* owned by the session, too; NULL with no tail tokens */
+    struct tail *tail; /* owned by the session, too; NULL with no tail tokens, or coded ones */
+    struct slice coded_tail; /* what has the tail's tokens in its place; without a chunk: nothing */
     uint32_t tail_tokens;
+    uint32_t counted_tail_tokens; /* in the store's sums: those that are not coded */
     struct prefix_place prefix;
     bool appending, deleted;
     struct append *joint; /* the append under way, while others may join it */
     uint64_t used_ns, pinned_until_ns;
-    uint64_t aged_ns; /* idle steps up to then were taken */
+    uint64_t aged_ns;       /* idle steps up to then were taken */
+    uint64_t tail_retry_ns; /* its tail, as it is, is not coded before */
     struct session_cuts cuts;
     int aged_to; /* no slice is finer than this floor: pressure has seen to it */
     struct session_discard *discard; /* takes what it holds when it is deleted */
@@ -106,7 +109,7 @@ int session_reserve_slices(struct session *session, size_t more)
     __attribute__((warn_unused_result));
 
 /* With the session locked: counts it among the store's, or with -1 no longer. */
-void session_count(const struct session *session, int sign);
+void session_count(struct session *session, int sign);
 
 /* With the session locked: its length is now this, in the store's sums, too. */
 void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_tokens);
@@ -116,6 +119,8 @@ void session_note_cut(struct session *session, uint64_t tokens);
 
 /* With the session locked: it was used just now, to be read (again) or to be written. */
 void session_use(struct session *session, bool to_read);
+/* With the session locked: its tail was coded, or is no longer: counts it so. */
+void session_count_tail(struct session *session);
 
 /* With the session locked: it is deleted; all that it holds is handed out, the caller's to free. */
 struct session_discard *session_detach(struct session *session) __attribute__((warn_unused_result));
@@ -123,6 +128,10 @@ struct session_discard *session_detach(struct session *session) __attribute__((w
 /* What records of this session's chunks say of themselves. */
 struct record_spec session_spec(const struct session *session, uint64_t first_token,
                                 uint32_t tokens, int level);
+
+/* Where a page of its tokens is coded from: all but the values, the level and the layer. */
+struct page_source session_source(const struct session *session, uint64_t first_token,
+                                  uint32_t tokens, enum page_part part);
 
 /* With the session locked: the level that its policy has for a slice at this time. */
 int session_slice_level(const struct session *session, const struct slice *slice, uint64_t now_ns);

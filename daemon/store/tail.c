@@ -4,13 +4,16 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "daemon/store/chunk.h"
 #include "daemon/store/error.h"
 #include "daemon/store/pool.h"
 #include "proto/page/convert.h"
 
 int tail_new(struct budget *budget, struct usage *usage, const struct geometry *geometry,
              uint32_t mark, struct tail **tail) {
-    struct tail *new = calloc(1, sizeof *new);
+    size_t own_bytes =
+        sizeof(struct tail) + (size_t)geometry->layers * GEOMETRY_PARTS * sizeof(struct loss);
+    struct tail *new = calloc(1, own_bytes);
     if (!new)
         return STORE_FULL;
     atomic_init(&new->references, 1);
@@ -18,6 +21,8 @@ int tail_new(struct budget *budget, struct usage *usage, const struct geometry *
     new->usage = usage;
     new->geometry = *geometry;
     new->token_bytes = geometry_token_bytes(geometry);
+    new->own_bytes = own_bytes;
+    new->level = PAGE_EXACT;
     new->mapped_bytes = pool_round(geometry_page_tokens(geometry) * new->token_bytes);
     void *rows = mmap(NULL, new->mapped_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
@@ -42,6 +47,8 @@ void tail_unref(struct tail *tail) {
     if (atomic_fetch_sub(&tail->references, 1) > 1)
         return;
     munmap(tail->rows, tail->mapped_bytes);
+    if (tail->coded)
+        chunk_unref(tail->coded);
     pthread_mutex_destroy(&tail->lock);
     budget_release(tail->budget, tail->charged_bytes);
     free(tail);
@@ -79,7 +86,7 @@ bool tail_claim(struct tail *tail, uint32_t rows, uint32_t end) {
 }
 
 static uint64_t bytes_for(const struct tail *tail, uint32_t rows) {
-    return pool_round(rows * tail->token_bytes) + sizeof *tail;
+    return pool_round(rows * tail->token_bytes) + tail->own_bytes;
 }
 
 /* Sums wrap around like the counters. */
@@ -111,7 +118,12 @@ void tail_cut(struct tail *tail, uint32_t rows) {
         charge(tail, keep);
     }
     tail->mark = rows;
+    struct chunk *stale = tail->coded && tail->coded->tokens > rows ? tail->coded : NULL;
+    if (stale)
+        tail->coded = NULL;
     pthread_mutex_unlock(&tail->lock);
+    if (stale)
+        chunk_unref(stale);
     if (keep < held)
         budget_release(tail->budget, held - keep);
 }
@@ -122,6 +134,38 @@ uint64_t tail_bytes(struct tail *tail, bool *shared) {
     *shared = tail->owners > 1;
     pthread_mutex_unlock(&tail->lock);
     return bytes;
+}
+
+void tail_inherit(struct tail *tail, uint32_t layer, enum page_part part, int level,
+                  const struct loss *loss) {
+    if (level > tail->level)
+        tail->level = level;
+    tail->losses[layer * GEOMETRY_PARTS + part] = *loss;
+}
+
+const struct loss *tail_loss(const struct tail *tail, uint32_t layer, enum page_part part) {
+    return &tail->losses[layer * GEOMETRY_PARTS + part];
+}
+
+struct chunk *tail_find_coded(struct tail *tail, uint32_t rows, int level) {
+    pthread_mutex_lock(&tail->lock);
+    bool fits = tail->coded && tail->coded->tokens >= rows && tail->coded_level <= level;
+    struct chunk *chunk = fits ? tail->coded : NULL;
+    if (chunk)
+        chunk_ref(chunk);
+    pthread_mutex_unlock(&tail->lock);
+    return chunk;
+}
+
+void tail_note_coded(struct tail *tail, struct chunk *chunk, int level) {
+    chunk_ref(chunk);
+    pthread_mutex_lock(&tail->lock);
+    struct chunk *old = tail->coded;
+    tail->coded = chunk;
+    tail->coded_level = level;
+    pthread_mutex_unlock(&tail->lock);
+    if (old)
+        chunk_unref(old);
 }
 
 char *tail_at(const struct tail *tail, uint32_t row, uint32_t layer, enum page_part part) {

@@ -15,19 +15,26 @@
 
 #include "daemon/base/budget.h"
 #include "daemon/store/geometry.h"
+#include "daemon/store/record.h"
 #include "daemon/store/usage.h"
+
+struct chunk;
 
 struct tail {
     _Atomic unsigned references;
     struct budget *budget;
     struct usage *usage;
     struct geometry geometry;
-    size_t token_bytes, mapped_bytes;
+    size_t token_bytes, mapped_bytes, own_bytes;
     char *rows;
+    int level;            /* that rows were coded at before: see tail_inherit() */
     pthread_mutex_t lock; /* of the fields below */
     uint32_t mark;        /* rows that are taken, by sessions or by an append under way */
     uint32_t owners;      /* sessions */
     uint64_t charged_bytes;
+    struct chunk *coded; /* a reference to what has its first rows, for all that have the tail */
+    int coded_level;
+    struct loss losses[]; /* with `level`; by layer and part */
 };
 
 /* Without owner, its rows up to the mark the caller's, who has one reference. STORE_OK or
@@ -59,6 +66,20 @@ uint64_t tail_bytes(struct tail *tail, bool *shared);
 /* Where (row, layer, part) stands, and the strides in values from there. */
 char *tail_at(const struct tail *tail, uint32_t row, uint32_t layer, enum page_part part);
 struct page_strides tail_strides(const struct tail *tail, enum page_part part);
+
+/* Some of its rows come from a record, at that level: what they have lost, of a layer and part.
+ * Only for who has the only reference. */
+void tail_inherit(struct tail *tail, uint32_t layer, enum page_part part, int level,
+                  const struct loss *loss);
+const struct loss *tail_loss(const struct tail *tail, uint32_t layer, enum page_part part);
+
+/* A chunk, as a reference of the caller's, that has at least so many of its rows no coarser than
+ * this, if one was noted; else NULL. */
+struct chunk *tail_find_coded(struct tail *tail, uint32_t rows, int level)
+    __attribute__((warn_unused_result));
+
+/* Notes a chunk of its first rows. */
+void tail_note_coded(struct tail *tail, struct chunk *chunk, int level);
 
 /* One part of one layer in rows first .. first + tokens - 1. */
 struct tail_block {

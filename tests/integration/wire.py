@@ -99,6 +99,8 @@ SCHEMA = {
     "KeeperStats": "1 queued_sessions uint, 2 chunks uint, 3 bytes_before uint, 4 bytes_after uint",
     "SharingStats": "1 chunks uint, 2 bytes uint, 3 matches uint, 4 match_hits uint, "
     "5 matched_tokens uint, 6 token_ids_bytes uint",
+    "AgeingStats": "1 chunks uint, 2 bytes_before uint, 3 bytes_after uint, 4 expired_sessions uint, "
+    "5 coded_tails uint, 6 tail_bytes_before uint, 7 tail_bytes_after uint, 8 decoded_tails uint",
     "StatsReply": "1 version str, 2 pid uint, 3 uptime_seconds double, 4 sockets str*, 5 limit_bytes uint, "
     "6 used_bytes uint, 7 rss_bytes uint, 8 sessions uint, 9 tokens uint, 10 bytes_16bit uint, "
     "11 stored_bytes uint, 12 connections uint, 13 operations OperationCount*, 14 errors ErrorCount*, "
@@ -107,7 +109,7 @@ SCHEMA = {
     "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
-    "34 sharing SharingStats",
+    "34 sharing SharingStats, 38 ageing AgeingStats",
     "PressureStats": "1 rounds uint, 2 aged_sessions uint, 3 aged_bytes uint, 6 evicted_sessions uint, "
     "7 evicted_tokens uint, 8 evicted_bytes uint, 9 deleted_sessions uint, 10 refused uint",
     "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
