@@ -507,7 +507,7 @@ struct kvq_session_info {
     uint64_t age_ms;        /* since it was made */
     uint64_t idle_ms;       /* since it was last opened, written or fetched */
     uint64_t pinned_ms;     /* what is left of its pin; 0: not pinned */
-    struct kvq_loss k, v;   /* of all coded pages */
+    struct kvq_loss k, v;   /* of all that is or was coded */
     /* From the above; NaN where there is nothing to divide by. */
     double ratio;                        /* bytes of the values at 16 bits / stored_bytes */
     double ratio_input;                  /* logical_bytes / stored_bytes */
@@ -585,6 +585,12 @@ struct kvq_stats {
         uint64_t rounds, aged_sessions, aged_bytes;
         uint64_t evicted_sessions, evicted_tokens, evicted_bytes, deleted_sessions, refused;
     } pressure;
+    /* What time alone has done, since the start: chunks coded anew, and tails coded and decoded
+     * again, with the bytes that they took before and after; sessions deleted by their TTL. */
+    struct {
+        uint64_t chunks, bytes_before, bytes_after, expired_sessions;
+        uint64_t coded_tails, tail_bytes_before, tail_bytes_after, decoded_tails;
+    } ageing;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

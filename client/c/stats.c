@@ -64,6 +64,19 @@ static void fill_parts(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
     }
 }
 
+static void fill_ageing(const Kvq__AgeingStats *wire, struct kvq_stats *stats) {
+    if (!wire)
+        return;
+    stats->ageing.chunks = wire->chunks;
+    stats->ageing.bytes_before = wire->bytes_before;
+    stats->ageing.bytes_after = wire->bytes_after;
+    stats->ageing.expired_sessions = wire->expired_sessions;
+    stats->ageing.coded_tails = wire->coded_tails;
+    stats->ageing.tail_bytes_before = wire->tail_bytes_before;
+    stats->ageing.tail_bytes_after = wire->tail_bytes_after;
+    stats->ageing.decoded_tails = wire->decoded_tails;
+}
+
 static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
     *stats = (struct kvq_stats){
         .version = reply->version,
@@ -95,6 +108,7 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
         .logical_bytes = reply->logical_bytes,
     };
     fill_parts(reply, stats);
+    fill_ageing(reply->ageing, stats);
 }
 
 static int finish_stats(struct kvq_client *client, const ProtobufCMessage *message) {

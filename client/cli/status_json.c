@@ -80,6 +80,19 @@ static void pressure_json(struct json *json, const struct kvq_stats *stats) {
     json_close_object(json);
 }
 
+static void ageing_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "ageing");
+    json_count(json, "chunks", stats->ageing.chunks);
+    json_count(json, "bytes_before", stats->ageing.bytes_before);
+    json_count(json, "bytes_after", stats->ageing.bytes_after);
+    json_count(json, "expired_sessions", stats->ageing.expired_sessions);
+    json_count(json, "coded_tails", stats->ageing.coded_tails);
+    json_count(json, "tail_bytes_before", stats->ageing.tail_bytes_before);
+    json_count(json, "tail_bytes_after", stats->ageing.tail_bytes_after);
+    json_count(json, "decoded_tails", stats->ageing.decoded_tails);
+    json_close_object(json);
+}
+
 void print_stats_json(const struct kvq_stats *stats) {
     struct json json = {.out = stdout};
     json_open_object(&json, NULL);
@@ -102,6 +115,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     show_levels_json(&json, stats->levels, stats->level_count);
     keeper_json(&json, stats);
     pressure_json(&json, stats);
+    ageing_json(&json, stats);
     traffic_json(&json, stats);
     requests_json(&json, stats);
     json_close_object(&json);

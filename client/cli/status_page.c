@@ -99,6 +99,17 @@ static void print_pressure(const struct kvq_stats *stats) {
            count_text(stats->pressure.refused, b));
 }
 
+static void print_ageing(const struct kvq_stats *stats) {
+    char count[WORD_BYTES], before[WORD_BYTES], after[WORD_BYTES], expired[WORD_BYTES];
+    printf("idle        %s chunks coded anew, %s to %s; %s sessions expired\n",
+           count_text(stats->ageing.chunks, count), bytes_text(stats->ageing.bytes_before, before),
+           bytes_text(stats->ageing.bytes_after, after),
+           count_text(stats->ageing.expired_sessions, expired));
+    printf("idle tails  %s coded, %s to %s\n", count_text(stats->ageing.coded_tails, count),
+           bytes_text(stats->ageing.tail_bytes_before, before),
+           bytes_text(stats->ageing.tail_bytes_after, after));
+}
+
 static void print_traffic(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
     printf("fetches     %s hits, %s misses", count_text(stats->fetch_hits, a),
@@ -145,6 +156,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_sessions(stats);
     print_keeper(stats);
     print_pressure(stats);
+    print_ageing(stats);
     print_traffic(stats);
     print_operations(stats);
     print_errors(stats);

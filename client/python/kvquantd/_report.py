@@ -151,6 +151,16 @@ _TRAFFIC = (
     "sessions_created",
     "sessions_deleted",
 )
+_AGEING = (
+    "chunks",
+    "bytes_before",
+    "bytes_after",
+    "expired_sessions",
+    "coded_tails",
+    "tail_bytes_before",
+    "tail_bytes_after",
+    "decoded_tails",
+)
 _KEEPER = ("queued_sessions", "chunks", "bytes_before", "bytes_after")
 _PRESSURE = (
     "rounds",
@@ -185,6 +195,7 @@ def status(c: Any) -> dict[str, Any]:
         "levels": _levels(c.levels, c.level_count),
         "keeper": {key: getattr(c.keeper, key) for key in _KEEPER},
         "pressure": {key: getattr(c.pressure, key) for key in _PRESSURE},
+        "ageing": {key: getattr(c.ageing, key) for key in _AGEING},
         **{key: getattr(c, key) for key in _TRAFFIC},
         "requests": {name: row.requests for name, row in operations.items()},
         "operations": {name: _operation(row) for name, row in operations.items()},
