@@ -8,6 +8,7 @@
 struct source {
     struct record *record;
     struct tail *tail;
+    int level;    /* the coarsest of what is there */
     uint32_t row; /* of the piece's first token */
     uint64_t end; /* of the tokens that this source has */
 };
@@ -98,13 +99,19 @@ static void heed_cuts(const struct session_cuts *cuts, struct fetch *fetch) {
     fetch->cuts = cuts->count;
 }
 
+static void hold_chunk(struct chunk *chunk, struct source *source) {
+    source->record = chunk_pin(chunk);
+    source->level = source->record->level;
+}
+
 static void hold_tail(const struct session *session, struct source *source) {
     if (session->coded_tail.chunk) {
-        source->record = chunk_pin(session->coded_tail.chunk);
+        hold_chunk(session->coded_tail.chunk, source);
         return;
     }
     tail_ref(session->tail);
     source->tail = session->tail;
+    source->level = session->tail->level;
 }
 
 static int hold_locked(const struct session *session, struct fetch *fetch, struct source *source) {
@@ -116,7 +123,7 @@ static int hold_locked(const struct session *session, struct fetch *fetch, struc
         return STORE_MISS;
     const struct slice *slice = session_find_slice(session, token);
     if (slice) {
-        source->record = chunk_pin(slice->chunk);
+        hold_chunk(slice->chunk, source);
         source->row = slice->first + (uint32_t)(token - slice->start);
         source->end = slice->start + slice->tokens;
     } else {
@@ -196,11 +203,10 @@ static int read_source(struct fetch *fetch, const struct source *source,
 
 static void count_pieces(struct fetch *fetch, const struct source *source,
                          const struct fetch_piece *pieces, size_t count) {
-    int level = source->record ? source->record->level : source->tail->level;
     for (size_t i = 0; i < count; i++)
         fetch->sent_bytes += pieces[i].bytes;
-    if (level > fetch->run_level)
-        fetch->run_level = level;
+    if (source->level > fetch->run_level)
+        fetch->run_level = source->level;
 }
 
 size_t fetch_piece_bytes_max(const struct fetch *fetch) {

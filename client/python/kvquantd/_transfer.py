@@ -20,9 +20,9 @@ class Fetched(tuple[Any, Any]):
 
     version: the session's, at the fetch. levels: as info() has them, `[{level, tokens}]` of the
     tokens fetched, those of the tail as exact unless it was coded while nobody used the session.
-    snr_k_db, snr_v_db: the signal-to-noise ratio of the
-    coded pages that the range touches, against what was appended; None where nothing was lost. Of
-    8-bit dtypes it is that of the values before they are rounded to 8 bits again.
+    snr_k_db, snr_v_db: the signal-to-noise ratio of the coded pages that the range touches, against
+    what was appended; None where nothing was lost. Of 8-bit dtypes it is that of the values before
+    they are rounded to 8 bits again.
     estimated: they were coded anew since that was measured.
     """
 
