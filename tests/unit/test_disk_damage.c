@@ -5,7 +5,7 @@
 enum {
     BLOCK = 4096,
     SMALL = 100,
-    LARGE = 40000,
+    LARGE = 44000,
     FILES_MAX = 8,
     FILE_BYTES_MAX = 256 << 10,
     PADDING_STEP = 97, /* of what is zero, not every byte is tried */
@@ -234,6 +234,31 @@ START_TEST(a_value_is_doubtful_if_an_unknown_record_may_have_replaced_it) {
 }
 END_TEST
 
+START_TEST(damage_of_a_mark_and_a_record_is_no_torn_tail) {
+    write_files();
+    close_disk();
+    save_files();
+    memset(files[1].bytes + BLOCK, 0x5a, BLOCK + 100); /* the mark, and the newer value's head */
+    restore_files();
+    open_disk();
+    delete_doubtful();
+    ck_assert_int_eq(try_read(replaced, 2, SMALL), DISK_MISS);
+}
+END_TEST
+
+START_TEST(damage_of_a_mark_alone_costs_nothing) {
+    write_files();
+    close_disk();
+    save_files();
+    memset(files[1].bytes + BLOCK, 0x5a, BLOCK);
+    restore_files();
+    open_disk();
+    for (size_t i = 0; i < found_count; i++)
+        ck_assert(!found_doubtful[i]);
+    ck_assert(check_values());
+}
+END_TEST
+
 START_TEST(a_stranger_s_file_is_left_alone) {
     char path[400];
     path_of("readme.txt", path, sizeof path);
@@ -292,6 +317,8 @@ static void add_tests(TCase *cases) {
     tcase_add_test(cases, after_kill_9_all_that_was_written_is_there);
     tcase_add_test(cases, what_was_synced_and_is_cut_off_is_damage_and_no_torn_tail);
     tcase_add_test(cases, many_records_that_are_lost_at_once_are_known_by_those_behind_them);
+    tcase_add_test(cases, damage_of_a_mark_and_a_record_is_no_torn_tail);
+    tcase_add_test(cases, damage_of_a_mark_alone_costs_nothing);
     tcase_add_test(cases, a_value_is_doubtful_if_an_unknown_record_may_have_replaced_it);
 }
 

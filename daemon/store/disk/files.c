@@ -88,11 +88,24 @@ enum disk_status disk_append(struct disk *disk, struct head *head, const struct 
     return DISK_OK;
 }
 
+/* What stands behind an unsafe segment is not acknowledged either, and so must not come back: it is
+ * unsafe too. True if there was one. */
+static bool spread_unsafe(struct disk *disk) {
+    bool unsafe = false;
+    for (struct segment *segment = disk->segments; segment; segment = segment->next) {
+        unsafe |= segment->unsafe;
+        if (segment == disk->appender.segment && unsafe)
+            disk_segment_failed(disk);
+        segment->unsafe = unsafe;
+    }
+    return unsafe;
+}
+
 enum disk_status disk_sync_all(struct disk *disk) {
     if (appender_sync(&disk->appender) < 0)
         disk_segment_failed(disk);
     pthread_mutex_lock(&disk->lock);
     disk->stats.groups++;
     pthread_mutex_unlock(&disk->lock);
-    return disk_rescue(disk) ? DISK_OK : DISK_FAILED;
+    return spread_unsafe(disk) ? DISK_FAILED : DISK_OK;
 }

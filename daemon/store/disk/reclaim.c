@@ -269,11 +269,10 @@ static const struct segment *find_unsafe(const struct disk *disk) {
 }
 
 bool disk_rescue(struct disk *disk) {
-    const struct segment *unsafe;
-    while ((unsafe = find_unsafe(disk))) {
+    while (find_unsafe(disk)) {
         if (disk->reclaim.segment && !disk->reclaim.segment->unsafe)
             disk->reclaim.segment = NULL;
-        if (unsafe->number >= disk->group_number || !disk_reclaim_step(disk, false))
+        if (!disk_reclaim_step(disk, false))
             return false;
     }
     return true;

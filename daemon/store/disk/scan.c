@@ -102,24 +102,25 @@ static void add_damaged(struct scan *scan, const struct earlier *known, uint32_t
 static void see_record(struct scan *scan) {
     const struct head *head = &scan->walk.head;
     bool synced = scan->walk.offset < scan->mark.synced_bytes;
-    if (synced && scan->walk.next > scan->segment->end_bytes) {
+    if (synced ? scan->walk.next <= scan->segment->end_bytes : parts_are_whole(scan)) {
+        add_record(scan);
+    } else if (synced || !scan->mark.known) {
         struct earlier earlier = {head->key, head->sequence, scan->walk.offset};
         add_damaged(scan, &earlier, 1);
-    } else if (synced || parts_are_whole(scan)) {
-        add_record(scan);
     } else {
         scan->torn = true;
     }
 }
 
+/* Behind what fdatasync has reached it is what was being written; where that is not known, nor what
+ * stood there, it may be more. */
 static void see_damage(struct scan *scan) {
     struct earlier known[HISTORY_MAX];
-    bool all;
-    if (scan->walk.damage_begin >= scan->mark.synced_bytes) {
+    bool all = true;
+    if (scan->walk.damage_begin < scan->mark.synced_bytes || !scan->mark.known)
+        add_damaged(scan, known, walk_damaged(&scan->walk, &scan->mark, known, &all));
+    else
         scan->torn = true;
-        return;
-    }
-    add_damaged(scan, known, walk_damaged(&scan->walk, &scan->mark, known, &all));
     if (!all)
         add_unknown(scan->disk, scan->segment);
 }
@@ -128,9 +129,10 @@ static void see_damage(struct scan *scan) {
 static void cut_tail(struct scan *scan) {
     struct disk *disk = scan->disk;
     struct segment *segment = scan->segment;
-    if (scan->mark.closed || scan->holes)
+    if (scan->mark.closed || !scan->mark.known || scan->holes)
         return;
-    struct mark mark = {scan->whole_bytes, true, scan->history};
+    struct mark mark = {
+        .synced_bytes = scan->whole_bytes, .closed = true, .history = scan->history};
     if (disk->io->truncate(segment->file, (off_t)scan->whole_bytes) < 0 ||
         disk->io->datasync(segment->file) < 0 || segment_write_mark(segment, &mark) < 0) {
         log_warning("the disk: a torn tail could not be cut: %s", strerror(errno));

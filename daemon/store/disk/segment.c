@@ -213,6 +213,7 @@ void segment_read_mark(const struct segment *segment, struct mark *mark) {
     if (disk_io_read(segment->io, segment->file, &part, 1, BLOCK_BYTES) < 0 ||
         !mark_is_whole(segment, block))
         return;
+    mark->known = true;
     mark->synced_bytes = bytes_get(block + 24, 8);
     mark->closed = block[32] & FLAG_CLOSED;
     for (uint32_t i = (uint32_t)bytes_get(block + 36, 4); i-- > 0;) {

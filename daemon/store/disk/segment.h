@@ -78,6 +78,7 @@ void segment_unref(struct segment *segment);
 
 struct mark {
     uint64_t synced_bytes;
+    bool known; /* it could be read */
     bool closed;
     struct history history;
 };

@@ -107,7 +107,8 @@ bool disk_fits(struct disk *disk, uint64_t record_bytes, uint64_t reserve_bytes)
 enum disk_status disk_append(struct disk *disk, struct head *head, const struct part_source *source,
                              struct index_record *record);
 
-/* Writer: everything that was written becomes durable. */
+/* Writer: everything that was written becomes durable; where that fails, the group's segments from
+ * the one that failed on are unsafe. */
 enum disk_status disk_sync_all(struct disk *disk);
 
 /* Writer: its fdatasync failed: it is unsafe, and ended. */

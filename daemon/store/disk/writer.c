@@ -91,9 +91,14 @@ static enum disk_status write_record(struct disk *disk, struct written *written)
     return disk_append(disk, head, &source, &written->record);
 }
 
-static void do_job(struct disk *disk, struct written *written) {
+/* `syncs`: whether anything can become durable. */
+static void do_job(struct disk *disk, struct written *written, bool syncs) {
     struct disk_job *job = written->job;
     job->status = DISK_OK;
+    if (!syncs && (job->durable || job->operation == DISK_SYNC)) {
+        job->status = DISK_FAILED;
+        return;
+    }
     if (job->operation == DISK_SYNC ||
         (job->operation == DISK_DELETE && !needs_tombstone(disk, job->key)))
         return;
@@ -118,12 +123,8 @@ static void count(struct disk_stats *stats, const struct disk_job *job) {
 static void finish_job(struct disk *disk, struct written *written, enum disk_status synced) {
     struct disk_job *job = written->job;
     const struct segment *segment = written->record.segment;
-    if (job->status == DISK_OK && (job->durable || job->operation == DISK_SYNC)) {
-        if (!segment)
-            job->status = synced;
-        else if (segment->unsafe)
-            job->status = DISK_FAILED;
-    }
+    if (job->status == DISK_OK && (job->durable || job->operation == DISK_SYNC))
+        job->status = !segment ? synced : segment->unsafe ? DISK_FAILED : DISK_OK;
     pthread_mutex_lock(&disk->lock);
     if (segment && job->status == DISK_OK)
         index_add(&disk->index, &written->record);
@@ -133,11 +134,12 @@ static void finish_job(struct disk *disk, struct written *written, enum disk_sta
 }
 
 static void do_group(struct disk *disk, struct group *group) {
+    bool syncs = !group->durable || disk_rescue(disk);
     const struct segment *segment = disk->appender.segment;
     enum disk_status synced = DISK_OK;
     disk->group_number = segment ? segment->number : disk->appender.next_number;
     for (size_t i = 0; i < group->count; i++)
-        do_job(disk, &group->written[i]);
+        do_job(disk, &group->written[i], syncs);
     if (group->durable)
         synced = disk_sync_all(disk);
     for (size_t i = 0; i < group->count; i++)
