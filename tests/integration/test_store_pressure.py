@@ -9,7 +9,8 @@ import time
 import pytest
 from conftest import RSS_SLACK_BYTES, Command
 from wire import EXACT, Connection, Geometry, Refused
-from wire_support import append, assert_holds, bits, connection, refused, wait_until  # noqa: F401
+from wire_support import (append, assert_holds, bits, connection, gaussian, refused, to_dtype,  # noqa: F401
+                          wait_until)
 
 LIMIT_BYTES = 64 << 20
 WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
@@ -246,3 +247,20 @@ def test_overload_keeps_the_limit_and_every_hit_exact(daemon, connection):
     assert {error.name for client in clients for error in client.refusals} <= {"full"}
     assert max(used_bytes) <= LIMIT_BYTES
     assert max(rss_bytes) <= 1.1 * LIMIT_BYTES + RSS_SLACK_BYTES
+
+
+def test_sessions_are_aged_to_their_floors_before_anybody_loses_tokens(start_daemon, tmp_path):
+    config = tmp_path / "kvquantd.conf"
+    config.write_text("level = 0\nfloor = 5\nlanding_level = 0\n")
+    daemon = start_daemon(memory="64M", arguments=["--config", str(config)])
+    tokens = 512
+    pages = tuple(to_dtype(part, WIDE.dtype) for part in gaussian(WIDE, tokens))
+    with Connection(daemon.socket) as connection:
+        for number in range(40):  # more than fits at level 0, and less at level 5
+            append(connection.open(b"%d" % number, geometry=WIDE), pages, wait_ms=10000)
+        pressure, left = connection.stats().pressure, lengths(connection)
+        assert pressure.aged_sessions > 0 and pressure.aged_bytes > 1 << 20
+        assert pressure.evicted_tokens == 0 and connection.stats().errors == []
+        assert list(left.values()) == [(tokens, tokens)] * 40
+        coldest, warmest = connection.info(b"0"), connection.info(b"39")
+        assert coldest.stored_bytes < 0.7 * warmest.stored_bytes
