@@ -124,10 +124,19 @@ static int set_up_store(struct kvquantd *daemon) {
     return store_init(&daemon->store, &options);
 }
 
+static void set_limit(struct kvquantd *daemon) {
+    struct store_limits limits = store_limits(&daemon->store);
+    if (store_set_limit(&daemon->store, daemon->config.memory_bytes) < 0)
+        log_warning("memory can be from %lluM to %lluM without a restart; it stays as it was",
+                    (unsigned long long)limits.least_bytes >> 20,
+                    (unsigned long long)limits.most_bytes >> 20);
+}
+
 /* What a reload may change, to where it is used. */
 static void apply_live(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
     log_set_level((enum log_level)config->log_level);
+    set_limit(daemon);
     daemon->store.landing_level = (int)config->landing_level + PAGE_LEVEL_MIN;
     struct rpc_default_policy *policy = &daemon->rpc.default_policy;
     policy->level = (int)config->level + PAGE_LEVEL_MIN;
@@ -153,6 +162,7 @@ static int set_up_server(struct kvquantd *daemon) {
         .page_cache_bytes = page_cache_bytes(config),
         .store = &daemon->store,
         .budget = &daemon->store.budget,
+        .state = RPC_NORMAL,
         .sockets = daemon->listeners.names,
         .socket_count = daemon->listeners.count,
         .started_ns = clock_now_ns(),

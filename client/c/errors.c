@@ -27,6 +27,7 @@ static_assert((int)KVQ_SHUTTING_DOWN == (int)WIRE_SHUTTING_DOWN, "");
 static_assert((int)KVQ_UNSUPPORTED == (int)WIRE_UNSUPPORTED, "");
 static_assert((int)KVQ_INCOMPLETE == (int)WIRE_INCOMPLETE, "");
 static_assert((int)KVQ_INTERNAL == (int)WIRE_INTERNAL, "");
+static_assert((int)KVQ_READ_ONLY == (int)WIRE_READ_ONLY, "");
 static_assert((int)WIRE_ERROR_COUNT <= (int)KVQ_NO_MEMORY, "local errors must not collide");
 
 static_assert((int)KVQ_F16 == (int)PAGE_F16 && (int)KVQ_F16 == (int)KVQ__DTYPE__DTYPE_F16, "");
@@ -50,6 +51,9 @@ static_assert((int)KVQ_OPEN_EXISTING == (int)KVQ__OPEN_MODE__OPEN_EXISTING, "");
 static_assert((int)KVQ_OPEN_NEW == (int)KVQ__OPEN_MODE__OPEN_NEW, "");
 static_assert((int)KVQ_PAIRING_INTERLEAVED == (int)KVQ__PAIRING__PAIRING_INTERLEAVED, "");
 static_assert((int)KVQ_PAIRING_HALF == (int)KVQ__PAIRING__PAIRING_HALF, "");
+static_assert((int)KVQ_STATE_NORMAL == (int)KVQ__STATE__STATE_NORMAL, "");
+static_assert((int)KVQ_STATE_DRAINED == (int)KVQ__STATE__STATE_DRAINED, "");
+static_assert((int)KVQ_STATE_READ_ONLY == (int)KVQ__STATE__STATE_READ_ONLY, "");
 static_assert((int)KVQ_PLACE_TAIL == (int)KVQ__PLACE__PLACE_TAIL, "");
 static_assert((int)KVQ_PLACE_SINKS == (int)KVQ__PLACE__PLACE_SINKS, "");
 

@@ -33,7 +33,8 @@
  *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit, over
  *     several connections before the first of theirs;
  *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_age, kvq_policy, kvq_pin,
- *     and kvq_delete_many with dry_run: they change nothing, or twice what they change once;
+ *     kvq_control, and kvq_delete_many with dry_run: they change nothing, or twice what they change
+ * once;
  *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
  *     then be false of a session that this call has made.
  * Anything else is KVQ_CONNECTION_LOST, and may have been done or not: kvq_find() tells whether a
@@ -93,6 +94,7 @@ enum kvq_error {
     KVQ_UNSUPPORTED = 18, /* a geometry or size that this daemon cannot hold or a dtype not given */
     KVQ_INCOMPLETE = 19,  /* kvq_append_commit before every part was sent */
     KVQ_INTERNAL = 20,    /* the daemon failed */
+    KVQ_READ_ONLY = 21,   /* the daemon is drained or read-only: try another, or later */
 
     /* Found on this side. */
     KVQ_NO_MEMORY = 100,
@@ -546,6 +548,10 @@ struct kvq_error_count {
     uint64_t count;
 };
 
+/* What a daemon takes: everything; no new sessions, forks or appends; no change at all, but for
+ * pins. What is refused is KVQ_READ_ONLY. */
+enum kvq_state { KVQ_STATE_UNSET, KVQ_STATE_NORMAL, KVQ_STATE_DRAINED, KVQ_STATE_READ_ONLY };
+
 struct kvq_stats {
     const char *version; /* the daemon's */
     uint64_t pid;
@@ -591,10 +597,27 @@ struct kvq_stats {
         uint64_t chunks, bytes_before, bytes_after, expired_sessions;
         uint64_t coded_tails, tail_bytes_before, tail_bytes_after, decoded_tails;
     } ageing;
+    enum kvq_state state;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */
 int kvq_stats(struct kvq_client *client, struct kvq_stats *stats);
+
+struct kvq_control_options {
+    size_t size;
+    enum kvq_state state; /* KVQ_STATE_UNSET: stays */
+    uint64_t limit_bytes; /* of memory, until the daemon's next reload or restart; 0: stays */
+};
+
+struct kvq_control {
+    enum kvq_state state;
+    uint64_t limit_bytes, used_bytes; /* while these are more, room is being made */
+};
+
+/* Changes what is given, and tells how it is now; control may be NULL. KVQ_INVALID: a limit that
+ * the daemon cannot have without a restart. */
+int kvq_control(struct kvq_client *client, const struct kvq_control_options *options,
+                struct kvq_control *control);
 
 #ifdef __cplusplus
 }

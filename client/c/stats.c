@@ -106,6 +106,7 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
         .sessions_deleted = reply->sessions_deleted,
         .appends_waiting = reply->appends_waiting,
         .logical_bytes = reply->logical_bytes,
+        .state = (enum kvq_state)reply->state,
     };
     fill_parts(reply, stats);
     fill_ageing(reply->ageing, stats);

@@ -119,6 +119,10 @@ static bool parse_time(const char *text, uint64_t *milliseconds) {
     return milliseconds_from_text(text, milliseconds) && *milliseconds > 0;
 }
 
+static bool parse_memory(const char *text, struct options *options) {
+    return bytes_from_text(text, &options->memory_bytes) && options->memory_bytes > 0;
+}
+
 static bool parse_for(const char *text, struct options *options) {
     return parse_time(text, &options->for_ms);
 }
@@ -208,6 +212,7 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {OPTION_OLDER, "older", "TIME", "sessions made so long ago", parse_older},
     {OPTION_PINNED_TOO, "pinned-too", NULL, "pinned sessions as well", NULL},
     {OPTION_DRY_RUN, "dry-run", NULL, "delete nothing, only say what would be", NULL},
+    {OPTION_MEMORY, "memory", "SIZE", "the memory limit, such as 512M or 8G", parse_memory},
     {OPTION_SEED, "seed", "N", "of the values; 1 if not given", parse_seed},
     {OPTION_SECONDS, "seconds", "N", "how long to measure, 1 to 3600; 3 if not given",
      parse_seconds},

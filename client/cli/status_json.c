@@ -1,6 +1,7 @@
 #include "client/cli/json.h"
 #include "client/cli/show.h"
 #include "client/cli/status.h"
+#include "client/cli/words.h"
 
 #include <math.h>
 
@@ -99,6 +100,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     json_string(&json, "version", stats->version);
     json_count(&json, "pid", stats->pid);
     json_real(&json, "uptime_seconds", stats->uptime_seconds);
+    json_string(&json, "state", state_name(stats->state));
     json_open_array(&json, "sockets");
     for (size_t i = 0; i < stats->socket_count; i++)
         json_string(&json, NULL, stats->sockets[i]);

@@ -30,6 +30,8 @@ static uint64_t internal_errors(const struct kvq_stats *stats) {
 static void print_attention(const struct kvq_stats *stats) {
     double used = percent(stats->used_bytes, stats->limit_bytes);
     attend(used >= NEARLY_FULL_PERCENT, (uint64_t)used, "% of the memory limit is used");
+    if (stats->state == KVQ_STATE_DRAINED || stats->state == KVQ_STATE_READ_ONLY)
+        printf("attention   the daemon is %s\n", state_name(stats->state));
     attend(stats->appends_waiting > 0, stats->appends_waiting, "appends wait for memory");
     attend(stats->connections_refused > 0, stats->connections_refused,
            "connections were refused since the start");

@@ -48,6 +48,11 @@ const char *dtype_name(enum kvq_dtype dtype) {
     return (unsigned)dtype < DTYPES ? dtype_names[dtype] : "?";
 }
 
+const char *state_name(enum kvq_state state) {
+    static const char *const names[] = {"?", "normal", "drained", "read-only"};
+    return (unsigned)state < sizeof names / sizeof names[0] ? names[state] : "?";
+}
+
 const char *pairing_name(enum kvq_pairing pairing) {
     return (unsigned)pairing <= KVQ_PAIRING_HALF ? pairing_names[pairing] : "?";
 }
@@ -65,6 +70,18 @@ bool number_prefix(const char *text, const char **end, uint64_t *number) {
 bool number_from_text(const char *text, uint64_t *number) {
     const char *end;
     return number_prefix(text, &end, number) && *end == '\0';
+}
+
+bool bytes_from_text(const char *text, uint64_t *bytes) {
+    static const char units[] = "KMGT";
+    const char *unit;
+    if (!number_prefix(text, &unit, bytes))
+        return false;
+    if (unit[0] == '\0')
+        return true;
+    const char *found = strchr(units, unit[0]);
+    return found && unit[1] == '\0' &&
+           !__builtin_mul_overflow(*bytes, UINT64_C(1) << 10 * (found - units + 1), bytes);
 }
 
 bool milliseconds_from_text(const char *text, uint64_t *milliseconds) {

@@ -12,10 +12,14 @@ bool pairing_from_name(const char *name, enum kvq_pairing *pairing);
 const char *level_name(int level);
 const char *dtype_name(enum kvq_dtype dtype);
 const char *pairing_name(enum kvq_pairing pairing);
+const char *state_name(enum kvq_state state);
 
 /* Digits only; *end is what follows them. */
 bool number_prefix(const char *text, const char **end, uint64_t *number);
 bool number_from_text(const char *text, uint64_t *number);
+
+/* Bytes, or 512K, 64M, 8G, 1T. */
+bool bytes_from_text(const char *text, uint64_t *bytes);
 
 /* 500ms, 2s, 10min, 3h, 2d. */
 bool milliseconds_from_text(const char *text, uint64_t *milliseconds);

@@ -18,7 +18,8 @@ bool budget_reserve(struct budget *budget, uint64_t bytes) {
         return true;
     if (!budget->reclaim)
         return false;
-    budget->reclaim(budget->reclaim_context, bytes);
+    uint64_t limit = atomic_load(&budget->limit_bytes), used = atomic_load(&budget->used_bytes);
+    budget->reclaim(budget->reclaim_context, used > limit ? used - limit + bytes : bytes);
     return budget_reserve_spare(budget, bytes);
 }
 

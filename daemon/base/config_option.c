@@ -40,11 +40,14 @@ const struct config_option config_options[] = {
      .least = 32 << 20,
      .most = UINT64_C(1) << 45,
      .standard = "1G",
-     .text = "The memory limit: everything the daemon holds for its clients, its buffers and its "
-             "own working space stay below it. Up to a quarter of it, at most 256M, is touched "
-             "ahead, so that appends need not wait for fresh pages; that is given up for anything "
-             "that needs it. A model is refused whose page of tokens, raw and of all layers, "
-             "exceeds an eighth of the limit. At least 32M."},
+     .live = true,
+     .text =
+         "The memory limit: everything the daemon holds for its clients, its buffers and its "
+         "own working space stay below it. Up to a quarter of it, at most 256M, is touched "
+         "ahead, so that appends need not wait for fresh pages; that is given up for anything "
+         "that needs it. A model is refused whose page of tokens, raw and of all layers, "
+         "exceeds an eighth of the limit. At least 32M. A reload changes it, up to twice what it "
+         "was at the start; where more is in use then, room is made."},
     {.name = "memory_high",
      .kind = CONFIG_COUNT,
      .offset = AT(memory_high_percent),

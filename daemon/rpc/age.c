@@ -57,4 +57,5 @@ static void end(struct rpc_request *request) {
     session_unref(request->age.session);
 }
 
-const struct rpc_operation rpc_age = {.name = "age", .begin = begin, .step = step, .end = end};
+const struct rpc_operation rpc_age = {
+    .name = "age", .effect = RPC_CHANGES, .begin = begin, .step = step, .end = end};

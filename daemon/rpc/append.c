@@ -192,5 +192,10 @@ static void end(struct rpc_request *request) {
     append_end(request->append.member);
 }
 
-const struct rpc_operation rpc_append = {
-    .name = "append", .begin = begin, .step = step, .data = data, .commit = commit, .end = end};
+const struct rpc_operation rpc_append = {.name = "append",
+                                         .effect = RPC_ADDS,
+                                         .begin = begin,
+                                         .step = step,
+                                         .data = data,
+                                         .commit = commit,
+                                         .end = end};

@@ -29,4 +29,4 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
 }
 
 const struct rpc_operation rpc_delete = {
-    .name = "delete", .begin = begin, .step = step, .end = rpc_discard_end};
+    .name = "delete", .effect = RPC_CHANGES, .begin = begin, .step = step, .end = rpc_discard_end};

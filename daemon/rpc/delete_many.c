@@ -102,5 +102,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     return rpc_reply(request, frame, &reply.base);
 }
 
-const struct rpc_operation rpc_delete_many = {
-    .name = "delete_many", .begin = begin, .step = step, .end = rpc_discard_end};
+const struct rpc_operation rpc_delete_many = {.name = "delete_many",
+                                              .effect = RPC_CHANGES,
+                                              .begin = begin,
+                                              .step = step,
+                                              .end = rpc_discard_end};

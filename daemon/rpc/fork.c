@@ -29,4 +29,5 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     return rpc_reply(request, frame, &reply.base);
 }
 
-const struct rpc_operation rpc_fork = {.name = "fork", .begin = begin, .step = step};
+const struct rpc_operation rpc_fork = {
+    .name = "fork", .effect = RPC_ADDS, .begin = begin, .step = step};

@@ -74,7 +74,15 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     }
     if ((code = read_mode(request, message, &open)))
         return code;
+    bool may_create = rpc_allows(request->context->daemon, RPC_ADDS);
+    if (!may_create && open.mode == STORE_OPEN_NEW)
+        return rpc_fail(request, WIRE_READ_ONLY, NULL);
+    bool would_create = !may_create && open.mode == STORE_OPEN_OR_CREATE;
+    if (would_create)
+        open.mode = STORE_OPEN_EXISTING;
     int status = store_open(request->context->daemon->store, &open, &request->state);
+    if (status == STORE_MISS && would_create)
+        return rpc_fail(request, WIRE_READ_ONLY, NULL);
     if (status == STORE_UNSUPPORTED)
         return rpc_fail(
             request, WIRE_UNSUPPORTED,

@@ -27,4 +27,5 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     return rpc_reply(request, frame, &reply.base);
 }
 
-const struct rpc_operation rpc_policy = {.name = "policy", .begin = begin, .step = step};
+const struct rpc_operation rpc_policy = {
+    .name = "policy", .effect = RPC_CHANGES, .begin = begin, .step = step};

@@ -14,10 +14,17 @@ static const struct rpc_operation *const operations[RPC_TYPES] = {
     [WIRE_TRUNCATE] = &rpc_truncate, [WIRE_AGE] = &rpc_age,
     [WIRE_PIN] = &rpc_pin,           [WIRE_DELETE_MANY] = &rpc_delete_many,
     [WIRE_POLICY] = &rpc_policy,     [WIRE_MATCH] = &rpc_match,
+    [WIRE_CONTROL] = &rpc_control,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {
     return type < RPC_TYPES ? operations[type] : NULL;
+}
+
+bool rpc_allows(const struct rpc_daemon *daemon, enum rpc_effect effect) {
+    int state = atomic_load(&daemon->state);
+    return effect == RPC_READS || state == RPC_NORMAL ||
+           (state == RPC_DRAINED && effect != RPC_ADDS);
 }
 
 uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format, ...) {

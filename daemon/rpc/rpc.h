@@ -29,6 +29,9 @@ struct rpc_default_policy {
     _Atomic uint64_t newest_tokens, idle_step_ms, ttl_ms;
 };
 
+/* What requests may do: everything, add nothing, or change nothing. The wire's numbers. */
+enum rpc_state { RPC_NORMAL = 1, RPC_DRAINED, RPC_READ_ONLY };
+
 /* One for the process; set up before the reactors start. */
 struct rpc_daemon {
     struct store *store;
@@ -41,6 +44,7 @@ struct rpc_daemon {
     struct rpc_default_policy default_policy;
     void (*on_change)(void *context); /* after sessions changed; from any reactor; may be NULL */
     void *change_context;
+    _Atomic int state;             /* of enum rpc_state; may change at any time */
     _Atomic uint64_t full_said_ns; /* when the log last said that the limit is reached */
     /* the statistics, since the start but for the first */
     _Atomic uint64_t connections, connections_accepted, connections_refused, connections_stalled;
@@ -168,8 +172,12 @@ struct rpc_request {
     bool discarding;  /* its fault was sent: what still comes is dropped */
 };
 
+/* What an operation does to sessions. */
+enum rpc_effect { RPC_READS, RPC_CHANGES, RPC_ADDS };
+
 struct rpc_operation {
     const char *name;
+    enum rpc_effect effect;
     /* 0 or a code, given by rpc_fail(). After a failure only the fault is looked at: no end. */
     uint32_t (*begin)(struct rpc_request *request, const uint8_t *control, size_t control_bytes);
     enum rpc_step (*step)(struct rpc_request *request, struct rpc_frame *frame);
@@ -183,6 +191,9 @@ struct rpc_operation {
 
 /* The operation of a frame type, or NULL. */
 const struct rpc_operation *rpc_find(uint8_t type);
+
+/* Whether the daemon's state lets such an operation begin. */
+bool rpc_allows(const struct rpc_daemon *daemon, enum rpc_effect effect);
 
 /* Sets the fault and returns its code; with no format the message is the error's sentence. */
 uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format, ...)
@@ -218,6 +229,6 @@ void *rpc_payload(const struct rpc_frame *frame);
 /* The operations, one a file. */
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
-    rpc_policy, rpc_match;
+    rpc_policy, rpc_match, rpc_control;
 
 #endif

@@ -198,6 +198,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     write_store(daemon->store, &reply, &parts);
     write_pressure(daemon, &reply, &parts);
     write_counters(daemon, &reply);
+    reply.state = (Kvq__State)atomic_load(&daemon->state);
     write_sharing(daemon, &parts.sharing);
     reply.sharing = &parts.sharing;
     return rpc_reply(request, frame, &reply.base);

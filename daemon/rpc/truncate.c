@@ -36,5 +36,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     return rpc_reply(request, frame, &reply.base);
 }
 
-const struct rpc_operation rpc_truncate = {
-    .name = "truncate", .begin = begin, .step = step, .end = rpc_discard_end};
+const struct rpc_operation rpc_truncate = {.name = "truncate",
+                                           .effect = RPC_CHANGES,
+                                           .begin = begin,
+                                           .step = step,
+                                           .end = rpc_discard_end};

@@ -119,6 +119,8 @@ static uint32_t begin(struct connection *connection, struct rpc_request *request
         return rpc_fail(request, WIRE_TOO_MANY_REQUESTS, NULL);
     if (connection->reactor->draining)
         return rpc_fail(request, WIRE_SHUTTING_DOWN, NULL);
+    if (!rpc_allows(daemon, operation->effect))
+        return rpc_fail(request, WIRE_READ_ONLY, NULL);
     uint32_t code = operation->begin(request, control, header->control_bytes);
     if (code == WIRE_OK)
         request->operation = operation;

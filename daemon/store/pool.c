@@ -12,6 +12,7 @@
 
 enum {
     ADDRESS_SPACE_FACTOR = 4,
+    LIMIT_RISE_FACTOR = 2,            /* that leaves the half of it free */
     WARM_SHARE = 4,                   /* warm is at most this part of the limit */
     WARM_AHEAD_BYTES_MAX = 256 << 20, /* and touched ahead no more than this */
     WARM_STEP_BYTES = 1 << 20,
@@ -331,6 +332,10 @@ uint64_t pool_used_bytes(struct pool *pool) {
     uint64_t warm = pool->warm_bytes, used = atomic_load(&pool->budget->used_bytes);
     pthread_mutex_unlock(&pool->lock);
     return used > warm ? used - warm : 0;
+}
+
+uint64_t pool_limit_bytes_max(const struct pool *pool) {
+    return pool->bytes / ADDRESS_SPACE_FACTOR * LIMIT_RISE_FACTOR;
 }
 
 uint64_t pool_warm_bytes(struct pool *pool) {

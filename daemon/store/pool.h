@@ -44,6 +44,9 @@ void pool_give(struct pool *pool, struct pool_extent *extent, uint64_t keep_byte
 /* Touches some free memory ahead. False when there is enough, or no room for more. */
 bool pool_warm_up(struct pool *pool);
 
+/* To so much the budget's limit may rise: twice what it was when the pool was made. */
+uint64_t pool_limit_bytes_max(const struct pool *pool);
+
 uint64_t pool_warm_bytes(struct pool *pool);
 
 /* What is reserved in the budget for anything else than warm memory. */

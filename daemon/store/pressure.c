@@ -36,12 +36,19 @@ static bool anybody_waits(struct pressure *pressure) {
     return waits;
 }
 
+/* After the limit was lowered, or with appends that wait, what was just used may go, too. */
+static bool has_no_choice(struct pressure *pressure) {
+    return anybody_waits(pressure) ||
+           store_used_bytes(pressure->store) > atomic_load(&pressure->store->budget.limit_bytes);
+}
+
 bool pressure_is_on(struct pressure *pressure) {
     return anybody_waits(pressure) || above_bytes(pressure, pressure->high_percent) > 0;
 }
 
 bool pressure_begins(struct pressure *pressure) {
     bool begins = pressure_is_on(pressure);
+    pressure->no_choice = false;
     atomic_fetch_add(&pressure->stats.rounds, begins);
     return begins;
 }
@@ -147,8 +154,9 @@ bool pressure_evict(struct pressure *pressure) {
     };
     if (evict_any(pressure, &requests[0]))
         return true;
+    pressure->no_choice |= has_no_choice(pressure);
     bool evicted = false;
-    for (int i = 1; i < 4 && !evicted && anybody_waits(pressure); i++)
+    for (int i = 1; i < 4 && !evicted && pressure->no_choice; i++)
         evicted = evict_any(pressure, &requests[i]);
     return evicted;
 }

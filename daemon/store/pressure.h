@@ -28,6 +28,7 @@ struct pressure {
     struct store *store;
     _Atomic uint32_t high_percent, low_percent;
     struct pressure_stats stats;
+    bool no_choice;            /* in this round: somebody waits, or the limit was lowered */
     uint64_t waiting_since_ns; /* appends wait for memory without a break; 0: none does */
     uint64_t evicted_ns;       /* when a session last lost tokens */
 };

@@ -8,7 +8,7 @@
 #include "daemon/base/log.h"
 #include "daemon/store/builder.h"
 
-enum { FIRST_BUCKETS = 64 };
+enum { FIRST_BUCKETS = 64, LEAST_FOR_SESSIONS_BYTES = 4 << 20 };
 
 static struct shard *shard_of(struct store *store, struct store_name name) {
     return &store->shards[XXH3_64bits(name.text, name.bytes) % STORE_SHARDS];
@@ -125,6 +125,30 @@ uint64_t store_used_bytes(struct store *store) {
 
 uint64_t store_fixed_bytes(struct store *store) {
     return atomic_load(&store->fixed_bytes) + atomic_load(&store->keeper.budget.limit_bytes);
+}
+
+/* The pool has address space for so much; below the least nothing could be stored. */
+struct store_limits store_limits(struct store *store) {
+    return (struct store_limits){store_fixed_bytes(store) + LEAST_FOR_SESSIONS_BYTES,
+                                 pool_limit_bytes_max(store->pool)};
+}
+
+int store_set_limit(struct store *store, uint64_t bytes) {
+    struct store_limits limits = store_limits(store);
+    uint64_t before = atomic_load(&store->budget.limit_bytes);
+    if (before == bytes)
+        return 0;
+    if (bytes < limits.least_bytes || bytes > limits.most_bytes)
+        return -1;
+    atomic_store(&store->budget.limit_bytes, bytes);
+    log_info("the memory limit is %llu MiB, it was %llu MiB", (unsigned long long)bytes >> 20,
+             (unsigned long long)before >> 20);
+    uint64_t used = atomic_load(&store->budget.used_bytes);
+    if (used > bytes)
+        store->budget.reclaim(store->budget.reclaim_context, used - bytes);
+    budget_tell_waiting(&store->budget);
+    keeper_poke(&store->keeper);
+    return 0;
 }
 
 uint64_t store_next_version(struct store *store) {

@@ -118,6 +118,16 @@ int store_insert(struct store *store, struct session *session, struct session_st
 /* What is in use of the memory limit: what is reserved, without free memory that is kept warm. */
 uint64_t store_used_bytes(struct store *store);
 
+/* Between which the limit can be set while the store is in use. */
+struct store_limits {
+    uint64_t least_bytes, most_bytes;
+};
+struct store_limits store_limits(struct store *store);
+
+/* The memory limit from now on; where more is in use, room is made. 0, or -1 if it is not
+ * within store_limits(). */
+int store_set_limit(struct store *store, uint64_t bytes) __attribute__((warn_unused_result));
+
 /* What a store takes of it before there is a session. */
 uint64_t store_empty_bytes(size_t codec_threads);
 

@@ -22,6 +22,7 @@ static const struct wire_error_info errors[WIRE_ERROR_COUNT] = {
     [WIRE_UNSUPPORTED] = {"unsupported", false, "the store cannot hold or give this"},
     [WIRE_INCOMPLETE] = {"incomplete", false, "the append was committed before all parts came"},
     [WIRE_INTERNAL] = {"internal", false, "the daemon failed"},
+    [WIRE_READ_ONLY] = {"read_only", true, "the daemon is drained or read-only and takes no more"},
 };
 
 const struct wire_error_info *wire_error_info(uint32_t code) {

@@ -27,6 +27,7 @@ enum wire_error {
     WIRE_UNSUPPORTED = 18, /* well-formed, but not something this store can hold */
     WIRE_INCOMPLETE = 19,  /* an append committed before all its parts came */
     WIRE_INTERNAL = 20,
+    WIRE_READ_ONLY = 21, /* drained or read-only; another daemon may take it */
     WIRE_ERROR_COUNT
 };
 

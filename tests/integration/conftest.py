@@ -66,7 +66,8 @@ class Daemon:
     def __init__(self, folder, memory="256M", arguments=(), environment=None, listening=()):
         self.socket = str(folder / "kvquantd.sock")
         self.log = folder / "kvquantd.log"
-        command = [program("KVQUANTD", "kvquantd"), "--socket", self.socket, "--memory", memory]
+        command = [program("KVQUANTD", "kvquantd"), "--socket", self.socket]
+        command += ["--memory", memory] if memory else []
         if listening:
             self.socket = address_of(listening[0])
         with open(self.log, "ab") as log:

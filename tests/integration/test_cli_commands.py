@@ -21,7 +21,7 @@ INFO_KEYS = {
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "pressure",
-    "ageing",
+    "ageing", "state",
     "appended_tokens", "appended_bytes", "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits",
     "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",
@@ -32,7 +32,7 @@ MEMORY_KEYS = {
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
 COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "rm",
-            "ping", "bench socket", "bench synthetic"]
+            "ping", "control", "bench socket", "bench synthetic"]
 
 
 @pytest.fixture

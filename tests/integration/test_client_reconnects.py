@@ -59,7 +59,7 @@ REPLIES = {
     wire.INFO: ("SessionInfo", dict(session=b"s", tokens_available=TOKENS, id=1, **SESSION)),
     wire.LIST: ("ListReply", {}), wire.STATS: ("StatsReply", {}), wire.FORK: ("ForkReply", {}),
     wire.TRUNCATE: ("TruncateReply", {}), wire.AGE: ("AgeReply", {}), wire.PIN: ("PinReply", {}),
-    wire.POLICY: ("PolicyReply", {}),
+    wire.POLICY: ("PolicyReply", {}), wire.CONTROL: ("ControlReply", {}),
     wire.DELETE_MANY: ("DeleteManyReply", {}), wire.FETCH: ("FetchReply", dict(version=1, tokens=TOKENS)),
     wire.COMMIT: ("AppendReply", dict(version=2, tokens=TOKENS + PAGE)),
 }

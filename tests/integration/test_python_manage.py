@@ -154,3 +154,22 @@ def test_delete_many_of_everything_has_to_be_said(client):
         with pytest.raises(ValueError):
             client.delete_many(**conditions)
     assert names(client) == ["s"]
+
+
+def test_control_drains_makes_read_only_and_limits_the_memory(client):
+    session = make(client)
+    assert client.control() == {"state": "normal", "limit_bytes": 256 << 20,
+                                "used_bytes": client.status()["memory"]["used_bytes"]}
+    assert client.control("drained")["state"] == client.status()["state"] == "drained"
+    with pytest.raises(kvquantd.ReadOnly) as caught:
+        session.fork("other")
+    assert caught.value.retryable
+    client.control("read-only")
+    with pytest.raises(kvquantd.ReadOnly):
+        session.delete()
+    assert client.control("normal", memory=128 << 20)["limit_bytes"] == 128 << 20
+    with pytest.raises(kvquantd.Invalid):
+        client.control(memory=1 << 50)
+    with pytest.raises(ValueError):
+        client.control("asleep")
+    assert session.delete() > 0

@@ -178,11 +178,11 @@ def test_options_of_an_older_program_are_filled_up_with_zeros(session, values):
 
 
 def test_every_error_has_a_name_and_a_sentence():
-    codes = [*range(0, 21), *range(100, 106)]
+    codes = [*range(0, 22), *range(100, 106)]
     names = [ffi.string(lib.kvq_error_name(code)).decode() for code in codes]
     assert len(set(names)) == len(names) and "unknown" not in names
     assert all(ffi.string(lib.kvq_error_sentence(code)) for code in codes)
     retryable = {name for name, code in zip(names, codes) if lib.kvq_error_retryable(code)}
-    assert retryable == {"tail_moved", "busy", "full", "too_many_requests", "shutting_down",
+    assert retryable == {"tail_moved", "busy", "full", "too_many_requests", "shutting_down", "read_only",
                          "cannot_connect", "connection_lost", "deadline"}
-    assert [ffi.string(lib.kvq_error_name(code)) for code in (-1, 21, 99, 107, 2**31 - 1)] == [b"unknown"] * 5
+    assert [ffi.string(lib.kvq_error_name(code)) for code in (-1, 30, 99, 107, 2**31 - 1)] == [b"unknown"] * 5

@@ -18,6 +18,7 @@ CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
 (HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS, FORK, TRUNCATE, AGE, PIN,
  DELETE_MANY) = range(1, 17)
 POLICY, MATCH = 17, 18
+CONTROL = 27
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
 F16, BF16, F32, FP8_E4M3, FP8_E5M2, INT8, Q8_0, Q4_0 = range(1, 9)
@@ -27,13 +28,14 @@ OPEN_OR_CREATE, OPEN_EXISTING, OPEN_NEW = 0, 1, 2
 EXACT, FAST8 = -2, -1
 PLACE_PAGES, PLACE_TAIL, PLACE_SINKS = 0, 1, 2
 TOKEN_IDS = 2  # the part of a DATA frame beside K and V
+NORMAL, DRAINED, READ_ONLY = 1, 2, 3
 SHARING_NONE, SHARING_IDS, SHARING_BYTES = 0, 1, 2
 
 ERROR_NAMES = dict(enumerate(
     "protocol version too_large unknown_operation bad_control invalid model_mismatch wrong_first "
     "tail_moved busy full miss version_changed exists cancelled too_many_requests shutting_down "
-    "unsupported incomplete internal".split(), start=1))
-RETRYABLE = {"tail_moved", "busy", "full", "too_many_requests", "shutting_down"}
+    "unsupported incomplete internal read_only".split(), start=1))
+RETRYABLE = {"tail_moved", "busy", "full", "too_many_requests", "shutting_down", "read_only"}
 
 # kvq.proto: fields as "number name kind"; a kind is uint (enums and bools too), sint, double, bytes,
 # str or a message, with * where it is repeated.
@@ -109,7 +111,9 @@ SCHEMA = {
     "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
-    "34 sharing SharingStats, 38 ageing AgeingStats",
+    "34 sharing SharingStats, 36 state uint, 38 ageing AgeingStats",
+    "ControlRequest": "1 state uint, 2 limit_bytes uint",
+    "ControlReply": "1 state uint, 2 limit_bytes uint, 3 used_bytes uint",
     "PressureStats": "1 rounds uint, 2 aged_sessions uint, 3 aged_bytes uint, 6 evicted_sessions uint, "
     "7 evicted_tokens uint, 8 evicted_bytes uint, 9 deleted_sessions uint, 10 refused uint",
     "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
@@ -399,6 +403,9 @@ class Connection:
 
     def pin(self, session, lease_ms):
         return self.call(PIN, "Pin", session=session, lease_ms=lease_ms)
+
+    def control(self, **changes):
+        return self.call(CONTROL, "Control", **changes)
 
     def delete_many(self, **conditions):
         return self.call(DELETE_MANY, "DeleteMany", **conditions)

@@ -73,10 +73,10 @@ START_TEST(test_a_reload_takes_what_is_live_and_names_the_rest) {
     set(&fresh, "memory", "2G");
     set(&fresh, "tcp", "127.0.0.1:80");
     config_take_live(&config, &fresh, &changes);
-    ck_assert_str_eq(changes.made, "level 3 -> 5, stall_timeout 30s -> 1min");
-    ck_assert_str_eq(changes.waiting, "tcp none -> 127.0.0.1:80, memory 1G -> 2G");
+    ck_assert_str_eq(changes.made, "memory 1G -> 2G, level 3 -> 5, stall_timeout 30s -> 1min");
+    ck_assert_str_eq(changes.waiting, "tcp none -> 127.0.0.1:80");
     ck_assert_uint_eq(config.stall_ms, 60000);
-    ck_assert_uint_eq(config.memory_bytes, 1 << 30);
+    ck_assert_uint_eq(config.memory_bytes, UINT64_C(2) << 30);
     ck_assert_ptr_null(config.tcp);
     config_deinit(&fresh);
 }

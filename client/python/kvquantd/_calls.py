@@ -211,6 +211,15 @@ def list_sessions(after_id: int) -> Call[SessionsPage]:
     return Call(lib.kvq_list, (after_id, 0, page), learn)
 
 
+def control(state: Optional[str], memory: Optional[int]) -> Call[dict[str, Any]]:
+    if state not in (None, *_report.STATES[1:]):
+        raise ValueError(f"state is one of {', '.join(_report.STATES[1:])}")
+    options, now = options_of("kvq_control_options"), structure("kvq_control")
+    options.state = 0 if state is None else _report.STATES.index(state)
+    options.limit_bytes = memory or 0
+    return Call(lib.kvq_control, (options, now), lambda: _report.control(now))
+
+
 def stats() -> Call[dict[str, Any]]:
     found = structure("kvq_stats")
     return Call(lib.kvq_stats, (found,), lambda: _report.status(found))

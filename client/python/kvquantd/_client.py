@@ -129,6 +129,16 @@ class Client:
             found += page.sessions
         return found
 
+    def control(self, state: Optional[str] = None, memory: Optional[int] = None) -> dict[str, Any]:
+        """Changes what the daemon takes and its memory limit, and returns both with used_bytes.
+
+        state "drained": no new sessions, forks or appends (ReadOnly); "read-only": no change but
+        pins; "normal" ends both. memory: bytes, until the daemon reads its configuration again;
+        Invalid: it cannot be that without a restart. None: stays. While used_bytes are more than
+        limit_bytes, room is being made.
+        """
+        return self._run(_calls.control(state, memory))
+
     def status(self) -> dict[str, Any]:
         """The daemon's state: memory, sessions, requests; as `kvq status --json` has it."""
         return self._run(_calls.stats())

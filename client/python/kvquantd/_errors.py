@@ -64,6 +64,10 @@ class ShuttingDown(Error):
     """The daemon is shutting down."""
 
 
+class ReadOnly(Error):
+    """The daemon is drained or read-only: another may take it, or this one later."""
+
+
 class Unsupported(Error):
     """A geometry or size that this daemon cannot hold."""
 
@@ -95,6 +99,7 @@ _CLASSES: dict[int, Type[Error]] = {
     lib.KVQ_EXISTS: Exists,
     lib.KVQ_CANCELLED: Cancelled,
     lib.KVQ_SHUTTING_DOWN: ShuttingDown,
+    lib.KVQ_READ_ONLY: ReadOnly,
     lib.KVQ_UNSUPPORTED: Unsupported,
     lib.KVQ_CANNOT_CONNECT: CannotConnect,
     lib.KVQ_CONNECTION_LOST: ConnectionLost,

@@ -174,6 +174,13 @@ _PRESSURE = (
 )
 
 
+STATES = ("?", "normal", "drained", "read-only")
+
+
+def control(c: Any) -> dict[str, Any]:
+    return {"state": STATES[c.state], "limit_bytes": c.limit_bytes, "used_bytes": c.used_bytes}
+
+
 def status(c: Any) -> dict[str, Any]:
     rows = [c.operations[i] for i in range(c.operation_count)]
     operations = {_text(row.operation): row for row in rows}
@@ -182,6 +189,7 @@ def status(c: Any) -> dict[str, Any]:
         "version": _text(c.version),
         "pid": c.pid,
         "uptime_seconds": c.uptime_seconds,
+        "state": STATES[c.state],
         "sockets": [_text(c.sockets[i]) for i in range(c.socket_count)],
         "memory": _memory(c),
         "sessions": c.sessions,

@@ -194,6 +194,12 @@ class AsyncClient:
             found += page.sessions
         return found
 
+    async def control(
+        self, state: Optional[str] = None, memory: Optional[int] = None
+    ) -> dict[str, Any]:
+        """As Client.control()."""
+        return await self._run(_calls.control(state, memory))
+
     async def status(self) -> dict[str, Any]:
         """As Client.status()."""
         return await self._run(_calls.stats())
