@@ -12,11 +12,20 @@ static bool given(const struct kvq_source *source) {
     return source->layers || source->block;
 }
 
+static int begin(struct kvq_client *client, const struct kvq_append_options *options,
+                 struct kvq_append_options *known, Kvq__SaltRange ***salts) {
+    kvq_copy_options(known, sizeof *known, options, options->size);
+    int error = kvq_begin_call(client, known->deadline_ms);
+    if (!known->token_ids)
+        known->salt_count = 0;
+    return error ? error : kvq_salts_to_wire(client, known->salts, known->salt_count, salts);
+}
+
 int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
                const struct kvq_append_options *options) {
     struct kvq_append_options known;
-    kvq_copy_options(&known, sizeof known, options, options->size);
-    int error = kvq_begin_call(client, known.deadline_ms);
+    Kvq__SaltRange **salts;
+    int error = begin(client, options, &known, &salts);
     if (error)
         return error;
     const struct kvq_geometry *geometry = &state->geometry;
@@ -29,6 +38,7 @@ int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
         .geometry = *geometry,
         .tokens = known.tokens,
         .options = known,
+        .salts = salts,
         .strides = {[KVQ_K] = strides_k, [KVQ_V] = strides_v},
         .layout = kvq_best_layout(strides_k, geometry->heads, kvq_dim_bytes(geometry, KVQ_K)),
         .whole = true,
@@ -39,8 +49,8 @@ int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
 int kvq_append_begin(struct kvq_client *client, struct kvq_session_state *state,
                      const struct kvq_append_options *options) {
     struct kvq_append_options known;
-    kvq_copy_options(&known, sizeof known, options, options->size);
-    int error = kvq_begin_call(client, known.deadline_ms);
+    Kvq__SaltRange **salts;
+    int error = begin(client, options, &known, &salts);
     if (error)
         return error;
     client->append = (struct kvq_append){
@@ -48,6 +58,7 @@ int kvq_append_begin(struct kvq_client *client, struct kvq_session_state *state,
         .geometry = state->geometry,
         .tokens = known.tokens,
         .options = known,
+        .salts = salts,
         .layout = KVQ_TOKENS_HEADS_DIM,
     };
     return kvq_append_run(client);

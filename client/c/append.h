@@ -5,6 +5,7 @@
 
 #include "client/c/kvq.h"
 #include "client/c/rows.h"
+#include "proto/wire/kvq.pb-c.h"
 
 enum { KVQ_MESSAGE_BYTES = 512, KVQ_APPEND_SHARES_MAX = 8, KVQ_GROUP_BYTES = 16 };
 
@@ -64,6 +65,7 @@ struct kvq_append {
     uint32_t run_tokens_first, page_tokens; /* the first run fills the tail, the others a page */
     enum kvq_layout layout;
     struct kvq_append_options options; /* of kvq_append(): its values too */
+    Kvq__SaltRange **salts;            /* of the options */
     struct kvq_strides strides[2];     /* K, V */
     const void *part_values;           /* of kvq_append_part() */
     /* Of the call under way: */

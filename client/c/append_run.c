@@ -83,9 +83,9 @@ static uint64_t boundary(const struct kvq_append *append, size_t i) {
     return token - (token - append->run_tokens_first) % append->page_tokens;
 }
 
-static void queue_request(struct kvq_client *client, size_t i) {
+/* The first of several sends the token ids. */
+static int queue_request(struct kvq_client *client, size_t i) {
     struct kvq_append *append = &client->append;
-    uint8_t control[KVQ_REQUEST_BYTES_MAX];
     Kvq__AppendRequest request = KVQ__APPEND_REQUEST__INIT;
     request.session = kvq_text(append->state->session);
     request.first = append->first;
@@ -98,12 +98,22 @@ static void queue_request(struct kvq_client *client, size_t i) {
         request.group = (ProtobufCBinaryData){sizeof append->group, append->group};
         request.group_connections = (uint32_t)append->share_count;
     }
+    request.token_ids = append->options.token_ids != NULL;
+    request.salts = append->salts;
+    request.n_salts = append->options.salt_count;
     append->shares[i].request_id = kvq_new_request_id(client);
-    kvq_queue_control(client->connections[i], WIRE_APPEND, append->shares[i].request_id, control,
-                      protobuf_c_message_pack(&request.base, control));
+    return kvq_queue_with_ids(client, client->connections[i],
+                              &(struct kvq_ids_request){
+                                  .type = WIRE_APPEND,
+                                  .request_id = append->shares[i].request_id,
+                                  .message = &request.base,
+                                  .ids = i == 0 ? append->options.token_ids : NULL,
+                                  .first = append->first,
+                                  .count = append->tokens,
+                              });
 }
 
-static void begin_share(struct kvq_client *client, size_t i) {
+static int begin_share(struct kvq_client *client, size_t i) {
     struct kvq_append *append = &client->append;
     struct kvq_append_share *share = &append->shares[i];
     *share = (struct kvq_append_share){
@@ -113,7 +123,7 @@ static void begin_share(struct kvq_client *client, size_t i) {
     if (append->whole)
         share->run = kvq_run_at(append, share, share->begin);
     client->connections[i]->busy = true;
-    queue_request(client, i);
+    return queue_request(client, i);
 }
 
 static int share_out(struct kvq_client *client) {
@@ -125,9 +135,9 @@ static int share_out(struct kvq_client *client) {
         getrandom(append->group, sizeof append->group, 0) != sizeof append->group)
         do_without(client, 1);
     kvq_use_connections(client, append->share_count);
-    for (size_t i = 0; i < append->share_count; i++)
-        begin_share(client, i);
-    return KVQ_OK;
+    for (size_t i = 0; i < append->share_count && !error; i++)
+        error = begin_share(client, i);
+    return error;
 }
 
 /* ---- Running ---- */

@@ -39,6 +39,28 @@ struct kvq_request {
     uint64_t after_id;
 };
 
+/* A request with token ids behind it. */
+struct kvq_ids_request {
+    enum wire_type type;
+    uint32_t request_id;
+    const ProtobufCMessage *message;
+    const uint32_t *ids; /* NULL: none */
+    uint64_t first, count;
+};
+
+/* The state of kvq_match(). */
+struct kvq_match_call {
+    uint32_t request_id;
+    char model[KVQ_MODEL_BYTES_MAX + 1];
+    bool has_geometry;
+    struct kvq_geometry geometry;
+    const uint32_t *ids;
+    uint64_t tokens;
+    Kvq__SaltRange **salts;
+    size_t salt_count;
+    struct kvq_match *result;
+};
+
 struct kvq_call {
     int (*step)(struct kvq_client *client);   /* NULL: no call is under way */
     void (*leave)(struct kvq_client *client); /* gives it up */
@@ -53,6 +75,7 @@ struct kvq_call {
     size_t connection_count;                  /* that it uses */
     struct kvq_request request;
     struct kvq_fetch fetch;
+    struct kvq_match_call match;
 };
 
 struct kvq_client {
@@ -107,6 +130,8 @@ int kvq_fill_levels(struct kvq_client *client, Kvq__LevelInfo *const *wire, size
 
 struct kvq_loss kvq_loss_from_wire(const Kvq__Loss *wire);
 void kvq_geometry_from_wire(struct kvq_geometry *geometry, const Kvq__Geometry *wire);
+void kvq_geometry_to_wire(const struct kvq_geometry *geometry, Kvq__Geometry *wire,
+                          Kvq__Rope *rope);
 
 /* ---- policy.c ---- */
 
@@ -141,6 +166,18 @@ void kvq_use_connections(struct kvq_client *client, size_t count);
 
 /* Whether a step has moved so much that it should return KVQ_AGAIN. */
 bool kvq_step_is_long(struct kvq_client *client);
+
+/* ---- token_ids.c ---- */
+
+/* Salts as messages in the arena; NULL where there are none. Those that cannot be are KVQ_ARGUMENT.
+ */
+int kvq_salts_to_wire(struct kvq_client *client, const struct kvq_salt *salts, size_t count,
+                      Kvq__SaltRange ***ranges);
+
+/* Queues a request and the ids that follow it, which stay where they are; nothing else is queued.
+ */
+int kvq_queue_with_ids(struct kvq_client *client, struct kvq_connection *connection,
+                       const struct kvq_ids_request *request);
 
 /* ---- request.c ---- */
 

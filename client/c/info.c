@@ -64,6 +64,8 @@ static int fill_info(struct kvq_client *client, const Kvq__SessionInfo *wire,
         .age_ms = wire->age_ms,
         .idle_ms = wire->idle_ms,
         .pinned_ms = wire->pinned_ms,
+        .sharing = (enum kvq_sharing)wire->sharing,
+        .token_ids_tokens = wire->token_ids_tokens,
         .k = kvq_loss_from_wire(wire->k),
         .v = kvq_loss_from_wire(wire->v),
     };

@@ -32,9 +32,9 @@
  * lost does so once and repeats itself where that can do no harm, all within its deadline:
  *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit, over
  *     several connections before the first of theirs;
- *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_age, kvq_policy, kvq_pin,
- *     kvq_control, and kvq_delete_many with dry_run: they change nothing, or twice what they change
- * once;
+ *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_match, kvq_age, kvq_policy,
+ *     kvq_pin, kvq_control, and kvq_delete_many with dry_run: they change nothing, or twice what
+ *     they change once;
  *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
  *     then be false of a session that this call has made.
  * Anything else is KVQ_CONNECTION_LOST, and may have been done or not: kvq_find() tells whether a
@@ -50,8 +50,8 @@
  * before a call returns for the first time, be it with KVQ_AGAIN. What stays in place until the
  * call has its result is where that goes (state, forked, info, list, result, ...) and K and V: the
  * memory of struct kvq_source and kvq_target with the arrays `layers`, the values of
- * kvq_append_part(), and `context`. Once a call has returned anything but KVQ_AGAIN, nothing of
- * these is touched.
+ * kvq_append_part(), token ids, and `context`. Once a call has returned anything but KVQ_AGAIN,
+ * nothing of these is touched.
  *
  * Structures of options begin with their size, so that programs built against an older header keep
  * working: `struct kvq_append_options options = {.size = sizeof options, .k = ...}`. Fields left 0
@@ -259,6 +259,17 @@ struct kvq_policy_options {
     struct kvq_policy policy;
 };
 
+/* Whether a session takes pages of other sessions of its model for its own, and offers them its
+ * own, where the ids of all tokens up to there, and their salts, are the same. Nothing is taken
+ * that is coarser than the session's own would be. */
+enum kvq_sharing {
+    KVQ_SHARE_NOTHING = 0,
+    /* The same ids are enough: K and V may be those of another worker, different in the last bits.
+     * But what is to be exact is shared as with KVQ_SHARE_BYTES. */
+    KVQ_SHARE_IDS = 1,
+    KVQ_SHARE_BYTES = 2, /* only what is coded to the same bytes */
+};
+
 enum kvq_open_mode { KVQ_OPEN_OR_CREATE = 0, KVQ_OPEN_EXISTING = 1, KVQ_OPEN_NEW = 2 };
 
 struct kvq_open_options {
@@ -278,6 +289,7 @@ struct kvq_open_options {
     /* Of a session that is created; NULL, and what is not given, is the daemon's default. But the
      * floor of a session with has_level is then its level: it never gets coarser by itself. */
     const struct kvq_policy_options *policy;
+    enum kvq_sharing sharing; /* of a session that is created; its tokens then come with ids */
 };
 
 /* Opens a session to write to, by default creating it. state is filled only on success.
@@ -324,8 +336,9 @@ struct kvq_fork_options {
 };
 
 /* Makes a new session of a session's first tokens, without copying any. target's model, geometry,
- * level, decibels and policy are the session's. forked is filled only on success and may be NULL.
- * KVQ_EXISTS: there is a session of that name. KVQ_MISS: no such session, or it has fewer tokens.
+ * level, decibels, policy and sharing are the session's. forked is filled only on success and may
+ * be NULL. KVQ_EXISTS: there is a session of that name. KVQ_MISS: no such session, or it has fewer
+ * tokens.
  */
 int kvq_fork(struct kvq_client *client, const struct kvq_session_state *state,
              const struct kvq_fork_options *options, struct kvq_session_state *forked);
@@ -376,6 +389,16 @@ struct kvq_target {
     ptrdiff_t layer_stride, token_stride, head_stride;
 };
 
+enum { KVQ_SALT_BYTES_MAX = 64, KVQ_SALTS_MAX = 1024 };
+
+/* What stands behind the ids of some tokens that do not say it themselves: an image's or an audio's
+ * hash, an adapter's name. Tokens are the same where ids and salts are. */
+struct kvq_salt {
+    uint64_t first, tokens; /* first counts from the session's start */
+    const void *bytes;
+    size_t byte_count; /* at most KVQ_SALT_BYTES_MAX */
+};
+
 #define KVQ_AT_END UINT64_MAX
 
 struct kvq_append_options {
@@ -393,6 +416,11 @@ struct kvq_append_options {
      * it is kept. Must not use the client. */
     bool (*progress)(void *context, uint64_t bytes_sent);
     void *context;
+    /* The ids of all tokens, by which kvq_match() finds the session and others may share it; NULL:
+     * none. A session has ids up to the first append without. They stay in place as values do. */
+    const uint32_t *token_ids;
+    const struct kvq_salt *salts; /* ascending, within these tokens; read only with token_ids */
+    size_t salt_count;            /* at most KVQ_SALTS_MAX */
 };
 
 /* Appends tokens to a session, all or nothing; state's tokens, tail and version move on with it.
@@ -408,8 +436,8 @@ int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
 
 /* The same in parts, for writers that have one layer at a time. Between begin and commit or abort
  * the client takes no other call but part (and kvq_close); others fail with KVQ_ARGUMENT. k, v,
- * progress and context of the options are not read; the deadline is of each call by itself. state
- * must stay where it is until the append has ended. */
+ * progress and context of the options are not read; token ids go with begin; the deadline is of
+ * each call by itself. state must stay where it is until the append has ended. */
 int kvq_append_begin(struct kvq_client *client, struct kvq_session_state *state,
                      const struct kvq_append_options *options);
 
@@ -427,6 +455,35 @@ int kvq_append_commit(struct kvq_client *client);
 
 /* Drops the append. 0 also if none was under way. */
 int kvq_append_abort(struct kvq_client *client);
+
+/* ---- Match ---- */
+
+enum { KVQ_MATCH_TOKENS_MAX = 1048576 };
+
+struct kvq_match_options {
+    size_t size;
+    const char *model;
+    const struct kvq_geometry *geometry; /* NULL: any of the model's */
+    const uint32_t *token_ids;           /* stay in place until the call has its result */
+    uint64_t tokens;                     /* at most KVQ_MATCH_TOKENS_MAX */
+    const struct kvq_salt *salts;        /* ascending, within these tokens */
+    size_t salt_count;                   /* at most KVQ_SALTS_MAX */
+    int64_t deadline_ms;                 /* 0: the client's; negative: none */
+};
+
+struct kvq_match {
+    char session[KVQ_SESSION_BYTES_MAX + 1];
+    uint64_t tokens;         /* that agree, from the first on */
+    uint64_t version;        /* the session's: for kvq_fork_options.if_version */
+    uint64_t session_tokens; /* how long it is */
+    int level;
+};
+
+/* Finds the session that begins with the most of these tokens: what kvq_fork() then makes of its
+ * first match->tokens costs neither memory nor time. Of several it may be any. match is filled only
+ * on success. KVQ_MISS: none begins with the first of them. */
+int kvq_match(struct kvq_client *client, const struct kvq_match_options *options,
+              struct kvq_match *match);
 
 /* ---- Fetch ---- */
 
@@ -518,8 +575,10 @@ struct kvq_session_info {
     const struct kvq_level_info *levels; /* NULL in a list */
     size_t level_count;
     struct kvq_policy policy;
-    uint32_t idle_steps; /* that it has taken by now */
-    bool tail_coded;     /* the tail is coded while the session is idle */
+    enum kvq_sharing sharing;
+    uint64_t token_ids_tokens; /* that have ids: from the first on */
+    uint32_t idle_steps;       /* that it has taken by now */
+    bool tail_coded;           /* the tail is coded while the session is idle */
 };
 
 /* Everything about one session. Strings and levels are the client's, until its next call.
@@ -598,6 +657,12 @@ struct kvq_stats {
         uint64_t coded_tails, tail_bytes_before, tail_bytes_after, decoded_tails;
     } ageing;
     enum kvq_state state;
+    /* Since the start, but for the last: chunks that were let go of for another session's, and
+     * their bytes; matches, those that found something, and the tokens found. */
+    struct {
+        uint64_t chunks, bytes, matches, match_hits, matched_tokens;
+        uint64_t token_ids_bytes; /* that all ids take; in memory.sessions_bytes */
+    } sharing;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

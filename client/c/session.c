@@ -21,8 +21,8 @@ void kvq_geometry_from_wire(struct kvq_geometry *geometry, const Kvq__Geometry *
         };
 }
 
-static void geometry_to_wire(const struct kvq_geometry *geometry, Kvq__Geometry *wire,
-                             Kvq__Rope *rope) {
+void kvq_geometry_to_wire(const struct kvq_geometry *geometry, Kvq__Geometry *wire,
+                          Kvq__Rope *rope) {
     kvq__geometry__init(wire);
     kvq__rope__init(rope);
     wire->layers = geometry->layers;
@@ -87,9 +87,10 @@ static int open_request(struct kvq_client *client, const struct kvq_open_options
     request.model = kvq_text(options->model);
     request.mode = (Kvq__OpenMode)options->mode;
     request.min_snr_db = options->min_snr_db;
+    request.sharing = (Kvq__Sharing)options->sharing;
     request.policy = kvq_policy_to_wire(options->policy, &policy);
     if (options->geometry) {
-        geometry_to_wire(options->geometry, &geometry, &rope);
+        kvq_geometry_to_wire(options->geometry, &geometry, &rope);
         request.geometry = &geometry;
     }
     if (options->has_level) {

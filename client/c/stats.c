@@ -62,6 +62,14 @@ static void fill_parts(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
         stats->pressure.deleted_sessions = reply->pressure->deleted_sessions;
         stats->pressure.refused = reply->pressure->refused;
     }
+    if (reply->sharing) {
+        stats->sharing.chunks = reply->sharing->chunks;
+        stats->sharing.bytes = reply->sharing->bytes;
+        stats->sharing.matches = reply->sharing->matches;
+        stats->sharing.match_hits = reply->sharing->match_hits;
+        stats->sharing.matched_tokens = reply->sharing->matched_tokens;
+        stats->sharing.token_ids_bytes = reply->sharing->token_ids_bytes;
+    }
 }
 
 static void fill_ageing(const Kvq__AgeingStats *wire, struct kvq_stats *stats) {

@@ -10,8 +10,8 @@ uint64_t token_bytes_of(const struct kvq_geometry *geometry) {
 }
 
 int append_all(struct kvq_client *client, struct kvq_session_state *state,
-               const struct kvq_source *k, const struct kvq_source *v, uint64_t tokens,
-               struct progress *progress) {
+               const struct kvq_source *k, const struct kvq_source *v, const uint32_t *token_ids,
+               uint64_t tokens, struct progress *progress) {
     const struct kvq_geometry *geometry = &state->geometry;
     int error = KVQ_OK;
     for (uint64_t done = 0; !error && done < tokens;) {
@@ -26,6 +26,7 @@ int append_all(struct kvq_client *client, struct kvq_session_state *state,
             .deadline_ms = -1,
             .progress = progress_report,
             .context = progress,
+            .token_ids = token_ids ? token_ids + done : NULL,
         };
         append.k.block = (const char *)k->block + done * row_bytes(geometry, geometry->head_dim_k);
         append.v.block = (const char *)v->block + done * row_bytes(geometry, geometry->head_dim_v);

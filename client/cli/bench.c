@@ -66,7 +66,7 @@ int bench_store(struct kvq_client *client, const struct bench_values *values, in
     k.layer_stride = (ptrdiff_t)(values->tokens * token_bytes_of(&only_k) / layers);
     v.layer_stride = (ptrdiff_t)(values->tokens * token_bytes_of(&only_v) / layers);
     struct progress silent = {0};
-    error = append_all(client, state, &k, &v, values->tokens, &silent);
+    error = append_all(client, state, &k, &v, NULL, values->tokens, &silent);
     if (error)
         remove_session(client, state->session);
     return error;

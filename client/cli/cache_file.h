@@ -3,6 +3,7 @@
 #define CLIENT_CLI_CACHE_FILE_H
 
 #include "client/c/kvq.h"
+#include "client/cli/file_map.h"
 #include "client/cli/zip.h"
 
 /* A file to read, mapped. Owns the mapping; k and v point into it. */
@@ -10,8 +11,7 @@ struct cache_input {
     struct kvq_geometry geometry; /* without rope */
     uint64_t tokens;
     struct kvq_source k, v;
-    void *map;
-    size_t map_bytes;
+    struct file_map file;
 };
 
 /* False: complained. dtype as in npy_parse(). */

@@ -3,38 +3,8 @@
 #include "client/cli/command.h"
 #include "client/cli/npy.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-static bool map_file(const char *path, struct cache_input *input) {
-    struct stat status;
-    int file = open(path, O_RDONLY | O_CLOEXEC);
-    if (file < 0 || fstat(file, &status)) {
-        complain("%s: %s", path, strerror(errno));
-        if (file >= 0)
-            close(file);
-        return false;
-    }
-    if (!S_ISREG(status.st_mode) || status.st_size == 0) {
-        complain("%s: %s", path, S_ISREG(status.st_mode) ? "an empty file" : "not a file");
-        close(file);
-        return false;
-    }
-    void *map = mmap(NULL, (size_t)status.st_size, PROT_READ, MAP_PRIVATE, file, 0);
-    close(file);
-    if (map == MAP_FAILED) {
-        complain("%s: cannot be mapped: %s", path, strerror(errno));
-        return false;
-    }
-    input->map = map;
-    input->map_bytes = (size_t)status.st_size;
-    return true;
-}
 
 static bool narrow(uint64_t dimension, uint32_t *out) {
     *out = (uint32_t)dimension;
@@ -56,7 +26,7 @@ static bool set_geometry(const char *name, const struct npy_array *k, uint64_t h
 /* [layers, 2, tokens, heads, head_dim]: K and V of a layer follow each other. */
 static bool take_npy(const char *path, enum kvq_dtype dtype, struct cache_input *input) {
     struct npy_array array;
-    if (!npy_parse(path, input->map, input->map_bytes, dtype, &array))
+    if (!npy_parse(path, input->file.bytes, input->file.count, dtype, &array))
         return false;
     if (array.rank != 5 || array.shape[1] != 2) {
         complain("%s: shape is not [layers, 2, tokens, heads, head_dim]; K and V of different "
@@ -83,7 +53,7 @@ static enum exit_status take_member(const char *path, const char *part, enum kvq
     struct zip_entry entry;
     snprintf(file, sizeof file, "%s.npy", part);
     snprintf(name, sizeof name, "%s: %s", path, part);
-    enum zip_result result = zip_find(input->map, input->map_bytes, file, &entry);
+    enum zip_result result = zip_find(input->file.bytes, input->file.count, file, &entry);
     if (result == ZIP_ABSENT)
         return EXIT_MISS;
     if (result == ZIP_COMPRESSED)
@@ -138,12 +108,10 @@ bool is_npz(const char *path) {
 
 bool cache_input_open(const char *path, enum kvq_dtype dtype, struct cache_input *input) {
     *input = (struct cache_input){0};
-    return map_file(path, input) &&
+    return file_map_open(path, &input->file) &&
            (is_npz(path) ? take_npz(path, dtype, input) : take_npy(path, dtype, input));
 }
 
 void cache_input_close(struct cache_input *input) {
-    if (input->map)
-        munmap(input->map, input->map_bytes);
-    input->map = NULL;
+    file_map_close(&input->file);
 }

@@ -41,6 +41,7 @@ enum option_flag {
     OPTION_IDLE_STEP = 1 << 26,
     OPTION_TTL = 1 << 27,
     OPTION_MEMORY = 1 << 28,
+    OPTION_IDS = 1 << 29,
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
 
@@ -63,7 +64,7 @@ struct options {
     struct range tokens, layers;
     uint64_t first_tokens;
     uint64_t for_ms, idle_ms, older_ms;
-    const char *prefix;
+    const char *prefix, *ids;
     enum sort_order sort;
     uint64_t seed, seconds, memory_bytes;
     char **arguments; /* as many as there are */
@@ -83,8 +84,9 @@ struct command {
 };
 
 extern const struct command import_command, export_command, info_command, sessions_command,
-    status_command, fork_command, truncate_command, age_command, policy_command, pin_command,
-    rm_command, ping_command, control_command, bench_synthetic_command, bench_socket_command;
+    status_command, fork_command, truncate_command, age_command, match_command, policy_command,
+    pin_command, rm_command, ping_command, control_command, bench_synthetic_command,
+    bench_socket_command;
 
 /* All of them, in the order in which they are shown. */
 extern const struct command *const commands[];
@@ -97,7 +99,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 29 };
+enum { OPTION_ROWS = 30 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

@@ -1,6 +1,7 @@
 #include "client/cli/append.h"
 #include "client/cli/cache_file.h"
 #include "client/cli/command.h"
+#include "client/cli/ids.h"
 #include "client/cli/progress.h"
 #include "client/cli/show.h"
 #include "client/cli/temporary.h"
@@ -97,10 +98,11 @@ static enum exit_status prepare_session(struct kvq_client *client, const struct 
 }
 
 static int append_file(struct kvq_client *client, struct kvq_session_state *state,
-                       const struct cache_input *input) {
+                       const struct cache_input *input, const struct ids *ids) {
     struct progress progress;
     progress_init(&progress, "importing", input->tokens * token_bytes_of(&input->geometry));
-    int error = append_all(client, state, &input->k, &input->v, input->tokens, &progress);
+    int error =
+        append_all(client, state, &input->k, &input->v, ids->numbers, input->tokens, &progress);
     progress_end(&progress);
     return error;
 }
@@ -146,7 +148,7 @@ static enum exit_status put_in_place(struct kvq_client *client, const char *name
 }
 
 static enum exit_status import_session(const struct options *options,
-                                       const struct cache_input *input) {
+                                       const struct cache_input *input, const struct ids *ids) {
     CLIENT_CLEANUP struct kvq_client *client = NULL;
     struct kvq_session_state state = {0};
     struct kvq_geometry geometry = input->geometry;
@@ -158,7 +160,7 @@ static enum exit_status import_session(const struct options *options,
     if (status != EXIT_DONE)
         return status;
     uint64_t tokens_before = state.tokens;
-    int error = append_file(client, &state, input);
+    int error = append_file(client, &state, input, ids);
     if (error)
         return give_up(client, &state, tokens_before, error);
     if (options->given & OPTION_REPLACE)
@@ -169,16 +171,32 @@ static enum exit_status import_session(const struct options *options,
     return error ? report_failure(client, error) : EXIT_DONE;
 }
 
+static bool open_ids(const struct options *options, const struct cache_input *input,
+                     struct ids *ids) {
+    if (!(options->given & OPTION_IDS))
+        return true;
+    if (!ids_open(options->ids, ids))
+        return false;
+    if (ids->count == input->tokens)
+        return true;
+    complain("%llu token ids are given for %llu tokens", (unsigned long long)ids->count,
+             (unsigned long long)input->tokens);
+    return false;
+}
+
 static enum exit_status run(const struct options *options) {
     if (!(options->given & OPTION_MODEL))
         return usage_error(&import_command, "--model NAME is missing", "");
     if ((options->given & OPTION_APPEND) && (options->given & OPTION_REPLACE))
         return usage_error(&import_command, "--append and --replace exclude each other", "");
     struct cache_input input;
+    struct ids ids = {0};
     enum exit_status status = EXIT_FAILED;
-    if (cache_input_open(options->arguments[1], options->dtype, &input))
-        status = import_session(options, &input);
+    if (cache_input_open(options->arguments[1], options->dtype, &input) &&
+        open_ids(options, &input, &ids))
+        status = import_session(options, &input, &ids);
     cache_input_close(&input);
+    ids_close(&ids);
     return status;
 }
 
@@ -187,7 +205,8 @@ const struct command import_command = {
     .arguments = "SESSION FILE",
     .argument_count = 2,
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_MIN_SNR |
-               OPTIONS_POLICY | OPTION_ROPE | OPTION_DTYPE | OPTION_APPEND | OPTION_REPLACE,
+               OPTIONS_POLICY | OPTION_ROPE | OPTION_DTYPE | OPTION_IDS | OPTION_APPEND |
+               OPTION_REPLACE,
     .summary = "store a cache from a file",
     .help =
         "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "
@@ -198,7 +217,8 @@ const struct command import_command = {
         "required; the level is 3 without --level and --min-snr-db, and so is its floor without "
         "--floor: "
         "it gets no coarser by itself. Ends when everything is "
-        "coded at the level, and shows the session.\n\n"
+        "coded at the level, and shows the session. With --ids `kvq match` finds it by its "
+        "tokens.\n\n"
         "A session that exists is an error without --append or --replace. With --replace it "
         "is there until the new one is whole, and the daemon needs room for both; to replace "
         "it in less, `kvq rm` it first. An import that fails or is stopped leaves what was "

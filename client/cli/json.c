@@ -65,7 +65,10 @@ void json_close_array(struct json *json) {
 
 void json_string(struct json *json, const char *name, const char *text) {
     begin_value(json, name);
-    write_string(json, text);
+    if (text)
+        write_string(json, text);
+    else
+        fputs("null", json->out);
 }
 
 void json_count(struct json *json, const char *name, uint64_t count) {

@@ -17,7 +17,7 @@ void json_open_object(struct json *json, const char *name);
 void json_close_object(struct json *json);
 void json_open_array(struct json *json, const char *name);
 void json_close_array(struct json *json);
-void json_string(struct json *json, const char *name, const char *text);
+void json_string(struct json *json, const char *name, const char *text); /* null if NULL */
 void json_count(struct json *json, const char *name, uint64_t count);
 void json_integer(struct json *json, const char *name, int64_t number);
 void json_real(struct json *json, const char *name, double number); /* null if not finite */

@@ -179,32 +179,74 @@ static bool find_dictionary(const char *name, const uint8_t *bytes, size_t count
     return count - *start >= *length || refuse(name, "truncated in its header");
 }
 
-bool npy_parse(const char *name, const uint8_t *bytes, size_t count, enum kvq_dtype dtype,
-               struct npy_array *array) {
+/* What the header says, and where the values begin. */
+static bool parse_header(const char *name, const uint8_t *bytes, size_t count,
+                         struct description *description, size_t *values) {
     char text[DICTIONARY_BYTES_MAX + 1];
-    struct description description;
     size_t start, length;
     if (!find_dictionary(name, bytes, count, &start, &length))
         return false;
     memcpy(text, bytes + start, length);
     text[length] = '\0';
-    if (!parse_dictionary(text, &description))
+    if (!parse_dictionary(text, description))
         return refuse(name, "a header that does not describe one array of plain values");
-    if (description.fortran_order)
+    if (description->fortran_order)
         return refuse(name, "Fortran order; save numpy.ascontiguousarray(...) of it");
-    *array = (struct npy_array){.rank = description.rank, .values = bytes + start + length};
+    *values = start + length;
+    return true;
+}
+
+static bool check_length(const char *name, uint64_t needed, uint64_t there) {
+    if (needed <= there)
+        return true;
+    complain("%s: truncated: its header promises %llu bytes of values, there are %llu", name,
+             (unsigned long long)needed, (unsigned long long)there);
+    return false;
+}
+
+bool npy_parse(const char *name, const uint8_t *bytes, size_t count, enum kvq_dtype dtype,
+               struct npy_array *array) {
+    struct description description;
+    size_t values;
+    uint64_t needed;
+    if (!parse_header(name, bytes, count, &description, &values))
+        return false;
+    *array = (struct npy_array){.rank = description.rank, .values = bytes + values};
     memcpy(array->shape, description.shape, sizeof array->shape);
     if (!resolve_dtype(name, description.dtype, dtype, &array->dtype))
         return false;
-    uint64_t needed, there = count - start - length;
     if (!value_bytes(array, &needed))
         return refuse(name, "a shape that cannot be");
-    if (needed > there) {
-        complain("%s: truncated: its header promises %llu bytes of values, there are %llu", name,
-                 (unsigned long long)needed, (unsigned long long)there);
+    return check_length(name, needed, count - values);
+}
+
+bool npy_parse_integers(const char *name, const uint8_t *bytes, size_t count,
+                        struct npy_integers *row) {
+    struct description description;
+    size_t values;
+    uint64_t needed;
+    if (!parse_header(name, bytes, count, &description, &values))
         return false;
-    }
-    return true;
+    const char *type = description.dtype;
+    bool is_integer = strlen(type) == 3 && strchr("<=", type[0]) && strchr("iu", type[1]) &&
+                      strchr("248", type[2]);
+    if (!is_integer || description.rank != 1)
+        return refuse(name, "token ids are one row of integers of 16 to 64 bits");
+    *row = (struct npy_integers){.is_signed = type[1] == 'i',
+                                 .bytes = (uint32_t)(type[2] - '0'),
+                                 .count = description.shape[0],
+                                 .values = bytes + values};
+    if (__builtin_mul_overflow(row->count, row->bytes, &needed))
+        return refuse(name, "a shape that cannot be");
+    return check_length(name, needed, count - values);
+}
+
+int64_t npy_integer(const struct npy_integers *row, uint64_t index) {
+    const uint8_t *bytes = row->values + index * row->bytes;
+    uint64_t number = row->is_signed && bytes[row->bytes - 1] >> 7 ? UINT64_MAX : 0;
+    for (uint32_t i = row->bytes; i-- > 0;)
+        number = number << 8 | bytes[i];
+    return (int64_t)number;
 }
 
 void npy_write_header(uint8_t header[NPY_HEADER_BYTES], enum kvq_dtype dtype, const uint64_t *shape,

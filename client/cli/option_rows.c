@@ -155,6 +155,11 @@ static bool parse_prefix(const char *text, struct options *options) {
     return text[0] != '\0' && strlen(text) <= KVQ_SESSION_BYTES_MAX;
 }
 
+static bool parse_ids(const char *text, struct options *options) {
+    options->ids = text;
+    return text[0] != '\0';
+}
+
 static bool parse_sort(const char *text, struct options *options) {
     static const char *const names[SORT_ORDERS] = {"made", "used", "size", "tokens", "name"};
     for (int i = 0; i < SORT_ORDERS; i++) {
@@ -193,6 +198,8 @@ const struct option_row option_rows[OPTION_ROWS] = {
      "the model's rotary embedding", parse_rope},
     {OPTION_DTYPE, "dtype", "bf16|f16|f32|fp8_e4m3|fp8_e5m2|int8",
      "of the file's values; bf16 stands in uint16, fp8 in uint8", parse_dtype},
+    {OPTION_IDS, "ids", "FILE",
+     "token ids: an .npy file of integers, or numbers with commas between", parse_ids},
     {OPTION_APPEND, "append", NULL, "add the tokens to a session that may exist", NULL},
     {OPTION_REPLACE, "replace", NULL, "put it in the place of a session that may exist", NULL},
     {OPTION_TOKENS, "tokens", "A:B", "tokens A to B, B not among them; either may be left out",

@@ -59,6 +59,18 @@ void show_policy(const struct kvq_policy *policy) {
     putchar('\n');
 }
 
+/* NULL: it shares nothing. */
+static const char *sharing_name(enum kvq_sharing sharing) {
+    return sharing == KVQ_SHARE_IDS ? "ids" : sharing == KVQ_SHARE_BYTES ? "bytes" : NULL;
+}
+
+static const char *sharing_text(enum kvq_sharing sharing) {
+    if (sharing == KVQ_SHARE_NOTHING)
+        return "no pages are shared by them";
+    return sharing == KVQ_SHARE_IDS ? "pages of the same are shared"
+                                    : "pages of the same are shared where their bytes are";
+}
+
 static const char *place_name(const struct kvq_level_info *level) {
     switch (level->place) {
     case KVQ_PLACE_TAIL:
@@ -109,6 +121,8 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_count(json, "pinned_ms", info->pinned_ms);
     json_bool(json, "estimated", info->k.estimated || info->v.estimated);
     show_policy_json(json, "policy", &info->policy);
+    json_string(json, "sharing", sharing_name(info->sharing));
+    json_count(json, "token_ids_tokens", info->token_ids_tokens);
     json_count(json, "idle_steps", info->idle_steps);
     json_bool(json, "tail_coded", info->tail_coded);
     geometry_json(json, &info->geometry);
@@ -152,6 +166,9 @@ static void print_session(const struct kvq_session_info *info) {
         printf(" at most, %g dB at least", info->min_snr_db);
     putchar('\n');
     show_policy(&info->policy);
+    if (info->token_ids_tokens > 0 || info->sharing != KVQ_SHARE_NOTHING)
+        printf("token ids   of %s tokens; %s\n", count_text(info->token_ids_tokens, a),
+               sharing_text(info->sharing));
     printf("given       %s\n", bytes_text(info->logical_bytes, a));
     printf("stored      %s, %s of it this session's alone\n", bytes_text(info->stored_bytes, a),
            bytes_text(info->unique_bytes, b));

@@ -94,6 +94,17 @@ static void ageing_json(struct json *json, const struct kvq_stats *stats) {
     json_close_object(json);
 }
 
+static void sharing_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "sharing");
+    json_count(json, "chunks", stats->sharing.chunks);
+    json_count(json, "bytes", stats->sharing.bytes);
+    json_count(json, "matches", stats->sharing.matches);
+    json_count(json, "match_hits", stats->sharing.match_hits);
+    json_count(json, "matched_tokens", stats->sharing.matched_tokens);
+    json_count(json, "token_ids_bytes", stats->sharing.token_ids_bytes);
+    json_close_object(json);
+}
+
 void print_stats_json(const struct kvq_stats *stats) {
     struct json json = {.out = stdout};
     json_open_object(&json, NULL);
@@ -118,6 +129,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     keeper_json(&json, stats);
     pressure_json(&json, stats);
     ageing_json(&json, stats);
+    sharing_json(&json, stats);
     traffic_json(&json, stats);
     requests_json(&json, stats);
     json_close_object(&json);

@@ -112,6 +112,14 @@ static void print_ageing(const struct kvq_stats *stats) {
            bytes_text(stats->ageing.tail_bytes_after, after));
 }
 
+static void print_sharing(const struct kvq_stats *stats) {
+    char chunks[WORD_BYTES], bytes[WORD_BYTES], hits[WORD_BYTES], matches[WORD_BYTES];
+    printf("sharing     %s chunks not kept twice, %s; %s of %s matches found a session\n",
+           count_text(stats->sharing.chunks, chunks), bytes_text(stats->sharing.bytes, bytes),
+           count_text(stats->sharing.match_hits, hits),
+           count_text(stats->sharing.matches, matches));
+}
+
 static void print_traffic(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
     printf("fetches     %s hits, %s misses", count_text(stats->fetch_hits, a),
@@ -159,6 +167,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_keeper(stats);
     print_pressure(stats);
     print_ageing(stats);
+    print_sharing(stats);
     print_traffic(stats);
     print_operations(stats);
     print_errors(stats);

@@ -16,12 +16,12 @@ INFO_KEYS = {
     "session", "model", "id", "version", "level", "min_snr_db", "tokens", "tokens_available",
     "tail_tokens", "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
-    "policy", "idle_steps", "tail_coded",
+    "policy", "idle_steps", "tail_coded", "sharing", "token_ids_tokens",
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "pressure",
-    "ageing", "state",
+    "ageing", "state", "sharing",
     "appended_tokens", "appended_bytes", "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits",
     "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",
@@ -31,8 +31,8 @@ MEMORY_KEYS = {
     "limit_bytes", "used_bytes", "rss_bytes", "pages_bytes", "tails_bytes", "sessions_bytes",
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
-COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "rm",
-            "ping", "control", "bench socket", "bench synthetic"]
+COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "match",
+            "rm", "ping", "control", "bench socket", "bench synthetic"]
 
 
 @pytest.fixture

@@ -40,6 +40,18 @@ def fetch(library):
     return error
 
 
+IDS = ffi.new("uint32_t[]", [7, 8])
+MODEL = ffi.new("char[]", b"m")
+
+
+def match(library):
+    found = ffi.new("struct kvq_match *")
+    error = library.call("kvq_match", library.options(
+        "kvq_match_options", model=MODEL, token_ids=IDS, tokens=2), found)
+    assert error != "ok" or (ffi.string(found.session), found.tokens) == (b"s", 1)
+    return error
+
+
 def with_options(function, kind, out, **values):
     def call(library):
         texts = {name: ffi.new("char[]", text) if isinstance(text, bytes) else text for name, text in values.items()}
@@ -59,7 +71,8 @@ REPLIES = {
     wire.INFO: ("SessionInfo", dict(session=b"s", tokens_available=TOKENS, id=1, **SESSION)),
     wire.LIST: ("ListReply", {}), wire.STATS: ("StatsReply", {}), wire.FORK: ("ForkReply", {}),
     wire.TRUNCATE: ("TruncateReply", {}), wire.AGE: ("AgeReply", {}), wire.PIN: ("PinReply", {}),
-    wire.POLICY: ("PolicyReply", {}), wire.CONTROL: ("ControlReply", {}),
+    wire.POLICY: ("PolicyReply", {}), wire.MATCH: ("MatchReply", dict(tokens=1, session=b"s")),
+    wire.CONTROL: ("ControlReply", {}),
     wire.DELETE_MANY: ("DeleteManyReply", {}), wire.FETCH: ("FetchReply", dict(version=1, tokens=TOKENS)),
     wire.COMMIT: ("AppendReply", dict(version=2, tokens=TOKENS + PAGE)),
 }
@@ -76,6 +89,7 @@ SAFE = {
     "age": lambda library: library.call("kvq_age", b"s", 3, False, ffi.NULL),
     "pin": lambda library: library.call("kvq_pin", b"s", 1000),
     "policy": lambda library: library.call("kvq_policy", b"s", ffi.NULL, ffi.new("struct kvq_policy *")),
+    "match": match,
     "delete many, counting only": with_options(
         "kvq_delete_many", "kvq_delete_many_options", "struct kvq_deleted *", prefix=b"a", dry_run=True),
 }
@@ -93,9 +107,10 @@ UNSAFE = {
 def request_of(peer):
     """The next request, an append's once its COMMIT has come."""
     kind, request_id, _, _ = peer.receive()
-    while kind in (wire.APPEND, DATA):
+    first = kind
+    while kind in (wire.APPEND, wire.MATCH, DATA):
         kind, request_id, _, _ = peer.receive()
-    return kind, request_id
+    return wire.MATCH if first == wire.MATCH else kind, request_id
 
 
 def answer_of(kind, request_id):

@@ -36,6 +36,7 @@ from ._errors import (
 from ._geometry import Geometry, Rope
 from ._policy import Policy
 from ._session import Session
+from ._token_ids import Match, Salt
 from ._transfer import Fetched
 
 __version__ = "0.1.0"
@@ -54,11 +55,13 @@ __all__ = [
     "Full",
     "Geometry",
     "Invalid",
+    "Match",
     "Miss",
     "ModelMismatch",
     "Policy",
     "ReadOnly",
     "Rope",
+    "Salt",
     "Session",
     "ShuttingDown",
     "TailMoved",

@@ -3,7 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Callable, Generic, Mapping, NamedTuple, Optional, TypeVar, Union
+from typing import (
+    Any,
+    Callable,
+    Generic,
+    Iterable,
+    Mapping,
+    NamedTuple,
+    Optional,
+    Sequence,
+    TypeVar,
+    Union,
+)
 
 from . import _report
 from ._duration import Duration, milliseconds
@@ -11,6 +22,7 @@ from ._errors import Error
 from ._geometry import Geometry, Level, geometry_from, geometry_to_c, level_to_c
 from ._kvq import ffi, lib
 from ._policy import Policy, policy_from_c, policy_to_c
+from ._token_ids import Match, ids_to_c, salts_to_c, sharing_to_c
 
 T = TypeVar("T")
 
@@ -74,6 +86,7 @@ def open_session(
     level: Optional[Level],
     min_snr_db: Optional[float],
     policy: Optional[Policy],
+    sharing: Optional[str],
     new: bool,
 ) -> Call[Any]:
     state, options = structure("kvq_session_state"), options_of("kvq_open_options")
@@ -90,6 +103,7 @@ def open_session(
     if policy is not None:
         kept.append(policy_to_c(policy))
         options.policy = kept[-1]
+    options.sharing = sharing_to_c(sharing)
     return Call(lib.kvq_open, (options, state), lambda: state, kept)
 
 
@@ -100,15 +114,34 @@ def open_or_find(
     level: Optional[Level],
     min_snr_db: Optional[float],
     policy: Optional[Policy],
+    sharing: Optional[str],
     new: bool,
 ) -> Call[Any]:
     """Without a model it is found, whosever it is."""
     if model is not None:
         known = None if geometry is None else geometry_from(geometry)
-        return open_session(session, model, known, level, min_snr_db, policy, new)
+        return open_session(session, model, known, level, min_snr_db, policy, sharing, new)
     if geometry is not None or new:
         raise ValueError("a session is created for a model: name it")
     return find(session)
+
+
+def match(
+    token_ids: Sequence[int],
+    model: str,
+    salts: Optional[Iterable[tuple[int, int, bytes]]],
+    geometry: Optional[Union[Geometry, Mapping[str, Any]]],
+) -> Call[Match]:
+    found, options = structure("kvq_match"), options_of("kvq_match_options")
+    name = text(model)
+    options.model = name
+    options.token_ids, options.tokens, ids = ids_to_c(token_ids)
+    options.salts, options.salt_count, texts = salts_to_c(salts)
+    kept = [name, ids, options.salts, texts]
+    if geometry is not None:
+        kept.append(geometry_to_c(geometry_from(geometry)))
+        options.geometry = kept[-1]
+    return Call(lib.kvq_match, (options, found), lambda: Match(found), kept)
 
 
 def refresh(state: Any) -> Call[None]:

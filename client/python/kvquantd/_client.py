@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import Any, Mapping, Optional, Type, TypeVar, Union
+from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from . import _calls
 from ._calls import Call, Deleted
@@ -11,7 +11,9 @@ from ._connection import Connection
 from ._duration import Duration
 from ._geometry import Geometry, Level, geometry_from
 from ._policy import Policy
+from ._errors import Miss
 from ._session import Session
+from ._token_ids import Match
 
 T = TypeVar("T")
 
@@ -85,6 +87,7 @@ class Client:
         level: Optional[Level] = None,
         min_snr_db: Optional[float] = None,
         policy: Optional[Policy] = None,
+        sharing: Optional[str] = None,
         new: bool = False,
     ) -> Session:
         """Opens a session, and creates it if it is not there and geometry is given.
@@ -92,11 +95,36 @@ class Client:
         model is its fingerprint. Without geometry the session must exist (Miss); without model too,
         it may be any model's. level ("exact", "fast8", 0 to 5) is that of a session that is
         created. With min_snr_db each of its pages gets the coarsest level, up to level or 5, that
-        has so many decibels. policy says how it is kept: see Policy. With new it must not exist (Exists). ModelMismatch: it is another
+        has so many decibels. policy says how it is kept: see Policy. With sharing "ids" it takes pages
+        of other sessions for its own, and offers them its own, where all token ids up to there are
+        the same and nothing is lost by it; with "bytes" only what is coded to the same bytes, as what
+        is exact in any case. With new it must not exist (Exists). ModelMismatch: it is another
         model's, or has another geometry. Unsupported: a geometry that this daemon cannot hold.
         """
-        call = _calls.open_or_find(session, model, geometry, level, min_snr_db, policy, new)
+        call = _calls.open_or_find(
+            session, model, geometry, level, min_snr_db, policy, sharing, new
+        )
         return Session(self, self._run(call))
+
+    def match(
+        self,
+        token_ids: Sequence[int],
+        model: str,
+        salts: Optional[Iterable[tuple[int, int, bytes]]] = None,
+        *,
+        geometry: Optional[Union[Geometry, Mapping[str, Any]]] = None,
+    ) -> Optional[Match]:
+        """Returns (session, tokens): the session of this model that begins with the most of these
+        tokens, and how many; None: none begins with the first.
+
+        What a fork then has of that session's first tokens costs neither memory nor time:
+        `client.open(session).fork(name, tokens, if_version=match.version)`. salts: as in
+        Session.append(). geometry: only sessions of this one; None: any of the model's.
+        """
+        try:
+            return self._run(_calls.match(token_ids, model, salts, geometry))
+        except Miss:
+            return None
 
     def delete(self, session: str) -> int:
         """Deletes a session and returns the bytes that are free by that. Miss: there was none."""

@@ -8,6 +8,11 @@ from typing import Any, Optional
 from ._geometry import PAIRING_NAMES, geometry_from_c, level_from_c
 from ._kvq import ffi, lib
 
+_SHARING = {
+    lib.KVQ_SHARE_NOTHING: None,
+    lib.KVQ_SHARE_IDS: "ids",
+    lib.KVQ_SHARE_BYTES: "bytes",
+}
 _PLACES = {lib.KVQ_PLACE_TAIL: "tail", lib.KVQ_PLACE_SINKS: "sinks"}
 
 
@@ -79,6 +84,8 @@ def session_info(c: Any) -> dict[str, Any]:
         "pinned_ms": c.pinned_ms,
         "estimated": bool(c.k.estimated or c.v.estimated),
         "policy": _policy(c.policy),
+        "sharing": _SHARING[c.sharing],
+        "token_ids_tokens": c.token_ids_tokens,
         "idle_steps": c.idle_steps,
         "tail_coded": bool(c.tail_coded),
         "geometry": _geometry(c.geometry),
@@ -161,6 +168,14 @@ _AGEING = (
     "tail_bytes_after",
     "decoded_tails",
 )
+_SHARED = (
+    "chunks",
+    "bytes",
+    "matches",
+    "match_hits",
+    "matched_tokens",
+    "token_ids_bytes",
+)
 _KEEPER = ("queued_sessions", "chunks", "bytes_before", "bytes_after")
 _PRESSURE = (
     "rounds",
@@ -204,6 +219,7 @@ def status(c: Any) -> dict[str, Any]:
         "keeper": {key: getattr(c.keeper, key) for key in _KEEPER},
         "pressure": {key: getattr(c.pressure, key) for key in _PRESSURE},
         "ageing": {key: getattr(c.ageing, key) for key in _AGEING},
+        "sharing": {key: getattr(c.sharing, key) for key in _SHARED},
         **{key: getattr(c, key) for key in _TRAFFIC},
         "requests": {name: row.requests for name, row in operations.items()},
         "operations": {name: _operation(row) for name, row in operations.items()},

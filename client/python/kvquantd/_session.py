@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence
 
 from . import _calls, _transfer
 from ._duration import Duration
@@ -69,6 +69,7 @@ class Session(SessionState):
         first: Optional[int] = None,
         token_ids: Optional[Sequence[int]] = None,
         *,
+        salts: Optional[Iterable[tuple[int, int, bytes]]] = None,
         settle: bool = False,
     ) -> int:
         """Appends tokens, all or nothing, and returns the session's length after that.
@@ -76,11 +77,13 @@ class Session(SessionState):
         k, v: [layers, tokens, heads, head_dim], or a list of such without the first dimension, a
         layer each; any strides, and without a copy where rows of head_dim values are whole. v is
         None for a model without V. first: the first token's position, which must be the session's
-        length (WrongFirst says what it is); None: `tokens`. With settle the call returns when all
+        length (WrongFirst says what it is); None: `tokens`. token_ids: integers, one a token, by
+        which Client.match() finds the session and others may share it; salts: (first, tokens, bytes)
+        each, see Salt. A session has ids up to the first append without. With settle the call returns when all
         is coded at the session's level. At the memory limit it waits, then raises Full. Busy:
         somebody else is appending.
         """
-        call = _transfer.append(self._state, self.geometry, k, v, first, token_ids, settle)
+        call = _transfer.append(self._state, self.geometry, k, v, first, token_ids, salts, settle)
         return self._client._run(call) if call else self.tokens
 
     def fetch(
@@ -116,7 +119,7 @@ class Session(SessionState):
     ) -> Session:
         """Makes a new session of the first tokens (None: all that the daemon has), copying none.
 
-        It has this one's model, geometry, level and policy; from then on both go their own ways. Exists:
+        It has this one's model, geometry, level, policy and sharing; from then on both go their own ways. Exists:
         there is a session of that name. Miss: there are fewer tokens. VersionChanged: the session
         is no longer at if_version.
         """

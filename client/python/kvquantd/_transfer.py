@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Optional, Sequence
+from typing import Any, Iterable, Optional, Sequence
 
 from . import _report
 from ._calls import Call, options_of, structure
@@ -10,6 +10,7 @@ from ._duration import Duration, milliseconds
 from ._errors import Error, WrongFirst
 from ._geometry import Geometry
 from ._kvq import ffi, lib
+from ._token_ids import ids_to_c, salts_to_c
 from ._values import new_values, values_of
 
 _AT_END = 2**64 - 1
@@ -48,6 +49,7 @@ def append(
     v: Any,
     first: Optional[int],
     token_ids: Optional[Sequence[int]],
+    salts: Optional[Iterable[tuple[int, int, bytes]]],
     settle: bool,
 ) -> Optional[Call[int]]:
     """None: there is nothing to append."""
@@ -70,6 +72,12 @@ def append(
     options.first = _AT_END if first is None else first
     options.tokens = k_values.tokens
     options.settle = settle
+    if token_ids is not None:
+        options.token_ids, _, ids = ids_to_c(token_ids)
+        options.salts, options.salt_count, texts = salts_to_c(salts)
+        kept += [ids, options.salts, texts]
+    elif salts:
+        raise ValueError("salts go with token_ids")
 
     def explain(error: Error) -> None:
         if isinstance(error, WrongFirst):

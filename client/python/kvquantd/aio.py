@@ -14,7 +14,7 @@ the client serves on.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Mapping, Optional, Sequence, Type, TypeVar, Union
+from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from . import _calls, _transfer
 from ._calls import Call, Deleted
@@ -23,7 +23,9 @@ from ._duration import Duration
 from ._geometry import Geometry, Level
 from ._kvq import lib
 from ._policy import Policy
+from ._errors import Miss
 from ._session import SessionState
+from ._token_ids import Match
 from ._transfer import Fetched
 
 __all__ = ["AsyncClient", "AsyncSession", "connect"]
@@ -163,11 +165,28 @@ class AsyncClient:
         level: Optional[Level] = None,
         min_snr_db: Optional[float] = None,
         policy: Optional[Policy] = None,
+        sharing: Optional[str] = None,
         new: bool = False,
     ) -> AsyncSession:
         """As Client.open()."""
-        call = _calls.open_or_find(session, model, geometry, level, min_snr_db, policy, new)
+        call = _calls.open_or_find(
+            session, model, geometry, level, min_snr_db, policy, sharing, new
+        )
         return AsyncSession(self, await self._run(call))
+
+    async def match(
+        self,
+        token_ids: Sequence[int],
+        model: str,
+        salts: Optional[Iterable[tuple[int, int, bytes]]] = None,
+        *,
+        geometry: Optional[Union[Geometry, Mapping[str, Any]]] = None,
+    ) -> Optional[Match]:
+        """As Client.match()."""
+        try:
+            return await self._run(_calls.match(token_ids, model, salts, geometry))
+        except Miss:
+            return None
 
     async def delete(self, session: str) -> int:
         """As Client.delete()."""
@@ -219,10 +238,11 @@ class AsyncSession(SessionState):
         first: Optional[int] = None,
         token_ids: Optional[Sequence[int]] = None,
         *,
+        salts: Optional[Iterable[tuple[int, int, bytes]]] = None,
         settle: bool = False,
     ) -> int:
         """As Session.append(). If it is cancelled, refresh() tells whether it was in time."""
-        call = _transfer.append(self._state, self.geometry, k, v, first, token_ids, settle)
+        call = _transfer.append(self._state, self.geometry, k, v, first, token_ids, salts, settle)
         return await self._client._run(call) if call else self.tokens
 
     async def fetch(
