@@ -135,14 +135,27 @@ static int take_header(struct kvq_client *client, struct kvq_connection *connect
     return KVQ_OK;
 }
 
+/* Into the control message that came before them, again and again: the bounce buffer may hold what
+ * is still to be sent. */
+static void drop_bytes(struct kvq_connection *connection, size_t bytes) {
+    struct iovec *input = connection->channel.input;
+    size_t count = 0;
+    for (; bytes > 0; count++) {
+        size_t piece = bytes < WIRE_CONTROL_BYTES_MAX ? bytes : WIRE_CONTROL_BYTES_MAX;
+        input[count] = (struct iovec){.iov_base = connection->control, .iov_len = piece};
+        bytes -= piece;
+    }
+    kvq_channel_expect_payload(&connection->channel, count);
+    connection->stage = KVQ_DROPPING;
+}
+
 /* A frame that nobody waits for: its payload is read over. */
 static void drop_frame(struct kvq_connection *connection) {
     const struct wire_header *header = &connection->header;
     size_t i = find_abandoned(connection, header->request_id);
     if (is_closing(header))
         connection->abandoned[i] = connection->abandoned[--connection->abandoned_count];
-    kvq_channel_expect(&connection->channel, connection->bounce, header->payload_bytes);
-    connection->stage = KVQ_DROPPING;
+    drop_bytes(connection, header->payload_bytes);
 }
 
 /* One stage of the frame at hand, which is not complete. */
@@ -224,9 +237,7 @@ static bool abandon(struct kvq_connection *connection, uint32_t request_id) {
         return false;
     }
     if (connection->stage == KVQ_PAYLOAD) {
-        kvq_channel_expect(&connection->channel, connection->bounce,
-                           kvq_channel_missing_bytes(&connection->channel));
-        connection->stage = KVQ_DROPPING;
+        drop_bytes(connection, kvq_channel_missing_bytes(&connection->channel));
     }
     connection->abandoned[connection->abandoned_count++] = request_id;
     if (connection->stage == KVQ_FRAME && at_hand)
