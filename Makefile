@@ -351,6 +351,10 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkv
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
 
+# The one bench that looks into the daemon.
+$(BUILD)/tests/bench/bench_disk: CLIENT_LIBS = $(DAEMON_LIBS)
+$(BUILD)/tests/bench/bench_disk: $(DAEMON_OBJECTS)
+
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_SUPPORT) $(PAGE_OBJECTS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lxxhash -lm

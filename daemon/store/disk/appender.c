@@ -1,6 +1,7 @@
 #include "daemon/store/disk/appender.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -120,6 +121,9 @@ int appender_write(struct appender *appender, struct head *head, const struct pa
     appender->dirty = true;
     if (write_parts(appender, head, source, *offset) < 0 || write_head(appender, head, *offset) < 0)
         return -1;
+    /* The device may begin: fdatasync has less to wait for. What fails there fails again then. */
+    (void)sync_file_range(segment->file, (off_t)*offset, (off_t)head_record_bytes(head),
+                          SYNC_FILE_RANGE_WRITE);
     struct earlier earlier = {.key = head->key, .sequence = head->sequence, .offset = *offset};
     history_add(&appender->mark.history, &earlier);
     return 0;

@@ -49,28 +49,57 @@ static void tell_metadata(struct disk_job *job, const struct head *head) {
     copy_name(&to, &job->metadata.session, job->metadata.session_bytes);
 }
 
+/* The parts that a job asks for: they lie one behind the other. */
+struct range {
+    uint32_t begin, end;
+    uint64_t offset, bytes; /* in the file */
+};
+
+static struct range find_range(struct reader *reader, const struct disk_job *job,
+                               const struct head *head, uint64_t offset) {
+    struct range range = {
+        .begin = job->first_part, .end = job->first_part, .offset = offset + head->head_bytes};
+    for (uint32_t i = 0; i < head->part_count; i++) {
+        uint64_t bytes = head_part_bytes(head, reader->head, i);
+        if (i < job->first_part) {
+            range.offset += bytes;
+        } else if (i - job->first_part < job->read_parts) {
+            range.bytes += bytes;
+            range.end = i + 1;
+        }
+    }
+    return range;
+}
+
+static enum disk_status read_range(struct reader *reader, struct disk_job *job,
+                                   const struct segment *segment, const struct head *head,
+                                   const struct range *range) {
+    uint64_t at = 0;
+    if (range->bytes > job->capacity)
+        return DISK_DAMAGED;
+    if (segment_read(segment, range->offset, job->memory, range->bytes) < 0)
+        return errno == ENODATA ? DISK_DAMAGED : DISK_FAILED;
+    for (uint32_t i = range->begin; i < range->end; i++) {
+        if (segment_check_part(segment, &reader->guarder, reader->head, head, i, range->offset + at,
+                               job->memory + at) < 0)
+            return DISK_DAMAGED;
+        at += head_part_bytes(head, reader->head, i);
+    }
+    job->bytes = at;
+    return DISK_OK;
+}
+
 static enum disk_status read_value(struct reader *reader, struct disk_job *job,
                                    const struct place *place) {
     struct head head;
-    uint64_t offset = place->offset;
     job->bytes = 0;
-    if (segment_read_head(place->segment, &reader->guarder, offset, reader->head, &head) < 0 ||
+    if (segment_read_head(place->segment, &reader->guarder, place->offset, reader->head, &head) <
+            0 ||
         head.key.id != job->key.id || head.key.kind != job->key.kind)
         return DISK_DAMAGED;
     tell_metadata(job, &head);
-    offset += head.head_bytes;
-    for (uint32_t i = 0; i < head.part_count; i++) {
-        uint64_t bytes = head_part_bytes(&head, reader->head, i);
-        bool wanted = i >= job->first_part && i - job->first_part < job->read_parts;
-        if (wanted && bytes > job->capacity - job->bytes)
-            return DISK_DAMAGED;
-        if (wanted && segment_read_part(place->segment, &reader->guarder, reader->head, &head, i,
-                                        offset, job->memory + job->bytes) < 0)
-            return errno && errno != ENODATA ? DISK_FAILED : DISK_DAMAGED;
-        offset += bytes;
-        job->bytes += wanted ? bytes : 0;
-    }
-    return DISK_OK;
+    struct range range = find_range(reader, job, &head, place->offset);
+    return read_range(reader, job, place->segment, &head, &range);
 }
 
 static enum disk_status read_job(struct reader *reader, struct disk_job *job) {

@@ -223,7 +223,7 @@ void segment_read_mark(const struct segment *segment, struct mark *mark) {
     }
 }
 
-static int read_at(const struct segment *segment, uint64_t offset, void *memory, size_t bytes) {
+int segment_read(const struct segment *segment, uint64_t offset, void *memory, size_t bytes) {
     struct iovec part = {memory, bytes};
     return disk_io_read(segment->io, segment->file, &part, 1, offset);
 }
@@ -232,18 +232,18 @@ static int read_at(const struct segment *segment, uint64_t offset, void *memory,
 static int read_head_bytes(const struct segment *segment, uint64_t offset, uint8_t *memory,
                            struct head *head) {
     size_t count = BLOCK_BYTES;
-    if (read_at(segment, offset, memory, count) < 0) {
+    if (segment_read(segment, offset, memory, count) < 0) {
         if (errno != ENODATA)
             return -1;
         count = HEAD_FIXED_BYTES; /* the file's last record may be shorter than a block */
-        if (read_at(segment, offset, memory, count) < 0)
+        if (segment_read(segment, offset, memory, count) < 0)
             return -1;
     }
     if (head_read(memory, count, head) < 0 || head->head_bytes > HEAD_BYTES_MAX)
         return -1;
     if (head->head_bytes <= count)
         return 0;
-    if (read_at(segment, offset + count, memory + count, head->head_bytes - count) < 0)
+    if (segment_read(segment, offset + count, memory + count, head->head_bytes - count) < 0)
         return -1;
     return head_read(memory, head->head_bytes, head);
 }
@@ -256,21 +256,25 @@ int segment_read_head(const struct segment *segment, struct guarder *guarder, ui
                         head->head_bytes - HEAD_SIGNED_OFFSET, memory);
 }
 
-int segment_read_part(const struct segment *segment, struct guarder *guarder, uint8_t *head_memory,
-                      const struct head *head, uint32_t part, uint64_t offset, uint8_t *memory) {
+int segment_check_part(const struct segment *segment, struct guarder *guarder, uint8_t *head_memory,
+                       const struct head *head, uint32_t part, uint64_t offset, uint8_t *memory) {
     struct guarded what = {
         .offset = offset,
         .beside = head_memory + HEAD_SIGNED_OFFSET,
         .beside_bytes = head->history_offset - HEAD_SIGNED_OFFSET,
         .bytes = head_part_bytes(head, head_memory, part),
     };
-    if (what.bytes == 0)
-        return 0;
-    if (read_at(segment, offset, memory, what.bytes) < 0)
+    return what.bytes == 0 ? 0
+                           : guard_open(guarder, &segment->guard, &what, memory,
+                                        head_part_tag(head, head_memory, part));
+}
+
+int segment_read_part(const struct segment *segment, struct guarder *guarder, uint8_t *head_memory,
+                      const struct head *head, uint32_t part, uint64_t offset, uint8_t *memory) {
+    if (segment_read(segment, offset, memory, head_part_bytes(head, head_memory, part)) < 0)
         return -1;
     errno = 0;
-    return guard_open(guarder, &segment->guard, &what, memory,
-                      head_part_tag(head, head_memory, part));
+    return segment_check_part(segment, guarder, head_memory, head, part, offset, memory);
 }
 
 struct walk walk_begin(const struct segment *segment, struct guarder *guarder, uint8_t *memory) {

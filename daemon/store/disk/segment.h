@@ -94,7 +94,16 @@ void segment_read_mark(const struct segment *segment, struct mark *mark);
 int segment_read_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
                       uint8_t *memory, struct head *head) __attribute__((warn_unused_result));
 
-/* Reads and checks one part at an offset of the file. 0, or -1 with errno, 0 for damage. */
+/* 0, or -1 with errno, ENODATA behind the file's end. */
+int segment_read(const struct segment *segment, uint64_t offset, void *memory, size_t bytes)
+    __attribute__((warn_unused_result));
+
+/* Checks a part that was read, and decrypts it in place. 0, or -1. */
+int segment_check_part(const struct segment *segment, struct guarder *guarder, uint8_t *head_memory,
+                       const struct head *head, uint32_t part, uint64_t offset, uint8_t *memory)
+    __attribute__((warn_unused_result));
+
+/* Both. 0, or -1 with errno, which is 0 for damage. */
 int segment_read_part(const struct segment *segment, struct guarder *guarder, uint8_t *head_memory,
                       const struct head *head, uint32_t part, uint64_t offset, uint8_t *memory)
     __attribute__((warn_unused_result));
