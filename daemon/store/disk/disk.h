@@ -102,7 +102,7 @@ struct disk_found {
 
 struct disk_options {
     const char *directory;
-    uint64_t limit_bytes; /* of all files, held at every instant */
+    uint64_t limit_bytes; /* of all files, at every instant; a segment of it is for reclaiming */
     uint64_t
         segment_bytes;     /* of a file, or 0: 64 MiB, or more for a limit beyond 64 GiB, or less */
     uint64_t queue_bytes;  /* of writes that wait, or 0: 64 MiB */

@@ -10,12 +10,18 @@ struct place {
     uint64_t offset;
 };
 
-/* What of an earlier run lies where is not known for certain before all of it was scanned. The lock
- * is held. */
+/* What lies where is known of this run's values at once, and of earlier ones once all was scanned.
+ * The lock is held. */
+static bool is_certain(const struct disk *disk, const struct index_entry *entry) {
+    return disk->scanned ||
+           (entry && entry->segment && entry->segment->number >= disk->first_number);
+}
+
 static const struct index_entry *find_certain(struct disk *disk, struct disk_key key) {
     const struct index_entry *entry = index_find(&disk->index, key);
-    while (!disk->scanned && !disk->stopping &&
-           !(entry && entry->segment && entry->segment->number >= disk->first_number)) {
+    while (!is_certain(disk, entry)) {
+        if (disk->stopping)
+            return NULL;
         pthread_cond_wait(&disk->scan_done, &disk->lock);
         entry = index_find(&disk->index, key);
     }

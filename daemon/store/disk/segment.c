@@ -74,6 +74,7 @@ void segment_unref(struct segment *segment) {
     if (atomic_fetch_sub(&segment->references, 1) > 1)
         return;
     close(segment->file);
+    explicit_bzero(&segment->guard, sizeof segment->guard);
     free(segment);
 }
 
