@@ -14,6 +14,7 @@
 #include "daemon/ops/watchdog.h"
 #include "daemon/server/listeners.h"
 #include "daemon/server/reactor.h"
+#include "daemon/store/saving.h"
 #include "daemon/store/store.h"
 
 enum { CODEC_THREADS_MOST = 64, RECODER_SHARE = 16 };
@@ -38,6 +39,7 @@ struct kvquantd {
     struct watchdog watchdog;
     struct status status;
     char sockets[256]; /* in words */
+    bool served;
 };
 
 /* Memory was freed or the keeper got on; from any thread. */
@@ -113,6 +115,9 @@ static int set_up_store(struct kvquantd *daemon) {
         .codec_threads = codec_threads(config),
         .memory_high_percent = (uint32_t)config->memory_high_percent,
         .memory_low_percent = (uint32_t)config->memory_low_percent,
+        .disk = {.directory = config->disk,
+                 .limit_bytes = config->disk_bytes,
+                 .key_file = config->disk_key},
         .on_progress = on_progress,
         .context = daemon,
     };
@@ -295,6 +300,8 @@ static int tear_down(struct kvquantd *daemon) {
     left |= uv_loop_close(&daemon->loop);
     status_deinit(&daemon->status);
     listeners_deinit(&daemon->listeners);
+    if (daemon->served && daemon->config.save_on_exit)
+        saving_save_all(&daemon->store);
     store_deinit(&daemon->store);
     lease_pool_deinit(&daemon->leases);
     if (left)
@@ -311,6 +318,7 @@ static int run(struct kvquantd *daemon) {
     }
     int status = set_up_store(daemon) == 0 && set_up_server(daemon) == 0 ? 0 : -1;
     if (status == 0) {
+        daemon->served = true;
         announce(daemon);
         take_signals(SIG_UNBLOCK);
         uv_run(&daemon->loop, UV_RUN_DEFAULT);

@@ -43,6 +43,8 @@ int config_init(struct config *config) {
 void config_deinit(struct config *config) {
     free(config->socket);
     free(config->tcp);
+    free(config->disk);
+    free(config->disk_key);
 }
 
 struct reading {

@@ -8,8 +8,10 @@
 #include <stdint.h>
 
 struct config {
-    char *socket; /* NULL until config_finish(), which looks where DESIGN's order says */
-    char *tcp;    /* NULL: none */
+    char *socket;          /* NULL until config_finish(), which looks where DESIGN's order says */
+    char *tcp;             /* NULL: none */
+    char *disk, *disk_key; /* NULL: none */
+    uint64_t disk_bytes, save_on_exit;
     uint64_t socket_mode, memory_bytes, reactors, connections, level, landing_level, log_level;
     uint64_t newest_tokens, newest_level, floor, idle_step_ms, ttl_ms;
     uint64_t tail_idle_ms, tail_idle_level;

@@ -5,6 +5,7 @@
 /* Levels are kept from 0 up; the page's own numbers begin at -2. */
 static const char *const levels[] = {"exact", "fast8", "0", "1", "2", "3", "4", "5", NULL};
 static const char *const tail_levels[] = {"exact", "fast8", NULL};
+static const char *const no_or_yes[] = {"no", "yes", NULL};
 static const char *const log_levels[] = {"error", "warning", "info", "debug", NULL};
 
 #define AT(field) offsetof(struct config, field)
@@ -194,6 +195,42 @@ const struct config_option config_options[] = {
      .standard = "10s",
      .live = true,
      .text = "How long requests may take to finish after SIGTERM."},
+    {.name = "disk",
+     .kind = CONFIG_FILE,
+     .offset = AT(disk),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/var/lib/kvquantd",
+     .text =
+         "A folder for what does not fit into `memory`, for sessions that ask for durability on "
+         "disk, and for all of them when the daemon ends: the next start has them again. It is "
+         "made if it is missing, and one daemon's alone. Without it nothing is written to disk."},
+    {.name = "disk_size",
+     .kind = CONFIG_SIZE,
+     .offset = AT(disk_bytes),
+     .least = 64 << 20,
+     .most = UINT64_C(1) << 50,
+     .standard = "16G",
+     .text = "How much the files in `disk` may take together. When it is reached, what is coldest "
+             "there is evicted. At least 64M."},
+    {.name = "disk_key",
+     .kind = CONFIG_FILE,
+     .offset = AT(disk_key),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/etc/kvquant/disk.key",
+     .text =
+         "A file with the key that encrypts and authenticates what is on disk (AES-256-GCM): 32 "
+         "bytes, or 64 hexadecimal digits, readable by its owner alone. A name without a slash "
+         "is one of the credentials that the service manager hands over (LoadCredential=). "
+         "Names of tenants, models and sessions are on disk in the clear."},
+    {.name = "save_on_exit",
+     .kind = CONFIG_CHOICE,
+     .offset = AT(save_on_exit),
+     .standard = "yes",
+     .choices = no_or_yes,
+     .live = true,
+     .text =
+         "Whether all sessions are saved to `disk` when the daemon ends, those used last first, "
+         "as many as there is room for."},
     {.name = "log_level",
      .kind = CONFIG_CHOICE,
      .offset = AT(log_level),

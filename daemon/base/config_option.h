@@ -11,6 +11,7 @@
 
 enum config_kind {
     CONFIG_PATH,
+    CONFIG_FILE, /* or a folder */
     CONFIG_ADDRESS,
     CONFIG_COUNT,
     CONFIG_SIZE,
@@ -21,7 +22,7 @@ enum config_kind {
 
 struct config_option {
     const char *name;
-    size_t offset; /* in struct config: a char * for paths and addresses, else a uint64_t */
+    size_t offset; /* in struct config: a char * for paths, files and addresses, else a uint64_t */
     uint64_t least, most;
     const char *standard; /* NULL: none */
     const char *example;  /* where there is no default */
@@ -35,6 +36,12 @@ extern const struct config_option config_options[];
 extern const int config_option_count;
 
 enum { CONFIG_VALUE_BYTES = 4096 };
+
+/* Whether the field is a char *. */
+static inline bool config_option_is_text(const struct config_option *option) {
+    return option->kind == CONFIG_PATH || option->kind == CONFIG_FILE ||
+           option->kind == CONFIG_ADDRESS;
+}
 
 const struct config_option *config_option_find(const char *name);
 

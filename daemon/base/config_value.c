@@ -74,6 +74,9 @@ void config_option_write_allowed(const struct config_option *option, char *text,
     case CONFIG_PATH:
         snprintf(text, bytes, "a path with a '/' in it; for HOST:PORT there is `tcp`");
         break;
+    case CONFIG_FILE:
+        snprintf(text, bytes, "a path");
+        break;
     case CONFIG_ADDRESS:
         snprintf(text, bytes,
                  "HOST:PORT on loopback, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; "
@@ -119,6 +122,8 @@ int config_option_read(const struct config_option *option, struct config *config
     union address address;
     if (option->kind == CONFIG_PATH)
         return is_path(option, text) ? set_text(option, config, text) : -1;
+    if (option->kind == CONFIG_FILE)
+        return text[0] && strlen(text) <= option->most ? set_text(option, config, text) : -1;
     if (option->kind == CONFIG_ADDRESS)
         return address_parse(text, &address) ? set_text(option, config, text) : -1;
     return read_value(option, text, (uint64_t *)(void *)((char *)config + option->offset)) ? 0 : -1;
@@ -136,7 +141,7 @@ static void write_in_units(uint64_t value, const struct unit *units, char *text,
 void config_option_write(const struct config_option *option, const struct config *config,
                          char text[CONFIG_VALUE_BYTES]) {
     const char *field = (const char *)config + option->offset;
-    if (option->kind == CONFIG_PATH || option->kind == CONFIG_ADDRESS) {
+    if (config_option_is_text(option)) {
         const char *value = *(const char *const *)(const void *)field;
         snprintf(text, CONFIG_VALUE_BYTES, "%s", value ? value : "none");
         return;

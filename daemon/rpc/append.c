@@ -3,7 +3,8 @@
  * The happy path: begin -> data for each run, layer and part -> commit -> step until all is coded
  * and visible -> reply. Possible failure modes are: the session is not where the client thinks
  * (refused at begin), a part that is none (refused), the memory limit (waits, then refused), the
- * session deleted meanwhile (a miss), the client gone or cancelling (end drops everything).
+ * session deleted meanwhile (a miss), the disk (of a session that wants to be there: then it
+ * is in memory only), the client gone or cancelling (end drops everything).
  */
 #include <string.h>
 
@@ -127,6 +128,8 @@ static enum rpc_step data(struct rpc_request *request, const struct wire_data *d
     if (status == STORE_FULL)
         return wait_for_memory(request);
     stop_waiting(request);
+    if (status == STORE_WAIT)
+        return RPC_WAIT;
     if (status == STORE_OK)
         return RPC_MORE;
     if (status == STORE_INVALID)
@@ -182,9 +185,12 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
         if (status != RPC_MORE || append->phase == APPEND_COMMITTING)
             return status;
     }
-    if (append->settle && !append_is_settled(append->member))
+    if (append->phase == APPEND_SETTLING && append->settle && !append_is_settled(append->member))
         return RPC_WAIT;
-    return reply(request, frame);
+    append->phase = APPEND_SAVING;
+    enum rpc_step status =
+        rpc_save_step(request, append_session(append->member), append->result.version);
+    return status == RPC_DONE ? reply(request, frame) : status;
 }
 
 static void end(struct rpc_request *request) {

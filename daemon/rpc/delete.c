@@ -1,5 +1,5 @@
 /* DELETE: no fetch that begins or goes on behind it finds a byte of the session; the reply comes
- * when what it held is free. */
+ * when what it held is free, and deleted on disk. */
 #include "daemon/rpc/messages.h"
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
@@ -22,8 +22,9 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     Kvq__DeleteReply reply = KVQ__DELETE_REPLY__INIT;
-    if (rpc_discard_step(request))
-        return RPC_MORE;
+    enum rpc_step status = rpc_discard_step(request);
+    if (status != RPC_DONE)
+        return status;
     reply.freed_bytes = request->discard.freed_bytes;
     return rpc_reply(request, frame, &reply.base);
 }

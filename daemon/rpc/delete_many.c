@@ -91,8 +91,9 @@ static bool go_on(struct rpc_request *request) {
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_delete_many *many = &request->many;
     Kvq__DeleteManyReply reply = KVQ__DELETE_MANY_REPLY__INIT;
-    if (rpc_discard_step(request))
-        return RPC_MORE;
+    enum rpc_step status = rpc_discard_step(request);
+    if (status != RPC_DONE)
+        return status;
     many->freed_bytes += request->discard.freed_bytes;
     request->discard.freed_bytes = 0;
     if (go_on(request))

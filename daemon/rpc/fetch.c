@@ -57,6 +57,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     uint32_t code = read_request(request, message, &fetch);
     if (code)
         return code;
+    request->fetch = (struct rpc_fetch){0};
     request->fetch.deadline_ns =
         message->within_ms ? clock_now_ns() + message->within_ms * CLOCK_NS_PER_MS : 0;
     int status = fetch_begin(request->context->daemon->store, &fetch, &request->fetch.fetch);
@@ -109,6 +110,29 @@ static bool is_late(const struct rpc_fetch *fetch) {
            clock_now_ns() > fetch->deadline_ns;
 }
 
+static void stop_waiting(struct rpc_request *request) {
+    if (request->fetch.waiting)
+        budget_wait_end(request->context->daemon->budget);
+    request->fetch.waiting = false;
+}
+
+/* A chunk is to come from disk, and there is no memory for it: others make room, or it is refused
+ * as an append is. */
+static enum rpc_step wait_for_memory(struct rpc_request *request) {
+    struct rpc_daemon *daemon = request->context->daemon;
+    struct rpc_fetch *fetch = &request->fetch;
+    uint64_t now = clock_now_ns();
+    if (!fetch->waiting) {
+        fetch->waiting = true;
+        fetch->memory_deadline_ns = now + daemon->append_wait_ms * CLOCK_NS_PER_MS;
+        budget_wait_begin(daemon->budget);
+    }
+    if (now < fetch->memory_deadline_ns)
+        return RPC_WAIT;
+    rpc_fail(request, WIRE_FULL, NULL);
+    return RPC_FAILED;
+}
+
 /* Behind what the frame has already: the values are where they belong. */
 static void write_piece(const struct rpc_request *request, struct rpc_frame *frame,
                         const struct fetch_piece *piece) {
@@ -136,6 +160,11 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
         return fail(request, "not all of it could be sent within within_ms");
     int status = fetch_next(context->daemon->store, &request->fetch.fetch, &room,
                             context->workspace, pieces, &count);
+    if (status == STORE_FULL)
+        return wait_for_memory(request);
+    stop_waiting(request);
+    if (status == STORE_WAIT)
+        return RPC_WAIT;
     if (status == STORE_OK) {
         count_hit(context->daemon, &request->fetch.fetch);
         return reply(request, frame);
@@ -147,4 +176,5 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     return RPC_MORE;
 }
 
-const struct rpc_operation rpc_fetch = {.name = "fetch", .begin = begin, .step = step};
+const struct rpc_operation rpc_fetch = {
+    .name = "fetch", .begin = begin, .step = step, .end = stop_waiting};

@@ -1,4 +1,5 @@
-/* FORK: a new session that shares a session's first tokens. */
+/* FORK: a new session that shares a session's first tokens; on disk before the reply if that one
+ * wants to be. */
 #include "daemon/rpc/messages.h"
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
@@ -13,21 +14,34 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return code;
     fork.tokens = message->tokens;
     fork.if_version = message->if_version;
-    int status = store_fork(request->context->daemon->store, &fork, &request->state);
+    struct store *store = request->context->daemon->store;
+    int status = store_fork(store, &fork, &request->fork.state);
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
+    request->fork.session = store_find(store, fork.target);
     request->irrevocable = true;
     rpc_changed(request);
     return WIRE_OK;
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
+    const struct session_state *state = &request->fork.state;
     Kvq__ForkReply reply = KVQ__FORK_REPLY__INIT;
-    reply.version = request->state.version;
-    reply.tokens = request->state.tokens;
-    reply.tail_tokens = request->state.tail_tokens;
+    enum rpc_step status = request->fork.session
+                               ? rpc_save_step(request, request->fork.session, state->version)
+                               : RPC_DONE;
+    if (status != RPC_DONE)
+        return status;
+    reply.version = state->version;
+    reply.tokens = state->tokens;
+    reply.tail_tokens = state->tail_tokens;
     return rpc_reply(request, frame, &reply.base);
 }
 
+static void end(struct rpc_request *request) {
+    if (request->fork.session)
+        session_unref(request->fork.session);
+}
+
 const struct rpc_operation rpc_fork = {
-    .name = "fork", .effect = RPC_ADDS, .begin = begin, .step = step};
+    .name = "fork", .effect = RPC_ADDS, .begin = begin, .step = step, .end = end};

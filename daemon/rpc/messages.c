@@ -215,6 +215,8 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     message->min_snr_db = info->state.policy.min_snr_db;
     message->sharing = (Kvq__Sharing)info->sharing;
     message->token_ids_tokens = info->token_ids_tokens;
+    message->disk_bytes = info->disk_bytes;
+    message->durability = messages_write_durability(info->state.durability);
     message->values = info->values;
     message->logical_bytes = info->logical_bytes;
     message->stored_bytes = info->stored_bytes;

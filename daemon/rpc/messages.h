@@ -65,4 +65,13 @@ uint32_t messages_fail_policy(struct rpc_request *request, int level);
 Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct session *session,
                                       const struct session_info *info, bool with_levels);
 
+static inline enum session_durability messages_durability(Kvq__Durability durability) {
+    return durability == KVQ__DURABILITY__DURABILITY_DISK ? SESSION_ON_DISK : SESSION_IN_MEMORY;
+}
+
+static inline Kvq__Durability messages_write_durability(enum session_durability durability) {
+    return durability == SESSION_ON_DISK ? KVQ__DURABILITY__DURABILITY_DISK
+                                         : KVQ__DURABILITY__DURABILITY_MEMORY;
+}
+
 #endif

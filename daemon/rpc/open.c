@@ -32,6 +32,15 @@ static uint32_t read_policy(struct rpc_request *request, const Kvq__OpenRequest 
                                                   : messages_fail_policy(request, policy->level);
 }
 
+static uint32_t read_durability(struct rpc_request *request, const Kvq__OpenRequest *message,
+                                struct store_open *open, enum session_durability *durability) {
+    if (message->durability > KVQ__DURABILITY__DURABILITY_DISK)
+        return rpc_fail(request, WIRE_INVALID, "durability is none of Durability");
+    *durability = messages_durability(message->durability);
+    open->durability = message->durability == KVQ__DURABILITY__DURABILITY_UNSET ? NULL : durability;
+    return WIRE_OK;
+}
+
 static uint32_t read_mode(struct rpc_request *request, const Kvq__OpenRequest *message,
                           struct store_open *open) {
     switch (message->mode) {
@@ -55,6 +64,7 @@ static uint32_t read_mode(struct rpc_request *request, const Kvq__OpenRequest *m
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     struct store_open open = {0};
     struct geometry geometry;
+    enum session_durability durability;
     uint32_t code;
     const Kvq__OpenRequest *message =
         rpc_unpack(request, &kvq__open_request__descriptor, control, control_bytes);
@@ -62,7 +72,8 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return request->fault.code;
     if ((code = messages_read_name(request, &message->session, &open.session)) ||
         (code = messages_read_model(request, &message->model, &open.model)) ||
-        (code = read_policy(request, message, &open.policy)))
+        (code = read_policy(request, message, &open.policy)) ||
+        (code = read_durability(request, message, &open, &durability)))
         return code;
     if (message->sharing > KVQ__SHARING__SHARING_BYTES)
         return rpc_fail(request, WIRE_INVALID, "sharing is none of Sharing");
@@ -87,6 +98,9 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return rpc_fail(
             request, WIRE_UNSUPPORTED,
             "a page's tokens of all layers are more than an eighth of the memory limit");
+    if (status == STORE_DISK)
+        return rpc_fail(request, WIRE_UNSUPPORTED,
+                        "durability: the daemon is configured without a disk");
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
     if (request->state.created)
@@ -110,6 +124,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.level = state->policy.level;
     reply.min_snr_db = state->policy.min_snr_db;
     reply.sharing = (Kvq__Sharing)state->sharing;
+    reply.durability = messages_write_durability(state->durability);
     reply.geometry = &geometry.geometry;
     reply.model = (ProtobufCBinaryData){state->model_bytes, (uint8_t *)state->model};
     return rpc_reply(request, frame, &reply.base);

@@ -14,7 +14,7 @@ static const struct rpc_operation *const operations[RPC_TYPES] = {
     [WIRE_TRUNCATE] = &rpc_truncate, [WIRE_AGE] = &rpc_age,
     [WIRE_PIN] = &rpc_pin,           [WIRE_DELETE_MANY] = &rpc_delete_many,
     [WIRE_POLICY] = &rpc_policy,     [WIRE_MATCH] = &rpc_match,
-    [WIRE_CONTROL] = &rpc_control,
+    [WIRE_CONTROL] = &rpc_control,   [WIRE_FLUSH] = &rpc_flush,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {
@@ -67,6 +67,8 @@ static uint32_t wire_code(int store_error) {
         return WIRE_INCOMPLETE;
     case STORE_CANCELLED:
         return WIRE_CANCELLED;
+    case STORE_DISK:
+        return WIRE_DISK;
     default:
         return WIRE_INTERNAL;
     }
@@ -97,17 +99,49 @@ void rpc_changed(const struct rpc_request *request) {
         daemon->on_change(daemon->change_context);
 }
 
-bool rpc_discard_step(struct rpc_request *request) {
+/* What was freed is told to the keeper: others may be coarser now. */
+static void end_discard(struct rpc_request *request) {
     struct rpc_discard *discard = &request->discard;
-    if (!discard->discard)
-        return false;
-    if (session_discard_step(discard->discard))
-        return true;
     discard->freed_bytes = discard->discard->freed_bytes;
     session_discard_free(discard->discard);
     discard->discard = NULL;
-    keeper_poke(&request->context->daemon->store->keeper); /* others may be coarser now */
-    return false;
+    keeper_poke(&request->context->daemon->store->keeper);
+}
+
+enum rpc_step rpc_discard_step(struct rpc_request *request) {
+    struct session_discard *discard = request->discard.discard;
+    if (!discard)
+        return RPC_DONE;
+    if (session_discard_step(discard))
+        return RPC_MORE;
+    int status =
+        discard->deleted_on_disk ? disk_promise_status(discard->deleted_on_disk) : STORE_OK;
+    if (status == STORE_WAIT)
+        return RPC_WAIT;
+    end_discard(request);
+    if (status == STORE_OK)
+        return RPC_DONE;
+    rpc_fail_store(request, status, NULL);
+    return RPC_FAILED;
+}
+
+enum rpc_step rpc_save_step(struct rpc_request *request, struct session *session,
+                            uint64_t version) {
+    pthread_mutex_lock(session->lock);
+    bool owed = saving_is_owed(session);
+    pthread_mutex_unlock(session->lock);
+    int status = owed ? saving_step(request->context->daemon->store, session, version) : STORE_OK;
+    if (status == STORE_WAIT)
+        return RPC_WAIT;
+    if (status == STORE_OK)
+        return RPC_DONE;
+    rpc_fail_store(request, status, NULL);
+    return RPC_FAILED;
+}
+
+bool rpc_can_begin(const struct rpc_daemon *daemon, uint8_t type) {
+    bool looks_none_up = type == WIRE_HELLO || type == WIRE_PING || type == WIRE_STATS;
+    return looks_none_up || !store_is_recovering(daemon->store);
 }
 
 void rpc_discard_end(struct rpc_request *request) {

@@ -17,6 +17,7 @@
 #include "daemon/store/info.h"
 #include "daemon/store/match.h"
 #include "daemon/store/policy.h"
+#include "daemon/store/saving.h"
 #include "proto/wire/arena.h"
 #include "proto/wire/errors.h"
 #include "proto/wire/frame.h"
@@ -87,7 +88,7 @@ enum rpc_step {
     RPC_FAILED, /* request->fault says why */
 };
 
-enum append_phase { APPEND_RECEIVING, APPEND_COMMITTING, APPEND_SETTLING };
+enum append_phase { APPEND_RECEIVING, APPEND_COMMITTING, APPEND_SETTLING, APPEND_SAVING };
 
 /* Who is at the other end of a connection, for the log. */
 struct rpc_peer {
@@ -105,6 +106,7 @@ struct rpc_append {
 
 /* What is freed in steps before the reply, and the session's state for that. */
 struct rpc_discard {
+    struct session *session;         /* owned reference, of TRUNCATE */
     struct session_discard *discard; /* NULL: nothing, or all of it is free */
     struct session_state state;
     uint64_t freed_bytes;
@@ -128,6 +130,21 @@ struct rpc_delete_many {
 struct rpc_fetch {
     struct fetch fetch;
     uint64_t deadline_ns; /* 0: none */
+    bool waiting;         /* for memory, into which a chunk is to be loaded from disk */
+    uint64_t memory_deadline_ns;
+};
+
+struct rpc_flush {
+    struct session *session; /* owned reference: the one that is being saved; NULL: none left */
+    uint64_t version;
+    bool all;
+    uint64_t last_id; /* of the last session that there was at the beginning */
+    uint64_t sessions;
+};
+
+struct rpc_fork {
+    struct session_state state; /* of the new session */
+    struct session *session;    /* owned reference */
 };
 
 struct rpc_match {
@@ -148,7 +165,9 @@ struct rpc_request {
     size_t frame_bytes; /* no step leaves more; begin may raise it */
     struct rpc_fault fault;
     union {
-        struct session_state state; /* of OPEN, FORK and POLICY */
+        struct session_state state; /* of OPEN and POLICY */
+        struct rpc_fork fork;
+        struct rpc_flush flush;
         struct rpc_append append;
         struct rpc_fetch fetch;
         struct session *session;
@@ -206,8 +225,17 @@ uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
 /* Sessions changed: tells who wants to know. */
 void rpc_changed(const struct rpc_request *request);
 
-/* Frees some more of request->discard: true while there is more. */
-bool rpc_discard_step(struct rpc_request *request);
+/* Frees some more of request->discard: RPC_MORE while there is more, RPC_WAIT until what of it was
+ * on disk is deleted there, RPC_DONE or RPC_FAILED. */
+enum rpc_step rpc_discard_step(struct rpc_request *request);
+
+/* What a session's version waits for where it is owed to the disk: RPC_WAIT, RPC_DONE or
+ * RPC_FAILED. */
+enum rpc_step rpc_save_step(struct rpc_request *request, struct session *session, uint64_t version);
+
+/* Whether an operation of this type can begin: before what is on disk has been found only those
+ * that look no session up. */
+bool rpc_can_begin(const struct rpc_daemon *daemon, uint8_t type);
 
 /* What is left of request->discard is freed by the keeper. */
 void rpc_discard_end(struct rpc_request *request);
@@ -229,6 +257,6 @@ void *rpc_payload(const struct rpc_frame *frame);
 /* The operations, one a file. */
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
-    rpc_policy, rpc_match, rpc_control;
+    rpc_policy, rpc_match, rpc_control, rpc_flush;
 
 #endif

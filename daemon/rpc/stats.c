@@ -51,6 +51,7 @@ struct stats_parts {
     Kvq__SharingStats sharing;
     Kvq__PressureStats pressure;
     Kvq__AgeingStats ageing;
+    Kvq__DiskStats disk;
 };
 
 static void count_errors(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
@@ -158,6 +159,33 @@ static void write_pressure(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
     reply->pressure = message;
 }
 
+static void write_disk(struct disk_tier *tier, Kvq__StatsReply *reply, Kvq__DiskStats *message) {
+    const struct disk_tier_counts *counts = &tier->counts;
+    struct disk_stats stats;
+    if (!disk_tier_is_on(tier))
+        return;
+    disk_read_stats(tier->disk, &stats);
+    kvq__disk_stats__init(message);
+    message->recovering = atomic_load(&tier->recovering);
+    message->limit_bytes = stats.limit_bytes;
+    message->used_bytes = stats.used_bytes;
+    message->live_bytes = stats.live_bytes;
+    message->written_bytes = stats.written_bytes;
+    message->read_bytes = stats.read_bytes;
+    message->spilled_chunks = atomic_load(&counts->spilled_chunks);
+    message->spilled_bytes = atomic_load(&counts->spilled_bytes);
+    message->loaded_chunks = atomic_load(&counts->loaded_chunks);
+    message->loaded_bytes = atomic_load(&counts->loaded_bytes);
+    message->failed_loads = atomic_load(&counts->failed_loads);
+    message->saves = atomic_load(&counts->saves);
+    message->failed_saves = atomic_load(&counts->failed_saves);
+    message->syncs = stats.syncs;
+    message->damaged = stats.scan_damaged + stats.damaged_reads;
+    message->reclaimed_bytes = stats.reclaimed_bytes;
+    message->queued_bytes = stats.queued_bytes;
+    reply->disk = message;
+}
+
 static void write_counters(struct rpc_daemon *daemon, Kvq__StatsReply *reply) {
     reply->connections = atomic_load(&daemon->connections);
     reply->connections_accepted = atomic_load(&daemon->connections_accepted);
@@ -197,6 +225,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     count_errors(daemon, &reply, &parts);
     write_store(daemon->store, &reply, &parts);
     write_pressure(daemon, &reply, &parts);
+    write_disk(&daemon->store->disk, &reply, &parts.disk);
     write_counters(daemon, &reply);
     reply.state = (Kvq__State)atomic_load(&daemon->state);
     write_sharing(daemon, &parts.sharing);

@@ -2,6 +2,8 @@
 
 #include "daemon/base/clock.h"
 
+#define DISK_WAIT_NS (30 * CLOCK_NS_PER_S)
+
 enum { REQUESTS_KEPT = 2 * WIRE_REQUESTS_MAX }; /* refused ones, too, until their ERROR is sent */
 
 struct rpc_request *requests_find(const struct connection *connection, uint32_t id) {
@@ -107,6 +109,12 @@ static unsigned kept(const struct connection *connection) {
     return count;
 }
 
+/* What the disk holds is being read: for so long it is waited for. */
+static bool waits_for_disk(const struct connection *connection, uint8_t type) {
+    return !rpc_can_begin(connection->reactor->context.daemon, type) &&
+           clock_now_ns() - connection->receive_start_ns < DISK_WAIT_NS;
+}
+
 static uint32_t begin(struct connection *connection, struct rpc_request *request,
                       const struct wire_header *header, const uint8_t *control) {
     struct rpc_daemon *daemon = connection->reactor->context.daemon;
@@ -121,6 +129,8 @@ static uint32_t begin(struct connection *connection, struct rpc_request *request
         return rpc_fail(request, WIRE_SHUTTING_DOWN, NULL);
     if (!rpc_allows(daemon, operation->effect))
         return rpc_fail(request, WIRE_READ_ONLY, NULL);
+    if (!rpc_can_begin(daemon, header->type))
+        return rpc_fail(request, WIRE_BUSY, "the daemon still reads what its disk holds");
     uint32_t code = operation->begin(request, control, header->control_bytes);
     if (code == WIRE_OK)
         request->operation = operation;
@@ -130,6 +140,8 @@ static uint32_t begin(struct connection *connection, struct rpc_request *request
 bool requests_begin(struct connection *connection, const struct wire_header *header,
                     const uint8_t *control) {
     struct rpc_request *request = NULL;
+    if (waits_for_disk(connection, header->type))
+        return false;
     if (kept(connection) < REQUESTS_KEPT)
         request = add(connection, header->request_id, header->type);
     if (request && begin(connection, request, header, control) != WIRE_OK)

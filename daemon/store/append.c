@@ -194,6 +194,10 @@ bool append_is_settled(const struct append_member *member) {
     return keeper_has_done(&append->store->keeper, append->session, append->members.ticket);
 }
 
+struct session *append_session(const struct append_member *member) {
+    return member->append->session;
+}
+
 static void run_deinit(struct run *run) {
     builder_deinit(&run->builder);
     if (run->chunk)
@@ -224,6 +228,8 @@ static void drop_tails(struct append *append) {
         tail_unref(append->copied_from);
     if (append->decoded_from)
         record_unpin(append->decoded_from);
+    if (append->decoded_chunk)
+        chunk_unref(append->decoded_chunk);
     if (append->remainder)
         tail_unref(append->remainder);
 }

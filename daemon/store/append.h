@@ -51,7 +51,8 @@ int append_begin(struct store *store, const struct append_request *request,
     __attribute__((warn_unused_result));
 
 /* STORE_OK, STORE_INVALID (not a run of this append, or one that came before, or from another
- * member), STORE_FULL (nothing was done, repeat it), STORE_CANCELLED (another member has ended) or
+ * member), STORE_FULL (nothing was done, repeat it), STORE_WAIT (the same: the session's tail comes
+ * from disk), STORE_MISS (where it is damaged), STORE_CANCELLED (another member has ended) or
  * STORE_INTERNAL. */
 int append_put(struct append_member *member, const struct append_part *part, void *workspace)
     __attribute__((warn_unused_result));
@@ -69,6 +70,9 @@ int append_commit(struct append_member *member, void *workspace, struct session_
 
 /* After a commit with settle: whether the keeper is done with the whole session. */
 bool append_is_settled(const struct append_member *member);
+
+/* That it appends to; for as long as the member lives. */
+struct session *append_session(const struct append_member *member);
 
 /* Ends the member; what was not committed is dropped. */
 void append_end(struct append_member *member);

@@ -69,8 +69,11 @@ static struct append *append_new(struct store *store, struct session *session,
 static void claim_tail(struct append *append, const struct session *session) {
     uint32_t rows = append->tail_tokens;
     struct tail *tail = session->tail;
-    if (session->coded_tail.chunk)
-        append->decoded_from = chunk_pin(session->coded_tail.chunk);
+    if (session->coded_tail.chunk) {
+        append->decoded_chunk = session->coded_tail.chunk;
+        chunk_ref(append->decoded_chunk);
+        append->decoded_from = chunk_pin(append->decoded_chunk);
+    }
     if (!tail)
         return;
     tail_ref(tail);

@@ -93,9 +93,26 @@ static void copy_rows(const struct append *append, const struct append_part *par
                  tail_loss(append->copied_from, part->layer, part->part));
 }
 
-/* The same where the tail is coded. STORE_OK or STORE_INTERNAL. */
-static int decode_rows(const struct append *append, const struct append_part *part,
-                       void *workspace) {
+/* The coded tail's bytes may be on disk only: then STORE_WAIT or STORE_FULL until they are there.
+ */
+static int load_coded(struct append *append) {
+    if (!record_is_absent(append->decoded_from))
+        return STORE_OK;
+    int status = disk_tier_load_chunk(&append->store->disk, append->decoded_chunk,
+                                      &append->session->geometry);
+    if (status != STORE_OK)
+        return status;
+    record_unpin(append->decoded_from);
+    append->decoded_from = chunk_pin(append->decoded_chunk);
+    return record_is_absent(append->decoded_from) ? STORE_WAIT : STORE_OK;
+}
+
+/* The same where the tail is coded. STORE_OK, STORE_WAIT, STORE_FULL, STORE_MISS (it is damaged on
+ * disk) or STORE_INTERNAL. */
+static int decode_rows(struct append *append, const struct append_part *part, void *workspace) {
+    int status = load_coded(append);
+    if (status != STORE_OK)
+        return status;
     const struct record *record = append->decoded_from;
     struct loss loss;
     struct page_target target = {
@@ -112,8 +129,7 @@ static int decode_rows(const struct append *append, const struct append_part *pa
 }
 
 /* The rows before the first run's, into a tail that has none. */
-static int take_over_rows(const struct append *append, const struct append_part *part,
-                          void *workspace) {
+static int take_over_rows(struct append *append, const struct append_part *part, void *workspace) {
     if (append->decoded_from)
         return decode_rows(append, part, workspace);
     if (append->copied_from)

@@ -70,24 +70,6 @@ void builder_deinit(struct builder *builder) {
     *builder = (struct builder){0};
 }
 
-static void tally(struct builder *builder, const struct page_info *info, size_t page_bytes,
-                  double inherited_error) {
-    struct record *record = builder->record;
-    struct record_level *level = &record->levels[info->level - PAGE_LEVEL_MIN];
-    loss_add(&record->loss[info->part],
-             &(struct loss){.error = info->loss.error + inherited_error,
-                            .energy = info->loss.energy,
-                            .estimated = info->estimated || inherited_error > 0});
-    if (info->level > record->level)
-        record->level = info->level;
-    level->pages++;
-    level->bytes += (uint32_t)(page_bytes - info->sink_bytes);
-    record->sink_tokens = info->sink_tokens;
-    record->exact_bytes += info->sink_bytes;
-    builder->exact_tokens += info->exact_tokens;
-    builder->pages++;
-}
-
 static uint8_t *next_page(const struct builder *builder) {
     return (uint8_t *)pool_memory(builder->pool, &builder->extent) + builder->cursor_bytes;
 }
@@ -101,7 +83,7 @@ static void enter(struct builder *builder, uint32_t layer, const struct page_inf
                                             .bytes = (uint32_t)written,
                                             .hash = record_hash(page, written),
                                             .inherited_error = (float)inherited_error});
-    tally(builder, info, written, inherited_error);
+    record_count_page(builder->record, &builder->tally, info, written, inherited_error);
     memset(page + written, 0, align_page(written) - written);
     builder->cursor_bytes += align_page(written);
 }
@@ -167,8 +149,7 @@ struct record *builder_finish(struct builder *builder) {
               builder->reserved_bytes - kept);
     record->extent = builder->extent;
     record->bytes = builder->cursor_bytes;
-    record->exact_tokens =
-        (uint32_t)((builder->exact_tokens + builder->pages - 1) / builder->pages);
+    record_count_end(record, &builder->tally);
     record->reserved_bytes = kept;
     *builder = (struct builder){0};
     return record;

@@ -12,8 +12,8 @@ struct builder {
     struct budget *budget;
     struct pool_extent extent;
     uint64_t cursor_bytes, reserved_bytes;
-    uint64_t pages, exact_tokens; /* in it, and of all of them together */
-    struct record *record;        /* what finish hands out, made first so that finish cannot fail */
+    struct record_tally tally;
+    struct record *record; /* what finish hands out, made first so that finish cannot fail */
 };
 
 /* No record of this spec is larger. */

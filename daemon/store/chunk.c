@@ -2,6 +2,10 @@
 
 #include <stdlib.h>
 
+#include "daemon/store/disk_tier.h"
+#include "daemon/store/error.h"
+#include "daemon/store/record_disk.h"
+
 struct chunk *chunk_new(struct budget *budget, struct usage *usage) {
     if (!budget_reserve(budget, CHUNK_HANDLE_BYTES))
         return NULL;
@@ -12,6 +16,7 @@ struct chunk *chunk_new(struct budget *budget, struct usage *usage) {
     }
     chunk->budget = budget;
     chunk->usage = usage;
+    chunk->id = atomic_fetch_add(&usage->chunk_id_clock, 1) + 1;
     pthread_mutex_init(&chunk->lock, NULL);
     atomic_init(&chunk->references, 1);
     return chunk;
@@ -24,6 +29,8 @@ void chunk_ref(struct chunk *chunk) {
 void chunk_unref(struct chunk *chunk) {
     if (atomic_fetch_sub(&chunk->references, 1) > 1)
         return;
+    if (chunk->on_disk.tier)
+        disk_tier_forget_chunk(chunk->on_disk.tier, chunk);
     if (chunk->record)
         record_unpin(chunk->record);
     pthread_mutex_destroy(&chunk->lock);
@@ -118,6 +125,7 @@ void chunk_move_owner(struct chunk *chunk, int from, int to) {
 struct chunk_view chunk_view(struct chunk *chunk) {
     pthread_mutex_lock(&chunk->lock);
     struct chunk_view view = {.record = chunk->record,
+                              .disk_bytes = chunk->on_disk.bytes,
                               .shared = chunk->owner_count > 1,
                               .finest_level = finest_level(chunk)};
     record_pin(view.record);
@@ -129,16 +137,94 @@ struct record *chunk_pin(struct chunk *chunk) {
     return chunk_view(chunk).record;
 }
 
-struct record *chunk_replace(struct chunk *chunk, struct record *record) {
-    pthread_mutex_lock(&chunk->lock);
-    struct record *old = chunk->record;
-    chunk->record = record;
+/* With the chunk locked. */
+static void put_record(struct chunk *chunk, struct record *record) {
+    const struct record *old = chunk->record;
     if (chunk->owner_count > 0) {
         count_once(chunk->usage, old, -1);
         count_once(chunk->usage, record, 1);
     }
     atomic_fetch_add(&chunk->usage->pages_full_bytes,
                      chunk->owner_count * (bytes_of(record) - bytes_of(old)));
+    chunk->record = record;
+}
+
+bool chunk_replace(struct chunk *chunk, struct record *old, struct record *record) {
+    pthread_mutex_lock(&chunk->lock);
+    bool is_it = chunk->record == old;
+    if (is_it)
+        put_record(chunk, record);
     pthread_mutex_unlock(&chunk->lock);
-    return old;
+    return is_it;
+}
+
+struct record *chunk_begin_write(struct chunk *chunk) {
+    struct record *record = NULL;
+    pthread_mutex_lock(&chunk->lock);
+    if (!chunk->writing && !record_is_absent(chunk->record) &&
+        chunk->on_disk.serial != chunk->record->serial) {
+        record = chunk->record;
+        record_pin(record);
+        chunk->writing = true;
+    }
+    pthread_mutex_unlock(&chunk->lock);
+    return record;
+}
+
+void chunk_end_write(struct chunk *chunk, const struct record *record, struct disk_tier *tier) {
+    pthread_mutex_lock(&chunk->lock);
+    chunk->writing = false;
+    if (tier)
+        chunk->on_disk = (struct chunk_on_disk){tier, record->serial, record->bytes};
+    pthread_mutex_unlock(&chunk->lock);
+}
+
+bool chunk_is_on_disk(struct chunk *chunk) {
+    pthread_mutex_lock(&chunk->lock);
+    bool is_there = chunk->on_disk.serial != 0 && !chunk->lost;
+    pthread_mutex_unlock(&chunk->lock);
+    return is_there;
+}
+
+uint64_t chunk_drop_bytes(struct chunk *chunk) {
+    struct record *absent = NULL, *old = NULL;
+    pthread_mutex_lock(&chunk->lock);
+    if (chunk->on_disk.serial == chunk->record->serial && !record_is_absent(chunk->record) &&
+        (absent = record_without_bytes(chunk->record))) {
+        old = chunk->record;
+        put_record(chunk, absent);
+    }
+    pthread_mutex_unlock(&chunk->lock);
+    uint64_t bytes = old ? old->reserved_bytes : 0;
+    if (old)
+        record_unpin(old);
+    return bytes;
+}
+
+int chunk_begin_load(struct chunk *chunk, struct record **absent) {
+    int status = STORE_MORE;
+    pthread_mutex_lock(&chunk->lock);
+    if (!record_is_absent(chunk->record)) {
+        status = STORE_OK;
+    } else if (chunk->lost || chunk->loading) {
+        status = chunk->lost ? STORE_MISS : STORE_WAIT;
+    } else {
+        *absent = chunk->record;
+        record_pin(*absent);
+        chunk->loading = true;
+    }
+    pthread_mutex_unlock(&chunk->lock);
+    return status;
+}
+
+void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *record, bool lost) {
+    pthread_mutex_lock(&chunk->lock);
+    chunk->loading = false;
+    chunk->lost = lost;
+    if (record)
+        put_record(chunk, record);
+    pthread_mutex_unlock(&chunk->lock);
+    record_unpin(absent);
+    if (record)
+        record_unpin(absent); /* the chunk's own */
 }

@@ -2,8 +2,9 @@
  * coarser one.
  *
  * Slices of sessions own it, others hold references; whoever reads takes the record and its pin,
- * and holds no lock while decoding. Owners are counted by their level: the finest of them bounds
- * what the keeper may do. Safe from any thread.
+ * and holds no lock while decoding. The record may be on disk, too, or there alone: then it is
+ * absent, and who wants its bytes asks the disk tier for them. Owners are counted by their level:
+ * the finest of them bounds what the keeper may do. Safe from any thread.
  */
 #ifndef DAEMON_STORE_CHUNK_H
 #define DAEMON_STORE_CHUNK_H
@@ -14,15 +15,27 @@
 #include "daemon/store/record.h"
 #include "daemon/store/usage.h"
 
+struct disk_tier;
+
+/* What of the chunk is on disk. */
+struct chunk_on_disk {
+    struct disk_tier *tier; /* NULL: nothing */
+    uint64_t serial;        /* of the record that is there */
+    uint64_t bytes;
+};
+
 struct chunk {
     _Atomic unsigned references;
     uint32_t tokens;
+    uint64_t id;           /* never given again, across restarts too */
     struct budget *budget; /* of the handle, CHUNK_HANDLE_BYTES */
     struct usage *usage;
     pthread_mutex_t lock; /* of the fields below */
     struct record *record;
     uint32_t owner_count, owners[USAGE_LEVELS]; /* by level - PAGE_LEVEL_MIN */
     struct prefix_offer offer;                  /* the prefix index's */
+    struct chunk_on_disk on_disk;
+    bool writing, loading, lost; /* lost: what was on disk alone cannot be read */
 };
 
 /* What a chunk takes beside its record's extent. */
@@ -52,6 +65,7 @@ void chunk_move_owner(struct chunk *chunk, int from, int to);
 /* What a chunk is at one moment; the record is pinned and the caller's to unpin. */
 struct chunk_view {
     struct record *record;
+    uint64_t disk_bytes; /* of what is on disk; 0: nothing */
     bool shared;
     int finest_level; /* of its owners; PAGE_LEVEL_MIN without any */
 };
@@ -60,8 +74,30 @@ struct chunk_view chunk_view(struct chunk *chunk);
 /* The record as it is now, pinned; the caller unpins it. */
 struct record *chunk_pin(struct chunk *chunk);
 
-/* Puts a new record in place, taking over the caller's pin, and returns the old one with the
- * chunk's pin. */
-struct record *chunk_replace(struct chunk *chunk, struct record *record);
+/* Puts a new record in place of the old, taking over the caller's pin: the old one's that was the
+ * chunk's is the caller's then. False, and nothing is done, if the chunk has another by now. */
+bool chunk_replace(struct chunk *chunk, struct record *old, struct record *record)
+    __attribute__((warn_unused_result));
+
+/* The record, pinned, if it is to be written to disk: not if it is there, or being written, or
+ * absent. chunk_end_write() follows. */
+struct record *chunk_begin_write(struct chunk *chunk);
+
+/* tier NULL: it failed, and what was on disk before is there still. */
+void chunk_end_write(struct chunk *chunk, const struct record *record, struct disk_tier *tier);
+
+/* Whether something of the chunk is on disk. */
+bool chunk_is_on_disk(struct chunk *chunk);
+
+/* Gives up the bytes in memory of what is on disk as it is. How many that frees. */
+uint64_t chunk_drop_bytes(struct chunk *chunk);
+
+/* STORE_OK if the bytes are there, STORE_WAIT if they are being loaded, STORE_MISS if they are
+ * lost, or STORE_MORE with the absent record, pinned: chunk_end_load() follows. */
+int chunk_begin_load(struct chunk *chunk, struct record **absent)
+    __attribute__((warn_unused_result));
+
+/* With the record that was loaded, or NULL; lost: it never will. */
+void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *record, bool lost);
 
 #endif

@@ -6,7 +6,8 @@ enum { LOOK_SLICES = 256 }; /* so many are looked at under one lock */
 
 static bool may_be_coarser(struct chunk *chunk, int *level) {
     struct chunk_view view = chunk_view(chunk);
-    bool may = atomic_load(&view.record->level_asked) < view.finest_level;
+    bool may = !record_is_absent(view.record) &&
+               atomic_load(&view.record->level_asked) < view.finest_level;
     *level = view.finest_level;
     record_unpin(view.record);
     return may;

@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "daemon/store/disk_tier.h"
 #include "daemon/store/error.h"
 
 static bool step(struct discard *base) {
@@ -72,6 +73,8 @@ bool session_discard_step(struct session_discard *discard) {
 }
 
 void session_discard_free(struct session_discard *discard) {
+    if (discard->deleted_on_disk)
+        disk_promise_release(discard->deleted_on_disk);
     budget_release(discard->budget, sizeof *discard);
     free(discard);
 }

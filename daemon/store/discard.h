@@ -26,14 +26,17 @@ struct slice {
     int level;              /* at which it owns the chunk; only ever coarser */
 };
 
+struct disk_promise;
+
 struct session_discard {
     struct discard discard;
     struct budget *budget;
     struct slice *slices; /* `capacity` of them are reserved */
     size_t slice_count, slice_capacity;
     struct tail *tail;
-    struct slice coded_tail; /* without a chunk: none */
-    uint64_t freed_bytes;    /* so far: what others have too is not in it */
+    struct slice coded_tail;              /* without a chunk: none */
+    struct disk_promise *deleted_on_disk; /* NULL: nothing was there */
+    uint64_t freed_bytes;                 /* so far: what others have too is not in it */
 };
 
 /* Empty, to be freed by its steps. NULL at the memory limit. */

@@ -18,6 +18,7 @@ enum store_error {
     STORE_INVALID,
     STORE_INCOMPLETE,
     STORE_CANCELLED,
+    STORE_DISK, /* the disk failed or is full */
     STORE_INTERNAL,
 };
 

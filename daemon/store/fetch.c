@@ -6,7 +6,8 @@
 
 /* Where a piece's values are: in a record or in a tail, held for as long as it is decoded. */
 struct source {
-    struct record *record;
+    struct record *record;       /* with one that is absent, `chunk` */
+    struct chunk *chunk, *ahead; /* what is to be loaded from disk, now and next, or NULL */
     struct tail *tail;
     int level;    /* the coarsest of what is there */
     uint32_t row; /* of the piece's first token */
@@ -18,6 +19,10 @@ static void source_release(struct source *source) {
         record_unpin(source->record);
     if (source->tail)
         tail_unref(source->tail);
+    if (source->chunk)
+        chunk_unref(source->chunk);
+    if (source->ahead)
+        chunk_unref(source->ahead);
 }
 
 static int check_range(const struct session *session, struct fetch *fetch) {
@@ -102,6 +107,10 @@ static void heed_cuts(const struct session_cuts *cuts, struct fetch *fetch) {
 static void hold_chunk(struct chunk *chunk, struct source *source) {
     source->record = chunk_pin(chunk);
     source->level = source->record->level;
+    if (!record_is_absent(source->record))
+        return;
+    source->chunk = chunk;
+    chunk_ref(chunk);
 }
 
 static void hold_tail(const struct session *session, struct source *source) {
@@ -114,6 +123,29 @@ static void hold_tail(const struct session *session, struct source *source) {
     source->level = session->tail->level;
 }
 
+/* A reference to the slice's chunk if it is on disk only, and not beyond what is fetched. */
+static struct chunk *absent_chunk(const struct session *session, const struct slice *slice,
+                                  uint64_t end) {
+    if (slice == session->slices + session->slice_count || slice->start >= end)
+        return NULL;
+    struct record *record = chunk_pin(slice->chunk);
+    bool absent = record_is_absent(record);
+    record_unpin(record);
+    if (absent)
+        chunk_ref(slice->chunk);
+    return absent ? slice->chunk : NULL;
+}
+
+/* With the session locked. Where a run begins, the chunk behind it is loaded ahead. */
+static void hold_slice(const struct session *session, const struct fetch *fetch,
+                       const struct slice *slice, struct source *source) {
+    hold_chunk(slice->chunk, source);
+    if (fetch->run_end == 0)
+        source->ahead = absent_chunk(session, slice + 1, fetch->end);
+    source->row = slice->first + (uint32_t)(fetch->token - slice->start);
+    source->end = slice->start + slice->tokens;
+}
+
 static int hold_locked(const struct session *session, struct fetch *fetch, struct source *source) {
     uint64_t token = fetch->token;
     *source = (struct source){0};
@@ -123,9 +155,7 @@ static int hold_locked(const struct session *session, struct fetch *fetch, struc
         return STORE_MISS;
     const struct slice *slice = session_find_slice(session, token);
     if (slice) {
-        hold_chunk(slice->chunk, source);
-        source->row = slice->first + (uint32_t)(token - slice->start);
-        source->end = slice->start + slice->tokens;
+        hold_slice(session, fetch, slice, source);
     } else {
         hold_tail(session, source);
         source->row = (uint32_t)(token - (session->tokens - session->tail_tokens));
@@ -259,6 +289,33 @@ static size_t choose_pieces(const struct fetch *fetch, const struct fetch_room *
     return pieces[0].bytes + room->gap_bytes + pieces[1].bytes <= room->bytes ? 2 : 1;
 }
 
+/* STORE_OK if the source's bytes are in memory, else what comes of loading them. */
+static int load(struct store *store, const struct fetch *fetch, const struct source *source) {
+    int status = STORE_OK;
+    if (source->chunk) {
+        status = disk_tier_load_chunk(&store->disk, source->chunk, &fetch->geometry);
+        status = status == STORE_OK ? STORE_MORE : status; /* it has come: look again */
+    }
+    if (source->ahead && status != STORE_FULL)
+        (void)!disk_tier_load_chunk(&store->disk, source->ahead, &fetch->geometry);
+    return status;
+}
+
+static int read_pieces(struct fetch *fetch, const struct source *source,
+                       const struct fetch_room *room, void *workspace,
+                       struct fetch_piece pieces[GEOMETRY_PARTS], size_t *count) {
+    /* A run keeps its end while its layers are sent, whatever becomes of the slices meanwhile. */
+    if (fetch->run_end == 0)
+        fetch->run_end = source->end < fetch->end ? source->end : fetch->end;
+    *count = choose_pieces(fetch, room, pieces);
+    int status = source->end >= fetch->run_end
+                     ? read_source(fetch, source, room, pieces, *count, workspace)
+                     : STORE_MISS;
+    if (status == STORE_OK)
+        count_pieces(fetch, source, pieces, *count);
+    return status;
+}
+
 int fetch_next(struct store *store, struct fetch *fetch, const struct fetch_room *room,
                void *workspace, struct fetch_piece pieces[GEOMETRY_PARTS], size_t *count) {
     struct source source;
@@ -269,15 +326,10 @@ int fetch_next(struct store *store, struct fetch *fetch, const struct fetch_room
     int status = hold(store, fetch, &source);
     if (status != STORE_OK)
         return status;
-    /* A run keeps its end while its layers are sent, whatever becomes of the slices meanwhile. */
-    if (fetch->run_end == 0)
-        fetch->run_end = source.end < fetch->end ? source.end : fetch->end;
-    *count = choose_pieces(fetch, room, pieces);
-    status = source.end >= fetch->run_end
-                 ? read_source(fetch, &source, room, pieces, *count, workspace)
-                 : STORE_MISS;
+    *count = 0;
+    status = load(store, fetch, &source);
     if (status == STORE_OK)
-        count_pieces(fetch, &source, pieces, *count);
+        status = read_pieces(fetch, &source, room, workspace, pieces, count);
     source_release(&source);
     for (size_t i = 0; status == STORE_OK && i < *count; i++)
         advance(fetch);

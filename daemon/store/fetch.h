@@ -69,7 +69,8 @@ struct fetch_room {
 };
 
 /* Decodes the next piece or two. STORE_MORE with count pieces, STORE_OK at the end, STORE_MISS if
- * they are not there any more. */
+ * they are not there any more; STORE_WAIT while they come from disk, STORE_FULL if there is no
+ * memory for that (repeat it). */
 int fetch_next(struct store *store, struct fetch *fetch, const struct fetch_room *room,
                void *workspace, struct fetch_piece pieces[GEOMETRY_PARTS], size_t *count)
     __attribute__((warn_unused_result));

@@ -83,6 +83,7 @@ static void share_tail(const struct session *source, struct session *target, uin
 static void share(const struct session *source, struct session *target, uint64_t tokens) {
     struct cut cut = cut_at(source, tokens);
     target->policy = source->policy;
+    target->durability = source->durability;
     target->tokens = tokens;
     target->slice_count = cut.slice_count;
     for (size_t i = 0; i < cut.slice_count; i++)

@@ -2,6 +2,34 @@
 
 #include <math.h>
 
+#include "daemon/base/bytes.h"
+
+void geometry_write(const struct geometry *g, uint8_t bytes[GEOMETRY_BYTES]) {
+    bytes_put(bytes, g->layers, 4);
+    bytes_put(bytes + 4, g->heads, 4);
+    bytes_put(bytes + 8, g->head_dim_k, 4);
+    bytes_put(bytes + 12, g->head_dim_v, 4);
+    bytes_put(bytes + 16, g->dtype, 1);
+    bytes_put(bytes + 17, g->rope_pairing, 1);
+    bytes_put(bytes + 18, g->rope_dims, 2);
+    bytes_put_double(bytes + 20, g->rope_theta);
+    bytes_put_double(bytes + 28, g->rope_scaling);
+}
+
+void geometry_read(struct geometry *g, const uint8_t bytes[GEOMETRY_BYTES]) {
+    *g = (struct geometry){
+        .layers = (uint32_t)bytes_get(bytes, 4),
+        .heads = (uint32_t)bytes_get(bytes + 4, 4),
+        .head_dim_k = (uint32_t)bytes_get(bytes + 8, 4),
+        .head_dim_v = (uint32_t)bytes_get(bytes + 12, 4),
+        .dtype = (enum page_dtype)bytes[16],
+        .rope_pairing = (enum rope_pairing)bytes[17],
+        .rope_dims = (uint32_t)bytes_get(bytes + 18, 2),
+        .rope_theta = bytes_get_double(bytes + 20),
+        .rope_scaling = bytes_get_double(bytes + 28),
+    };
+}
+
 const char *geometry_fault(const struct geometry *g) {
     if (g->layers == 0 || g->heads == 0 || g->head_dim_k == 0)
         return "layers, heads and head_dim must be at least 1";

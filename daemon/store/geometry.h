@@ -21,7 +21,13 @@ struct geometry {
 enum {
     GEOMETRY_LAYERS_MAX = 4096,
     GEOMETRY_PARTS = 2, /* K and V */
+    GEOMETRY_BYTES = 36,
 };
+
+/* As bytes, little-endian: u32 layers, heads, head_dim of K and of V; u8 dtype, u8 RoPE pairing,
+ * u16 RoPE dims, f64 RoPE theta, f64 RoPE scaling. What is read may have any fault. */
+void geometry_write(const struct geometry *geometry, uint8_t bytes[GEOMETRY_BYTES]);
+void geometry_read(struct geometry *geometry, const uint8_t bytes[GEOMETRY_BYTES]);
 
 /* NULL, or a sentence that says what no model has. */
 const char *geometry_fault(const struct geometry *geometry);

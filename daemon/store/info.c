@@ -29,6 +29,7 @@ static void add_slice(struct session_info *info, const struct slice *slice) {
     info->sinks.bytes += record->exact_bytes;
     info->stored_bytes += bytes;
     info->unique_bytes += view.shared ? 0 : bytes;
+    info->disk_bytes += view.disk_bytes;
     for (int part = 0; part < GEOMETRY_PARTS; part++)
         loss_add(&info->loss[part], &record->loss[part]);
     record_unpin(record);

@@ -15,6 +15,7 @@ struct session_info {
     struct session_state state;
     uint64_t values, logical_bytes, stored_bytes;
     uint64_t unique_bytes; /* what others do not have, too */
+    uint64_t disk_bytes;   /* of its chunks, and of what is in memory as well */
     uint64_t chunks;
     enum session_sharing sharing;
     uint64_t token_ids_tokens; /* that have ids: from the first on */

@@ -18,6 +18,13 @@ uint64_t list_last_id(struct list *list) {
     return id;
 }
 
+void list_raise_ids(struct list *list, uint64_t id) {
+    pthread_mutex_lock(&list->lock);
+    if (id > list->id_clock)
+        list->id_clock = id;
+    pthread_mutex_unlock(&list->lock);
+}
+
 static int lanes_of(uint64_t id) {
     int lanes = 1;
     while (lanes < LIST_LANES && id % (UINT64_C(1) << (lanes * LIST_LANE_BITS)) == 0)
@@ -27,7 +34,8 @@ static int lanes_of(uint64_t id) {
 
 void list_append(struct list *list, struct session *session) {
     pthread_mutex_lock(&list->lock);
-    session->id = ++list->id_clock;
+    if (session->id == 0)
+        session->id = ++list->id_clock;
     for (int lane = 0; lane < lanes_of(session->id); lane++) {
         struct list_link *ends = &list->ends[lane];
         struct session *last = ends->previous;

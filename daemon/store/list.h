@@ -26,7 +26,10 @@ struct list {
 void list_init(struct list *list, uint64_t first_id);
 void list_deinit(struct list *list);
 
-/* Gives the session its id. */
+/* Ids that are given from now on are larger. */
+void list_raise_ids(struct list *list, uint64_t id);
+
+/* Gives the session its id, unless it has one, which is the largest so far. */
 void list_append(struct list *list, struct session *session);
 void list_remove(struct list *list, struct session *session);
 

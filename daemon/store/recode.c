@@ -105,17 +105,23 @@ static struct record *recode(struct recoder *recoder, const struct record *old,
 }
 
 /* Swaps the records. The old one's bytes are held until its readers are done; then the new one
- * moves from the working space to the place in the store's budget that the old one had. */
-static void replace(struct recoder *recoder, struct chunk *chunk, struct record *record) {
+ * moves from the working space to the place in the store's budget that the old one had. False if
+ * the chunk has another record by now. */
+static bool replace(struct recoder *recoder, struct chunk *chunk, struct record *old,
+                    struct record *record) {
     uint64_t bytes = record->reserved_bytes;
     record->budget = recoder->budget;
-    struct record *old = chunk_replace(chunk, record);
+    if (!chunk_replace(chunk, old, record)) {
+        record->budget = recoder->working_space;
+        return false;
+    }
     while (atomic_load(&old->pins) > 2) /* ours and the one that was the chunk's */
         nanosleep(&(struct timespec){.tv_nsec = UNPIN_WAIT_NS}, NULL);
     old->reserved_bytes -= bytes;
     record_unpin(old);
     record_unpin(old);
     budget_release(recoder->working_space, bytes);
+    return true;
 }
 
 /* Decibels that are promised are measured where true values are coded. What making a lossy page
@@ -126,20 +132,28 @@ static bool keeps_promise(const struct record *record) {
     return spec.min_snr_db > 0 && record->level > PAGE_EXACT;
 }
 
-struct recode_result recode_chunk(struct recoder *recoder, const struct recode_job *job) {
-    struct recode_result result = {0};
-    struct record *old = chunk_pin(job->chunk);
+/* Of a pinned record, which is unpinned. */
+static struct recode_result recode_record(struct recoder *recoder, const struct recode_job *job,
+                                          struct record *old) {
     bool stays = keeps_promise(old);
     struct record *record = stays ? NULL : recode(recoder, old, job);
     if (record && record->reserved_bytes < old->reserved_bytes) {
-        result = (struct recode_result){old->reserved_bytes, record->reserved_bytes};
-        replace(recoder, job->chunk, record);
-        return result;
+        struct recode_result result = {old->reserved_bytes, record->reserved_bytes};
+        if (replace(recoder, job->chunk, old, record))
+            return result;
     }
     if (record)
         record_unpin(record);
     if (record || stays)
         atomic_store(&old->level_asked, job->level); /* it is no larger, or promised: it stays */
     record_unpin(old);
-    return result;
+    return (struct recode_result){0};
+}
+
+struct recode_result recode_chunk(struct recoder *recoder, const struct recode_job *job) {
+    struct record *old = chunk_pin(job->chunk);
+    if (!record_is_absent(old))
+        return recode_record(recoder, job, old);
+    record_unpin(old); /* it is on disk, at the level that it had when it went there */
+    return (struct recode_result){0};
 }

@@ -12,6 +12,7 @@ enum {
     FORMAT = 0,
     FIXED_BYTES = 104,
     HASH_OFFSET = 88,
+    GEOMETRY_OFFSET = 44,
     DIRECTORY_ENTRY_BYTES = 24,
 };
 
@@ -34,21 +35,14 @@ static size_t directory_offset(const struct record_spec *spec) {
     return (FIXED_BYTES + spec->tenant_bytes + spec->model_bytes + spec->session_bytes + 7) / 8 * 8;
 }
 
+uint32_t record_layers(const struct record *record) {
+    const uint8_t *memory = pool_memory(record->pool, &record->extent);
+    return (uint32_t)bytes_get(memory + GEOMETRY_OFFSET, 4);
+}
+
 size_t record_header_bytes(const struct record_spec *spec) {
     return directory_offset(spec) +
            (size_t)spec->geometry->layers * GEOMETRY_PARTS * DIRECTORY_ENTRY_BYTES;
-}
-
-static void write_geometry(uint8_t *memory, const struct geometry *geometry) {
-    bytes_put(memory + 44, geometry->layers, 4);
-    bytes_put(memory + 48, geometry->heads, 4);
-    bytes_put(memory + 52, geometry->head_dim_k, 4);
-    bytes_put(memory + 56, geometry->head_dim_v, 4);
-    bytes_put(memory + 60, geometry->dtype, 1);
-    bytes_put(memory + 61, geometry->rope_pairing, 1);
-    bytes_put(memory + 62, geometry->rope_dims, 2);
-    bytes_put_double(memory + 64, geometry->rope_theta);
-    bytes_put_double(memory + 72, geometry->rope_scaling);
 }
 
 void record_write_header(uint8_t *memory, const struct record_spec *spec) {
@@ -58,7 +52,7 @@ void record_write_header(uint8_t *memory, const struct record_spec *spec) {
     bytes_put(memory + 24, spec->session_id, 8);
     bytes_put(memory + 32, spec->first_token, 8);
     bytes_put(memory + 40, spec->tokens, 4);
-    write_geometry(memory, spec->geometry);
+    geometry_write(spec->geometry, memory + GEOMETRY_OFFSET);
     bytes_put(memory + 80, (uint8_t)spec->level, 1);
     bytes_put(memory + 82, spec->tenant_bytes, 2);
     bytes_put(memory + 84, spec->model_bytes, 2);
@@ -109,6 +103,27 @@ void record_seal(uint8_t *memory, uint64_t record_bytes) {
     bytes_put(memory + HASH_OFFSET, record_hash(memory, bytes_get(memory + 12, 4)), 8);
 }
 
+int record_check_header(const struct record *record, const struct geometry *geometry) {
+    uint8_t *memory = pool_memory(record->pool, &record->extent), said[GEOMETRY_BYTES];
+    geometry_write(geometry, said);
+    if (record->bytes < FIXED_BYTES || memcmp(memory, magic, MAGIC_BYTES) != 0 ||
+        bytes_get(memory + 8, 4) != FORMAT || bytes_get(memory + 16, 8) != record->bytes ||
+        bytes_get(memory + 40, 4) != record->tokens ||
+        memcmp(memory + GEOMETRY_OFFSET, said, GEOMETRY_BYTES) != 0)
+        return -1;
+    struct record_spec spec = {.tenant_bytes = bytes_get(memory + 82, 2),
+                               .model_bytes = bytes_get(memory + 84, 2),
+                               .session_bytes = bytes_get(memory + 86, 2),
+                               .geometry = geometry};
+    uint64_t header_bytes = bytes_get(memory + 12, 4), hash = bytes_get(memory + HASH_OFFSET, 8);
+    if (header_bytes != record_header_bytes(&spec) || header_bytes > record->bytes)
+        return -1;
+    bytes_put(memory + HASH_OFFSET, 0, 8);
+    uint64_t expected = record_hash(memory, header_bytes);
+    bytes_put(memory + HASH_OFFSET, hash, 8);
+    return hash == expected ? 0 : -1;
+}
+
 void record_divide(const struct record *record, struct record_share whole,
                    struct record_share levels[USAGE_LEVELS]) {
     uint64_t pages = 0, before = 0, left_bytes = whole.bytes;
@@ -124,6 +139,27 @@ void record_divide(const struct record *record, struct record_share whole,
     levels[record->level - PAGE_LEVEL_MIN].bytes += left_bytes;
 }
 
+void record_count_page(struct record *record, struct record_tally *tally,
+                       const struct page_info *info, size_t page_bytes, double inherited_error) {
+    struct record_level *level = &record->levels[info->level - PAGE_LEVEL_MIN];
+    loss_add(&record->loss[info->part],
+             &(struct loss){.error = info->loss.error + inherited_error,
+                            .energy = info->loss.energy,
+                            .estimated = info->estimated || inherited_error > 0});
+    if (info->level > record->level)
+        record->level = info->level;
+    level->pages++;
+    level->bytes += (uint32_t)(page_bytes - info->sink_bytes);
+    record->sink_tokens = info->sink_tokens;
+    record->exact_bytes += info->sink_bytes;
+    tally->exact_tokens += info->exact_tokens;
+    tally->pages++;
+}
+
+void record_count_end(struct record *record, const struct record_tally *tally) {
+    record->exact_tokens = (uint32_t)((tally->exact_tokens + tally->pages - 1) / tally->pages);
+}
+
 void record_pin(struct record *record) {
     atomic_fetch_add(&record->pins, 1);
 }
@@ -136,9 +172,10 @@ void record_unpin(struct record *record) {
     free(record);
 }
 
-/* Reads the directory; -1 if the entry is not within the record. */
-static int find_page(const struct record *record, uint32_t layer, enum page_part part,
+int record_find_page(const struct record *record, uint32_t layer, enum page_part part,
                      struct record_page *page) {
+    if (record_is_absent(record))
+        return -1;
     const uint8_t *memory = pool_memory(record->pool, &record->extent);
     const uint8_t *entry = memory + entry_offset(memory, layer, part);
     *page = (struct record_page){
@@ -160,7 +197,7 @@ int record_read_page(const struct record *record, uint32_t layer, enum page_part
                      struct page_bytes *bytes, double *inherited_error) {
     struct record_page page;
     const uint8_t *memory = pool_memory(record->pool, &record->extent);
-    if (find_page(record, layer, part, &page) < 0 ||
+    if (record_find_page(record, layer, part, &page) < 0 ||
         record_hash(memory + page.offset, page.bytes) != page.hash)
         return say_damaged(record, layer);
     *bytes = (struct page_bytes){memory + page.offset, page.bytes};
@@ -192,7 +229,8 @@ int record_decode_layer(const struct record *record, uint32_t layer,
 static bool is_same_page(const struct record *a, const struct record *b, uint32_t layer,
                          enum page_part part) {
     struct record_page page_a, page_b;
-    if (find_page(a, layer, part, &page_a) < 0 || find_page(b, layer, part, &page_b) < 0)
+    if (record_find_page(a, layer, part, &page_a) < 0 ||
+        record_find_page(b, layer, part, &page_b) < 0)
         return false;
     const uint8_t *memory_a = pool_memory(a->pool, &a->extent);
     const uint8_t *memory_b = pool_memory(b->pool, &b->extent);
@@ -201,8 +239,10 @@ static bool is_same_page(const struct record *a, const struct record *b, uint32_
 }
 
 bool record_has_same_pages(const struct record *a, const struct record *b) {
-    uint32_t layers = (uint32_t)bytes_get((uint8_t *)pool_memory(a->pool, &a->extent) + 44, 4);
-    bool same = layers == bytes_get((uint8_t *)pool_memory(b->pool, &b->extent) + 44, 4);
+    if (record_is_absent(a) || record_is_absent(b))
+        return false;
+    uint32_t layers = record_layers(a);
+    bool same = layers == record_layers(b);
     for (uint32_t layer = 0; layer < layers && same; layer++)
         same = is_same_page(a, b, layer, PAGE_K) && is_same_page(a, b, layer, PAGE_V);
     return same;
@@ -213,7 +253,7 @@ int record_page_loss(const struct record *record, uint32_t layer, enum page_part
     struct record_page page;
     struct page_info info;
     const uint8_t *memory = pool_memory(record->pool, &record->extent);
-    if (find_page(record, layer, part, &page) < 0 ||
+    if (record_find_page(record, layer, part, &page) < 0 ||
         page_peek(memory + page.offset, page.bytes, &info) != PAGE_OK)
         return -1;
     *loss = (struct loss){.error = info.loss.error + (double)page.inherited_error,

@@ -21,7 +21,8 @@
  * squares, an estimate); the page's header has the error of its own coding.
  *
  * struct record is the handle: a pinned record's bytes stay. Pins may be taken and dropped on any
- * thread; the last one gives the extent and its reservation back.
+ * thread; the last one gives the extent and its reservation back. A record may be absent: then its
+ * bytes are on disk only, and the handle says what it says of them, but that they take no memory.
  */
 #ifndef DAEMON_STORE_RECORD_H
 #define DAEMON_STORE_RECORD_H
@@ -100,6 +101,9 @@ void record_write_header(uint8_t *memory, const struct record_spec *spec);
 /* What the record says of itself, but for its geometry; the strings are the record's. */
 void record_read_spec(const struct record *record, struct record_spec *spec);
 
+/* Of a record that is not absent. */
+uint32_t record_layers(const struct record *record);
+
 /* Enters a page into the directory. */
 void record_write_page(uint8_t *memory, uint32_t layer, enum page_part part,
                        const struct record_page *page);
@@ -107,8 +111,33 @@ void record_write_page(uint8_t *memory, uint32_t layer, enum page_part part,
 /* The last step: record bytes and hash. */
 void record_seal(uint8_t *memory, uint64_t record_bytes);
 
+/* Whether what came into the record's memory is a record of these tokens, bytes and geometry. 0 or
+ * -1. Nobody else reads it meanwhile. */
+int record_check_header(const struct record *record, const struct geometry *geometry)
+    __attribute__((warn_unused_result));
+
+static inline bool record_is_absent(const struct record *record) {
+    return record->extent.bytes == 0;
+}
+
+/* What its pages add up to, while they are entered. */
+struct record_tally {
+    uint64_t pages, exact_tokens; /* of all of them together */
+};
+
+/* Counts a page. */
+void record_count_page(struct record *record, struct record_tally *tally,
+                       const struct page_info *info, size_t page_bytes, double inherited_error);
+
+/* After the last page. */
+void record_count_end(struct record *record, const struct record_tally *tally);
+
 void record_pin(struct record *record);
 void record_unpin(struct record *record);
+
+/* The page's entry in the directory. 0, or -1 if the record is absent or has no such page. */
+int record_find_page(const struct record *record, uint32_t layer, enum page_part part,
+                     struct record_page *page) __attribute__((warn_unused_result));
 
 /* The page's bytes and its inherited error. 0, or -1, logged, if its hash is not theirs. */
 int record_read_page(const struct record *record, uint32_t layer, enum page_part part,

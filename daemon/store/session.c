@@ -36,6 +36,7 @@ void session_read_state(const struct session *session, struct session_state *sta
         .page_tokens = session->page_tokens,
         .policy = session->policy,
         .sharing = session->sharing,
+        .durability = session->durability,
         .geometry = session->geometry,
         .model_bytes = session->model_bytes,
     };
@@ -89,6 +90,7 @@ void session_unref(struct session *session) {
         drop_contents(session);
     if (session->budget)
         budget_release(session->budget, entry_bytes(session));
+    free(session->saved.pieces);
     free(session->name);
     free(session->model);
     free(session);

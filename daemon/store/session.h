@@ -29,6 +29,30 @@ struct session_cuts {
     uint64_t count, last_tokens, least_tokens;
 };
 
+/* When an append or a delete is acknowledged. */
+enum session_durability {
+    SESSION_IN_MEMORY,
+    SESSION_ON_DISK, /* when it would outlast a loss of power, too */
+};
+
+/* Rows of a tail that are a value of their own on disk, behind those of the piece before. */
+struct tail_piece {
+    uint64_t id;
+    uint32_t rows;
+};
+
+/* What of the session is on disk. */
+struct session_saved {
+    bool under_way;
+    uint64_t version;        /* of the manifest that is there; 0: none */
+    uint64_t tokens;         /* that it has */
+    uint64_t cuts;           /* how many that manifest knows of */
+    uint64_t failed_version; /* that could not be saved */
+    uint64_t tail_first;     /* the session's token at which the pieces begin */
+    struct tail_piece *pieces;
+    size_t piece_count;
+};
+
 struct session {
     /* immutable */
     _Atomic unsigned references;
@@ -64,6 +88,8 @@ struct session {
     uint64_t tail_retry_ns; /* its tail, as it is, is not coded before */
     struct session_cuts cuts;
     int aged_to; /* no slice is finer than this floor: pressure has seen to it */
+    enum session_durability durability;
+    struct session_saved saved;
     struct session_discard *discard; /* takes what it holds when it is deleted */
 
     struct due_link due; /* ageing's, under a lock of its own */
@@ -80,6 +106,7 @@ struct session_state {
     uint32_t tail_tokens, page_tokens;
     struct session_policy policy;
     enum session_sharing sharing;
+    enum session_durability durability;
     bool created;
     struct geometry geometry;
     char model[256];

@@ -44,6 +44,8 @@ static bool find_candidate(struct store *store, struct session *session,
 static bool is_as_good(const struct session *session, const struct candidate *candidate,
                        const struct record *own, const struct record *other) {
     struct record_spec spec;
+    if (record_is_absent(other))
+        return false;
     record_read_spec(other, &spec);
     if (other->level > candidate->level ||
         (session->policy.min_snr_db > 0 && spec.min_snr_db < session->policy.min_snr_db))
@@ -52,12 +54,13 @@ static bool is_as_good(const struct session *session, const struct candidate *ca
     return by_ids || record_has_same_pages(own, other);
 }
 
-/* If both are still what they were. */
+/* If both are still what they were. A chunk that the session's manifest on disk names stays. */
 static bool swap(struct session *session, const struct candidate *candidate, struct chunk *other,
                  const struct record *record) {
     pthread_mutex_lock(session->lock);
     struct slice *slice = session->deleted ? NULL : session_find_slice(session, candidate->start);
-    bool swaps = slice && slice->chunk == candidate->chunk && slice->level == candidate->level &&
+    bool swaps = slice && !session->saved.under_way && slice->start >= session->saved.tokens &&
+                 slice->chunk == candidate->chunk && slice->level == candidate->level &&
                  chunk_adopt(other, record, slice->level);
     if (swaps)
         slice->chunk = other;

@@ -7,6 +7,8 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/builder.h"
+#include "daemon/store/recovery.h"
+#include "daemon/store/saving.h"
 
 enum { FIRST_BUCKETS = 64, LEAST_FOR_SESSIONS_BYTES = 4 << 20 };
 
@@ -61,6 +63,59 @@ static void shard_grow(struct store *store, struct shard *shard) {
     free(old);
 }
 
+static int read_key(const struct store_disk_options *options, uint8_t key[DISK_KEY_BYTES]) {
+    char message[256];
+    if (!options->key_file || disk_key_read(options->key_file, key, message, sizeof message) == 0)
+        return 0;
+    log_error("%s", message);
+    return -1;
+}
+
+/* The scan, which begins at once, waits for the lock before it makes sessions. */
+static int open_disk(struct store *store, const struct store_disk_options *options) {
+    struct disk_tier *tier = &store->disk;
+    uint8_t key[DISK_KEY_BYTES];
+    char message[256];
+    if (!options->directory)
+        return 0;
+    struct recovery *recovery = recovery_new(store);
+    if (!recovery || read_key(options, key) < 0)
+        return -1;
+    struct disk_options disk = {.directory = options->directory,
+                                .limit_bytes = options->limit_bytes,
+                                .queue_bytes = UINT64_MAX, /* what waits is in memory anyway */
+                                .key = options->key_file ? key : NULL,
+                                .budget = &store->budget,
+                                .on_found = recovery_on_found,
+                                .on_scanned = recovery_on_scanned,
+                                .context = recovery};
+    pthread_mutex_lock(&tier->lock);
+    tier->recovering = true;
+    tier->disk = disk_open(&disk, message, sizeof message);
+    pthread_mutex_unlock(&tier->lock);
+    explicit_bzero(key, sizeof key);
+    if (tier->disk)
+        return 0;
+    log_error("%s", message);
+    return -1;
+}
+
+/* Waits for what was begun. */
+static void close_disk(struct disk_tier *tier) {
+    tier->ending = true;
+    pthread_mutex_lock(&tier->lock);
+    while (tier->disk && tier->recovering)
+        pthread_cond_wait(&tier->changed, &tier->lock);
+    pthread_mutex_unlock(&tier->lock);
+    if (tier->disk)
+        disk_close(tier->disk);
+    tier->disk = NULL;
+}
+
+bool store_is_recovering(struct store *store) {
+    return atomic_load(&store->disk.recovering);
+}
+
 uint64_t store_empty_bytes(size_t codec_threads) {
     return codec_threads * RECODER_BYTES + STORE_SHARDS * FIRST_BUCKETS * sizeof(struct session *);
 }
@@ -71,6 +126,7 @@ int store_init(struct store *store, const struct store_options *options) {
     store->budget.on_release = options->on_progress;
     store->budget.context = options->context;
     store->landing_level = options->landing_level;
+    disk_tier_init(&store->disk, options->on_progress, options->context);
     uint64_t clock = clock_wall_us();
     list_init(&store->list, clock);
     prefix_init(&store->prefixes, &store->budget);
@@ -80,6 +136,7 @@ int store_init(struct store *store, const struct store_options *options) {
     store->pressure = (struct pressure){.store = store,
                                         .high_percent = options->memory_high_percent,
                                         .low_percent = options->memory_low_percent};
+    store->usage.chunk_id_clock = clock;
     int status = 0;
     for (int i = 0; i < STORE_SHARDS; i++)
         status |= shard_init(&store->shards[i]);
@@ -96,12 +153,15 @@ int store_init(struct store *store, const struct store_options *options) {
     struct keeper_options keeper = {.threads = options->codec_threads,
                                     .on_progress = options->on_progress,
                                     .context = options->context};
-    return keeper_start(&store->keeper, store, &keeper);
+    if (keeper_start(&store->keeper, store, &keeper) < 0)
+        return -1;
+    return open_disk(store, &options->disk);
 }
 
 void store_deinit(struct store *store) {
     keeper_stop(&store->keeper);
     ageing_deinit(&store->ageing);
+    close_disk(&store->disk);
     struct session *session;
     while ((session = list_after(&store->list, 0))) {
         list_remove(&store->list, session);
@@ -117,6 +177,7 @@ void store_deinit(struct store *store) {
     coldness_deinit(&store->coldness);
     pool_free(store->pool);
     store->pool = NULL;
+    disk_tier_deinit(&store->disk);
 }
 
 uint64_t store_used_bytes(struct store *store) {
@@ -185,7 +246,8 @@ int store_admit(struct store *store, const struct session_names *names,
 static void insert_locked(struct store *store, struct shard *shard, struct session *session) {
     struct store_name name = {session->name, session->name_bytes};
     session->lock = &shard->lock;
-    session->version = store_next_version(store);
+    if (session->version == 0) /* else it comes from disk */
+        session->version = store_next_version(store);
     shard_grow(store, shard);
     struct session **bucket = bucket_of(shard, name);
     session->next_in_bucket = *bucket;
@@ -206,7 +268,8 @@ int store_insert(struct store *store, struct session *session, struct session_st
     bool exists = *find_link(shard, name) != NULL;
     if (!exists) {
         insert_locked(store, shard, session);
-        session_read_state(session, state);
+        if (state)
+            session_read_state(session, state);
     }
     pthread_mutex_unlock(&shard->lock);
     return exists ? STORE_EXISTS : STORE_OK;
@@ -226,6 +289,8 @@ static int create(struct store *store, struct shard *shard, const struct store_o
     if (!session)
         return STORE_FULL;
     session->sharing = request->sharing;
+    if (request->durability)
+        session->durability = *request->durability;
     insert_locked(store, shard, session);
     session_read_state(session, state);
     state->created = true;
@@ -243,12 +308,17 @@ static int open_locked(struct store *store, struct shard *shard, const struct st
     if (!belongs_to(session, request))
         return STORE_MODEL_MISMATCH;
     session_use(session, true);
+    if (request->durability)
+        session->durability = *request->durability;
     session_read_state(session, state);
     return STORE_OK;
 }
 
 int store_open(struct store *store, const struct store_open *request, struct session_state *state) {
     struct shard *shard = shard_of(store, request->session);
+    if (request->durability && *request->durability == SESSION_ON_DISK &&
+        !disk_tier_is_on(&store->disk))
+        return STORE_DISK;
     pthread_mutex_lock(&shard->lock);
     int status = open_locked(store, shard, request, state);
     pthread_mutex_unlock(&shard->lock);
@@ -276,7 +346,10 @@ static struct session_discard *remove_locked(struct store *store, struct shard *
     coldness_remove(&store->coldness, session, evicted);
     session_count(session, -1);
     atomic_fetch_add(&store->usage.sessions_deleted, 1);
-    return session_detach(session);
+    struct disk_promise *promise = saving_delete(&store->disk, session);
+    struct session_discard *discard = session_detach(session);
+    discard->deleted_on_disk = promise;
+    return discard;
 }
 
 int store_delete(struct store *store, struct store_name name, struct session_discard **discard) {

@@ -9,6 +9,7 @@
 #define DAEMON_STORE_STORE_H
 
 #include "daemon/store/ageing.h"
+#include "daemon/store/disk_tier.h"
 #include "daemon/store/error.h"
 #include "daemon/store/keeper.h"
 #include "daemon/store/pressure.h"
@@ -25,12 +26,19 @@ struct shard {
     size_t bucket_count, sessions;
 };
 
+struct store_disk_options {
+    const char *directory; /* NULL: no disk */
+    uint64_t limit_bytes;
+    const char *key_file; /* NULL: not encrypted */
+};
+
 struct store_options {
     uint64_t memory_bytes;
     uint64_t fixed_bytes; /* what the rest of the daemon holds: reserved first */
     int landing_level;    /* of pages that the keeper will bring to a coarser level later */
     size_t codec_threads; /* that the keeper codes with, at least 1 */
     uint32_t memory_high_percent, memory_low_percent; /* pressure.h */
+    struct store_disk_options disk;
     void (*on_progress)(void *context); /* memory was freed or the keeper got on; any thread */
     void *context;
 };
@@ -50,12 +58,17 @@ struct store {
     struct pressure pressure;     /* with marks that may change at any time */
     struct keeper keeper;
     struct ageing ageing;
+    struct disk_tier disk;
 };
 
-/* 0, or -1, logged. deinit, also after a failed init, expects that no call is under way. */
+/* 0, or -1, logged. What is on disk becomes sessions again in the background: until then
+ * store_is_recovering(), and none is to be looked up. deinit, also after a failed init, expects
+ * that no call is under way. */
 int store_init(struct store *store, const struct store_options *options)
     __attribute__((warn_unused_result));
 void store_deinit(struct store *store);
+
+bool store_is_recovering(struct store *store);
 
 enum store_open_mode { STORE_OPEN_OR_CREATE, STORE_OPEN_EXISTING, STORE_OPEN_NEW };
 
@@ -68,11 +81,13 @@ struct store_open {
     struct store_name session, model; /* an empty model is not compared */
     const struct geometry *geometry;  /* NULL: that of the session, which must exist */
     struct session_policy policy;
-    enum session_sharing sharing; /* of a session that is created */
+    enum session_sharing sharing;              /* of a session that is created */
+    const enum session_durability *durability; /* NULL: as it is, or in memory */
     enum store_open_mode mode;
 };
 
-/* STORE_OK, STORE_FULL, STORE_MISS, STORE_EXISTS, STORE_MODEL_MISMATCH or STORE_UNSUPPORTED. */
+/* STORE_OK, STORE_FULL, STORE_MISS, STORE_EXISTS, STORE_MODEL_MISMATCH or STORE_UNSUPPORTED;
+ * STORE_DISK if durability on disk is asked for and there is none. */
 int store_open(struct store *store, const struct store_open *request, struct session_state *state)
     __attribute__((warn_unused_result));
 

@@ -28,6 +28,7 @@ struct usage {
     _Atomic uint64_t
         loosened; /* times that a chunk, let go by one session, may be coarser for it */
     _Atomic uint64_t shared_chunks, shared_bytes;   /* since the start: let go for others' chunks */
+    _Atomic uint64_t chunk_id_clock;                /* the largest id that a chunk was given */
     struct usage_count levels[USAGE_LEVELS], sinks; /* of chunks, once; by level - PAGE_LEVEL_MIN */
 };
 

@@ -23,6 +23,7 @@ static const struct wire_error_info errors[WIRE_ERROR_COUNT] = {
     [WIRE_INCOMPLETE] = {"incomplete", false, "the append was committed before all parts came"},
     [WIRE_INTERNAL] = {"internal", false, "the daemon failed"},
     [WIRE_READ_ONLY] = {"read_only", true, "the daemon is drained or read-only and takes no more"},
+    [WIRE_DISK] = {"disk", false, "the disk failed or is full: it is done, but in memory only"},
 };
 
 const struct wire_error_info *wire_error_info(uint32_t code) {

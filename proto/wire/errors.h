@@ -28,6 +28,7 @@ enum wire_error {
     WIRE_INCOMPLETE = 19,  /* an append committed before all its parts came */
     WIRE_INTERNAL = 20,
     WIRE_READ_ONLY = 21, /* drained or read-only; another daemon may take it */
+    WIRE_DISK = 22,      /* the disk failed or is full; what was sent is in memory only */
     WIRE_ERROR_COUNT
 };
 

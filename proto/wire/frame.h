@@ -46,6 +46,7 @@ enum wire_type {
     WIRE_DELETE_MANY = 16,
     WIRE_POLICY = 17,
     WIRE_MATCH = 18,
+    WIRE_FLUSH = 19,
     WIRE_CONTROL = 27,
     WIRE_DATA = 32,
     WIRE_REPLY = 64,

@@ -17,7 +17,7 @@ CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
 
 (HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS, FORK, TRUNCATE, AGE, PIN,
  DELETE_MANY) = range(1, 17)
-POLICY, MATCH = 17, 18
+POLICY, MATCH, FLUSH = 17, 18, 19
 CONTROL = 27
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
@@ -25,6 +25,7 @@ F16, BF16, F32, FP8_E4M3, FP8_E5M2, INT8, Q8_0, Q4_0 = range(1, 9)
 DTYPE_BYTES = {F16: 2, BF16: 2, F32: 4, FP8_E4M3: 1, FP8_E5M2: 1, INT8: 1}
 TOKENS_HEADS_DIM, HEADS_TOKENS_DIM = 0, 1
 OPEN_OR_CREATE, OPEN_EXISTING, OPEN_NEW = 0, 1, 2
+IN_MEMORY, ON_DISK = 1, 2
 EXACT, FAST8 = -2, -1
 PLACE_PAGES, PLACE_TAIL, PLACE_SINKS = 0, 1, 2
 TOKEN_IDS = 2  # the part of a DATA frame beside K and V
@@ -34,7 +35,7 @@ SHARING_NONE, SHARING_IDS, SHARING_BYTES = 0, 1, 2
 ERROR_NAMES = dict(enumerate(
     "protocol version too_large unknown_operation bad_control invalid model_mismatch wrong_first "
     "tail_moved busy full miss version_changed exists cancelled too_many_requests shutting_down "
-    "unsupported incomplete internal read_only".split(), start=1))
+    "unsupported incomplete internal read_only disk".split(), start=1))
 RETRYABLE = {"tail_moved", "busy", "full", "too_many_requests", "shutting_down", "read_only"}
 
 # kvq.proto: fields as "number name kind"; a kind is uint (enums and bools too), sint, double, bytes,
@@ -51,9 +52,10 @@ SCHEMA = {
     "Number": "1 value uint",
     "Policy": "1 newest_tokens Number, 2 newest_level Level, 3 floor Level, 4 idle_step_ms Number, 5 ttl_ms Number",
     "OpenRequest": "1 session bytes, 2 model bytes, 3 geometry Geometry, 4 level Level, 5 mode uint, "
-    "6 min_snr_db double, 7 policy Policy, 8 sharing uint",
+    "6 min_snr_db double, 7 policy Policy, 8 sharing uint, 9 durability uint",
     "OpenReply": "1 created uint, 2 version uint, 3 tokens uint, 4 tail_tokens uint, 5 page_tokens uint, "
-    "6 level sint, 7 geometry Geometry, 8 model bytes, 9 min_snr_db double, 10 policy Policy, 11 sharing uint",
+    "6 level sint, 7 geometry Geometry, 8 model bytes, 9 min_snr_db double, 10 policy Policy, 11 sharing uint, "
+    "12 durability uint",
     "SaltRange": "1 first uint, 2 tokens uint, 3 salt bytes",
     "AppendRequest": "1 session bytes, 2 first uint, 3 tokens uint, 4 tail_tokens uint, 5 layout uint, "
     "6 settle uint, 7 wait_ms uint, 8 group bytes, 9 group_connections uint, 10 token_ids uint, "
@@ -73,7 +75,7 @@ SCHEMA = {
     "12 levels LevelInfo*, 13 geometry Geometry, 14 level sint, 15 tail_tokens uint, 16 page_tokens uint, "
     "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint, "
     "21 min_snr_db double, 22 policy Policy, 24 policy_state PolicyState, 27 sharing uint, "
-    "28 token_ids_tokens uint",
+    "25 disk_bytes uint, 26 durability uint, 28 token_ids_tokens uint",
     "ListRequest": "1 after_id uint, 2 limit uint",
     "ListReply": "1 sessions SessionInfo*, 2 more uint",
     "DeleteRequest": "1 session bytes",
@@ -93,6 +95,8 @@ SCHEMA = {
     "DeleteManyReply": "1 sessions uint, 2 freed_bytes uint",
     "MatchRequest": "1 model bytes, 2 geometry Geometry, 3 tokens uint, 4 salts SaltRange*",
     "MatchReply": "1 tokens uint, 2 session bytes, 3 version uint, 4 session_tokens uint, 5 level sint",
+    "FlushRequest": "1 session bytes",
+    "FlushReply": "1 sessions uint",
     "StatsRequest": "",
     "OperationCount": "1 operation str, 2 requests uint, 3 errors uint, 4 total_us uint, 5 max_us uint",
     "ErrorCount": "1 error str, 2 count uint",
@@ -103,6 +107,10 @@ SCHEMA = {
     "5 matched_tokens uint, 6 token_ids_bytes uint",
     "AgeingStats": "1 chunks uint, 2 bytes_before uint, 3 bytes_after uint, 4 expired_sessions uint, "
     "5 coded_tails uint, 6 tail_bytes_before uint, 7 tail_bytes_after uint, 8 decoded_tails uint",
+    "DiskStats": "1 recovering uint, 2 limit_bytes uint, 3 used_bytes uint, 4 live_bytes uint, "
+    "5 written_bytes uint, 6 read_bytes uint, 7 spilled_chunks uint, 8 spilled_bytes uint, "
+    "9 loaded_chunks uint, 10 loaded_bytes uint, 11 failed_loads uint, 12 saves uint, 13 failed_saves uint, "
+    "14 syncs uint, 15 damaged uint, 16 reclaimed_bytes uint, 17 queued_bytes uint",
     "StatsReply": "1 version str, 2 pid uint, 3 uptime_seconds double, 4 sockets str*, 5 limit_bytes uint, "
     "6 used_bytes uint, 7 rss_bytes uint, 8 sessions uint, 9 tokens uint, 10 bytes_16bit uint, "
     "11 stored_bytes uint, 12 connections uint, 13 operations OperationCount*, 14 errors ErrorCount*, "
@@ -111,7 +119,7 @@ SCHEMA = {
     "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
-    "34 sharing SharingStats, 36 state uint, 38 ageing AgeingStats",
+    "33 disk DiskStats, 34 sharing SharingStats, 36 state uint, 38 ageing AgeingStats",
     "ControlRequest": "1 state uint, 2 limit_bytes uint",
     "ControlReply": "1 state uint, 2 limit_bytes uint, 3 used_bytes uint",
     "PressureStats": "1 rounds uint, 2 aged_sessions uint, 3 aged_bytes uint, 6 evicted_sessions uint, "
@@ -409,6 +417,9 @@ class Connection:
 
     def delete_many(self, **conditions):
         return self.call(DELETE_MANY, "DeleteMany", **conditions)
+
+    def flush(self, session=b""):
+        return self.call(FLUSH, "Flush", session=session)
 
     def cancel(self, request_id):
         self.send(frame(CANCEL, request_id))

@@ -181,7 +181,8 @@ START_TEST(a_part_is_k_or_v_or_token_ids) {
     struct wire_data data;
     wire_data_write(bytes, &descriptors[0]);
     bytes[16] = (uint8_t)_i;
-    ck_assert_int_eq(wire_data_read(bytes, &data), _i <= WIRE_PART_TOKEN_IDS ? WIRE_OK : WIRE_PROTOCOL);
+    ck_assert_int_eq(wire_data_read(bytes, &data),
+                     _i <= WIRE_PART_TOKEN_IDS ? WIRE_OK : WIRE_PROTOCOL);
 }
 END_TEST
 
@@ -236,6 +237,8 @@ START_TEST(numbers_names_and_retryable_flags_are_the_protocol_pages) {
         {"unsupported", false},
         {"incomplete", false},
         {"internal", false},
+        {"read_only", true},
+        {"disk", false},
     };
     ck_assert_uint_eq(WIRE_ERROR_COUNT, sizeof rows / sizeof *rows);
     for (uint32_t code = 0; code < WIRE_ERROR_COUNT; code++) {

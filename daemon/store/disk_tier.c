@@ -1,0 +1,285 @@
+#include "daemon/store/disk_tier.h"
+
+#include <stdlib.h>
+
+#include "daemon/base/log.h"
+#include "daemon/store/error.h"
+#include "daemon/store/record_disk.h"
+
+void disk_tier_init(struct disk_tier *tier, void (*on_progress)(void *context), void *context) {
+    *tier = (struct disk_tier){.on_progress = on_progress, .context = context};
+    pthread_mutex_init(&tier->lock, NULL);
+    pthread_cond_init(&tier->changed, NULL);
+}
+
+void disk_tier_deinit(struct disk_tier *tier) {
+    pthread_cond_destroy(&tier->changed);
+    pthread_mutex_destroy(&tier->lock);
+}
+
+void disk_tier_tell_progress(struct disk_tier *tier) {
+    pthread_mutex_lock(&tier->lock);
+    tier->progress++;
+    pthread_cond_broadcast(&tier->changed);
+    pthread_mutex_unlock(&tier->lock);
+    if (tier->on_progress)
+        tier->on_progress(tier->context);
+}
+
+void disk_tier_submit(struct disk_tier *tier, struct disk_job *job) {
+    if (!disk_submit(tier->disk, job))
+        abort(); /* the queue has no end */
+}
+
+uint64_t disk_tier_progress(struct disk_tier *tier) {
+    pthread_mutex_lock(&tier->lock);
+    uint64_t progress = tier->progress;
+    pthread_mutex_unlock(&tier->lock);
+    return progress;
+}
+
+void disk_tier_await_progress(struct disk_tier *tier, uint64_t since) {
+    pthread_mutex_lock(&tier->lock);
+    while (tier->progress == since)
+        pthread_cond_wait(&tier->changed, &tier->lock);
+    pthread_mutex_unlock(&tier->lock);
+}
+
+struct waited {
+    struct disk_tier *tier;
+    bool done;
+};
+
+static void tell_waiting(struct disk_job *job) {
+    struct waited *waited = job->context;
+    pthread_mutex_lock(&waited->tier->lock);
+    waited->done = true;
+    pthread_cond_broadcast(&waited->tier->changed);
+    pthread_mutex_unlock(&waited->tier->lock);
+}
+
+void disk_tier_do(struct disk_tier *tier, struct disk_job *job) {
+    struct waited waited = {.tier = tier};
+    job->done = tell_waiting;
+    job->context = &waited;
+    disk_tier_submit(tier, job);
+    pthread_mutex_lock(&tier->lock);
+    while (!waited.done)
+        pthread_cond_wait(&tier->changed, &tier->lock);
+    pthread_mutex_unlock(&tier->lock);
+}
+
+void disk_tier_forget(struct disk_tier *tier, enum disk_kind kind, uint64_t id) {
+    if (!atomic_load(&tier->ending))
+        disk_forget(tier->disk, (struct disk_key){.id = id, .kind = (uint8_t)kind});
+}
+
+void disk_tier_forget_chunk(struct disk_tier *tier, const struct chunk *chunk) {
+    disk_tier_forget(tier, DISK_CHUNK, chunk->id);
+}
+
+/* --- deleting --- */
+
+struct disk_promise {
+    struct disk_job job;
+    struct disk_tier *tier;
+    _Atomic unsigned references; /* the disk's and the caller's */
+    _Atomic int status;
+};
+
+int disk_promise_status(const struct disk_promise *promise) {
+    return atomic_load(&promise->status);
+}
+
+void disk_promise_release(struct disk_promise *promise) {
+    if (atomic_fetch_sub(&promise->references, 1) == 1)
+        free(promise);
+}
+
+static void end_delete(struct disk_job *job) {
+    struct disk_promise *promise = (struct disk_promise *)job;
+    struct disk_tier *tier = promise->tier;
+    if (job->status != DISK_OK)
+        log_error("a delete could not be written to disk: it may come back after a restart");
+    atomic_store(&promise->status, job->status == DISK_OK ? STORE_OK : STORE_DISK);
+    disk_promise_release(promise);
+    disk_tier_tell_progress(tier);
+}
+
+struct disk_promise *disk_tier_delete(struct disk_tier *tier, enum disk_kind kind, uint64_t id) {
+    struct disk_promise *promise = calloc(1, sizeof *promise);
+    if (!promise)
+        return NULL;
+    promise->tier = tier;
+    promise->references = 2;
+    promise->status = STORE_WAIT;
+    promise->job = (struct disk_job){.operation = DISK_DELETE,
+                                     .key = {.id = id, .kind = (uint8_t)kind},
+                                     .durable = true,
+                                     .done = end_delete};
+    disk_tier_submit(tier, &promise->job);
+    return promise;
+}
+
+/* --- writing --- */
+
+struct chunk_write {
+    struct disk_job job;
+    struct disk_tier *tier;
+    struct chunk *chunk;   /* owned reference */
+    struct record *record; /* owned pin */
+    bool drop;
+    uint8_t summary[RECORD_SUMMARY_BYTES];
+    struct disk_part parts[]; /* the summary, then the record's */
+};
+
+static uint64_t drop_bytes(struct disk_tier *tier, struct chunk *chunk) {
+    uint64_t bytes = chunk_drop_bytes(chunk);
+    atomic_fetch_add(&tier->counts.spilled_chunks, bytes > 0);
+    atomic_fetch_add(&tier->counts.spilled_bytes, bytes);
+    return bytes;
+}
+
+static void end_write(struct disk_job *job) {
+    struct chunk_write *write = (struct chunk_write *)job;
+    struct disk_tier *tier = write->tier;
+    bool done = job->status == DISK_OK;
+    if (done) {
+        atomic_fetch_add(&tier->counts.written_chunks, 1);
+        atomic_fetch_add(&tier->counts.written_chunk_bytes, write->record->bytes);
+    }
+    if (write->drop)
+        atomic_fetch_sub(&tier->counts.spilling_bytes, write->record->reserved_bytes);
+    chunk_end_write(write->chunk, write->record, done ? tier : NULL);
+    record_unpin(write->record);
+    if (done && write->drop)
+        drop_bytes(tier, write->chunk);
+    chunk_unref(write->chunk);
+    free(write);
+    disk_tier_tell_progress(tier);
+}
+
+/* Takes over the pin. NULL, with the pin as it was, without memory or if the record is damaged. */
+static struct chunk_write *write_new(struct disk_tier *tier, struct chunk *chunk,
+                                     struct record *record) {
+    size_t parts_max = record_parts_max(record);
+    struct chunk_write *write = calloc(1, sizeof *write + (1 + parts_max) * sizeof write->parts[0]);
+    size_t count = write ? record_parts(record, write->parts + 1, parts_max) : 0;
+    if (count == 0) {
+        free(write);
+        return NULL;
+    }
+    struct record_spec spec;
+    record_read_spec(record, &spec);
+    record_write_summary(record, write->summary);
+    write->parts[0] = (struct disk_part){write->summary, sizeof write->summary};
+    write->tier = tier;
+    write->chunk = chunk;
+    write->record = record;
+    write->job = (struct disk_job){
+        .operation = DISK_WRITE,
+        .key = {.id = chunk->id, .kind = DISK_CHUNK},
+        .metadata = {.tenant = spec.tenant,
+                     .tenant_bytes = spec.tenant_bytes,
+                     .model = spec.model,
+                     .model_bytes = spec.model_bytes,
+                     .session = spec.session,
+                     .session_bytes = spec.session_bytes,
+                     .first_token = spec.first_token,
+                     .tokens = record->tokens,
+                     .level = record->level},
+        .parts = write->parts,
+        .part_count = (uint32_t)(1 + count),
+        .done = end_write,
+    };
+    return write;
+}
+
+uint64_t disk_tier_write_chunk(struct disk_tier *tier, struct chunk *chunk, bool drop) {
+    struct record *record = chunk_begin_write(chunk);
+    if (!record)
+        return drop ? drop_bytes(tier, chunk) : 0;
+    struct chunk_write *write = write_new(tier, chunk, record);
+    if (!write) {
+        chunk_end_write(chunk, record, NULL);
+        record_unpin(record);
+        return 0;
+    }
+    chunk_ref(chunk);
+    write->drop = drop;
+    uint64_t bytes = record->reserved_bytes;
+    if (drop)
+        atomic_fetch_add(&tier->counts.spilling_bytes, bytes);
+    disk_tier_submit(tier, &write->job);
+    return bytes;
+}
+
+/* --- loading --- */
+
+struct chunk_load {
+    struct disk_job job;
+    struct disk_tier *tier;
+    struct chunk *chunk;            /* owned reference */
+    struct record *absent, *record; /* owned pins */
+    struct geometry geometry;
+};
+
+static void end_load(struct disk_job *job) {
+    struct chunk_load *load = (struct chunk_load *)job;
+    struct disk_tier *tier = load->tier;
+    struct record *record = load->record;
+    bool arrived = job->status == DISK_OK && job->bytes == record->bytes &&
+                   record_check_arrived(record, &load->geometry) == 0;
+    if (arrived) {
+        atomic_fetch_add(&tier->counts.loaded_chunks, 1);
+        atomic_fetch_add(&tier->counts.loaded_bytes, record->bytes);
+    } else {
+        atomic_fetch_add(&tier->counts.failed_loads, 1);
+        log_error("a chunk on disk cannot be read: number %llu",
+                  (unsigned long long)load->chunk->id);
+        record_unpin(record);
+    }
+    chunk_end_load(load->chunk, load->absent, arrived ? record : NULL, !arrived);
+    chunk_unref(load->chunk);
+    free(load);
+    disk_tier_tell_progress(tier);
+}
+
+static struct chunk_load *load_new(struct disk_tier *tier, struct chunk *chunk,
+                                   struct record *absent, const struct geometry *geometry) {
+    struct chunk_load *load = calloc(1, sizeof *load);
+    if (!load || !(load->record = record_with_room(absent))) {
+        free(load);
+        return NULL;
+    }
+    load->tier = tier;
+    load->chunk = chunk;
+    load->absent = absent;
+    load->geometry = *geometry;
+    load->job = (struct disk_job){
+        .operation = DISK_READ,
+        .key = {.id = chunk->id, .kind = DISK_CHUNK},
+        .first_part = 1, /* behind the summary */
+        .read_parts = DISK_PARTS_MAX,
+        .memory = record_room(load->record),
+        .capacity = (size_t)absent->bytes,
+        .done = end_load,
+    };
+    return load;
+}
+
+int disk_tier_load_chunk(struct disk_tier *tier, struct chunk *chunk,
+                         const struct geometry *geometry) {
+    struct record *absent;
+    int status = chunk_begin_load(chunk, &absent);
+    if (status != STORE_MORE)
+        return status;
+    struct chunk_load *load = load_new(tier, chunk, absent, geometry);
+    if (!load) {
+        chunk_end_load(chunk, absent, NULL, false);
+        return STORE_FULL;
+    }
+    chunk_ref(chunk);
+    disk_tier_submit(tier, &load->job);
+    return STORE_WAIT;
+}

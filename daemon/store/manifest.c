@@ -1,0 +1,221 @@
+#include "daemon/store/manifest.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "daemon/base/bytes.h"
+#include "daemon/base/clock.h"
+
+enum {
+    MAGIC_BYTES = 8,
+    GEOMETRY_OFFSET = 48,
+    FIXED_BYTES = 156,
+    SLICE_BYTES = 28,
+    PIECE_BYTES = 12,
+    LOSS_BYTES = 24,
+    NAME_BYTES_MAX = 255,
+};
+
+static const char magic[MAGIC_BYTES + 1] = "KVQSESSN";
+
+static size_t losses_bytes(const struct geometry *geometry) {
+    return (size_t)geometry->layers * GEOMETRY_PARTS * LOSS_BYTES;
+}
+
+/* What the raw rows have lost before. */
+static int tail_level(const struct session *session, size_t pieces) {
+    return pieces > 0 && session->tail ? session->tail->level : PAGE_EXACT;
+}
+
+/* The tail is a slice where no pieces have it. */
+static size_t slice_count(const struct session *session, size_t pieces) {
+    return session->slice_count + (session->coded_tail.chunk && pieces == 0);
+}
+
+size_t manifest_bytes(const struct session *session, size_t pieces) {
+    bool has_losses = tail_level(session, pieces) > PAGE_EXACT;
+    return FIXED_BYTES + strlen(STORE_TENANT) + session->model_bytes + session->name_bytes +
+           slice_count(session, pieces) * SLICE_BYTES + pieces * PIECE_BYTES +
+           has_losses * losses_bytes(&session->geometry);
+}
+
+/* Of the clock that stands still while the machine does not run, as a time of day. */
+static uint64_t time_of_day_us(uint64_t ns) {
+    uint64_t now_ns = clock_now_ns(), now_us = clock_wall_us();
+    if (ns > now_ns)
+        return (ns - now_ns) / 1000 < UINT64_MAX - now_us ? now_us + (ns - now_ns) / 1000
+                                                          : UINT64_MAX;
+    return now_us - (now_ns - ns) / 1000;
+}
+
+static void write_fixed(const struct session *session, uint8_t *bytes) {
+    const struct session_policy *policy = &session->policy;
+    memcpy(bytes, magic, MAGIC_BYTES);
+    bytes_put(bytes + 8, MANIFEST_FORMAT, 4);
+    bytes_put(bytes + 16, session->id, 8);
+    bytes_put(bytes + 24, session->version, 8);
+    bytes_put(bytes + 32, session->tokens, 8);
+    bytes_put(bytes + 40, session->tail_tokens, 4);
+    bytes_put(bytes + 44, session->durability, 1);
+    bytes_put(bytes + 45, (uint8_t)policy->level, 1);
+    bytes_put(bytes + 46, (uint8_t)policy->newest_level, 1);
+    bytes_put(bytes + 47, (uint8_t)policy->floor, 1);
+    geometry_write(&session->geometry, bytes + GEOMETRY_OFFSET);
+    bytes_put_double(bytes + 92, policy->min_snr_db);
+    bytes_put(bytes + 100, policy->newest_tokens, 8);
+    bytes_put(bytes + 108, policy->idle_step_ms, 8);
+    bytes_put(bytes + 116, policy->ttl_ms, 8);
+    bytes_put(bytes + 124, time_of_day_us(session->created_ns), 8);
+    bytes_put(bytes + 132, time_of_day_us(session->used_ns), 8);
+    bytes_put(bytes + 140, time_of_day_us(session->pinned_until_ns), 8);
+    bytes_put(bytes + 148, strlen(STORE_TENANT), 2);
+    bytes_put(bytes + 150, session->model_bytes, 2);
+    bytes_put(bytes + 152, session->name_bytes, 2);
+}
+
+static uint8_t *write_string(uint8_t *to, const char *text, size_t bytes) {
+    memcpy(to, text, bytes);
+    return to + bytes;
+}
+
+static uint8_t *write_slice(uint8_t *to, const struct slice *slice) {
+    bytes_put(to, slice->chunk->id, 8);
+    bytes_put(to + 8, slice->start, 8);
+    bytes_put(to + 16, slice->first, 4);
+    bytes_put(to + 20, slice->tokens, 4);
+    bytes_put(to + 24, (uint8_t)slice->level, 4);
+    return to + SLICE_BYTES;
+}
+
+static void write_losses(const struct tail *tail, uint8_t *to) {
+    for (uint32_t i = 0; i < tail->geometry.layers * GEOMETRY_PARTS; i++, to += LOSS_BYTES) {
+        bytes_put_double(to, tail->losses[i].error);
+        bytes_put_double(to + 8, tail->losses[i].energy);
+        bytes_put(to + 16, tail->losses[i].estimated, 8);
+    }
+}
+
+void manifest_write(const struct session *session, const struct tail_piece *pieces,
+                    size_t piece_count, uint8_t *bytes) {
+    write_fixed(session, bytes);
+    bytes_put(bytes + 12, manifest_bytes(session, piece_count), 4);
+    bytes_put(bytes + 84, slice_count(session, piece_count), 4);
+    bytes_put(bytes + 88, piece_count, 4);
+    bytes_put(bytes + 154, (uint8_t)tail_level(session, piece_count), 1);
+    bytes_put(bytes + 155, slice_count(session, piece_count) > session->slice_count, 1);
+    uint8_t *to = bytes + FIXED_BYTES;
+    to = write_string(to, STORE_TENANT, strlen(STORE_TENANT));
+    to = write_string(to, session->model, session->model_bytes);
+    to = write_string(to, session->name, session->name_bytes);
+    for (size_t i = 0; i < session->slice_count; i++)
+        to = write_slice(to, &session->slices[i]);
+    if (slice_count(session, piece_count) > session->slice_count)
+        to = write_slice(to, &session->coded_tail);
+    for (size_t i = 0; i < piece_count; i++, to += PIECE_BYTES) {
+        bytes_put(to, pieces[i].id, 8);
+        bytes_put(to + 8, pieces[i].rows, 4);
+    }
+    if (tail_level(session, piece_count) > PAGE_EXACT)
+        write_losses(session->tail, to);
+}
+
+static void read_fixed(struct manifest *manifest, const uint8_t *bytes) {
+    *manifest = (struct manifest){
+        .session_id = bytes_get(bytes + 16, 8),
+        .version = bytes_get(bytes + 24, 8),
+        .tokens = bytes_get(bytes + 32, 8),
+        .tail_tokens = (uint32_t)bytes_get(bytes + 40, 4),
+        .durability = (enum session_durability)bytes[44],
+        .slice_count = (uint32_t)bytes_get(bytes + 84, 4),
+        .piece_count = (uint32_t)bytes_get(bytes + 88, 4),
+        .policy = {.level = (int8_t)bytes[45],
+                   .newest_level = (int8_t)bytes[46],
+                   .floor = (int8_t)bytes[47],
+                   .min_snr_db = bytes_get_double(bytes + 92),
+                   .newest_tokens = bytes_get(bytes + 100, 8),
+                   .idle_step_ms = bytes_get(bytes + 108, 8),
+                   .ttl_ms = bytes_get(bytes + 116, 8)},
+        .created_us = bytes_get(bytes + 124, 8),
+        .used_us = bytes_get(bytes + 132, 8),
+        .pinned_us = bytes_get(bytes + 140, 8),
+        .tail_level = (int8_t)bytes[154],
+        .tail_is_coded = bytes[155] != 0,
+        .tenant_bytes = bytes_get(bytes + 148, 2),
+        .names = {.model_bytes = bytes_get(bytes + 150, 2),
+                  .session_bytes = bytes_get(bytes + 152, 2)},
+    };
+    geometry_read(&manifest->geometry, bytes + GEOMETRY_OFFSET);
+}
+
+static bool is_level(int level) {
+    return level >= PAGE_LEVEL_MIN && level <= PAGE_LEVEL_MAX;
+}
+
+/* With its strings and arrays in place: whether a session can be like that. */
+static bool can_be(const struct manifest *manifest) {
+    const struct session_policy *policy = &manifest->policy;
+    const struct geometry *geometry = &manifest->geometry;
+    uint64_t token = 0, rows = 0;
+    if (geometry_fault(geometry) || geometry_limit(geometry) ||
+        manifest->durability > SESSION_ON_DISK || !is_level(policy->level) ||
+        !is_level(manifest->tail_level) || !is_level(policy->newest_level) ||
+        !is_level(policy->floor) || !(policy->min_snr_db >= 0) || isinf(policy->min_snr_db))
+        return false;
+    for (uint32_t i = 0; i < manifest->slice_count; i++) {
+        struct manifest_slice slice = manifest_slice(manifest, i);
+        if (slice.start != token || slice.tokens == 0 || !is_level(slice.level))
+            return false;
+        token += slice.tokens;
+    }
+    for (uint32_t i = 0; i < manifest->piece_count; i++)
+        rows += manifest_piece(manifest, i).rows;
+    uint64_t raw = manifest->tail_is_coded ? 0 : manifest->tail_tokens;
+    return token + raw == manifest->tokens && rows == raw &&
+           manifest->tail_tokens < geometry_page_tokens(geometry) &&
+           (!manifest->tail_is_coded || manifest->slice_count > 0);
+}
+
+int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count) {
+    if (count < FIXED_BYTES || memcmp(bytes, magic, MAGIC_BYTES) != 0 ||
+        bytes_get(bytes + 8, 4) != MANIFEST_FORMAT || bytes_get(bytes + 12, 4) != count)
+        return -1;
+    read_fixed(manifest, bytes);
+    struct session_names *names = &manifest->names;
+    uint64_t strings = manifest->tenant_bytes + names->model_bytes + names->session_bytes;
+    uint64_t slices = (uint64_t)manifest->slice_count * SLICE_BYTES;
+    uint64_t pieces = (uint64_t)manifest->piece_count * PIECE_BYTES;
+    uint64_t losses =
+        manifest->tail_level > PAGE_EXACT && manifest->geometry.layers <= GEOMETRY_LAYERS_MAX
+            ? losses_bytes(&manifest->geometry)
+            : 0;
+    if (names->model_bytes > NAME_BYTES_MAX || names->session_bytes > NAME_BYTES_MAX ||
+        names->session_bytes == 0 || FIXED_BYTES + strings + slices + pieces + losses > count)
+        return -1;
+    manifest->tenant = (const char *)bytes + FIXED_BYTES;
+    names->model = manifest->tenant + manifest->tenant_bytes;
+    names->session = names->model + names->model_bytes;
+    manifest->slices = bytes + FIXED_BYTES + strings;
+    manifest->pieces = manifest->slices + slices;
+    manifest->losses = manifest->pieces + pieces;
+    return can_be(manifest) ? 0 : -1;
+}
+
+struct manifest_slice manifest_slice(const struct manifest *manifest, uint32_t index) {
+    const uint8_t *from = manifest->slices + (size_t)index * SLICE_BYTES;
+    return (struct manifest_slice){.chunk_id = bytes_get(from, 8),
+                                   .start = bytes_get(from + 8, 8),
+                                   .first = (uint32_t)bytes_get(from + 16, 4),
+                                   .tokens = (uint32_t)bytes_get(from + 20, 4),
+                                   .level = (int8_t)from[24]};
+}
+
+struct tail_piece manifest_piece(const struct manifest *manifest, uint32_t index) {
+    const uint8_t *from = manifest->pieces + (size_t)index * PIECE_BYTES;
+    return (struct tail_piece){bytes_get(from, 8), (uint32_t)bytes_get(from + 8, 4)};
+}
+
+struct loss manifest_tail_loss(const struct manifest *manifest, uint32_t layer,
+                               enum page_part part) {
+    const uint8_t *from = manifest->losses + (layer * GEOMETRY_PARTS + part) * (size_t)LOSS_BYTES;
+    return (struct loss){bytes_get_double(from), bytes_get_double(from + 8), from[16] != 0};
+}

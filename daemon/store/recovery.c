@@ -1,0 +1,421 @@
+#include "daemon/store/recovery.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/store/manifest.h"
+#include "daemon/store/record_disk.h"
+#include "daemon/store/store.h"
+
+/* A value that the scan has found, by kind and id. */
+struct found {
+    uint64_t id, bytes;
+    uint64_t owner; /* a hash of its tenant and model */
+    uint8_t kind;
+    bool doubtful, used;
+    struct chunk *chunk; /* once a session has it: a reference of the recovery's */
+};
+
+struct recovery {
+    struct store *store;
+    struct found *found;
+    size_t count, capacity;
+    bool out_of_memory; /* something was not taken for that: nothing is forgotten */
+    /* what came of it */
+    uint64_t sessions, tokens, bytes, damaged, cut_sessions;
+};
+
+struct recovery *recovery_new(struct store *store) {
+    struct recovery *recovery = calloc(1, sizeof *recovery);
+    if (recovery)
+        recovery->store = store;
+    return recovery;
+}
+
+static uint64_t owner_of(const char *tenant, size_t tenant_bytes, const char *model,
+                         size_t model_bytes) {
+    return XXH3_64bits_withSeed(model, model_bytes, XXH3_64bits(tenant, tenant_bytes));
+}
+
+void recovery_on_found(void *context, const struct disk_found *found) {
+    struct recovery *recovery = context;
+    const struct disk_metadata *metadata = found->metadata;
+    if (recovery->count == recovery->capacity) {
+        size_t capacity = recovery->capacity ? 2 * recovery->capacity : 1024;
+        struct found *grown = realloc(recovery->found, capacity * sizeof *grown);
+        recovery->out_of_memory |= grown == NULL;
+        if (!grown)
+            return;
+        recovery->found = grown;
+        recovery->capacity = capacity;
+    }
+    recovery->found[recovery->count++] =
+        (struct found){.id = found->key.id,
+                       .kind = found->key.kind,
+                       .bytes = found->bytes,
+                       .owner = owner_of(metadata->tenant, metadata->tenant_bytes, metadata->model,
+                                         metadata->model_bytes),
+                       .doubtful = found->doubtful};
+}
+
+static int compare(const void *a, const void *b) {
+    const struct found *left = a, *right = b;
+    if (left->kind != right->kind)
+        return (left->kind > right->kind) - (left->kind < right->kind);
+    return (left->id > right->id) - (left->id < right->id);
+}
+
+/* What the session has under that id: not if it is another tenant's or model's. */
+static struct found *find(const struct recovery *recovery, const struct session *session,
+                          enum disk_kind kind, uint64_t id) {
+    struct found key = {.id = id, .kind = (uint8_t)kind};
+    struct found *found = bsearch(&key, recovery->found, recovery->count, sizeof key, compare);
+    uint64_t owner =
+        owner_of(STORE_TENANT, strlen(STORE_TENANT), session->model, session->model_bytes);
+    return found && found->owner == owner ? found : NULL;
+}
+
+/* No number that is on disk is given again. */
+static void raise_clock(_Atomic uint64_t *clock, uint64_t id) {
+    if (atomic_load(clock) < id)
+        atomic_store(clock, id);
+}
+
+/* Reads so many parts of a value from the first on into memory. 0 or -1. */
+static int read_value(struct recovery *recovery, const struct found *found, uint32_t parts,
+                      void *memory, size_t capacity, size_t *bytes) {
+    struct disk_job job = {.operation = DISK_READ,
+                           .key = {.id = found->id, .kind = found->kind},
+                           .read_parts = parts,
+                           .memory = memory,
+                           .capacity = capacity};
+    disk_tier_do(&recovery->store->disk, &job);
+    *bytes = job.bytes;
+    return job.status == DISK_OK ? 0 : -1;
+}
+
+/* --- chunks --- */
+
+static struct chunk *make_chunk(struct recovery *recovery, const struct found *found) {
+    struct store *store = recovery->store;
+    uint8_t summary[RECORD_SUMMARY_BYTES];
+    size_t bytes;
+    if (read_value(recovery, found, 1, summary, sizeof summary, &bytes) < 0 ||
+        bytes != sizeof summary)
+        return NULL;
+    struct record *record = record_read_summary(store->pool, &store->budget, summary);
+    if (!record || record->bytes + sizeof summary != found->bytes) {
+        free(record);
+        return NULL;
+    }
+    struct chunk *chunk = chunk_new(&store->budget, &store->usage);
+    if (!chunk) {
+        record_unpin(record);
+        return NULL;
+    }
+    chunk->id = found->id;
+    chunk_complete(chunk, record);
+    chunk->on_disk = (struct chunk_on_disk){&store->disk, record->serial, record->bytes};
+    return chunk;
+}
+
+/* The chunk of that id, if it is on disk. */
+static struct chunk *chunk_of(struct recovery *recovery, const struct session *session,
+                              uint64_t id) {
+    struct found *found = find(recovery, session, DISK_CHUNK, id);
+    if (!found)
+        return NULL;
+    if (!found->used)
+        found->chunk = make_chunk(recovery, found);
+    found->used = true;
+    if (!found->chunk)
+        recovery->damaged++;
+    return found->chunk;
+}
+
+/* --- sessions --- */
+
+/* False if the slice is not to be had. */
+static bool add_slice(struct recovery *recovery, struct session *session,
+                      const struct manifest_slice *slice) {
+    struct chunk *chunk = chunk_of(recovery, session, slice->chunk_id);
+    if (!chunk || slice->first > chunk->tokens || slice->tokens > chunk->tokens - slice->first)
+        return false;
+    chunk_own(chunk, slice->level);
+    session->slices[session->slice_count++] = (struct slice){.chunk = chunk,
+                                                             .start = slice->start,
+                                                             .first = slice->first,
+                                                             .tokens = slice->tokens,
+                                                             .level = slice->level};
+    session->tokens = slice->start + slice->tokens;
+    return true;
+}
+
+static bool add_slices(struct recovery *recovery, struct session *session,
+                       const struct manifest *manifest) {
+    for (uint32_t i = 0; i < manifest->slice_count - manifest->tail_is_coded; i++) {
+        struct manifest_slice slice = manifest_slice(manifest, i);
+        if (!add_slice(recovery, session, &slice))
+            return false;
+    }
+    return true;
+}
+
+/* Rows of the tail from one piece. */
+static bool read_piece(struct recovery *recovery, struct session *session,
+                       const struct tail_piece *piece) {
+    struct tail *tail = session->tail;
+    struct found *found = find(recovery, session, DISK_TAIL, piece->id);
+    size_t bytes = piece->rows * tail->token_bytes, got;
+    if (!found || found->bytes != bytes ||
+        tail_extend(tail, session->tail_tokens + piece->rows) != STORE_OK ||
+        read_value(recovery, found, 1, tail_at(tail, session->tail_tokens, 0, PAGE_K), bytes,
+                   &got) < 0 ||
+        got != bytes) {
+        recovery->damaged++;
+        return false;
+    }
+    found->used = true;
+    session->saved.pieces[session->saved.piece_count++] = *piece;
+    session->tail_tokens += piece->rows;
+    session->tokens += piece->rows;
+    return true;
+}
+
+static bool add_coded_tail(struct recovery *recovery, struct session *session,
+                           const struct manifest *manifest) {
+    struct manifest_slice slice = manifest_slice(manifest, manifest->slice_count - 1);
+    struct chunk *chunk = chunk_of(recovery, session, slice.chunk_id);
+    if (!chunk || slice.first != 0 || slice.tokens > chunk->tokens ||
+        slice.tokens != manifest->tail_tokens)
+        return false;
+    chunk_own(chunk, slice.level);
+    session->coded_tail = (struct slice){
+        .chunk = chunk, .start = slice.start, .tokens = slice.tokens, .level = slice.level};
+    session->tail_tokens = slice.tokens;
+    session->tokens += slice.tokens;
+    return true;
+}
+
+static void add_losses(struct tail *tail, const struct manifest *manifest) {
+    for (uint32_t layer = 0; layer < tail->geometry.layers; layer++)
+        for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
+            struct loss loss = manifest_tail_loss(manifest, layer, part);
+            tail_inherit(tail, layer, part, manifest->tail_level, &loss);
+        }
+}
+
+static bool add_tail(struct recovery *recovery, struct session *session,
+                     const struct manifest *manifest) {
+    struct store *store = recovery->store;
+    session->saved.tail_first = session->tokens;
+    if (manifest->tail_is_coded)
+        return add_coded_tail(recovery, session, manifest);
+    if (manifest->piece_count == 0)
+        return true;
+    session->saved.pieces = calloc(manifest->piece_count, sizeof *session->saved.pieces);
+    if (!session->saved.pieces ||
+        tail_new(&store->budget, &store->usage, &session->geometry, 0, &session->tail) != STORE_OK)
+        return false;
+    bool all = true;
+    for (uint32_t i = 0; i < manifest->piece_count && all; i++) {
+        struct tail_piece piece = manifest_piece(manifest, i);
+        all = read_piece(recovery, session, &piece);
+    }
+    tail_cut(session->tail, session->tail_tokens);
+    if (manifest->tail_level > PAGE_EXACT)
+        add_losses(session->tail, manifest);
+    return all;
+}
+
+/* The recovery's own reference to the tail becomes the session's; without rows there is none. */
+static void settle_tail(struct session *session) {
+    struct tail *tail = session->tail;
+    if (!tail)
+        return;
+    if (session->tail_tokens > 0)
+        tail_own(tail);
+    else
+        session->tail = NULL;
+    tail_unref(tail);
+}
+
+/* When it was, by the clock that stands still while the machine does not run. */
+static uint64_t clock_ns_of(uint64_t us) {
+    uint64_t now_ns = clock_now_ns(), now_us = clock_wall_us();
+    if (us > now_us)
+        return us - now_us < (UINT64_MAX - now_ns) / 1000 ? now_ns + (us - now_us) * 1000
+                                                          : UINT64_MAX;
+    return (now_us - us) * 1000 < now_ns ? now_ns - (now_us - us) * 1000 : 0;
+}
+
+static void set_fields(struct session *session, const struct manifest *manifest) {
+    session->id = manifest->session_id;
+    session->version = manifest->version;
+    session->durability = manifest->durability;
+    session->created_ns = clock_ns_of(manifest->created_us);
+    session->used_ns = clock_ns_of(manifest->used_us);
+    session->pinned_until_ns = clock_ns_of(manifest->pinned_us);
+    session->saved.version = manifest->version;
+    session->saved.tokens = manifest->tokens;
+}
+
+/* What is missing at the end makes it another session: of a new version, and to be saved anew. */
+static void fill(struct recovery *recovery, struct session *session,
+                 const struct manifest *manifest) {
+    set_fields(session, manifest);
+    bool whole = add_slices(recovery, session, manifest) && add_tail(recovery, session, manifest);
+    settle_tail(session);
+    if (whole)
+        return;
+    session->version = store_next_version(recovery->store);
+    session->saved.cuts = UINT64_MAX;
+    recovery->cut_sessions++;
+}
+
+static struct session *make_session(struct recovery *recovery, const struct manifest *manifest) {
+    struct store *store = recovery->store;
+    if (store_admit(store, &manifest->names, &manifest->geometry) != STORE_OK)
+        return NULL;
+    struct session *session = session_new(&store->budget, &store->usage, &manifest->names,
+                                          &manifest->geometry, &manifest->policy);
+    if (!session)
+        return NULL;
+    if (session_reserve_slices(session, manifest->slice_count) != STORE_OK) {
+        session_unref(session);
+        return NULL;
+    }
+    fill(recovery, session, manifest);
+    return session;
+}
+
+static bool is_ours(const struct manifest *manifest, const struct found *found) {
+    return manifest->session_id == found->id && manifest->tenant_bytes == strlen(STORE_TENANT) &&
+           memcmp(manifest->tenant, STORE_TENANT, manifest->tenant_bytes) == 0;
+}
+
+static int read_manifest(struct recovery *recovery, const struct found *found, uint8_t *bytes,
+                         struct manifest *manifest) {
+    size_t got;
+    return read_value(recovery, found, 1, bytes, (size_t)found->bytes, &got) == 0 &&
+                   got == found->bytes && manifest_read(manifest, bytes, got) == 0 &&
+                   is_ours(manifest, found)
+               ? 0
+               : -1;
+}
+
+/* Of two of the same name the newer counts, whose id is larger: the other's delete was lost. */
+static void delete_older(struct recovery *recovery, const struct session *session) {
+    struct session_discard *discard;
+    struct store_name name = {session->name, session->name_bytes};
+    if (store_delete(recovery->store, name, &discard) == STORE_OK)
+        keeper_discard(&recovery->store->keeper, &discard->discard);
+}
+
+static void insert(struct recovery *recovery, struct session *session) {
+    uint64_t tokens = session->tokens;
+    raise_clock(&recovery->store->version_clock, session->version);
+    if (store_insert(recovery->store, session, NULL) != STORE_OK) {
+        delete_older(recovery, session);
+        if (store_insert(recovery->store, session, NULL) != STORE_OK)
+            return;
+    }
+    recovery->sessions++;
+    recovery->tokens += tokens;
+}
+
+static void recover_session(struct recovery *recovery, const struct found *found) {
+    struct manifest manifest;
+    uint8_t *bytes = malloc((size_t)found->bytes + 1);
+    if (bytes && read_manifest(recovery, found, bytes, &manifest) == 0) {
+        struct session *session = make_session(recovery, &manifest);
+        if (session)
+            insert(recovery, session);
+        else
+            recovery->out_of_memory = true;
+    } else {
+        recovery->damaged++;
+    }
+    free(bytes);
+}
+
+/* Whose newest manifest may be lost must not come back. */
+static void recover_sessions(struct recovery *recovery) {
+    struct store *store = recovery->store;
+    for (size_t i = 0; i < recovery->count && !atomic_load(&store->disk.ending); i++) {
+        const struct found *found = &recovery->found[i];
+        if (found->kind != DISK_SESSION)
+            continue;
+        if (!found->doubtful) {
+            recover_session(recovery, found);
+            continue;
+        }
+        struct disk_promise *promise = disk_tier_delete(&store->disk, DISK_SESSION, found->id);
+        if (promise)
+            disk_promise_release(promise);
+        recovery->damaged++;
+    }
+}
+
+static void raise_clocks(struct recovery *recovery) {
+    struct store *store = recovery->store;
+    for (size_t i = 0; i < recovery->count; i++) {
+        const struct found *found = &recovery->found[i];
+        recovery->bytes += found->bytes;
+        if (found->kind == DISK_SESSION)
+            list_raise_ids(&store->list, found->id);
+        else
+            raise_clock(&store->usage.chunk_id_clock, found->id);
+    }
+}
+
+/* What no session has is of no use to anybody, unless that session was not taken. */
+static void forget_rest(struct recovery *recovery) {
+    for (size_t i = 0; i < recovery->count; i++) {
+        struct found *found = &recovery->found[i];
+        if (found->chunk)
+            chunk_unref(found->chunk);
+        else if (recovery->out_of_memory)
+            continue;
+        else if (found->kind == DISK_CHUNK || (found->kind == DISK_TAIL && !found->used))
+            disk_tier_forget(&recovery->store->disk, (enum disk_kind)found->kind, found->id);
+    }
+}
+
+static void say(const struct recovery *recovery, uint64_t begun_ns) {
+    struct disk_stats stats;
+    disk_read_stats(recovery->store->disk.disk, &stats);
+    uint64_t damaged = recovery->damaged + stats.scan_damaged;
+    log_info("%llu sessions of %llu tokens are on disk, in %llu MiB; found in %llu ms%s",
+             (unsigned long long)recovery->sessions, (unsigned long long)recovery->tokens,
+             (unsigned long long)recovery->bytes >> 20,
+             (unsigned long long)((clock_now_ns() - begun_ns) + stats.scan_ns) / CLOCK_NS_PER_MS,
+             recovery->out_of_memory ? "; others do not fit the memory limit and stay there" : "");
+    if (damaged > 0)
+        log_warning("%llu values on disk are damaged: %llu sessions were shortened",
+                    (unsigned long long)damaged, (unsigned long long)recovery->cut_sessions);
+}
+
+void recovery_on_scanned(void *context) {
+    struct recovery *recovery = context;
+    struct disk_tier *tier = &recovery->store->disk;
+    uint64_t begun_ns = clock_now_ns();
+    pthread_mutex_lock(&tier->lock); /* until the store has the disk */
+    pthread_mutex_unlock(&tier->lock);
+    if (recovery->count > 0)
+        qsort(recovery->found, recovery->count, sizeof *recovery->found, compare);
+    raise_clocks(recovery);
+    recover_sessions(recovery);
+    forget_rest(recovery);
+    say(recovery, begun_ns);
+    free(recovery->found);
+    free(recovery);
+    pthread_mutex_lock(&tier->lock);
+    tier->recovering = false;
+    pthread_cond_broadcast(&tier->changed);
+    pthread_mutex_unlock(&tier->lock);
+    disk_tier_tell_progress(tier);
+}

@@ -1,0 +1,291 @@
+#include "daemon/store/saving.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/store/manifest.h"
+
+struct save {
+    struct disk_job job; /* the manifest's, which ends the save: those before it are done then */
+    struct disk_job tail_job;
+    struct disk_part part, tail_part;
+    struct disk_tier *tier;
+    struct session *session; /* owned reference */
+    struct tail *tail;       /* owned reference; NULL if no rows are to be written */
+    uint64_t version, tokens, cuts, tail_first;
+    struct tail_piece *pieces; /* of the manifest, the last of them written by this save */
+    size_t piece_count, piece_capacity;
+    struct chunk **chunks; /* owned references */
+    size_t chunk_count;
+    uint8_t *manifest;
+    size_t manifest_bytes;
+};
+
+bool saving_is_owed(const struct session *session) {
+    return session->durability == SESSION_ON_DISK ||
+           (session->saved.version != 0 && session->saved.cuts != session->cuts.count);
+}
+
+static void save_free(struct save *save) {
+    for (size_t i = 0; i < save->chunk_count; i++)
+        chunk_unref(save->chunks[i]);
+    if (save->tail)
+        tail_unref(save->tail);
+    session_unref(save->session);
+    free(save->pieces);
+    free(save->chunks);
+    free(save->manifest);
+    free(save);
+}
+
+/* --- what is saved --- */
+
+/* Rows that a piece has stay there, unless the tail began elsewhere or was cut. */
+static uint32_t keep_pieces(struct save *save, const struct session *session) {
+    const struct session_saved *saved = &session->saved;
+    uint32_t rows = 0;
+    if (saved->tail_first != save->tail_first || saved->cuts != save->cuts)
+        return 0;
+    for (size_t i = 0; i < saved->piece_count; i++) {
+        save->pieces[save->piece_count++] = saved->pieces[i];
+        rows += saved->pieces[i].rows;
+    }
+    return rows;
+}
+
+static void add_chunk(struct save *save, struct chunk *chunk) {
+    chunk_ref(chunk);
+    save->chunks[save->chunk_count++] = chunk;
+}
+
+static void add_tail(struct save *save, const struct session *session) {
+    save->tail_first = session->tokens - session->tail_tokens;
+    uint32_t rows = keep_pieces(save, session), new_rows = session->tail_tokens - rows;
+    if (new_rows == 0)
+        return;
+    if (session->coded_tail.chunk) {
+        save->piece_count = 0;
+        add_chunk(save, session->coded_tail.chunk);
+        return;
+    }
+    struct tail *tail = session->tail;
+    tail_ref(tail);
+    save->tail = tail;
+    save->tail_part =
+        (struct disk_part){tail_at(tail, rows, 0, PAGE_K), (size_t)new_rows * tail->token_bytes};
+    save->pieces[save->piece_count++] = (struct tail_piece){
+        .id = atomic_fetch_add(&session->usage->chunk_id_clock, 1) + 1, .rows = new_rows};
+}
+
+static bool take_room(struct save *save, const struct session *session) {
+    save->piece_capacity = session->saved.piece_count + 1;
+    save->pieces = calloc(save->piece_capacity, sizeof *save->pieces);
+    save->chunks = calloc(session->slice_count + 1, sizeof(struct chunk *));
+    size_t most = manifest_bytes(session, save->piece_capacity);
+    size_t coded = manifest_bytes(session, 0);
+    save->manifest = calloc(1, most > coded ? most : coded);
+    return save->pieces && save->chunks && save->manifest;
+}
+
+/* With the session locked. */
+static void take_picture(struct save *save, struct session *session) {
+    save->version = session->version;
+    save->tokens = session->tokens;
+    save->cuts = session->cuts.count;
+    for (size_t i = 0; i < session->slice_count; i++)
+        add_chunk(save, session->slices[i].chunk);
+    add_tail(save, session);
+    save->manifest_bytes = manifest_bytes(session, save->piece_count);
+    manifest_write(session, save->pieces, save->piece_count, save->manifest);
+}
+
+/* With the session locked. NULL without memory. */
+static struct save *save_new(struct disk_tier *tier, struct session *session) {
+    struct save *save = calloc(1, sizeof *save);
+    if (!save)
+        return NULL;
+    session_ref(session);
+    save->session = session;
+    save->tier = tier;
+    if (!take_room(save, session)) {
+        save_free(save);
+        return NULL;
+    }
+    take_picture(save, session);
+    return save;
+}
+
+/* --- the save --- */
+
+static bool is_all_there(const struct save *save) {
+    if (save->job.status != DISK_OK || (save->tail && save->tail_job.status != DISK_OK))
+        return false;
+    for (size_t i = 0; i < save->chunk_count; i++)
+        if (!chunk_is_on_disk(save->chunks[i]))
+            return false;
+    return true;
+}
+
+static bool has_piece(const struct save *save, uint64_t id) {
+    for (size_t i = 0; i < save->piece_count; i++)
+        if (save->pieces[i].id == id)
+            return true;
+    return false;
+}
+
+/* With the session locked: pieces that the new manifest does not name any more go. */
+static void put_pieces(struct save *save, struct session_saved *saved) {
+    for (size_t i = 0; i < saved->piece_count; i++)
+        if (!has_piece(save, saved->pieces[i].id))
+            disk_tier_forget(save->tier, DISK_TAIL, saved->pieces[i].id);
+    free(saved->pieces);
+    saved->pieces = save->pieces;
+    saved->piece_count = save->piece_count;
+    save->pieces = NULL;
+}
+
+static void forget_new_piece(struct save *save) {
+    if (save->tail)
+        disk_tier_forget(save->tier, DISK_TAIL, save->pieces[save->piece_count - 1].id);
+}
+
+/* With the session locked. */
+static void end_locked(struct save *save, struct session *session, bool done) {
+    struct session_saved *saved = &session->saved;
+    saved->under_way = false;
+    if (!done)
+        saved->failed_version = save->version;
+    if (!done || session->deleted) {
+        forget_new_piece(save);
+        return;
+    }
+    put_pieces(save, saved);
+    saved->version = save->version;
+    saved->tokens = save->tokens;
+    saved->cuts = save->cuts;
+    saved->tail_first = save->tail_first;
+}
+
+static void end_save(struct save *save, bool done) {
+    struct disk_tier *tier = save->tier;
+    struct session *session = save->session;
+    atomic_fetch_add(done ? &tier->counts.saves : &tier->counts.failed_saves, 1);
+    pthread_mutex_lock(session->lock);
+    end_locked(save, session, done);
+    pthread_mutex_unlock(session->lock);
+    save_free(save);
+    disk_tier_tell_progress(tier);
+}
+
+static void end_manifest(struct disk_job *job) {
+    struct save *save = (struct save *)job;
+    end_save(save, is_all_there(save));
+}
+
+static void end_tail(struct disk_job *job) {
+    (void)job; /* its status is looked at when the manifest is done */
+}
+
+static struct disk_metadata metadata_of(const struct session *session, uint64_t tokens) {
+    return (struct disk_metadata){.tenant = STORE_TENANT,
+                                  .tenant_bytes = strlen(STORE_TENANT),
+                                  .model = session->model,
+                                  .model_bytes = session->model_bytes,
+                                  .session = session->name,
+                                  .session_bytes = session->name_bytes,
+                                  .tokens = tokens,
+                                  .level = PAGE_EXACT};
+}
+
+static void submit_tail(struct save *save) {
+    const struct tail_piece *piece = &save->pieces[save->piece_count - 1];
+    save->tail_job = (struct disk_job){.operation = DISK_WRITE,
+                                       .key = {.id = piece->id, .kind = DISK_TAIL},
+                                       .metadata = metadata_of(save->session, piece->rows),
+                                       .parts = &save->tail_part,
+                                       .part_count = 1,
+                                       .done = end_tail};
+    disk_tier_submit(save->tier, &save->tail_job);
+}
+
+static void submit_manifest(struct save *save) {
+    save->part = (struct disk_part){save->manifest, save->manifest_bytes};
+    save->job = (struct disk_job){.operation = DISK_WRITE,
+                                  .key = {.id = save->session->id, .kind = DISK_SESSION},
+                                  .durable = true,
+                                  .metadata = metadata_of(save->session, save->tokens),
+                                  .parts = &save->part,
+                                  .part_count = 1,
+                                  .done = end_manifest};
+    save->job.metadata.version = save->version;
+    disk_tier_submit(save->tier, &save->job);
+}
+
+/* With the session locked, so that a delete goes behind it. */
+static void submit_locked(struct save *save) {
+    if (save->tail)
+        submit_tail(save);
+    submit_manifest(save);
+}
+
+static void run(struct save *save) {
+    struct session *session = save->session;
+    for (size_t i = 0; i < save->chunk_count; i++)
+        if (!chunk_is_on_disk(save->chunks[i]))
+            disk_tier_write_chunk(save->tier, save->chunks[i], false);
+    pthread_mutex_lock(session->lock);
+    bool deleted = session->deleted;
+    if (!deleted)
+        submit_locked(save);
+    pthread_mutex_unlock(session->lock);
+    if (deleted)
+        end_save(save, false);
+}
+
+/* With the session locked: STORE_MORE with a save that is to be run. */
+static int look(struct disk_tier *tier, struct session *session, uint64_t version,
+                struct save **save) {
+    struct session_saved *saved = &session->saved;
+    if (session->deleted)
+        return STORE_MISS;
+    if (saved->version >= version && saved->cuts == session->cuts.count)
+        return STORE_OK;
+    if (saved->under_way)
+        return STORE_WAIT;
+    if (saved->failed_version >= version)
+        return STORE_DISK;
+    *save = save_new(tier, session);
+    if (!*save)
+        return STORE_DISK;
+    saved->under_way = true;
+    return STORE_MORE;
+}
+
+int saving_step(struct store *store, struct session *session, uint64_t version) {
+    struct save *save = NULL;
+    if (!disk_tier_is_on(&store->disk))
+        return STORE_DISK;
+    pthread_mutex_lock(session->lock);
+    int status = look(&store->disk, session, version, &save);
+    pthread_mutex_unlock(session->lock);
+    if (status != STORE_MORE)
+        return status;
+    run(save);
+    return STORE_WAIT;
+}
+
+void saving_retry(struct session *session) {
+    pthread_mutex_lock(session->lock);
+    session->saved.failed_version = 0;
+    pthread_mutex_unlock(session->lock);
+}
+
+struct disk_promise *saving_delete(struct disk_tier *tier, struct session *session) {
+    struct session_saved *saved = &session->saved;
+    if (!disk_tier_is_on(tier) || (saved->version == 0 && !saved->under_way))
+        return NULL;
+    struct disk_promise *promise = disk_tier_delete(tier, DISK_SESSION, session->id);
+    for (size_t i = 0; i < saved->piece_count; i++)
+        disk_tier_forget(tier, DISK_TAIL, saved->pieces[i].id);
+    return promise;
+}

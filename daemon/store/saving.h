@@ -1,0 +1,32 @@
+/* Saving: bringing a session to disk as it is, so that a restart finds it.
+ *
+ * A save writes the chunks that are not on disk, the tail's rows that are not, and behind them a
+ * manifest, which is durable when all of that is. One save of a session is under way at a time; who
+ * waits for a version asks again when there was progress.
+ */
+#ifndef DAEMON_STORE_SAVING_H
+#define DAEMON_STORE_SAVING_H
+
+#include "daemon/store/store.h"
+
+/* With the session locked: whether what was done to it may only be acknowledged when it is on disk.
+ * So it is with a session that wants that, and with one that was cut since it was saved: what was
+ * cut off must not come back. */
+bool saving_is_owed(const struct session *session);
+
+/* STORE_OK when the session is on disk as it was at that version or later; STORE_WAIT until then;
+ * STORE_DISK if that failed, STORE_MISS if it was deleted. */
+int saving_step(struct store *store, struct session *session, uint64_t version)
+    __attribute__((warn_unused_result));
+
+/* The same from the beginning where it failed before. */
+void saving_retry(struct session *session);
+
+/* With the session locked, which is deleted: what of it is on disk goes, too. NULL: nothing is. */
+struct disk_promise *saving_delete(struct disk_tier *tier, struct session *session);
+
+/* Saves all sessions, those used last first, as many as there is room for on disk, and logs what
+ * came of it. Waits; nobody else uses the store any more. */
+void saving_save_all(struct store *store);
+
+#endif

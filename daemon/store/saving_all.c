@@ -1,0 +1,100 @@
+/* Saving all sessions at the end. */
+#include <stdlib.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/store/saving.h"
+
+enum { SAVES_MOST = 64 }; /* under way at a time */
+
+struct saving_all {
+    struct store *store;
+    struct session **sessions; /* owned references, those used last first */
+    size_t count, capacity;
+    size_t first, begun; /* those between are under way */
+    uint64_t saved, failed;
+};
+
+static bool add(struct saving_all *all, struct session *session) {
+    if (all->count == all->capacity) {
+        size_t capacity = all->capacity ? 2 * all->capacity : 256;
+        struct session **grown = realloc(all->sessions, capacity * sizeof(struct session *));
+        if (!grown)
+            return false;
+        all->sessions = grown;
+        all->capacity = capacity;
+    }
+    session_ref(session);
+    all->sessions[all->count++] = session;
+    return true;
+}
+
+static int compare(const void *a, const void *b) {
+    const struct session *left = *(struct session *const *)a, *right = *(struct session *const *)b;
+    return (left->used_ns < right->used_ns) - (left->used_ns > right->used_ns);
+}
+
+static void collect(struct saving_all *all) {
+    struct list *list = &all->store->list;
+    struct session *session = list_after(list, 0);
+    while (session && add(all, session))
+        session = list_next(list, session);
+    if (session)
+        session_unref(session);
+    if (all->count > 0)
+        qsort(all->sessions, all->count, sizeof(struct session *), compare);
+}
+
+static int save_one(struct store *store, struct session *session) {
+    return session->tokens == 0 && session->saved.version == 0
+               ? STORE_OK
+               : saving_step(store, session, session->version);
+}
+
+/* Begins what may be begun, and lets go of what is done. */
+static void go_on(struct saving_all *all) {
+    for (; all->begun < all->count && all->begun - all->first < SAVES_MOST; all->begun++)
+        (void)!save_one(all->store, all->sessions[all->begun]);
+    for (; all->first < all->begun; all->first++) {
+        int status = save_one(all->store, all->sessions[all->first]);
+        if (status == STORE_WAIT)
+            return;
+        if (status == STORE_OK)
+            all->saved++;
+        else
+            all->failed++;
+        session_unref(all->sessions[all->first]);
+    }
+}
+
+static void say(const struct saving_all *all, uint64_t written_bytes, uint64_t begun_ns) {
+    log_info("%llu sessions are on disk; %llu MiB were written in %llu ms",
+             (unsigned long long)all->saved, (unsigned long long)written_bytes >> 20,
+             (unsigned long long)(clock_now_ns() - begun_ns) / CLOCK_NS_PER_MS);
+    if (all->failed > 0)
+        log_warning("%llu sessions could not be saved: the disk is full or failed",
+                    (unsigned long long)all->failed);
+}
+
+static uint64_t written(struct disk_tier *tier) {
+    struct disk_stats stats;
+    disk_read_stats(tier->disk, &stats);
+    return stats.written_bytes;
+}
+
+void saving_save_all(struct store *store) {
+    struct disk_tier *tier = &store->disk;
+    struct saving_all all = {.store = store};
+    if (!disk_tier_is_on(tier) || store_is_recovering(store))
+        return;
+    uint64_t begun_ns = clock_now_ns(), before = written(tier);
+    collect(&all);
+    while (all.first < all.count) {
+        uint64_t progress = disk_tier_progress(tier);
+        go_on(&all);
+        if (all.first < all.begun)
+            disk_tier_await_progress(tier, progress);
+    }
+    free(all.sessions);
+    say(&all, written(tier) - before, begun_ns);
+}

@@ -1,0 +1,109 @@
+"""Restart: a daemon that ends in order has all its sessions again."""
+
+from disk_support import assert_has, disk, put
+from wire import ON_DISK, OPEN_EXISTING
+from wire_support import refused, stored
+
+__all__ = ["disk"]
+
+
+def test_sessions_in_memory_come_back_after_sigterm(disk):
+    disk.start()
+    with disk.connect() as connection:
+        for number in range(10):
+            put(connection, b"%d" % number, 100 * number + 1, seed=number)
+    log = disk.daemon.log
+    disk.restart()
+    assert "10 sessions are on disk" in log.read_text()
+    with disk.connect() as connection:
+        assert len(connection.list().sessions) == 10
+        for number in range(10):
+            assert_has(connection, b"%d" % number, 100 * number + 1, seed=number)
+
+
+def test_they_come_back_as_often_as_the_daemon_ends(disk):
+    disk.start()
+    for tokens in (100, 28, 1, 171):
+        with disk.connect() as connection:
+            put(connection, b"a", tokens)
+        disk.restart()
+    with disk.connect() as connection:
+        assert_has(connection, b"a", 300)
+
+
+def test_without_save_on_exit_only_durable_sessions_come_back(disk):
+    disk.start(save_on_exit="no")
+    with disk.connect() as connection:
+        put(connection, b"a", 100, durability=ON_DISK)
+        put(connection, b"b", 100)
+    disk.restart()
+    with disk.connect() as connection:
+        assert_has(connection, b"a", 100)
+        with refused("miss"):
+            connection.info(b"b")
+
+
+def test_a_session_is_what_it_was(disk):
+    disk.start()
+    with disk.connect() as connection:
+        session, _ = stored(connection, b"a", tokens=300, level=2)
+        connection.pin(b"a", 3_600_000)
+        before = session.info()
+    disk.restart()
+    with disk.connect() as connection:
+        after = connection.info(b"a")
+    for field in ("id", "version", "tokens", "tail_tokens", "level", "logical_bytes", "values", "model", "durability"):
+        assert getattr(after, field) == getattr(before, field)
+    assert (after.k.error, after.v.energy) == (before.k.error, before.v.energy)
+    assert after.age_ms >= before.age_ms
+    assert 0 < after.pinned_ms <= before.pinned_ms
+
+
+def test_what_is_on_disk_takes_no_memory_until_it_is_fetched(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 1280)
+    disk.restart()
+    with disk.connect() as connection:
+        info = connection.info(b"a")
+        assert info.disk_bytes > 100_000
+        assert info.stored_bytes < 20_000
+        assert_has(connection, b"a", 1280)
+        assert connection.info(b"a").stored_bytes > 100_000
+        assert connection.stats().disk.loaded_chunks == 10
+
+
+def test_forks_share_their_chunks_on_disk_too(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 1280)
+        connection.fork(b"a", b"b")
+    disk.restart()
+    with disk.connect() as connection:
+        assert_has(connection, b"a", 1280)
+        assert_has(connection, b"b", 1280)
+        assert connection.info(b"b").unique_bytes < 10_000
+        connection.delete(b"a")
+        assert_has(connection, b"b", 1280)
+
+
+def test_an_append_goes_on_where_the_session_ended(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 200)
+    disk.restart()
+    with disk.connect() as connection:
+        put(connection, b"a", 100)
+        assert_has(connection, b"a", 300)
+
+
+def test_lossy_sessions_come_back_to_the_last_bit(disk):
+    disk.start()
+    with disk.connect() as connection:
+        session, _ = stored(connection, b"a", tokens=256, level=3)
+        connection.age(b"a", 3)
+        before, _ = session.fetch()
+    disk.restart()
+    with disk.connect() as connection:
+        after, _ = connection.open(b"a", mode=OPEN_EXISTING).fetch()
+        assert after == before
