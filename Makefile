@@ -31,7 +31,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -144,6 +144,12 @@ test:
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
 	$(Q)+$(SUBMAKE) all unit-tests examples $(if $(findstring address,$(SANITIZE)),sanitized-python)
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) --sanitize '$(SANITIZE)' $(TESTS)
+
+## overload: three times the memory limit by mixed clients, for two minutes: what holds, as a table
+overload:
+	$(Q)tools/bootstrap.sh build test
+	$(Q)+$(SUBMAKE) all
+	$(Q)$(VENV)/bin/python tests/faults/overload.py
 
 ## torture: the tests of tests/faults at full length, in hours
 torture:
@@ -416,7 +422,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

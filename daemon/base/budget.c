@@ -4,8 +4,8 @@ void budget_init(struct budget *budget, uint64_t limit_bytes) {
     *budget = (struct budget){.limit_bytes = limit_bytes};
 }
 
-bool budget_reserve_spare(struct budget *budget, uint64_t bytes) {
-    uint64_t limit = atomic_load(&budget->limit_bytes), used = atomic_load(&budget->used_bytes);
+static bool reserve_below(struct budget *budget, uint64_t limit, uint64_t bytes) {
+    uint64_t used = atomic_load(&budget->used_bytes);
     do {
         if (used > limit || bytes > limit - used)
             return false;
@@ -13,14 +13,29 @@ bool budget_reserve_spare(struct budget *budget, uint64_t bytes) {
     return true;
 }
 
-bool budget_reserve(struct budget *budget, uint64_t bytes) {
-    if (budget_reserve_spare(budget, bytes))
+bool budget_reserve_spare(struct budget *budget, uint64_t bytes) {
+    return reserve_below(budget, atomic_load(&budget->limit_bytes), bytes);
+}
+
+static bool reserve_or_reclaim(struct budget *budget, uint64_t limit, uint64_t bytes) {
+    if (reserve_below(budget, limit, bytes))
         return true;
     if (!budget->reclaim)
         return false;
-    uint64_t limit = atomic_load(&budget->limit_bytes), used = atomic_load(&budget->used_bytes);
+    uint64_t used = atomic_load(&budget->used_bytes);
     budget->reclaim(budget->reclaim_context, used > limit ? used - limit + bytes : bytes);
-    return budget_reserve_spare(budget, bytes);
+    return reserve_below(budget, limit, bytes);
+}
+
+bool budget_reserve(struct budget *budget, uint64_t bytes) {
+    return reserve_or_reclaim(budget, atomic_load(&budget->limit_bytes), bytes);
+}
+
+bool budget_reserve_bulk(struct budget *budget, uint64_t bytes) {
+    uint64_t limit = atomic_load(&budget->limit_bytes);
+    if (budget->small_share > 0)
+        limit -= limit / budget->small_share;
+    return reserve_or_reclaim(budget, limit, bytes);
 }
 
 void budget_tell_waiting(struct budget *budget) {

@@ -11,6 +11,7 @@
 
 struct budget {
     _Atomic uint64_t limit_bytes, used_bytes;
+    unsigned small_share; /* one part in so many of the limit is for small things; 0: none */
     /* Called after a release, from the releasing thread, while somebody waits for memory. */
     void (*on_release)(void *context);
     void *context;
@@ -27,6 +28,10 @@ bool budget_reserve(struct budget *budget, uint64_t bytes) __attribute__((warn_u
 /* The same, of what nobody needs: nothing is reclaimed for it. */
 bool budget_reserve_spare(struct budget *budget, uint64_t bytes)
     __attribute__((warn_unused_result));
+
+/* The same for pages, which leave the part for small things alone: at the limit, too, sessions can
+ * be opened and answers be written. */
+bool budget_reserve_bulk(struct budget *budget, uint64_t bytes) __attribute__((warn_unused_result));
 
 void budget_release(struct budget *budget, uint64_t bytes);
 

@@ -28,7 +28,7 @@ static bool reserve(struct builder *builder, uint64_t bytes) {
     uint64_t want = pool_round(bytes);
     if (want <= builder->reserved_bytes)
         return true;
-    if (!budget_reserve(builder->budget, want - builder->reserved_bytes))
+    if (!budget_reserve_bulk(builder->budget, want - builder->reserved_bytes))
         return false;
     builder->reserved_bytes = want;
     return true;

@@ -10,7 +10,7 @@
 #include "daemon/store/recovery.h"
 #include "daemon/store/saving.h"
 
-enum { FIRST_BUCKETS = 64, LEAST_FOR_SESSIONS_BYTES = 4 << 20 };
+enum { FIRST_BUCKETS = 64, LEAST_FOR_SESSIONS_BYTES = 4 << 20, SMALL_SHARE = 128 };
 
 static struct shard *shard_of(struct store *store, struct store_name name) {
     return &store->shards[XXH3_64bits(name.text, name.bytes) % STORE_SHARDS];
@@ -123,6 +123,7 @@ uint64_t store_empty_bytes(size_t codec_threads) {
 int store_init(struct store *store, const struct store_options *options) {
     memset(store, 0, sizeof *store);
     budget_init(&store->budget, options->memory_bytes);
+    store->budget.small_share = SMALL_SHARE;
     store->budget.on_release = options->on_progress;
     store->budget.context = options->context;
     store->landing_level = options->landing_level;

@@ -102,7 +102,7 @@ int tail_extend(struct tail *tail, uint32_t rows) {
     int status = STORE_OK;
     pthread_mutex_lock(&tail->lock);
     uint64_t want = bytes_for(tail, rows), held = tail->charged_bytes;
-    if (want > held && !budget_reserve(tail->budget, want - held))
+    if (want > held && !budget_reserve_bulk(tail->budget, want - held))
         status = STORE_FULL;
     else if (want > held)
         charge(tail, want);

@@ -91,11 +91,24 @@ START_TEST(threads_together_stay_below_the_limit) {
 }
 END_TEST
 
+START_TEST(bulk_leaves_a_part_of_the_limit_to_what_is_small) {
+    struct budget budget;
+    budget_init(&budget, 1000);
+    budget.small_share = 10;
+    ck_assert(!budget_reserve_bulk(&budget, 901));
+    ck_assert(budget_reserve_bulk(&budget, 900));
+    ck_assert(!budget_reserve_bulk(&budget, 1));
+    ck_assert(budget_reserve(&budget, 100));
+    ck_assert(!budget_reserve(&budget, 1));
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("budget");
     TCase *cases = tcase_create("budget");
     tcase_add_test(cases, up_to_the_limit_is_granted_and_no_byte_more);
     tcase_add_test(cases, a_request_that_overflows_is_refused);
+    tcase_add_test(cases, bulk_leaves_a_part_of_the_limit_to_what_is_small);
     tcase_add_test(cases, what_is_released_can_be_reserved_again);
     tcase_add_test(cases, below_a_lowered_limit_nothing_is_granted);
     tcase_add_test(cases, a_release_is_told_only_while_somebody_waits);
