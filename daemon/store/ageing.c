@@ -91,9 +91,10 @@ void ageing_forget(struct ageing *ageing, struct session *session) {
     due_set(&ageing->due, session, DUE_NEVER);
 }
 
-static bool has_expired(struct session *session, uint64_t now_ns) {
+static bool has_expired(struct session *session, uint64_t now_ns, uint64_t *ttl_ms) {
     pthread_mutex_lock(session->lock);
     bool expired = !session->deleted && expiry_ns(session) <= now_ns;
+    *ttl_ms = session->policy.ttl_ms;
     pthread_mutex_unlock(session->lock);
     return expired;
 }
@@ -105,12 +106,11 @@ static bool is_tail_due(struct ageing *ageing, struct session *session, uint64_t
     return is_due;
 }
 
-/* What could not be coded is tried again later, or, where that saves nothing, when it has changed.
- */
+/* What could not be coded is tried again later; where that saves nothing, when it has changed. */
 static void set_retry(struct ageing *ageing, struct session *session, int status) {
+    uint64_t retry_ns = after(clock_now_ns(), 1, atomic_load(&ageing->tail_idle_ms));
     pthread_mutex_lock(session->lock);
-    session->tail_retry_ns =
-        status == STORE_OK ? DUE_NEVER : after(clock_now_ns(), 1, ageing->tail_idle_ms);
+    session->tail_retry_ns = status == STORE_UNSUPPORTED ? DUE_NEVER : retry_ns;
     pthread_mutex_unlock(session->lock);
 }
 
@@ -125,9 +125,10 @@ static void code_tail(struct ageing *ageing, struct session *session, struct rec
         set_retry(ageing, session, status);
 }
 
-static void expire(struct ageing *ageing, struct session *session) {
+/* Unless it is used or pinned just now. */
+static void expire(struct ageing *ageing, struct session *session, uint64_t ttl_ms) {
     struct session_discard *discard;
-    const struct session_filter filter = {.idle_ms = session->policy.ttl_ms};
+    const struct session_filter filter = {.idle_ms = ttl_ms};
     if (store_delete_session(ageing->store, session, &filter, &discard) != STORE_OK)
         return;
     keeper_discard(&ageing->store->keeper, &discard->discard);
@@ -163,12 +164,12 @@ static void recode_next(struct ageing *ageing, struct recoder *recoder,
 
 /* False if nothing is due. */
 static bool begin_next(struct ageing *ageing, struct recoder *recoder) {
-    uint64_t now_ns = clock_now_ns();
+    uint64_t now_ns = clock_now_ns(), ttl_ms;
     struct session *session = due_take(&ageing->due, now_ns);
     if (!session)
         return false;
-    if (has_expired(session, now_ns))
-        expire(ageing, session);
+    if (has_expired(session, now_ns, &ttl_ms))
+        expire(ageing, session, ttl_ms);
     else if (is_tail_due(ageing, session, now_ns))
         code_tail(ageing, session, recoder);
     ageing->work = (struct coarsening){.session = session};

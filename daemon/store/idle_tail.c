@@ -109,14 +109,17 @@ static bool put_in_place(const struct job *job, struct chunk *chunk) {
 }
 
 /* Raw rows that others have, too, become free with the last of them. */
-static void replace(const struct job *job, struct chunk *chunk, struct recode_result *result) {
+static int replace(const struct job *job, struct chunk *chunk, struct recode_result *result) {
     bool shared;
     uint64_t before = tail_bytes(job->tail, &shared);
     uint64_t after = chunk->record->reserved_bytes + CHUNK_HANDLE_BYTES;
-    if (after >= before || !put_in_place(job, chunk))
-        return;
-    tail_disown(job->tail);
-    *result = (struct recode_result){before, after};
+    if (after >= before)
+        return STORE_UNSUPPORTED;
+    if (put_in_place(job, chunk)) {
+        tail_disown(job->tail);
+        *result = (struct recode_result){before, after};
+    }
+    return STORE_OK;
 }
 
 int idle_tail_code(struct store *store, struct session *session, int level, struct recoder *recoder,
@@ -128,7 +131,7 @@ int idle_tail_code(struct store *store, struct session *session, int level, stru
         return STORE_OK;
     int status = find_or_code(&job, store, recoder, &chunk);
     if (status == STORE_OK) {
-        replace(&job, chunk, result);
+        status = replace(&job, chunk, result);
         chunk_unref(chunk);
     }
     tail_unref(job.tail);

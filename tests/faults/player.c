@@ -15,6 +15,7 @@
 
 enum { ROOM_BYTES = 2 * PAGE_VALUES_MAX * 4 + 4096, CACHE_BYTES = 1 << 20 };
 enum { NEVER_PERCENT = 200 }; /* the keeper evicts nothing by itself: steps do */
+enum { TAIL_IDLE_MS = 1, REST_NS = 5000000 }; /* tails are coded where a program rests */
 
 const struct geometry player_geometries[PLAYER_GEOMETRIES] = {
     {.layers = 1, .heads = 1, .head_dim_k = 8, .head_dim_v = 8, .dtype = PAGE_F16},
@@ -546,6 +547,12 @@ static void play_await_keeper(struct player *player, const struct step *step) {
     player_await_keeper(player);
 }
 
+static void play_rest(struct player *player, const struct step *step) {
+    (void)step;
+    player_say(player, "rest\n");
+    nanosleep(&(struct timespec){.tv_nsec = REST_NS}, NULL);
+}
+
 /* --- programs --- */
 
 static void (*const plays[STEP_KINDS])(struct player *player, const struct step *step) = {
@@ -569,6 +576,7 @@ static void (*const plays[STEP_KINDS])(struct player *player, const struct step 
     [STEP_EVICT] = play_evict,
     [STEP_MATCH] = player_match,
     [STEP_SQUEEZE] = play_squeeze,
+    [STEP_REST] = play_rest,
 };
 
 static void set_up(struct player *player) {
@@ -579,6 +587,7 @@ static void set_up(struct player *player) {
                                     .memory_high_percent = NEVER_PERCENT,
                                     .memory_low_percent = NEVER_PERCENT};
     player_expect(player, store_init(&player->store, &options) == 0, "store_init");
+    ageing_set_tails(&player->store.ageing, TAIL_IDLE_MS, PAGE_EXACT);
     reference_init(&player->reference);
     player->workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
     player->room = malloc(ROOM_BYTES);

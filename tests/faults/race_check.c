@@ -2,6 +2,8 @@
  * checked as far as it goes: every token of an exact session says which append it is of and where
  * it stands.
  *
+ * With an odd seed memory is always short; with an even one it never is, and time has its turn.
+ *
  * usage: race_check [SECONDS [SEED]]
  */
 #include <pthread.h>
@@ -21,6 +23,7 @@ enum { THREADS = 4, LIMIT_BYTES = 48 << 20, TOKENS_MAX = 600, RUN_MAX = 128 };
 /* Names from LOSSY on are of sessions that are coded again and again; from FORKS on, of forks. */
 enum { NAMES = 6, LOSSY = 2, FORKS = 4 };
 enum { LAYERS = 2, ROW_BYTES = 32, APPEND_TOKENS = 1 << 20 };
+enum { NEVER_PERCENT = 200 };
 
 static const struct geometry geometry = {
     .layers = LAYERS, .heads = 1, .head_dim_k = 8, .head_dim_v = 8, .dtype = PAGE_F32};
@@ -90,6 +93,7 @@ static struct session_state open_session(unsigned name) {
         .model = {"model", 5},
         .geometry = &geometry,
         .policy = {.level = name >= LOSSY && name < FORKS ? 0 : PAGE_EXACT,
+                   .idle_step_ms = 2,
                    .floor = name >= LOSSY && name < FORKS ? PAGE_LEVEL_MAX : PAGE_EXACT}};
     int status = store_open(&store, &request, &state);
     expect(status == STORE_OK || status == STORE_FULL, "open");
@@ -293,8 +297,9 @@ int main(int argc, char **argv) {
     struct store_options options = {.memory_bytes = LIMIT_BYTES,
                                     .landing_level = PAGE_FAST8,
                                     .codec_threads = 2,
-                                    .memory_high_percent = 0}; /* always pressed */
+                                    .memory_high_percent = seed % 2 ? 0 : NEVER_PERCENT};
     expect(store_init(&store, &options) == 0, "store_init");
+    ageing_set_tails(&store.ageing, 1, PAGE_FAST8);
     for (unsigned i = 0; i < THREADS; i++)
         start(&workers[i], values_mix(seed * THREADS + i));
     nanosleep(&(struct timespec){.tv_sec = seconds}, NULL);

@@ -283,10 +283,13 @@ static bool search_all(struct search *search) {
     return found;
 }
 
-/* What is shared is no coarser than the strictest floor of those who have it. */
-static int coarsest_allowed(const struct reference *reference,
-                            const struct reference_group *group) {
+/* What is shared is no coarser than the strictest floor of those who have it; but by ids a session
+ * may have left them for others' that are as good. */
+static int coarsest_allowed(const struct reference *reference, const struct reference_group *group,
+                            const struct reference_session *owner) {
     int bound = PAGE_LEVEL_MAX;
+    if (group->sharing == SESSION_SHARES_IDS)
+        return owner->policy.floor;
     for (int i = 0; i < REFERENCE_SESSIONS; i++) {
         const struct reference_session *session = &reference->sessions[i];
         for (uint32_t t = 0; t < session->token_count; t++)
@@ -307,7 +310,7 @@ bool reference_allows(struct reference *reference, const struct reference_sessio
                             .row = tokens->row,
                             .stamps = tokens->group->stamps,
                             .min_snr_db = tokens->group->min_snr_db,
-                            .bound = coarsest_allowed(reference, tokens->group)};
+                            .bound = coarsest_allowed(reference, tokens->group, session)};
     const struct page_bytes *seen = last_seen(&search);
     return (seen->page && gives(&search, *seen)) || search_all(&search);
 }

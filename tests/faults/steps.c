@@ -10,7 +10,7 @@ static const unsigned weights[STEP_KINDS] = {
     [STEP_FORK] = 8,        [STEP_TRUNCATE] = 8,      [STEP_AGE] = 3,
     [STEP_PIN] = 1,         [STEP_INFO] = 3,          [STEP_DELETE] = 6,
     [STEP_DELETE_MANY] = 1, [STEP_AWAIT_KEEPER] = 1,  [STEP_SQUEEZE] = 2,
-    [STEP_EVICT] = 3,       [STEP_MATCH] = 4,
+    [STEP_EVICT] = 3,       [STEP_MATCH] = 4,         [STEP_REST] = 2,
 };
 
 struct world world_of(uint64_t seed) {

@@ -28,6 +28,7 @@ enum step_kind {
     STEP_EVICT,
     STEP_MATCH,
     STEP_SQUEEZE, /* leaves little memory, or as much as before */
+    STEP_REST,    /* nobody uses anything, so that tails are coded */
     STEP_KINDS,
 };
 

@@ -50,6 +50,38 @@ START_TEST(an_idle_session_gets_coarser_down_to_its_floor_and_no_further) {
 }
 END_TEST
 
+static uint64_t cpu_ns(void) {
+    struct timespec spent;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &spent);
+    return (uint64_t)spent.tv_sec * CLOCK_NS_PER_S + (uint64_t)spent.tv_nsec;
+}
+
+static uint64_t aged_chunks(void) {
+    struct ageing_stats stats;
+    ageing_read_stats(&store.ageing, &stats);
+    return stats.chunks;
+}
+
+/* The test itself does next to nothing meanwhile; a part of a core is left for what the library and
+ * the system do. */
+START_TEST(ageing_takes_a_quarter_of_one_core_at_most) {
+    enum { SESSIONS = 24, CHUNKS = SESSIONS * TOKENS_MAX / PAGE };
+    const struct session_policy policy = {.level = 1, .floor = 2, .idle_step_ms = 1000};
+    for (char name[] = "a"; name[0] < 'a' + SESSIONS; name[0]++) {
+        open_with(name, policy);
+        store_tokens(name, 0, TOKENS_MAX, true);
+    }
+    for (char name[] = "a"; name[0] < 'a' + SESSIONS; name[0]++)
+        open_with(name, policy); /* used last all at once, so that all is due at once */
+    while (aged_chunks() == 0)
+        sleep_ms(1);
+    uint64_t cpu = cpu_ns(), begun = clock_now_ns();
+    while (aged_chunks() < CHUNKS)
+        sleep_ms(5);
+    ck_assert_uint_le((cpu_ns() - cpu) * 10, (clock_now_ns() - begun) * 4);
+}
+END_TEST
+
 START_TEST(a_session_in_use_stays_as_it_is) {
     const struct session_policy policy = {.level = 1, .floor = 2, .idle_step_ms = 500};
     open_with("idle", policy);
@@ -161,6 +193,7 @@ int main(void) {
     TCase *cases = tcase_create("ageing");
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, an_idle_session_gets_coarser_down_to_its_floor_and_no_further);
+    tcase_add_test(cases, ageing_takes_a_quarter_of_one_core_at_most);
     tcase_add_test(cases, a_session_in_use_stays_as_it_is);
     tcase_add_test(cases, tokens_that_come_after_an_idle_time_begin_at_the_sessions_level);
     tcase_add_test(cases, the_newest_tokens_get_coarser_too);

@@ -1,5 +1,6 @@
 /* Tails of idle sessions are coded, and stay what they are to everybody who reads or goes on. */
 #include "daemon/base/clock.h"
+#include "daemon/store/evict.h"
 #include "daemon/store/fork.h"
 #include "tests/unit/test_store_support.h"
 
@@ -264,6 +265,25 @@ START_TEST(an_append_that_settles_codes_a_page_of_both) {
 }
 END_TEST
 
+START_TEST(an_eviction_takes_a_coded_tail_first) {
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    store_tokens("a", 0, 300, false);
+    wait_until_coded("a");
+    uint64_t used = store_used_bytes(&store), tail = info_of("a").tail.bytes;
+    struct session *session = store_find(&store, name_of("a"));
+    struct evict_result result;
+    ck_assert_int_eq(
+        evict_session(&store, session, &(struct evict_request){.want_bytes = 1}, &result),
+        STORE_OK);
+    session_unref(session);
+    ck_assert_uint_eq(result.tokens, 44);
+    ck_assert_uint_eq(result.bytes, tail);
+    ck_assert_uint_eq(store_used_bytes(&store), used - tail);
+    ck_assert(!info_of("a").tail_coded);
+    ck_assert_int_eq(fetch_all("a", 0, 256, 0), STORE_OK);
+}
+END_TEST
+
 START_TEST(deleting_a_session_frees_its_coded_tail) {
     uint64_t empty = store_used_bytes(&store);
     ck_assert_int_eq(open_session("a", 3), STORE_OK);
@@ -313,6 +333,7 @@ int main(void) {
     tcase_add_test(cases, rows_that_were_cut_off_are_not_taken_from_what_a_fork_coded);
     tcase_add_test(cases, a_dropped_append_leaves_the_coded_tail);
     tcase_add_test(cases, an_append_that_settles_codes_a_page_of_both);
+    tcase_add_test(cases, an_eviction_takes_a_coded_tail_first);
     tcase_add_test(cases, deleting_a_session_frees_its_coded_tail);
     tcase_add_test(cases, sums_over_all_sessions_have_a_coded_tail_among_the_pages);
     return run_suite(cases);
