@@ -98,15 +98,15 @@ static void leave_place(struct index *index, struct index_entry *entry, enum ind
     change(index, entry, state);
 }
 
-/* What is no more than the memory of a delete need not be remembered once there is nothing older.
- */
+/* A delete need not be remembered once there is nothing older, nor a key of which there is no
+ * record. */
 static void drop_if_done(struct index *index, struct index_entry *entry) {
-    if (entry->stale > 0 || entry->state == INDEX_VALUE ||
-        (entry->state == INDEX_DELETED && index->keep_deletes))
+    if (entry->stale > 0 || entry->state == INDEX_VALUE)
         return;
-    if (entry->state == INDEX_DELETED)
-        entry->segment->live_bytes -= (uint64_t)entry->record_blocks * BLOCK_BYTES;
-    remove_entry(index, entry);
+    if (entry->state != INDEX_DELETED)
+        remove_entry(index, entry);
+    else if (!index->keep_deletes)
+        leave_place(index, entry, INDEX_FORGOTTEN);
 }
 
 static struct index_entry *find_or_add(struct index *index, struct disk_key key) {

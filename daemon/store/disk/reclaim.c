@@ -182,7 +182,9 @@ static bool copies_are_safe(struct disk *disk, const struct segment *of) {
 static int unlink_file(struct disk *disk, const struct segment *segment) {
     char name[SEGMENT_NAME_BYTES];
     segment_name(segment->number, name);
-    return disk->io->unlink(disk->folder, name) < 0 ? -1 : disk->io->sync(disk->folder);
+    if (disk->io->unlink(disk->folder, name) < 0 && errno != ENOENT) /* the sync failed before */
+        return -1;
+    return disk->io->sync(disk->folder);
 }
 
 static void take_out(struct disk *disk, struct segment *segment) {

@@ -66,7 +66,7 @@ static int reserve_memory(struct disk *disk, const struct disk_job *job) {
 static bool needs_tombstone(struct disk *disk, struct disk_key key) {
     pthread_mutex_lock(&disk->lock);
     const struct index_entry *entry = index_find(&disk->index, key);
-    bool needs = entry ? entry->state != INDEX_DELETED : !disk->scanned;
+    bool needs = !disk->scanned || (entry && entry->state != INDEX_DELETED);
     pthread_mutex_unlock(&disk->lock);
     return needs;
 }
