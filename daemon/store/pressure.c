@@ -111,34 +111,52 @@ static void count(struct pressure *pressure, const struct evict_result *result) 
     atomic_fetch_add(&pressure->stats.deleted_sessions, result->deleted);
 }
 
-/* One that is pinned moves on, lest it be looked at each time. */
-static bool evict_this(struct pressure *pressure, struct session *session,
-                       const struct evict_request *request) {
+static int evict_this(struct pressure *pressure, struct session *session,
+                      const struct evict_request *request) {
     struct evict_result result;
     int status = evict_session(pressure->store, session, request, &result);
     if (status == STORE_OK)
         count(pressure, &result);
-    else if (status == STORE_BUSY)
-        coldness_pass(&pressure->store->coldness, session);
-    return status == STORE_OK;
+    return status;
+}
+
+/* One that is pinned or has nothing of its own moves on: in front of those that were touched there
+ * is else nobody to be found. */
+static int evict_coldest(struct pressure *pressure, const struct evict_request *request) {
+    struct coldness *order = &pressure->store->coldness;
+    struct session *session = coldness_coldest(order);
+    if (!session)
+        return STORE_MISS;
+    int status = evict_this(pressure, session, request);
+    if (status == STORE_BUSY || status == STORE_UNSUPPORTED)
+        coldness_pass(order, session);
+    session_unref(session);
+    return status;
+}
+
+/* Past the coldest, which is in use for a moment and stays where it is. */
+static bool evict_next(struct pressure *pressure, const struct evict_request *request) {
+    struct coldness *order = &pressure->store->coldness;
+    struct session *session;
+    bool evicted = false;
+    coldness_walk_begin(order);
+    while (!evicted && (session = coldness_walk(order))) {
+        evicted = evict_this(pressure, session, request) == STORE_OK;
+        session_unref(session);
+    }
+    return evicted;
 }
 
 /* Looks at each once, from the coldest on. */
 static bool evict_any(struct pressure *pressure, const struct evict_request *request) {
-    struct coldness *order = &pressure->store->coldness;
-    struct session *session = coldness_coldest(order);
-    if (session)
-        session_unref(session);
-    bool evicted = false;
-    coldness_walk_begin(order);
-    for (size_t left = coldness_sessions(order); left > 0 && !evicted; left--) {
-        session = coldness_walk(order);
-        if (!session)
-            break;
-        evicted = evict_this(pressure, session, request);
-        session_unref(session);
+    for (size_t left = coldness_sessions(&pressure->store->coldness); left > 0; left--) {
+        int status = evict_coldest(pressure, request);
+        if (status == STORE_OK)
+            return true;
+        if (status == STORE_WAIT)
+            return evict_next(pressure, request);
     }
-    return evicted;
+    return false;
 }
 
 /* Only for those who wait does what was just used go, and in the end what frees nothing because
