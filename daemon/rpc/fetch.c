@@ -126,6 +126,7 @@ static enum rpc_step wait_for_memory(struct rpc_request *request) {
         fetch->waiting = true;
         fetch->memory_deadline_ns = now + daemon->append_wait_ms * CLOCK_NS_PER_MS;
         budget_wait_begin(daemon->budget);
+        keeper_poke(&daemon->store->keeper);
     }
     if (now < fetch->memory_deadline_ns)
         return RPC_WAIT;

@@ -151,6 +151,8 @@ static void write_pressure(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
     message->rounds = atomic_load(&stats->rounds);
     message->aged_sessions = atomic_load(&stats->aged_sessions);
     message->aged_bytes = atomic_load(&stats->aged_bytes);
+    message->spilled_chunks = atomic_load(&daemon->store->disk.counts.spilled_chunks);
+    message->spilled_bytes = atomic_load(&daemon->store->disk.counts.spilled_bytes);
     message->evicted_sessions = atomic_load(&stats->evicted_sessions);
     message->evicted_tokens = atomic_load(&stats->evicted_tokens);
     message->evicted_bytes = atomic_load(&stats->evicted_bytes);
@@ -183,6 +185,7 @@ static void write_disk(struct disk_tier *tier, Kvq__StatsReply *reply, Kvq__Disk
     message->damaged = stats.scan_damaged + stats.damaged_reads;
     message->reclaimed_bytes = stats.reclaimed_bytes;
     message->queued_bytes = stats.queued_bytes;
+    message->evicted_bytes = atomic_load(&counts->evicted_bytes);
     reply->disk = message;
 }
 

@@ -2,14 +2,21 @@
 
 #include <stdlib.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/error.h"
+#include "daemon/store/keeper.h"
 #include "daemon/store/record_disk.h"
 
-void disk_tier_init(struct disk_tier *tier, void (*on_progress)(void *context), void *context) {
-    *tier = (struct disk_tier){.on_progress = on_progress, .context = context};
+void disk_tier_init(struct disk_tier *tier, struct keeper *keeper,
+                    void (*on_progress)(void *context), void *context) {
+    pthread_condattr_t attributes;
+    *tier = (struct disk_tier){.keeper = keeper, .on_progress = on_progress, .context = context};
     pthread_mutex_init(&tier->lock, NULL);
-    pthread_cond_init(&tier->changed, NULL);
+    pthread_condattr_init(&attributes);
+    pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+    pthread_cond_init(&tier->changed, &attributes);
+    pthread_condattr_destroy(&attributes);
 }
 
 void disk_tier_deinit(struct disk_tier *tier) {
@@ -38,11 +45,20 @@ uint64_t disk_tier_progress(struct disk_tier *tier) {
     return progress;
 }
 
-void disk_tier_await_progress(struct disk_tier *tier, uint64_t since) {
+void disk_tier_await_progress(struct disk_tier *tier, uint64_t since, uint64_t most_ns) {
+    uint64_t end_ns = clock_now_ns() + most_ns;
+    struct timespec end = {.tv_sec = (time_t)(end_ns / CLOCK_NS_PER_S),
+                           .tv_nsec = (long)(end_ns % CLOCK_NS_PER_S)};
+    int status = 0;
     pthread_mutex_lock(&tier->lock);
-    while (tier->progress == since)
-        pthread_cond_wait(&tier->changed, &tier->lock);
+    while (tier->progress == since && status == 0)
+        status = pthread_cond_timedwait(&tier->changed, &tier->lock, &end);
     pthread_mutex_unlock(&tier->lock);
+}
+
+void disk_tier_tell_full(struct disk_tier *tier) {
+    atomic_store(&tier->full, true);
+    keeper_poke(tier->keeper);
 }
 
 struct waited {
@@ -148,8 +164,11 @@ static void end_write(struct disk_job *job) {
         atomic_fetch_add(&tier->counts.written_chunks, 1);
         atomic_fetch_add(&tier->counts.written_chunk_bytes, write->record->bytes);
     }
+    atomic_fetch_add(&tier->counts.failed_writes, !done);
     if (write->drop)
         atomic_fetch_sub(&tier->counts.spilling_bytes, write->record->reserved_bytes);
+    if (job->status == DISK_FULL)
+        disk_tier_tell_full(tier);
     chunk_end_write(write->chunk, write->record, done ? tier : NULL);
     record_unpin(write->record);
     if (done && write->drop)

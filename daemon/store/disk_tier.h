@@ -18,17 +18,23 @@ enum disk_kind { DISK_CHUNK = 1, DISK_SESSION = 2, DISK_ATTACHMENT = 3, DISK_TAI
 /* Since the start. */
 struct disk_tier_counts {
     _Atomic uint64_t written_chunks, written_chunk_bytes;
+    _Atomic uint64_t failed_writes;                 /* of chunks */
     _Atomic uint64_t spilled_chunks, spilled_bytes; /* whose memory was given back */
     _Atomic uint64_t loaded_chunks, loaded_bytes, failed_loads;
     _Atomic uint64_t saves, failed_saves; /* of sessions */
+    _Atomic uint64_t evicted_bytes;       /* of a full disk */
     _Atomic uint64_t spilling_bytes;      /* now: that will be free when they are written */
 };
+
+struct keeper;
 
 struct disk_tier {
     struct disk *disk; /* NULL: there is none */
     void (*on_progress)(void *context);
     void *context;
-    _Atomic bool ending; /* what goes away now is only freed, not forgotten */
+    struct keeper *keeper; /* is woken when the disk is full */
+    _Atomic bool full;     /* a write found it so, and nobody has seen to it yet */
+    _Atomic bool ending;   /* what goes away now is only freed, not forgotten */
     struct disk_tier_counts counts;
     pthread_mutex_t lock; /* for who waits: of recovery, and of jobs that are waited for */
     pthread_cond_t changed;
@@ -37,7 +43,8 @@ struct disk_tier {
 };
 
 /* Without a disk. */
-void disk_tier_init(struct disk_tier *tier, void (*on_progress)(void *context), void *context);
+void disk_tier_init(struct disk_tier *tier, struct keeper *keeper,
+                    void (*on_progress)(void *context), void *context);
 void disk_tier_deinit(struct disk_tier *tier);
 
 static inline bool disk_tier_is_on(const struct disk_tier *tier) {
@@ -80,6 +87,9 @@ void disk_tier_tell_progress(struct disk_tier *tier);
 /* For a thread that may wait: until something ends after `since`, which disk_tier_progress() gave
  * before it was begun. */
 uint64_t disk_tier_progress(struct disk_tier *tier);
-void disk_tier_await_progress(struct disk_tier *tier, uint64_t since);
+void disk_tier_await_progress(struct disk_tier *tier, uint64_t since, uint64_t most_ns);
+
+/* A write found the disk full. */
+void disk_tier_tell_full(struct disk_tier *tier);
 
 #endif

@@ -22,18 +22,24 @@ static int may_go(const struct session *session, uint64_t idle_ns) {
     return session->appending || now - session->used_ns < idle_ns ? STORE_WAIT : STORE_OK;
 }
 
-/* What dropping the slice frees: nothing where others have its chunk too. */
-static uint64_t freed_by(const struct slice *slice) {
+/* What dropping the slice frees: nothing where others have its chunk too, and next to nothing of
+ * memory where it is on disk only. */
+static uint64_t freed_by(const struct slice *slice, bool on_disk) {
     struct chunk_view view = chunk_view(slice->chunk);
-    uint64_t bytes = view.shared ? 0 : view.record->reserved_bytes + CHUNK_HANDLE_BYTES;
+    bool absent = record_is_absent(view.record);
+    uint64_t in_memory = absent ? 0 : view.record->reserved_bytes + CHUNK_HANDLE_BYTES;
     record_unpin(view.record);
-    return bytes;
+    if (view.shared)
+        return 0;
+    return on_disk ? view.disk_bytes : in_memory;
 }
 
-static uint64_t freed_by_tail(const struct session *session) {
+static uint64_t freed_by_tail(const struct session *session, bool on_disk) {
     bool shared;
     if (session->coded_tail.chunk)
-        return freed_by(&session->coded_tail);
+        return freed_by(&session->coded_tail, on_disk);
+    if (on_disk)
+        return 0;
     uint64_t bytes = tail_bytes(session->tail, &shared);
     return shared ? 0 : bytes;
 }
@@ -44,11 +50,11 @@ static struct loss_plan make_plan(const struct session *session,
     struct loss_plan plan = {.keep = session->slice_count};
     size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
     if (session->tail_tokens > 0) {
-        plan.freed_bytes = freed_by_tail(session);
+        plan.freed_bytes = freed_by_tail(session, request->on_disk);
         plan.any = plan.freed_bytes > 0 || request->shared_too;
     }
     for (size_t keep = plan.keep; keep > least && plan.freed_bytes < request->want_bytes; keep--) {
-        uint64_t bytes = freed_by(&session->slices[keep - 1]);
+        uint64_t bytes = freed_by(&session->slices[keep - 1], request->on_disk);
         plan.freed_bytes += bytes;
         if (bytes == 0 && !request->shared_too)
             continue;

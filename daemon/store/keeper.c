@@ -9,6 +9,7 @@
 #include "daemon/base/log.h"
 #include "daemon/store/coarsening.h"
 #include "daemon/store/sharing.h"
+#include "daemon/store/spill.h"
 #include "daemon/store/store.h"
 
 enum { NICE = 10 };
@@ -105,7 +106,7 @@ static void make_room(struct keeper *keeper) {
         struct session *session = pressure_age(pressure);
         if (session)
             age_for_room(keeper, session);
-        else
+        else if (!pressure_spill(pressure))
             more = pressure_evict(pressure);
         free_discards(keeper);
     }
@@ -177,6 +178,7 @@ static uint64_t look_again_ns(struct keeper *keeper) {
 static void rest(struct keeper *keeper) {
     pthread_mutex_unlock(&keeper->lock);
     free_discards(keeper);
+    (void)spill_relieve_disk(keeper->store);
     make_room(keeper);
     sweep(keeper);
     uint64_t wake_ns = age(keeper), again_ns = look_again_ns(keeper);

@@ -2,6 +2,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/store/evict.h"
+#include "daemon/store/spill.h"
 
 /* So long an append waits for what is being coded, before it costs somebody tokens. */
 #define PATIENCE_NS (500 * CLOCK_NS_PER_MS)
@@ -9,6 +10,9 @@
 #define NOTICE_NS (50 * CLOCK_NS_PER_MS)
 /* A session that was used since then stays, unless appends wait. */
 #define RECENT_NS (1 * CLOCK_NS_PER_S)
+
+/* At once, for somebody who waits. */
+enum { SPILL_LEAST_BYTES = 1 << 20 };
 
 static uint32_t low_percent(const struct pressure *pressure) {
     uint32_t low = pressure->low_percent, high = pressure->high_percent;
@@ -157,6 +161,19 @@ static bool evict_any(struct pressure *pressure, const struct evict_request *req
             return evict_next(pressure, request);
     }
     return false;
+}
+
+/* Only for those who wait does what was just used go. */
+bool pressure_spill(struct pressure *pressure) {
+    uint64_t above = above_bytes(pressure, low_percent(pressure));
+    uint64_t want = above > SPILL_LEAST_BYTES ? above : SPILL_LEAST_BYTES;
+    bool spilled = spill(pressure->store, want, RECENT_NS);
+    pressure->no_choice |= has_no_choice(pressure);
+    if (!spilled && pressure->no_choice)
+        spilled = spill(pressure->store, want, 0);
+    if (spilled)
+        pressure->evicted_ns = clock_now_ns();
+    return spilled;
 }
 
 /* Only for those who wait does what was just used go, and in the end what frees nothing because

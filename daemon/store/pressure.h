@@ -1,5 +1,6 @@
 /* What happens when memory runs short, in this order: what is coldest is aged to its floor, and
- * when there is nothing left to age the coldest session loses its newest tokens.
+ * when there is nothing left to age it goes to disk, and without a disk, or one with room, the
+ * coldest session loses its newest tokens.
  *
  * Above the high mark it begins, at the low mark it ends; while appends wait for memory it goes on
  * whatever the marks say, and only then does it take what was just used. The marks are shares of
@@ -30,7 +31,7 @@ struct pressure {
     struct pressure_stats stats;
     bool no_choice;            /* in this round: somebody waits, or the limit was lowered */
     uint64_t waiting_since_ns; /* appends wait for memory without a break; 0: none does */
-    uint64_t evicted_ns;       /* when a session last lost tokens */
+    uint64_t evicted_ns;       /* when a session last lost tokens, or went to disk */
 };
 
 /* Whether there is pressure; begins() counts it as a round, too. */
@@ -47,6 +48,9 @@ bool pressure_goes_on(struct pressure *pressure);
  * the caller's, who codes it and tells what that freed. NULL: there is none. */
 struct session *pressure_age(struct pressure *pressure) __attribute__((warn_unused_result));
 void pressure_has_aged(struct pressure *pressure, uint64_t freed_bytes);
+
+/* The coldest sessions go to disk. False if there is no disk, or nothing that can be spilled. */
+bool pressure_spill(struct pressure *pressure);
 
 /* The coldest session that can be evicted loses tokens. False if there is none. */
 bool pressure_evict(struct pressure *pressure);

@@ -3,7 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/store/manifest.h"
+
+/* So long a save is tried again while the disk is full. */
+#define FULL_WAIT_NS (2 * CLOCK_NS_PER_S)
 
 struct save {
     struct disk_job job; /* the manifest's, which ends the save: those before it are done then */
@@ -17,6 +21,7 @@ struct save {
     size_t piece_count, piece_capacity;
     struct chunk **chunks; /* owned references */
     size_t chunk_count;
+    bool is_full; /* the disk, and so it failed */
     uint8_t *manifest;
     size_t manifest_bytes;
 };
@@ -117,6 +122,11 @@ static struct save *save_new(struct disk_tier *tier, struct session *session) {
 
 /* --- the save --- */
 
+/* A full disk is waited for: the keeper makes room there. */
+static bool is_full(const struct save *save) {
+    return save->job.status == DISK_FULL || (save->tail && save->tail_job.status == DISK_FULL);
+}
+
 static bool is_all_there(const struct save *save) {
     if (save->job.status != DISK_OK || (save->tail && save->tail_job.status != DISK_OK))
         return false;
@@ -153,7 +163,9 @@ static void forget_new_piece(struct save *save) {
 static void end_locked(struct save *save, struct session *session, bool done) {
     struct session_saved *saved = &session->saved;
     saved->under_way = false;
-    if (!done)
+    if (done || saved->trying_since_ns == 0)
+        saved->trying_since_ns = done ? 0 : clock_now_ns();
+    if (!done && (!save->is_full || clock_now_ns() - saved->trying_since_ns > FULL_WAIT_NS))
         saved->failed_version = save->version;
     if (!done || session->deleted) {
         forget_new_piece(save);
@@ -179,6 +191,9 @@ static void end_save(struct save *save, bool done) {
 
 static void end_manifest(struct disk_job *job) {
     struct save *save = (struct save *)job;
+    save->is_full = is_full(save);
+    if (save->is_full)
+        disk_tier_tell_full(save->tier);
     end_save(save, is_all_there(save));
 }
 
@@ -254,6 +269,8 @@ static int look(struct disk_tier *tier, struct session *session, uint64_t versio
         return STORE_WAIT;
     if (saved->failed_version >= version)
         return STORE_DISK;
+    if (saved->trying_since_ns != 0 && atomic_load(&tier->full))
+        return STORE_WAIT; /* room is being made */
     *save = save_new(tier, session);
     if (!*save)
         return STORE_DISK;
@@ -277,6 +294,7 @@ int saving_step(struct store *store, struct session *session, uint64_t version) 
 void saving_retry(struct session *session) {
     pthread_mutex_lock(session->lock);
     session->saved.failed_version = 0;
+    session->saved.trying_since_ns = 0;
     pthread_mutex_unlock(session->lock);
 }
 

@@ -93,7 +93,7 @@ void saving_save_all(struct store *store) {
         uint64_t progress = disk_tier_progress(tier);
         go_on(&all);
         if (all.first < all.begun)
-            disk_tier_await_progress(tier, progress);
+            disk_tier_await_progress(tier, progress, CLOCK_NS_PER_S);
     }
     free(all.sessions);
     say(&all, written(tier) - before, begun_ns);

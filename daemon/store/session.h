@@ -44,11 +44,12 @@ struct tail_piece {
 /* What of the session is on disk. */
 struct session_saved {
     bool under_way;
-    uint64_t version;        /* of the manifest that is there; 0: none */
-    uint64_t tokens;         /* that it has */
-    uint64_t cuts;           /* how many that manifest knows of */
-    uint64_t failed_version; /* that could not be saved */
-    uint64_t tail_first;     /* the session's token at which the pieces begin */
+    uint64_t version;         /* of the manifest that is there; 0: none */
+    uint64_t tokens;          /* that it has */
+    uint64_t cuts;            /* how many that manifest knows of */
+    uint64_t failed_version;  /* that could not be saved */
+    uint64_t trying_since_ns; /* while the disk was full; 0: it was not */
+    uint64_t tail_first;      /* the session's token at which the pieces begin */
     struct tail_piece *pieces;
     size_t piece_count;
 };

@@ -127,7 +127,7 @@ int store_init(struct store *store, const struct store_options *options) {
     store->budget.on_release = options->on_progress;
     store->budget.context = options->context;
     store->landing_level = options->landing_level;
-    disk_tier_init(&store->disk, options->on_progress, options->context);
+    disk_tier_init(&store->disk, &store->keeper, options->on_progress, options->context);
     uint64_t clock = clock_wall_us();
     list_init(&store->list, clock);
     prefix_init(&store->prefixes, &store->budget);

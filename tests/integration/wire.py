@@ -110,7 +110,8 @@ SCHEMA = {
     "DiskStats": "1 recovering uint, 2 limit_bytes uint, 3 used_bytes uint, 4 live_bytes uint, "
     "5 written_bytes uint, 6 read_bytes uint, 7 spilled_chunks uint, 8 spilled_bytes uint, "
     "9 loaded_chunks uint, 10 loaded_bytes uint, 11 failed_loads uint, 12 saves uint, 13 failed_saves uint, "
-    "14 syncs uint, 15 damaged uint, 16 reclaimed_bytes uint, 17 queued_bytes uint",
+    "14 syncs uint, 15 damaged uint, 16 reclaimed_bytes uint, 17 queued_bytes uint, "
+    "18 evicted_bytes uint",
     "StatsReply": "1 version str, 2 pid uint, 3 uptime_seconds double, 4 sockets str*, 5 limit_bytes uint, "
     "6 used_bytes uint, 7 rss_bytes uint, 8 sessions uint, 9 tokens uint, 10 bytes_16bit uint, "
     "11 stored_bytes uint, 12 connections uint, 13 operations OperationCount*, 14 errors ErrorCount*, "
@@ -122,7 +123,8 @@ SCHEMA = {
     "33 disk DiskStats, 34 sharing SharingStats, 36 state uint, 38 ageing AgeingStats",
     "ControlRequest": "1 state uint, 2 limit_bytes uint",
     "ControlReply": "1 state uint, 2 limit_bytes uint, 3 used_bytes uint",
-    "PressureStats": "1 rounds uint, 2 aged_sessions uint, 3 aged_bytes uint, 6 evicted_sessions uint, "
+    "PressureStats": "1 rounds uint, 2 aged_sessions uint, 3 aged_bytes uint, 4 spilled_chunks uint, "
+    "5 spilled_bytes uint, 6 evicted_sessions uint, "
     "7 evicted_tokens uint, 8 evicted_bytes uint, 9 deleted_sessions uint, 10 refused uint",
     "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
 }

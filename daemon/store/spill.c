@@ -1,0 +1,128 @@
+#include "daemon/store/spill.h"
+
+#include "daemon/base/clock.h"
+#include "daemon/store/evict.h"
+#include "daemon/store/store.h"
+
+enum { SPILL_CHUNKS = 64 }; /* of a session at once */
+#define SPILL_WAIT_NS (20 * CLOCK_NS_PER_MS)
+/* So much of its limit is evicted from a full disk, that it is not asked for each chunk. */
+enum { RELIEF_SHARE = 64 };
+
+/* Chunks of a session whose bytes are in memory, as references. */
+struct victims {
+    struct chunk *chunks[SPILL_CHUNKS];
+    size_t count;
+};
+
+static void add(struct victims *victims, struct chunk *chunk) {
+    struct record *record = chunk_pin(chunk);
+    if (!record_is_absent(record)) {
+        chunk_ref(chunk);
+        victims->chunks[victims->count++] = chunk;
+    }
+    record_unpin(record);
+}
+
+/* From the end on: a fetch begins at the beginning. False if the session is not to be touched. */
+static bool find_victims(struct session *session, uint64_t idle_ns, struct victims *victims) {
+    victims->count = 0;
+    pthread_mutex_lock(session->lock);
+    bool idle = !session->deleted && clock_now_ns() - session->used_ns >= idle_ns;
+    if (idle && session->coded_tail.chunk && !session->appending)
+        add(victims, session->coded_tail.chunk);
+    for (size_t i = session->slice_count; idle && i-- > 0 && victims->count < SPILL_CHUNKS;)
+        add(victims, session->slices[i].chunk);
+    pthread_mutex_unlock(session->lock);
+    return victims->count > 0;
+}
+
+static uint64_t spill_victims(struct disk_tier *tier, const struct victims *victims,
+                              uint64_t want_bytes) {
+    uint64_t bytes = 0;
+    for (size_t i = 0; i < victims->count; i++) {
+        if (bytes < want_bytes)
+            bytes += disk_tier_write_chunk(tier, victims->chunks[i], true);
+        chunk_unref(victims->chunks[i]);
+    }
+    return bytes;
+}
+
+/* Bytes that are free now or will be. */
+static uint64_t spill_session(struct disk_tier *tier, struct session *session, uint64_t want_bytes,
+                              uint64_t idle_ns) {
+    struct victims victims;
+    uint64_t bytes = 0, more = 1;
+    while (bytes < want_bytes && more > 0 && find_victims(session, idle_ns, &victims)) {
+        more = spill_victims(tier, &victims, want_bytes - bytes);
+        bytes += more;
+    }
+    return bytes;
+}
+
+static uint64_t spill_coldest(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
+    struct coldness *order = &store->coldness;
+    struct session *session = coldness_coldest(order);
+    uint64_t bytes = 0;
+    if (session)
+        session_unref(session);
+    coldness_walk_begin(order);
+    while (bytes < want_bytes && (session = coldness_walk(order))) {
+        bytes += spill_session(&store->disk, session, want_bytes - bytes, idle_ns);
+        session_unref(session);
+    }
+    return bytes;
+}
+
+/* What came of a moment's work. */
+struct outcome {
+    uint64_t spilled_bytes, failed_writes;
+};
+
+static struct outcome outcome(struct disk_tier *tier) {
+    return (struct outcome){atomic_load(&tier->counts.spilled_bytes),
+                            atomic_load(&tier->counts.failed_writes)};
+}
+
+bool spill(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
+    struct disk_tier *tier = &store->disk;
+    if (!disk_tier_is_on(tier) || store_is_recovering(store))
+        return false;
+    (void)spill_relieve_disk(store);
+    uint64_t progress = disk_tier_progress(tier);
+    struct outcome before = outcome(tier);
+    uint64_t under_way = atomic_load(&tier->counts.spilling_bytes), begun = 0;
+    if (under_way < want_bytes)
+        begun = spill_coldest(store, want_bytes - under_way, idle_ns);
+    if (under_way + begun == 0)
+        return false;
+    if (atomic_load(&tier->counts.spilling_bytes) > 0)
+        disk_tier_await_progress(tier, progress, SPILL_WAIT_NS);
+    struct outcome after = outcome(tier);
+    return after.spilled_bytes > before.spilled_bytes ||
+           after.failed_writes == before.failed_writes || spill_relieve_disk(store);
+}
+
+bool spill_relieve_disk(struct store *store) {
+    struct disk_tier *tier = &store->disk;
+    struct coldness *order = &store->coldness;
+    if (!disk_tier_is_on(tier) || !atomic_exchange(&tier->full, false))
+        return false;
+    struct disk_stats stats;
+    disk_read_stats(tier->disk, &stats);
+    struct evict_request request = {.want_bytes = stats.limit_bytes / RELIEF_SHARE,
+                                    .idle_ns = CLOCK_NS_PER_S, /* not what is being fetched */
+                                    .on_disk = true};
+    uint64_t freed = 0;
+    coldness_walk_begin(order);
+    struct session *session;
+    while (freed < request.want_bytes && (session = coldness_walk(order))) {
+        struct evict_result result;
+        while (freed < request.want_bytes &&
+               evict_session(store, session, &request, &result) == STORE_OK)
+            freed += result.bytes;
+        session_unref(session);
+    }
+    atomic_fetch_add(&tier->counts.evicted_bytes, freed);
+    return freed > 0;
+}

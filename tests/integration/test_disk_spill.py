@@ -1,0 +1,140 @@
+"""What memory has no room for goes to disk, and comes back when it is fetched."""
+
+import pytest
+from disk_support import assert_has, disk, put, values
+from wire import EXACT, OPEN_EXISTING, Geometry
+from wire_support import append, assert_holds, bits, packed, refused, wait_until
+
+__all__ = ["disk"]
+
+MIDDLE = Geometry(layers=4, heads=4, head_dim_k=64, head_dim_v=64, dtype=1)  # 4 KiB a token
+
+
+def fill(connection, sessions, tokens=1024, geometry=MIDDLE):
+    """Sessions of random bits, of 4 MiB each; what they hold."""
+    held = []
+    for number in range(sessions):
+        values = bits(geometry, tokens, seed=number)
+        append(connection.open(b"%d" % number, geometry=geometry, level=EXACT), values, wait_ms=20000)
+        held.append(values)
+    return held
+
+
+def test_three_times_the_memory_is_held_and_fetched_bit_for_bit(disk):
+    disk.start()
+    with disk.connect() as connection:
+        held = fill(connection, 48)
+        stats = connection.stats()
+        assert stats.disk.spilled_bytes > 100 << 20
+        assert stats.pressure.evicted_tokens == 0
+        for number, values in enumerate(held):
+            assert_holds(connection.open(b"%d" % number, mode=OPEN_EXISTING), values)
+        stats = connection.stats()
+        assert stats.disk.loaded_bytes > 100 << 20
+        assert stats.pressure.evicted_tokens == 0
+        assert stats.used_bytes <= stats.limit_bytes
+
+
+def test_what_came_back_unchanged_goes_again_without_being_written(disk):
+    disk.start()
+    with disk.connect() as connection:
+        held = fill(connection, 24)
+        for _ in range(2):
+            for number, values in enumerate(held):
+                assert_holds(connection.open(b"%d" % number, mode=OPEN_EXISTING), values)
+        stats = connection.stats().disk
+        assert stats.spilled_bytes > 1.5 * stats.written_bytes
+        assert stats.written_bytes < 1.1 * (24 * 4 << 20)
+
+
+def test_what_was_spilled_comes_back_after_a_restart(disk):
+    disk.start()
+    with disk.connect() as connection:
+        held = fill(connection, 24)
+    disk.restart()
+    with disk.connect() as connection:
+        for number, values in enumerate(held):
+            assert_holds(connection.open(b"%d" % number, mode=OPEN_EXISTING), values)
+
+
+def test_what_was_spilled_of_sessions_in_memory_is_a_miss_after_kill_9(disk):
+    disk.start()
+    with disk.connect() as connection:
+        fill(connection, 24)
+    disk.crash()
+    with disk.connect() as connection:
+        assert connection.stats().sessions == 0
+        wait_until(lambda: connection.stats().disk.live_bytes < 1 << 20)
+
+
+def test_a_deleted_session_gives_its_room_on_disk_back(disk):
+    disk.start()
+    with disk.connect() as connection:
+        fill(connection, 24)
+        for number in range(24):
+            connection.delete(b"%d" % number)
+        wait_until(lambda: connection.stats().disk.live_bytes < 1 << 20)
+
+
+def test_a_full_disk_evicts_what_is_coldest_there(disk):
+    disk.start(disk_size="64M")
+    with disk.connect() as connection:
+        held = fill(connection, 48)
+        stats = connection.stats()
+        assert stats.disk.used_bytes <= 64 << 20
+        assert stats.disk.evicted_bytes > 50 << 20
+        assert stats.pressure.evicted_tokens == 0
+        left = {int(one.session): one.tokens_available for one in connection.list().sessions}
+        assert 20 < len(left) < 48
+        assert min(left) == 48 - len(left)
+        for number in sorted(left, reverse=True)[:10]:
+            assert_holds(connection.open(b"%d" % number, mode=OPEN_EXISTING), held[number])
+
+
+def test_a_damaged_chunk_is_a_miss_and_the_tokens_before_it_are_not(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 1280)
+    assert disk.daemon.stop() == 0
+    page = packed(tuple(part[:, 640:768] for part in values(1280)))[0][0]
+    damaged = 0
+    for path in disk.files():
+        data = path.read_bytes()
+        at = data.find(page[:64])
+        if at >= 0:
+            path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])
+            damaged += 1
+    assert damaged == 1
+    disk.start()
+    with disk.connect() as connection:
+        session = connection.open(b"a", mode=OPEN_EXISTING)
+        assert session.tokens == 1280
+        with refused("miss"):
+            session.fetch(first=640, end=768)
+        kv, _ = session.fetch(end=640)
+        assert list(kv) == list(packed(values(640)))
+        assert connection.stats().disk.failed_loads == 1
+
+
+@pytest.mark.parametrize("key", [bytes(range(32)), b"ab" * 32 + b"\n"], ids=["bytes", "digits"])
+def test_an_encrypted_folder_has_no_plain_values_and_is_read_with_its_key(disk, tmp_path, key):
+    path = tmp_path / "key"
+    path.write_bytes(key)
+    path.chmod(0o600)
+    disk.start(disk_key=path)
+    with disk.connect() as connection:
+        put(connection, b"a", 1280)
+    disk.restart(disk_key=path)
+    with disk.connect() as connection:
+        assert_has(connection, b"a", 1280)
+    assert disk.daemon.stop() == 0
+    assert all(b"KVQCHUNK" not in file.read_bytes() for file in disk.files())
+    path.write_bytes(bytes(32))
+    with pytest.raises(RuntimeError, match="key"):
+        disk.start(disk_key=path)
+
+
+def test_a_second_daemon_is_refused_the_folder(disk):
+    disk.start()
+    with pytest.raises(RuntimeError, match="another"):
+        disk.start()
