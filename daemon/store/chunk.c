@@ -151,11 +151,12 @@ static void put_record(struct chunk *chunk, struct record *record) {
 
 bool chunk_replace(struct chunk *chunk, struct record *old, struct record *record) {
     pthread_mutex_lock(&chunk->lock);
-    bool is_it = chunk->record == old;
-    if (is_it)
+    bool is_fine = chunk->owner_count == 0 || record->level_asked <= finest_level(chunk);
+    bool replaces = chunk->record == old && is_fine;
+    if (replaces)
         put_record(chunk, record);
     pthread_mutex_unlock(&chunk->lock);
-    return is_it;
+    return replaces;
 }
 
 struct record *chunk_begin_write(struct chunk *chunk) {

@@ -75,7 +75,8 @@ struct chunk_view chunk_view(struct chunk *chunk);
 struct record *chunk_pin(struct chunk *chunk);
 
 /* Puts a new record in place of the old, taking over the caller's pin: the old one's that was the
- * chunk's is the caller's then. False, and nothing is done, if the chunk has another by now. */
+ * chunk's is the caller's then. False, and nothing is done, if the chunk has another by now, or an
+ * owner has come that wants it finer. */
 bool chunk_replace(struct chunk *chunk, struct record *old, struct record *record)
     __attribute__((warn_unused_result));
 

@@ -106,7 +106,7 @@ static struct record *recode(struct recoder *recoder, const struct record *old,
 
 /* Swaps the records. The old one's bytes are held until its readers are done; then the new one
  * moves from the working space to the place in the store's budget that the old one had. False if
- * the chunk has another record by now. */
+ * the chunk has another record by now, or an owner has come that wants it finer. */
 static bool replace(struct recoder *recoder, struct chunk *chunk, struct record *old,
                     struct record *record) {
     uint64_t bytes = record->reserved_bytes;
@@ -137,14 +137,13 @@ static struct recode_result recode_record(struct recoder *recoder, const struct 
                                           struct record *old) {
     bool stays = keeps_promise(old);
     struct record *record = stays ? NULL : recode(recoder, old, job);
-    if (record && record->reserved_bytes < old->reserved_bytes) {
-        struct recode_result result = {old->reserved_bytes, record->reserved_bytes};
-        if (replace(recoder, job->chunk, old, record))
-            return result;
-    }
+    bool is_smaller = record && record->reserved_bytes < old->reserved_bytes;
+    struct recode_result done = {old->reserved_bytes, is_smaller ? record->reserved_bytes : 0};
+    if (is_smaller && replace(recoder, job->chunk, old, record))
+        return done;
     if (record)
         record_unpin(record);
-    if (record || stays)
+    if ((record && !is_smaller) || stays)
         atomic_store(&old->level_asked, job->level); /* it is no larger, or promised: it stays */
     record_unpin(old);
     return (struct recode_result){0};

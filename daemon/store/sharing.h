@@ -11,8 +11,7 @@
 
 #include "daemon/store/store.h"
 
-/* For all slices of the session; `go_on` is asked between two chunks. Only the keeper's thread may,
- * while nobody codes: what is taken is not made coarser meanwhile. */
+/* For all slices of the session; `go_on` is asked between two chunks. */
 void sharing_share(struct store *store, struct session *session, bool (*go_on)(void *context),
                    void *context);
 

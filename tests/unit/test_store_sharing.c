@@ -121,6 +121,19 @@ START_TEST(a_shared_chunk_ages_to_its_strictest_owners_level_and_no_further) {
 }
 END_TEST
 
+START_TEST(a_chunk_is_not_made_coarser_than_an_owner_wants_that_came_while_it_was_coded) {
+    store_first(1, SESSION_SHARES_IDS);
+    uint64_t before = store_used_bytes(&store);
+    struct recode_job job = {chunk_of("a", 1), &geometry, 4};
+    struct recode_result result = recode_chunk(&store.keeper.recoder, &job);
+    ck_assert_uint_eq(result.bytes_before, 0);
+    ck_assert_int_eq(level_of("a"), 1);
+    ck_assert_uint_eq(store_used_bytes(&store), before);
+    age_session("a", 4);
+    ck_assert_int_eq(level_of("a"), 4);
+}
+END_TEST
+
 START_TEST(exact_sessions_share_by_equal_bytes_only) {
     store_first(PAGE_EXACT, SESSION_SHARES_IDS);
     change_values(256, 0.125f);
@@ -251,6 +264,8 @@ int main(void) {
     tcase_add_test(cases, what_is_stored_coarser_than_asked_is_not_taken);
     tcase_add_test(cases, what_was_kept_apart_is_shared_once_it_may_be_as_coarse);
     tcase_add_test(cases, a_shared_chunk_ages_to_its_strictest_owners_level_and_no_further);
+    tcase_add_test(cases,
+                   a_chunk_is_not_made_coarser_than_an_owner_wants_that_came_while_it_was_coded);
     tcase_add_test(cases, exact_sessions_share_by_equal_bytes_only);
     tcase_add_test(cases, equal_hashes_do_not_make_equal_bytes);
     tcase_add_test(cases, who_shares_by_bytes_does_not_take_other_values_of_the_same_ids);
