@@ -44,7 +44,7 @@ static bool find_candidate(struct store *store, struct session *session,
 static bool is_as_good(const struct session *session, const struct candidate *candidate,
                        const struct record *own, const struct record *other) {
     struct record_spec spec;
-    if (record_is_absent(other))
+    if (record_is_absent(own) || record_is_absent(other))
         return false;
     record_read_spec(other, &spec);
     if (other->level > candidate->level ||
