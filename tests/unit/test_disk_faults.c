@@ -218,6 +218,44 @@ static void run_all(int error, bool sticky, bool halves) {
     ck_assert_int_gt(failing, 200);
 }
 
+/* The script's end, as kill -9 leaves it or closed; then a start at which that call fails, and
+ * another. */
+static bool scan_with_fault(int failing) {
+    set_up();
+    open_disk();
+    run_script();
+    ck_assert_int_eq(sync_disk(), DISK_OK);
+    note_synced();
+    close_disk();
+    atomic_store(&faults.calls, 0);
+    atomic_store(&faults.failing, failing);
+    if (try_open()) {
+        await_scan();
+        for (size_t i = 0; i < found_count; i++) {
+            enum disk_status status;
+            if (!found_doubtful[i])
+                value_of(found[i].id - 1, &status);
+        }
+        close_disk();
+    }
+    bool failed = atomic_load(&faults.calls) > failing;
+    atomic_store(&faults.failing, -1);
+    open_disk();
+    check_after_restart();
+    remove_directory();
+    return failed;
+}
+
+START_TEST(any_call_may_fail_at_the_start_and_nothing_is_lost_for_good) {
+    faults.error = EIO;
+    faults.sticky = faults.halves = false;
+    int failing = 0;
+    while (scan_with_fault(failing))
+        failing++;
+    ck_assert_int_gt(failing, 20);
+}
+END_TEST
+
 START_TEST(any_call_may_fail_once) {
     run_all(EIO, false, false);
 }
@@ -284,6 +322,7 @@ int main(void) {
     TCase *cases = tcase_create("faults");
     tcase_set_timeout(cases, 120);
     tcase_add_test(cases, any_call_may_fail_once);
+    tcase_add_test(cases, any_call_may_fail_at_the_start_and_nothing_is_lost_for_good);
     tcase_add_test(cases, any_call_may_fail_for_good);
     tcase_add_test(cases, the_file_system_may_be_full_in_the_middle_of_any_write);
     tcase_add_test(cases, any_write_may_be_short);

@@ -60,12 +60,16 @@ static inline bool try_open(void) {
     return disk != NULL;
 }
 
-static inline void open_disk(void) {
-    ck_assert_msg(try_open(), "%s", disk_error);
+static inline void await_scan(void) {
     pthread_mutex_lock(&signals.lock);
     while (!signals.scanned)
         pthread_cond_wait(&signals.changed, &signals.lock);
     pthread_mutex_unlock(&signals.lock);
+}
+
+static inline void open_disk(void) {
+    ck_assert_msg(try_open(), "%s", disk_error);
+    await_scan();
 }
 
 static inline void close_disk(void) {

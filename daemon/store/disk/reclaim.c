@@ -92,7 +92,7 @@ enum parts { PARTS_WHOLE, PARTS_DAMAGED, PARTS_UNREADABLE };
 static enum parts check_parts(struct disk *disk) {
     for (uint32_t i = 0; i < disk->reclaim.walk.head.part_count; i++)
         if (!copied_part(disk, i))
-            return errno && errno != ENODATA ? PARTS_UNREADABLE : PARTS_DAMAGED;
+            return segment_could_not_read() ? PARTS_UNREADABLE : PARTS_DAMAGED;
     return PARTS_WHOLE;
 }
 

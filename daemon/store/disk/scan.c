@@ -47,8 +47,10 @@ static bool parts_are_whole(struct scan *scan) {
         uint64_t bytes = head_part_bytes(head, scan->head, i);
         if (!provide_part(scan, bytes) ||
             segment_read_part(scan->segment, &scan->disk->scanner_guarder, scan->head, head, i,
-                              offset, scan->part) < 0)
+                              offset, scan->part) < 0) {
+            scan->walk.failed |= segment_could_not_read();
             return false;
+        }
         offset += bytes;
     }
     return true;
@@ -104,7 +106,7 @@ static void see_record(struct scan *scan) {
     bool synced = scan->walk.offset < scan->mark.synced_bytes;
     if (synced ? scan->walk.next <= scan->segment->end_bytes : parts_are_whole(scan)) {
         add_record(scan);
-    } else if (synced || !scan->mark.known) {
+    } else if (synced || !scan->mark.known || scan->walk.failed) {
         struct earlier earlier = {head->key, head->sequence, scan->walk.offset};
         add_damaged(scan, &earlier, 1);
     } else {
@@ -117,7 +119,7 @@ static void see_record(struct scan *scan) {
 static void see_damage(struct scan *scan) {
     struct earlier known[HISTORY_MAX];
     bool all = true;
-    if (scan->walk.damage_begin < scan->mark.synced_bytes || !scan->mark.known)
+    if (scan->walk.damage_begin < scan->mark.synced_bytes || !scan->mark.known || scan->walk.failed)
         add_damaged(scan, known, walk_damaged(&scan->walk, &scan->mark, known, &all));
     else
         scan->torn = true;
@@ -129,7 +131,7 @@ static void see_damage(struct scan *scan) {
 static void cut_tail(struct scan *scan) {
     struct disk *disk = scan->disk;
     struct segment *segment = scan->segment;
-    if (scan->mark.closed || !scan->mark.known || scan->holes)
+    if (scan->mark.closed || !scan->mark.known || scan->holes || scan->walk.failed)
         return;
     struct mark mark = {
         .synced_bytes = scan->whole_bytes, .closed = true, .history = scan->history};
@@ -161,6 +163,7 @@ static void scan_segment(struct scan *scan) {
     if (!is_stopping(disk))
         cut_tail(scan);
     pthread_mutex_lock(&disk->lock);
+    segment->stuck = scan->walk.failed;
     segment->worth_rewriting = segment->end_bytes < disk->appender.segment_bytes / 2;
     disk->stats.scanned_bytes += segment->end_bytes;
     pthread_mutex_unlock(&disk->lock);

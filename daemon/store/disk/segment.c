@@ -236,6 +236,7 @@ static int read_head_bytes(const struct segment *segment, uint64_t offset, uint8
     if (segment_read(segment, offset, memory, count) < 0) {
         if (errno != ENODATA)
             return -1;
+        errno = 0;
         count = HEAD_FIXED_BYTES; /* the file's last record may be shorter than a block */
         if (segment_read(segment, offset, memory, count) < 0)
             return -1;
@@ -251,10 +252,15 @@ static int read_head_bytes(const struct segment *segment, uint64_t offset, uint8
 
 int segment_read_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
                       uint8_t *memory, struct head *head) {
+    errno = 0;
     if (read_head_bytes(segment, offset, memory, head) < 0)
         return -1;
     return guard_verify(guarder, &segment->guard, offset, memory + HEAD_SIGNED_OFFSET,
                         head->head_bytes - HEAD_SIGNED_OFFSET, memory);
+}
+
+bool segment_could_not_read(void) {
+    return errno && errno != ENODATA;
 }
 
 int segment_check_part(const struct segment *segment, struct guarder *guarder, uint8_t *head_memory,
@@ -290,10 +296,12 @@ struct walk walk_begin(const struct segment *segment, struct guarder *guarder, u
 
 /* The next head from `offset` on. */
 static bool find_head(struct walk *walk) {
-    for (; walk->offset < walk->segment->end_bytes; walk->offset += BLOCK_BYTES)
+    for (; walk->offset < walk->segment->end_bytes; walk->offset += BLOCK_BYTES) {
         if (segment_read_head(walk->segment, walk->guarder, walk->offset, walk->memory,
                               &walk->head) == 0)
             return true;
+        walk->failed |= segment_could_not_read();
+    }
     walk->offset = walk->end > walk->offset ? walk->end : walk->offset;
     return false;
 }

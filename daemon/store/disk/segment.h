@@ -41,7 +41,7 @@ struct segment {
     uint64_t live_bytes;  /* of its records that count; of the disk's lock */
     bool worth_rewriting; /* small or damaged, from an earlier run */
     bool unsafe;          /* fdatasync failed */
-    bool stuck;           /* it could not be read when it was to be rewritten */
+    bool stuck;           /* it could not be read: it stays as it is, for another run */
 };
 
 /* What is encrypted by a key, where there is one, and whose guarder this is. */
@@ -89,8 +89,8 @@ int segment_write_mark(struct segment *segment, const struct mark *mark)
 /* A mark that cannot be read is as none at all: nothing is known to be synced. */
 void segment_read_mark(const struct segment *segment, struct mark *mark);
 
-/* Reads and checks the head at that offset into `memory`, of HEAD_BYTES_MAX. 0, or -1 if there is
- * none. */
+/* Reads and checks the head at that offset into `memory`, of HEAD_BYTES_MAX. 0, or -1 with errno,
+ * which is 0 if there is none. */
 int segment_read_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
                       uint8_t *memory, struct head *head) __attribute__((warn_unused_result));
 
@@ -108,6 +108,9 @@ int segment_read_part(const struct segment *segment, struct guarder *guarder, ui
                       const struct head *head, uint32_t part, uint64_t offset, uint8_t *memory)
     __attribute__((warn_unused_result));
 
+/* Whether errno tells, after one of these failed, of the device and not of damage. */
+bool segment_could_not_read(void);
+
 struct walk {
     const struct segment *segment;
     struct guarder *guarder;
@@ -116,7 +119,8 @@ struct walk {
     uint64_t end;          /* up to here records are expected */
     uint64_t damage_begin; /* of a damaged stretch up to `offset` */
     struct head head;
-    bool found; /* there is a record behind the damage: the next step */
+    bool found;  /* there is a record behind the damage: the next step */
+    bool failed; /* there was an error of the device: what is taken for damage may be none */
 };
 
 /* Through all records that are in the file. */
