@@ -16,7 +16,7 @@
 #define SEGMENT_BYTES_MIN (UINT64_C(1) << 20)
 #define QUEUE_BYTES (UINT64_C(64) << 20)
 
-enum { READERS = 2, SEGMENTS_MIN = 16, SEGMENTS_MAX = 1024 };
+enum { READERS = 2, SEGMENTS_MIN = 16, SEGMENTS_MAX = 256 };
 
 /* Few enough files to keep open, and many enough to reclaim one at a time. */
 static uint64_t default_segment_bytes(uint64_t limit_bytes) {

@@ -103,14 +103,16 @@ struct disk_found {
 struct disk_options {
     const char *directory;
     uint64_t limit_bytes; /* of all files, at every instant; a segment of it is for reclaiming */
-    uint64_t
-        segment_bytes;     /* of a file, or 0: 64 MiB, or more for a limit beyond 64 GiB, or less */
-    uint64_t queue_bytes;  /* of writes that wait, or 0: 64 MiB */
-    const uint8_t *key;    /* NULL, or DISK_KEY_BYTES: then all is encrypted and authenticated */
-    struct budget *budget; /* for the disk's own memory, or NULL */
-    int readers;           /* threads that read, or 0: 2 */
+    /* Of a file, or 0: 64 MiB, or less with a small limit, or more with a large one, so that there
+     * are 256 files at most, about: each stays open. */
+    uint64_t segment_bytes;
+    uint64_t queue_bytes;     /* of writes that wait, or 0: 64 MiB */
+    const uint8_t *key;       /* NULL, or DISK_KEY_BYTES: then all is encrypted and authenticated */
+    struct budget *budget;    /* for the disk's own memory, or NULL */
+    int readers;              /* threads that read, or 0: 2 */
     const struct disk_io *io; /* NULL: the system's */
-    /* From the thread that reads the directory: each value, once that is done, then `on_scanned` */
+    /* From the thread that scans: each value, once all files were gone through, then `on_scanned`.
+     */
     void (*on_found)(void *context, const struct disk_found *found);
     void (*on_scanned)(void *context);
     void *context;
@@ -119,8 +121,8 @@ struct disk_options {
 struct disk_stats {
     uint64_t limit_bytes, used_bytes, live_bytes; /* of files; of records that count */
     uint64_t segments, values;
-    uint64_t writes, written_bytes, deletes, syncs,
-        groups; /* done; a group has one fdatasync at most */
+    uint64_t writes, written_bytes, deletes, syncs; /* jobs that were done */
+    uint64_t groups;                                /* of jobs that shared an fdatasync */
     uint64_t reads, read_bytes;
     uint64_t queued_jobs, queued_bytes;
     uint64_t failed_writes, failed_syncs, refused_full;
