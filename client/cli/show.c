@@ -142,6 +142,9 @@ static void print_times(const struct kvq_session_info *info) {
     char age[WORD_BYTES], idle[WORD_BYTES], pinned[WORD_BYTES];
     printf("made        %s ago, last used %s ago\n", seconds_text((double)info->age_ms / 1000, age),
            seconds_text((double)info->idle_ms / 1000, idle));
+    if (info->idle_steps > 0 || info->tail_coded)
+        printf("idle        %u steps taken%s\n", info->idle_steps,
+               info->tail_coded ? "; the tail is coded" : "");
     if (info->pinned_ms > 0)
         printf("pinned      for %s more\n", seconds_text((double)info->pinned_ms / 1000, pinned));
 }

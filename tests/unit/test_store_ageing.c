@@ -83,7 +83,7 @@ START_TEST(ageing_takes_a_quarter_of_one_core_at_most) {
 END_TEST
 
 START_TEST(a_session_in_use_stays_as_it_is) {
-    const struct session_policy policy = {.level = 1, .floor = 2, .idle_step_ms = 500};
+    const struct session_policy policy = {.level = 1, .floor = 2, .idle_step_ms = 1500};
     open_with("idle", policy);
     open_with("used", policy);
     store_tokens("idle", 0, 256, true);
