@@ -19,6 +19,11 @@ def geometry():
     return kvquantd.Geometry(layers=LAYERS, heads=HEADS, head_dim=HEAD_DIM, dtype="float16")
 
 
+def token_ids(blocks):
+    """Of the blocks' tokens: no two blocks have one in common."""
+    return (np.array(blocks, np.uint32)[:, None] * PAGE_TOKENS + np.arange(PAGE_TOKENS, dtype=np.uint32)).ravel()
+
+
 def room(blocks):
     """K and V of so many blocks, to be filled."""
     shape = (LAYERS, blocks * PAGE_TOKENS, HEADS, HEAD_DIM)
