@@ -28,6 +28,7 @@ static_assert((int)KVQ_UNSUPPORTED == (int)WIRE_UNSUPPORTED, "");
 static_assert((int)KVQ_INCOMPLETE == (int)WIRE_INCOMPLETE, "");
 static_assert((int)KVQ_INTERNAL == (int)WIRE_INTERNAL, "");
 static_assert((int)KVQ_READ_ONLY == (int)WIRE_READ_ONLY, "");
+static_assert((int)KVQ_DISK == (int)WIRE_DISK, "");
 static_assert((int)WIRE_ERROR_COUNT <= (int)KVQ_NO_MEMORY, "local errors must not collide");
 
 static_assert((int)KVQ_F16 == (int)PAGE_F16 && (int)KVQ_F16 == (int)KVQ__DTYPE__DTYPE_F16, "");

@@ -95,6 +95,7 @@ enum kvq_error {
     KVQ_INCOMPLETE = 19,  /* kvq_append_commit before every part was sent */
     KVQ_INTERNAL = 20,    /* the daemon failed */
     KVQ_READ_ONLY = 21,   /* the daemon is drained or read-only: try another, or later */
+    KVQ_DISK = 22,        /* the disk is full or failed: it is done, but in memory only */
 
     /* Found on this side. */
     KVQ_NO_MEMORY = 100,
@@ -270,6 +271,14 @@ enum kvq_sharing {
     KVQ_SHARE_BYTES = 2, /* only what is coded to the same bytes */
 };
 
+/* When APPEND, fork, truncate and delete return: when it is done in memory, or when it would
+ * outlast a loss of power, too. */
+enum kvq_durability {
+    KVQ_DURABILITY_UNSET = 0, /* as it is; in memory for a session that is created */
+    KVQ_IN_MEMORY = 1,
+    KVQ_ON_DISK = 2,
+};
+
 enum kvq_open_mode { KVQ_OPEN_OR_CREATE = 0, KVQ_OPEN_EXISTING = 1, KVQ_OPEN_NEW = 2 };
 
 struct kvq_open_options {
@@ -290,12 +299,13 @@ struct kvq_open_options {
      * floor of a session with has_level is then its level: it never gets coarser by itself. */
     const struct kvq_policy_options *policy;
     enum kvq_sharing sharing; /* of a session that is created; its tokens then come with ids */
+    enum kvq_durability durability; /* from now on */
 };
 
 /* Opens a session to write to, by default creating it. state is filled only on success.
  * KVQ_MODEL_MISMATCH: it belongs to another model or geometry. KVQ_EXISTS: it was there, with
  * KVQ_OPEN_NEW. KVQ_MISS: it was not, with KVQ_OPEN_EXISTING. KVQ_INVALID: a level or policy
- * that cannot be. KVQ_UNSUPPORTED, KVQ_FULL. */
+ * that cannot be. KVQ_UNSUPPORTED: also KVQ_ON_DISK of a daemon without a disk. KVQ_FULL. */
 int kvq_open(struct kvq_client *client, const struct kvq_open_options *options,
              struct kvq_session_state *state);
 
@@ -368,6 +378,11 @@ int kvq_policy(struct kvq_client *client, const char *session,
 /* Keeps a session out of bulk deletion and of whatever the daemon does to make room, for lease_ms
  * from now; 0 ends that. KVQ_MISS: no such session. */
 int kvq_pin(struct kvq_client *client, const char *session, uint64_t lease_ms);
+
+/* Returns when a session, or with NULL all of them, would outlast a loss of power as it was when
+ * the call came; sessions, which may be NULL, is how many. KVQ_MISS: no such session. KVQ_DISK: the
+ * disk is full or failed. KVQ_UNSUPPORTED: the daemon has none. */
+int kvq_flush(struct kvq_client *client, const char *session, uint64_t *sessions);
 
 /* ---- Append ---- */
 
@@ -579,6 +594,8 @@ struct kvq_session_info {
     uint64_t token_ids_tokens; /* that have ids: from the first on */
     uint32_t idle_steps;       /* that it has taken by now */
     bool tail_coded;           /* the tail is coded while the session is idle */
+    enum kvq_durability durability;
+    uint64_t disk_bytes; /* of its chunks that are on disk, in memory as well or not */
 };
 
 /* Everything about one session. Strings and levels are the client's, until its next call.
@@ -649,6 +666,7 @@ struct kvq_stats {
     struct {
         uint64_t rounds, aged_sessions, aged_bytes;
         uint64_t evicted_sessions, evicted_tokens, evicted_bytes, deleted_sessions, refused;
+        uint64_t spilled_chunks, spilled_bytes; /* that went to disk, before anything is evicted */
     } pressure;
     /* What time alone has done, since the start: chunks coded anew, and tails coded and decoded
      * again, with the bytes that they took before and after; sessions deleted by their TTL. */
@@ -663,6 +681,15 @@ struct kvq_stats {
         uint64_t chunks, bytes, matches, match_hits, matched_tokens;
         uint64_t token_ids_bytes; /* that all ids take; in memory.sessions_bytes */
     } sharing;
+    /* What is on disk (limit_bytes 0: there is none), and what was done there since the start.
+     * While it is recovering, what an earlier daemon left there is still being found. */
+    struct {
+        bool recovering;
+        uint64_t limit_bytes, used_bytes, live_bytes; /* of files; of what counts in them */
+        uint64_t written_bytes, read_bytes, loaded_chunks, loaded_bytes, failed_loads;
+        uint64_t saves, failed_saves; /* of sessions */
+        uint64_t syncs, damaged, reclaimed_bytes, evicted_bytes, queued_bytes;
+    } disk;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

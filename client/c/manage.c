@@ -98,6 +98,23 @@ int kvq_pin(struct kvq_client *client, const char *session, uint64_t lease_ms) {
                        NULL);
 }
 
+static int finish_flush(struct kvq_client *client, const ProtobufCMessage *message) {
+    uint64_t *sessions = client->call.request.result;
+    if (sessions)
+        *sessions = ((const Kvq__FlushReply *)message)->sessions;
+    return KVQ_OK;
+}
+
+int kvq_flush(struct kvq_client *client, const char *session, uint64_t *sessions) {
+    int error = session ? begin(client, session, 0) : kvq_begin_call(client, 0);
+    if (error)
+        return error;
+    Kvq__FlushRequest request = KVQ__FLUSH_REQUEST__INIT;
+    request.session = kvq_text(session);
+    return kvq_request(client, WIRE_FLUSH, true, &request.base, &kvq__flush_reply__descriptor,
+                       finish_flush, sessions);
+}
+
 static int finish_delete_many(struct kvq_client *client, const ProtobufCMessage *message) {
     const Kvq__DeleteManyReply *reply = (const Kvq__DeleteManyReply *)message;
     struct kvq_deleted *deleted = client->call.request.result;

@@ -61,6 +61,8 @@ static void fill_parts(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
         stats->pressure.evicted_bytes = reply->pressure->evicted_bytes;
         stats->pressure.deleted_sessions = reply->pressure->deleted_sessions;
         stats->pressure.refused = reply->pressure->refused;
+        stats->pressure.spilled_chunks = reply->pressure->spilled_chunks;
+        stats->pressure.spilled_bytes = reply->pressure->spilled_bytes;
     }
     if (reply->sharing) {
         stats->sharing.chunks = reply->sharing->chunks;
@@ -70,6 +72,27 @@ static void fill_parts(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
         stats->sharing.matched_tokens = reply->sharing->matched_tokens;
         stats->sharing.token_ids_bytes = reply->sharing->token_ids_bytes;
     }
+}
+
+static void fill_disk(const Kvq__DiskStats *wire, struct kvq_stats *stats) {
+    if (!wire)
+        return;
+    stats->disk.recovering = wire->recovering;
+    stats->disk.limit_bytes = wire->limit_bytes;
+    stats->disk.used_bytes = wire->used_bytes;
+    stats->disk.live_bytes = wire->live_bytes;
+    stats->disk.written_bytes = wire->written_bytes;
+    stats->disk.read_bytes = wire->read_bytes;
+    stats->disk.loaded_chunks = wire->loaded_chunks;
+    stats->disk.loaded_bytes = wire->loaded_bytes;
+    stats->disk.failed_loads = wire->failed_loads;
+    stats->disk.saves = wire->saves;
+    stats->disk.failed_saves = wire->failed_saves;
+    stats->disk.syncs = wire->syncs;
+    stats->disk.damaged = wire->damaged;
+    stats->disk.reclaimed_bytes = wire->reclaimed_bytes;
+    stats->disk.evicted_bytes = wire->evicted_bytes;
+    stats->disk.queued_bytes = wire->queued_bytes;
 }
 
 static void fill_ageing(const Kvq__AgeingStats *wire, struct kvq_stats *stats) {
@@ -118,6 +141,7 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
     };
     fill_parts(reply, stats);
     fill_ageing(reply->ageing, stats);
+    fill_disk(reply->disk, stats);
 }
 
 static int finish_stats(struct kvq_client *client, const ProtobufCMessage *message) {

@@ -42,6 +42,7 @@ enum option_flag {
     OPTION_TTL = 1 << 27,
     OPTION_MEMORY = 1 << 28,
     OPTION_IDS = 1 << 29,
+    OPTION_DURABLE = 1 << 30,
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
 
@@ -85,7 +86,7 @@ struct command {
 
 extern const struct command import_command, export_command, info_command, sessions_command,
     status_command, fork_command, truncate_command, age_command, match_command, policy_command,
-    pin_command, rm_command, ping_command, control_command, bench_synthetic_command,
+    pin_command, flush_command, rm_command, ping_command, control_command, bench_synthetic_command,
     bench_socket_command;
 
 /* All of them, in the order in which they are shown. */
@@ -99,7 +100,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 30 };
+enum { OPTION_ROWS = 31 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

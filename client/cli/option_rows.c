@@ -194,6 +194,7 @@ const struct option_row option_rows[OPTION_ROWS] = {
      "one level coarser for each time such as 30min without use, or never", parse_idle_step},
     {OPTION_TTL, "ttl", "TIME", "delete it after a time such as 7d without use, or never",
      parse_ttl},
+    {OPTION_DURABLE, "durable", NULL, "wait until it is on disk, and so whenever it changes", NULL},
     {OPTION_ROPE, "rope", "theta=N,pairing=interleaved|half,dims=N[,scaling=N]",
      "the model's rotary embedding", parse_rope},
     {OPTION_DTYPE, "dtype", "bf16|f16|f32|fp8_e4m3|fp8_e5m2|int8",

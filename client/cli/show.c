@@ -125,6 +125,8 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_count(json, "token_ids_tokens", info->token_ids_tokens);
     json_count(json, "idle_steps", info->idle_steps);
     json_bool(json, "tail_coded", info->tail_coded);
+    json_string(json, "durability", info->durability == KVQ_ON_DISK ? "disk" : "memory");
+    json_count(json, "disk_bytes", info->disk_bytes);
     geometry_json(json, &info->geometry);
     if (info->levels)
         show_levels_json(json, info->levels, info->level_count);
@@ -175,6 +177,9 @@ static void print_session(const struct kvq_session_info *info) {
     printf("given       %s\n", bytes_text(info->logical_bytes, a));
     printf("stored      %s, %s of it this session's alone\n", bytes_text(info->stored_bytes, a),
            bytes_text(info->unique_bytes, b));
+    if (info->disk_bytes > 0 || info->durability == KVQ_ON_DISK)
+        printf("on disk     %s of its pages%s\n", bytes_text(info->disk_bytes, a),
+               info->durability == KVQ_ON_DISK ? "; it is durable there" : "");
     printf("ratio       %s against %zu bits", figure_text(info->ratio_input, 2, "", a),
            8 * kvq_dtype_bytes(geometry->dtype));
     printf(", %s bits a value\n", figure_text(info->bits_per_value, 2, "", a));

@@ -78,6 +78,8 @@ static void pressure_json(struct json *json, const struct kvq_stats *stats) {
     json_count(json, "evicted_bytes", stats->pressure.evicted_bytes);
     json_count(json, "deleted_sessions", stats->pressure.deleted_sessions);
     json_count(json, "refused", stats->pressure.refused);
+    json_count(json, "spilled_chunks", stats->pressure.spilled_chunks);
+    json_count(json, "spilled_bytes", stats->pressure.spilled_bytes);
     json_close_object(json);
 }
 
@@ -102,6 +104,32 @@ static void sharing_json(struct json *json, const struct kvq_stats *stats) {
     json_count(json, "match_hits", stats->sharing.match_hits);
     json_count(json, "matched_tokens", stats->sharing.matched_tokens);
     json_count(json, "token_ids_bytes", stats->sharing.token_ids_bytes);
+    json_close_object(json);
+}
+
+/* null without one. */
+static void disk_json(struct json *json, const struct kvq_stats *stats) {
+    if (stats->disk.limit_bytes == 0) {
+        json_string(json, "disk", NULL);
+        return;
+    }
+    json_open_object(json, "disk");
+    json_bool(json, "recovering", stats->disk.recovering);
+    json_count(json, "limit_bytes", stats->disk.limit_bytes);
+    json_count(json, "used_bytes", stats->disk.used_bytes);
+    json_count(json, "live_bytes", stats->disk.live_bytes);
+    json_count(json, "written_bytes", stats->disk.written_bytes);
+    json_count(json, "read_bytes", stats->disk.read_bytes);
+    json_count(json, "loaded_chunks", stats->disk.loaded_chunks);
+    json_count(json, "loaded_bytes", stats->disk.loaded_bytes);
+    json_count(json, "failed_loads", stats->disk.failed_loads);
+    json_count(json, "saves", stats->disk.saves);
+    json_count(json, "failed_saves", stats->disk.failed_saves);
+    json_count(json, "syncs", stats->disk.syncs);
+    json_count(json, "damaged", stats->disk.damaged);
+    json_count(json, "reclaimed_bytes", stats->disk.reclaimed_bytes);
+    json_count(json, "evicted_bytes", stats->disk.evicted_bytes);
+    json_count(json, "queued_bytes", stats->disk.queued_bytes);
     json_close_object(json);
 }
 
@@ -130,6 +158,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     pressure_json(&json, stats);
     ageing_json(&json, stats);
     sharing_json(&json, stats);
+    disk_json(&json, stats);
     traffic_json(&json, stats);
     requests_json(&json, stats);
     json_close_object(&json);

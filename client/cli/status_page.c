@@ -120,6 +120,23 @@ static void print_sharing(const struct kvq_stats *stats) {
            count_text(stats->sharing.matches, matches));
 }
 
+static void print_disk(const struct kvq_stats *stats) {
+    char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
+    if (stats->disk.limit_bytes == 0)
+        return;
+    printf("disk        %11s %6.1f %% of %s%s\n", bytes_text(stats->disk.used_bytes, a),
+           percent(stats->disk.used_bytes, stats->disk.limit_bytes),
+           bytes_text(stats->disk.limit_bytes, b),
+           stats->disk.recovering ? "; what was there is being found" : "");
+    printf("spilled     %s chunks, freeing %s;", count_text(stats->pressure.spilled_chunks, a),
+           bytes_text(stats->pressure.spilled_bytes, b));
+    printf(" %s of them loaded again", count_text(stats->disk.loaded_chunks, c));
+    if (stats->disk.failed_loads + stats->disk.damaged > 0)
+        printf("; %s failed, %s values damaged", count_text(stats->disk.failed_loads, a),
+               count_text(stats->disk.damaged, b));
+    putchar('\n');
+}
+
 static void print_traffic(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
     printf("fetches     %s hits, %s misses", count_text(stats->fetch_hits, a),
@@ -168,6 +185,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_pressure(stats);
     print_ageing(stats);
     print_sharing(stats);
+    print_disk(stats);
     print_traffic(stats);
     print_operations(stats);
     print_errors(stats);

@@ -9,7 +9,7 @@
 enum {
     MAGIC_BYTES = 8,
     GEOMETRY_OFFSET = 48,
-    FIXED_BYTES = 156,
+    FIXED_BYTES = 160,
     SLICE_BYTES = 28,
     PIECE_BYTES = 12,
     LOSS_BYTES = 24,
@@ -69,6 +69,7 @@ static void write_fixed(const struct session *session, uint8_t *bytes) {
     bytes_put(bytes + 132, time_of_day_us(session->used_ns), 8);
     bytes_put(bytes + 140, time_of_day_us(session->pinned_until_ns), 8);
     bytes_put(bytes + 148, strlen(STORE_TENANT), 2);
+    bytes_put(bytes + 156, session->sharing, 4);
     bytes_put(bytes + 150, session->model_bytes, 2);
     bytes_put(bytes + 152, session->name_bytes, 2);
 }
@@ -139,6 +140,7 @@ static void read_fixed(struct manifest *manifest, const uint8_t *bytes) {
         .used_us = bytes_get(bytes + 132, 8),
         .pinned_us = bytes_get(bytes + 140, 8),
         .tail_level = (int8_t)bytes[154],
+        .sharing = (enum session_sharing)bytes[156],
         .tail_is_coded = bytes[155] != 0,
         .tenant_bytes = bytes_get(bytes + 148, 2),
         .names = {.model_bytes = bytes_get(bytes + 150, 2),
@@ -157,9 +159,10 @@ static bool can_be(const struct manifest *manifest) {
     const struct geometry *geometry = &manifest->geometry;
     uint64_t token = 0, rows = 0;
     if (geometry_fault(geometry) || geometry_limit(geometry) ||
-        manifest->durability > SESSION_ON_DISK || !is_level(policy->level) ||
-        !is_level(manifest->tail_level) || !is_level(policy->newest_level) ||
-        !is_level(policy->floor) || !(policy->min_snr_db >= 0) || isinf(policy->min_snr_db))
+        manifest->durability > SESSION_ON_DISK || manifest->sharing > SESSION_SHARES_BYTES ||
+        !is_level(policy->level) || !is_level(manifest->tail_level) ||
+        !is_level(policy->newest_level) || !is_level(policy->floor) || !(policy->min_snr_db >= 0) ||
+        isinf(policy->min_snr_db))
         return false;
     for (uint32_t i = 0; i < manifest->slice_count; i++) {
         struct manifest_slice slice = manifest_slice(manifest, i);

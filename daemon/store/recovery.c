@@ -256,6 +256,7 @@ static void set_fields(struct session *session, const struct manifest *manifest)
     session->id = manifest->session_id;
     session->version = manifest->version;
     session->durability = manifest->durability;
+    session->sharing = manifest->sharing;
     session->created_ns = clock_ns_of(manifest->created_us);
     session->used_ns = clock_ns_of(manifest->used_us);
     session->pinned_until_ns = clock_ns_of(manifest->pinned_us);

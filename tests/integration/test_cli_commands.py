@@ -17,11 +17,12 @@ INFO_KEYS = {
     "tail_tokens", "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
     "policy", "idle_steps", "tail_coded", "sharing", "token_ids_tokens",
+    "durability", "disk_bytes",
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "pressure",
-    "ageing", "state", "sharing",
+    "ageing", "state", "sharing", "disk",
     "appended_tokens", "appended_bytes", "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits",
     "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",
@@ -31,7 +32,7 @@ MEMORY_KEYS = {
     "limit_bytes", "used_bytes", "rss_bytes", "pages_bytes", "tails_bytes", "sessions_bytes",
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
-COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "match",
+COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "flush", "match",
             "rm", "ping", "control", "bench socket", "bench synthetic"]
 
 
@@ -125,8 +126,8 @@ def test_status_has_every_key(kvq, daemon, cache):
     assert set(status) == STATUS_KEYS
     assert set(status["memory"]) == MEMORY_KEYS
     assert set(status["keeper"]) == {"queued_sessions", "chunks", "bytes_before", "bytes_after"}
-    assert set(status["pressure"]) == {"rounds", "aged_sessions", "aged_bytes", "evicted_sessions",
-                                       "evicted_tokens", "evicted_bytes", "deleted_sessions", "refused"}
+    assert set(status["pressure"]) == {"rounds", "aged_sessions", "aged_bytes", "spilled_chunks", "spilled_bytes",
+                                       "evicted_sessions", "evicted_tokens", "evicted_bytes", "deleted_sessions", "refused"}
     assert set(status["operations"]["append"]) == {"requests", "errors", "total_us", "mean_us", "max_us"}
     assert status["pid"] == daemon.pid
     assert status["memory"]["limit_bytes"] == 256 << 20

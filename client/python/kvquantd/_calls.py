@@ -79,6 +79,19 @@ def find(session: str) -> Call[Any]:
     return Call(lib.kvq_find, (text(session), state), lambda: state)
 
 
+_DURABILITIES = {
+    None: lib.KVQ_DURABILITY_UNSET,
+    "memory": lib.KVQ_IN_MEMORY,
+    "disk": lib.KVQ_ON_DISK,
+}
+
+
+def durability_to_c(durability: Optional[str]) -> Any:
+    if durability not in _DURABILITIES:
+        raise ValueError(f'durability is "memory", "disk" or None, not {durability!r}')
+    return _DURABILITIES[durability]
+
+
 def open_session(
     session: str,
     model: str,
@@ -87,6 +100,7 @@ def open_session(
     min_snr_db: Optional[float],
     policy: Optional[Policy],
     sharing: Optional[str],
+    durability: Optional[str],
     new: bool,
 ) -> Call[Any]:
     state, options = structure("kvq_session_state"), options_of("kvq_open_options")
@@ -104,6 +118,7 @@ def open_session(
         kept.append(policy_to_c(policy))
         options.policy = kept[-1]
     options.sharing = sharing_to_c(sharing)
+    options.durability = durability_to_c(durability)
     return Call(lib.kvq_open, (options, state), lambda: state, kept)
 
 
@@ -115,12 +130,13 @@ def open_or_find(
     min_snr_db: Optional[float],
     policy: Optional[Policy],
     sharing: Optional[str],
+    durability: Optional[str],
     new: bool,
 ) -> Call[Any]:
     """Without a model it is found, whosever it is."""
     if model is not None:
         known = None if geometry is None else geometry_from(geometry)
-        return open_session(session, model, known, level, min_snr_db, policy, sharing, new)
+        return open_session(session, model, known, level, min_snr_db, policy, sharing, durability, new)
     if geometry is not None or new:
         raise ValueError("a session is created for a model: name it")
     return find(session)
@@ -181,6 +197,12 @@ def policy(state: Any, change: Optional[Policy]) -> Call[Policy]:
     now = structure("kvq_policy")
     given = ffi.NULL if change is None else policy_to_c(change)
     return Call(lib.kvq_policy, (state.session, given, now), lambda: policy_from_c(now), state)
+
+
+def flush(session: Optional[str]) -> Call[int]:
+    sessions = ffi.new("uint64_t *")
+    name = ffi.NULL if session is None else text(session)
+    return Call(lib.kvq_flush, (name, sessions), lambda: int(sessions[0]), name)
 
 
 def pin(state: Any, lease: Duration) -> Call[None]:

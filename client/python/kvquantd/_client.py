@@ -88,6 +88,7 @@ class Client:
         min_snr_db: Optional[float] = None,
         policy: Optional[Policy] = None,
         sharing: Optional[str] = None,
+        durability: Optional[str] = None,
         new: bool = False,
     ) -> Session:
         """Opens a session, and creates it if it is not there and geometry is given.
@@ -98,11 +99,13 @@ class Client:
         has so many decibels. policy says how it is kept: see Policy. With sharing "ids" it takes pages
         of other sessions for its own, and offers them its own, where all token ids up to there are
         the same and nothing is lost by it; with "bytes" only what is coded to the same bytes, as what
-        is exact in any case. With new it must not exist (Exists). ModelMismatch: it is another
+        is exact in any case. With durability "disk" append(), fork(), truncate() and delete() return
+        when what they did would outlast a loss of power, from now on; with "memory", as a session
+        that is created, when it is done in memory. With new it must not exist (Exists). ModelMismatch: it is another
         model's, or has another geometry. Unsupported: a geometry that this daemon cannot hold.
         """
         call = _calls.open_or_find(
-            session, model, geometry, level, min_snr_db, policy, sharing, new
+            session, model, geometry, level, min_snr_db, policy, sharing, durability, new
         )
         return Session(self, self._run(call))
 
@@ -125,6 +128,13 @@ class Client:
             return self._run(_calls.match(token_ids, model, salts, geometry))
         except Miss:
             return None
+
+    def flush(self) -> int:
+        """Brings all sessions to disk as they are now, and returns how many.
+
+        Unsupported: the daemon has no disk. DiskFailed: it is full or failed.
+        """
+        return self._run(_calls.flush(None))
 
     def delete(self, session: str) -> int:
         """Deletes a session and returns the bytes that are free by that. Miss: there was none."""

@@ -68,6 +68,10 @@ class ReadOnly(Error):
     """The daemon is drained or read-only: another may take it, or this one later."""
 
 
+class DiskFailed(Error):
+    """The daemon's disk failed or is full: what was asked is done, but in memory only."""
+
+
 class Unsupported(Error):
     """A geometry or size that this daemon cannot hold."""
 
@@ -100,6 +104,7 @@ _CLASSES: dict[int, Type[Error]] = {
     lib.KVQ_CANCELLED: Cancelled,
     lib.KVQ_SHUTTING_DOWN: ShuttingDown,
     lib.KVQ_READ_ONLY: ReadOnly,
+    lib.KVQ_DISK: DiskFailed,
     lib.KVQ_UNSUPPORTED: Unsupported,
     lib.KVQ_CANNOT_CONNECT: CannotConnect,
     lib.KVQ_CONNECTION_LOST: ConnectionLost,

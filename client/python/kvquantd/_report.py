@@ -88,6 +88,8 @@ def session_info(c: Any) -> dict[str, Any]:
         "token_ids_tokens": c.token_ids_tokens,
         "idle_steps": c.idle_steps,
         "tail_coded": bool(c.tail_coded),
+        "durability": "disk" if c.durability == lib.KVQ_ON_DISK else "memory",
+        "disk_bytes": c.disk_bytes,
         "geometry": _geometry(c.geometry),
     }
     if c.levels != ffi.NULL:
@@ -186,7 +188,33 @@ _PRESSURE = (
     "evicted_bytes",
     "deleted_sessions",
     "refused",
+    "spilled_chunks",
+    "spilled_bytes",
 )
+_DISK = (
+    "limit_bytes",
+    "used_bytes",
+    "live_bytes",
+    "written_bytes",
+    "read_bytes",
+    "loaded_chunks",
+    "loaded_bytes",
+    "failed_loads",
+    "saves",
+    "failed_saves",
+    "syncs",
+    "damaged",
+    "reclaimed_bytes",
+    "evicted_bytes",
+    "queued_bytes",
+)
+
+
+def _disk(c: Any) -> Optional[dict[str, Any]]:
+    """None without one."""
+    if c.limit_bytes == 0:
+        return None
+    return {"recovering": bool(c.recovering), **{key: getattr(c, key) for key in _DISK}}
 
 
 STATES = ("?", "normal", "drained", "read-only")
@@ -220,6 +248,7 @@ def status(c: Any) -> dict[str, Any]:
         "pressure": {key: getattr(c.pressure, key) for key in _PRESSURE},
         "ageing": {key: getattr(c.ageing, key) for key in _AGEING},
         "sharing": {key: getattr(c.sharing, key) for key in _SHARED},
+        "disk": _disk(c.disk),
         **{key: getattr(c, key) for key in _TRAFFIC},
         "requests": {name: row.requests for name, row in operations.items()},
         "operations": {name: _operation(row) for name, row in operations.items()},

@@ -154,6 +154,13 @@ class Session(SessionState):
         so many seconds (or a timedelta) from now."""
         self._client._run(_calls.pin(self._state, lease))
 
+    def flush(self) -> None:
+        """Returns when the session would outlast a loss of power as it is now.
+
+        Unsupported: the daemon has no disk. DiskFailed: it is full or failed.
+        """
+        self._client._run(_calls.flush(self.name))
+
     def unpin(self) -> None:
         """Ends a pin; without one does nothing."""
         self._client._run(_calls.unpin(self._state))

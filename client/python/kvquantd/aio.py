@@ -166,11 +166,12 @@ class AsyncClient:
         min_snr_db: Optional[float] = None,
         policy: Optional[Policy] = None,
         sharing: Optional[str] = None,
+        durability: Optional[str] = None,
         new: bool = False,
     ) -> AsyncSession:
         """As Client.open()."""
         call = _calls.open_or_find(
-            session, model, geometry, level, min_snr_db, policy, sharing, new
+            session, model, geometry, level, min_snr_db, policy, sharing, durability, new
         )
         return AsyncSession(self, await self._run(call))
 
@@ -187,6 +188,10 @@ class AsyncClient:
             return await self._run(_calls.match(token_ids, model, salts, geometry))
         except Miss:
             return None
+
+    async def flush(self) -> int:
+        """As Client.flush()."""
+        return await self._run(_calls.flush(None))
 
     async def delete(self, session: str) -> int:
         """As Client.delete()."""
@@ -284,6 +289,10 @@ class AsyncSession(SessionState):
     async def pin(self, lease: Duration) -> None:
         """As Session.pin()."""
         await self._client._run(_calls.pin(self._state, lease))
+
+    async def flush(self) -> None:
+        """As Session.flush()."""
+        await self._client._run(_calls.flush(self.name))
 
     async def unpin(self) -> None:
         """As Session.unpin()."""
