@@ -4,10 +4,13 @@
 
 #include "proto/page/compact.h"
 
+enum { CHUNKS_AHEAD = 4 };
+
 /* Where a piece's values are: in a record or in a tail, held for as long as it is decoded. */
 struct source {
-    struct record *record;       /* with one that is absent, `chunk` */
-    struct chunk *chunk, *ahead; /* what is to be loaded from disk, now and next, or NULL */
+    struct record *record;             /* with one that is absent, `chunk` */
+    struct chunk *chunk;               /* that is to be loaded from disk now, or NULL, */
+    struct chunk *ahead[CHUNKS_AHEAD]; /* and those that are next; NULL behind the last */
     struct tail *tail;
     int level;    /* the coarsest of what is there */
     uint32_t row; /* of the piece's first token */
@@ -21,8 +24,8 @@ static void source_release(struct source *source) {
         tail_unref(source->tail);
     if (source->chunk)
         chunk_unref(source->chunk);
-    if (source->ahead)
-        chunk_unref(source->ahead);
+    for (int i = 0; i < CHUNKS_AHEAD && source->ahead[i]; i++)
+        chunk_unref(source->ahead[i]);
 }
 
 static int check_range(const struct session *session, struct fetch *fetch) {
@@ -126,7 +129,7 @@ static void hold_tail(const struct session *session, struct source *source) {
 /* A reference to the slice's chunk if it is on disk only, and not beyond what is fetched. */
 static struct chunk *absent_chunk(const struct session *session, const struct slice *slice,
                                   uint64_t end) {
-    if (slice == session->slices + session->slice_count || slice->start >= end)
+    if (slice >= session->slices + session->slice_count || slice->start >= end)
         return NULL;
     struct record *record = chunk_pin(slice->chunk);
     bool absent = record_is_absent(record);
@@ -136,12 +139,20 @@ static struct chunk *absent_chunk(const struct session *session, const struct sl
     return absent ? slice->chunk : NULL;
 }
 
-/* With the session locked. Where a run begins, the chunk behind it is loaded ahead. */
+static void hold_ahead(const struct session *session, const struct slice *slice, uint64_t end,
+                       struct source *source) {
+    for (int i = 1, count = 0; i <= CHUNKS_AHEAD; i++) {
+        source->ahead[count] = absent_chunk(session, slice + i, end);
+        count += source->ahead[count] != NULL;
+    }
+}
+
+/* With the session locked. Where a run begins, the chunks behind it are loaded ahead. */
 static void hold_slice(const struct session *session, const struct fetch *fetch,
                        const struct slice *slice, struct source *source) {
     hold_chunk(slice->chunk, source);
     if (fetch->run_end == 0)
-        source->ahead = absent_chunk(session, slice + 1, fetch->end);
+        hold_ahead(session, slice, fetch->end, source);
     source->row = slice->first + (uint32_t)(fetch->token - slice->start);
     source->end = slice->start + slice->tokens;
 }
@@ -296,8 +307,9 @@ static int load(struct store *store, const struct fetch *fetch, const struct sou
         status = disk_tier_load_chunk(&store->disk, source->chunk, &fetch->geometry);
         status = status == STORE_OK ? STORE_MORE : status; /* it has come: look again */
     }
-    if (source->ahead && status != STORE_FULL)
-        (void)!disk_tier_load_chunk(&store->disk, source->ahead, &fetch->geometry);
+    for (int i = 0; i < CHUNKS_AHEAD && source->ahead[i] && status != STORE_FULL; i++)
+        if (disk_tier_load_chunk(&store->disk, source->ahead[i], &fetch->geometry) == STORE_FULL)
+            break;
     return status;
 }
 
