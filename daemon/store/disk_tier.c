@@ -58,7 +58,9 @@ void disk_tier_await_progress(struct disk_tier *tier, uint64_t since, uint64_t m
 
 void disk_tier_tell_full(struct disk_tier *tier) {
     atomic_store(&tier->full, true);
-    keeper_poke(tier->keeper);
+    struct keeper *keeper = atomic_load(&tier->keeper);
+    if (keeper)
+        keeper_poke(keeper);
 }
 
 struct waited {

@@ -32,9 +32,9 @@ struct disk_tier {
     struct disk *disk; /* NULL: there is none */
     void (*on_progress)(void *context);
     void *context;
-    struct keeper *keeper; /* is woken when the disk is full */
-    _Atomic bool full;     /* a write found it so, and nobody has seen to it yet */
-    _Atomic bool ending;   /* what goes away now is only freed, not forgotten */
+    _Atomic(struct keeper *) keeper; /* is woken when the disk is full; NULL: it has ended */
+    _Atomic bool full;               /* a write found it so, and nobody has seen to it yet */
+    _Atomic bool ending;             /* what goes away now is only freed, not forgotten */
     struct disk_tier_counts counts;
     pthread_mutex_t lock; /* for who waits: of recovery, and of jobs that are waited for */
     pthread_cond_t changed;

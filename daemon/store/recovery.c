@@ -260,6 +260,7 @@ static void set_fields(struct session *session, const struct manifest *manifest)
     session->created_ns = clock_ns_of(manifest->created_us);
     session->used_ns = clock_ns_of(manifest->used_us);
     session->pinned_until_ns = clock_ns_of(manifest->pinned_us);
+    session->saved.any = true;
     session->saved.version = manifest->version;
     session->saved.tokens = manifest->tokens;
 }
@@ -328,12 +329,23 @@ static void insert(struct recovery *recovery, struct session *session) {
     recovery->tokens += tokens;
 }
 
+/* Nothing is left of what it had. */
+static void drop(struct recovery *recovery, struct session *session) {
+    struct disk_promise *promise =
+        disk_tier_delete(&recovery->store->disk, DISK_SESSION, session->id);
+    if (promise)
+        disk_promise_release(promise);
+    session_unref(session);
+}
+
 static void recover_session(struct recovery *recovery, const struct found *found) {
     struct manifest manifest;
     uint8_t *bytes = malloc((size_t)found->bytes + 1);
     if (bytes && read_manifest(recovery, found, bytes, &manifest) == 0) {
         struct session *session = make_session(recovery, &manifest);
-        if (session)
+        if (session && session->tokens == 0 && manifest.tokens > 0)
+            drop(recovery, session);
+        else if (session)
             insert(recovery, session);
         else
             recovery->out_of_memory = true;

@@ -28,7 +28,7 @@ struct save {
 
 bool saving_is_owed(const struct session *session) {
     return session->durability == SESSION_ON_DISK ||
-           (session->saved.version != 0 && session->saved.cuts != session->cuts.count);
+           (session->saved.any && session->saved.cuts != session->cuts.count);
 }
 
 static void save_free(struct save *save) {
@@ -163,6 +163,7 @@ static void forget_new_piece(struct save *save) {
 static void end_locked(struct save *save, struct session *session, bool done) {
     struct session_saved *saved = &session->saved;
     saved->under_way = false;
+    saved->any |= save->job.status == DISK_OK;
     if (done || saved->trying_since_ns == 0)
         saved->trying_since_ns = done ? 0 : clock_now_ns();
     if (!done && (!save->is_full || clock_now_ns() - saved->trying_since_ns > FULL_WAIT_NS))
@@ -300,7 +301,7 @@ void saving_retry(struct session *session) {
 
 struct disk_promise *saving_delete(struct disk_tier *tier, struct session *session) {
     struct session_saved *saved = &session->saved;
-    if (!disk_tier_is_on(tier) || (saved->version == 0 && !saved->under_way))
+    if (!disk_tier_is_on(tier) || (!saved->any && !saved->under_way))
         return NULL;
     struct disk_promise *promise = disk_tier_delete(tier, DISK_SESSION, session->id);
     for (size_t i = 0; i < saved->piece_count; i++)

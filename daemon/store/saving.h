@@ -26,7 +26,7 @@ void saving_retry(struct session *session);
 struct disk_promise *saving_delete(struct disk_tier *tier, struct session *session);
 
 /* Saves all sessions, those used last first, as many as there is room for on disk, and logs what
- * came of it. Waits; nobody else uses the store any more. */
+ * came of it. Waits; nobody else uses the store any more, and its keeper has ended. */
 void saving_save_all(struct store *store);
 
 #endif

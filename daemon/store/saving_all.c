@@ -4,8 +4,11 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/saving.h"
+#include "daemon/store/spill.h"
 
 enum { SAVES_MOST = 64 }; /* under way at a time */
+
+#define WAIT_NS (100 * CLOCK_NS_PER_MS)
 
 struct saving_all {
     struct store *store;
@@ -46,7 +49,7 @@ static void collect(struct saving_all *all) {
 }
 
 static int save_one(struct store *store, struct session *session) {
-    return session->tokens == 0 && session->saved.version == 0
+    return session->tokens == 0 && !session->saved.any
                ? STORE_OK
                : saving_step(store, session, session->version);
 }
@@ -88,12 +91,14 @@ void saving_save_all(struct store *store) {
     if (!disk_tier_is_on(tier) || store_is_recovering(store))
         return;
     uint64_t begun_ns = clock_now_ns(), before = written(tier);
+    atomic_store(&tier->keeper, NULL);
     collect(&all);
     while (all.first < all.count) {
         uint64_t progress = disk_tier_progress(tier);
+        (void)spill_relieve_disk(store); /* what was used longer ago gives way */
         go_on(&all);
         if (all.first < all.begun)
-            disk_tier_await_progress(tier, progress, CLOCK_NS_PER_S);
+            disk_tier_await_progress(tier, progress, WAIT_NS);
     }
     free(all.sessions);
     say(&all, written(tier) - before, begun_ns);

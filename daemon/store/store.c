@@ -161,6 +161,7 @@ int store_init(struct store *store, const struct store_options *options) {
 
 void store_deinit(struct store *store) {
     keeper_stop(&store->keeper);
+    atomic_store(&store->disk.keeper, NULL);
     ageing_deinit(&store->ageing);
     close_disk(&store->disk);
     struct session *session;

@@ -91,6 +91,19 @@ def test_a_full_disk_evicts_what_is_coldest_there(disk):
             assert_holds(connection.open(b"%d" % number, mode=OPEN_EXISTING), held[number])
 
 
+def test_a_daemon_that_ends_saves_what_was_used_last_as_far_as_the_disk_has_room(disk):
+    disk.start(memory="160M", disk_size="64M")
+    with disk.connect() as connection:
+        held = fill(connection, 30)
+    disk.restart(memory="160M", disk_size="64M")
+    with disk.connect() as connection:
+        left = {int(one.session): one.tokens for one in connection.list().sessions}
+        assert 8 < len(left) < 20 and 29 in left
+        for number, tokens in left.items():
+            session = connection.open(b"%d" % number, mode=OPEN_EXISTING)
+            assert_holds(session, tuple(part[:, :tokens] for part in held[number]))
+
+
 def test_a_damaged_chunk_is_a_miss_and_the_tokens_before_it_are_not(disk):
     disk.start()
     with disk.connect() as connection:
