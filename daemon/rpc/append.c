@@ -74,7 +74,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, &state);
 }
 
-static void stop_waiting(struct rpc_request *request) {
+void rpc_stop_waiting(struct rpc_request *request) {
     if (request->append.waiting)
         budget_wait_end(&request->context->daemon->store->budget);
     request->append.waiting = false;
@@ -88,8 +88,7 @@ static void say_full(struct rpc_daemon *daemon, uint64_t now) {
         log_warning("the memory limit is reached and appends are refused");
 }
 
-/* At the memory limit: wait until the deadline, which begins with the first refusal. */
-static enum rpc_step wait_for_memory(struct rpc_request *request) {
+enum rpc_step rpc_wait_for_memory(struct rpc_request *request) {
     struct store *store = request->context->daemon->store;
     struct rpc_append *append = &request->append;
     uint64_t now = clock_now_ns();
@@ -126,8 +125,8 @@ static enum rpc_step data(struct rpc_request *request, const struct wire_data *d
                           const void *payload, size_t payload_bytes) {
     int status = put(request, data, payload, payload_bytes);
     if (status == STORE_FULL)
-        return wait_for_memory(request);
-    stop_waiting(request);
+        return rpc_wait_for_memory(request);
+    rpc_stop_waiting(request);
     if (status == STORE_WAIT)
         return RPC_WAIT;
     if (status == STORE_OK)
@@ -153,8 +152,8 @@ static enum rpc_step step_commit(struct rpc_request *request) {
     struct rpc_append *append = &request->append;
     int status = append_commit(append->member, request->context->workspace, &append->result);
     if (status == STORE_FULL)
-        return wait_for_memory(request);
-    stop_waiting(request);
+        return rpc_wait_for_memory(request);
+    rpc_stop_waiting(request);
     if (status == STORE_WAIT)
         return RPC_WAIT;
     if (status == STORE_OK) {
@@ -194,7 +193,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
 }
 
 static void end(struct rpc_request *request) {
-    stop_waiting(request);
+    rpc_stop_waiting(request);
     append_end(request->append.member);
 }
 

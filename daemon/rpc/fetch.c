@@ -26,9 +26,8 @@ static uint32_t read_request(struct rpc_request *request, const Kvq__FetchReques
     return WIRE_OK;
 }
 
-/* Room for frames of K and V where a buffer has it, else for one. */
-static void hold_frames(struct rpc_request *request) {
-    size_t one = DATA_HEAD_BYTES + fetch_piece_bytes_max(&request->fetch.fetch);
+void rpc_hold_pieces(struct rpc_request *request, size_t piece_bytes_max) {
+    size_t one = DATA_HEAD_BYTES + piece_bytes_max;
     size_t both = GEOMETRY_PARTS * one;
     size_t bytes = both <= RPC_BUFFER_BYTES - RPC_FRAME_START ? both : one;
     if (bytes > request->frame_bytes)
@@ -70,7 +69,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return fail_miss(request, NULL);
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
-    hold_frames(request);
+    rpc_hold_pieces(request, fetch_piece_bytes_max(&request->fetch.fetch));
     return WIRE_OK;
 }
 
@@ -83,23 +82,15 @@ static void count_hit(struct rpc_daemon *daemon, const struct fetch *fetch) {
 static enum rpc_step reply(const struct rpc_request *request, struct rpc_frame *frame) {
     const struct fetch *fetch = &request->fetch.fetch;
     Kvq__FetchReply message = KVQ__FETCH_REPLY__INIT;
-    Kvq__LevelTokens levels[FETCH_LEVELS], *pointers[FETCH_LEVELS];
+    struct messages_levels levels;
     Kvq__Loss k, v;
-    for (int i = 0; i < FETCH_LEVELS; i++) {
-        if (fetch->level_tokens[i] == 0)
-            continue;
-        Kvq__LevelTokens *level = &levels[message.n_levels];
-        kvq__level_tokens__init(level);
-        level->level = i + PAGE_LEVEL_MIN;
-        level->tokens = fetch->level_tokens[i];
-        pointers[message.n_levels++] = level;
-    }
+    message.n_levels = messages_write_levels(fetch->level_tokens, &levels);
     messages_write_loss(&fetch->loss[PAGE_K], &k);
     messages_write_loss(&fetch->loss[PAGE_V], &v);
     message.version = fetch->version;
     message.tokens = fetch->end - fetch->first;
     message.bytes = fetch->sent_bytes;
-    message.levels = pointers;
+    message.levels = levels.pointers;
     message.k = &k;
     message.v = &v;
     return rpc_reply(request, frame, &message.base);
@@ -110,7 +101,7 @@ static bool is_late(const struct rpc_fetch *fetch) {
            clock_now_ns() > fetch->deadline_ns;
 }
 
-static void stop_waiting(struct rpc_request *request) {
+void rpc_stop_loading(struct rpc_request *request) {
     if (request->fetch.waiting)
         budget_wait_end(request->context->daemon->budget);
     request->fetch.waiting = false;
@@ -118,7 +109,7 @@ static void stop_waiting(struct rpc_request *request) {
 
 /* A chunk is to come from disk, and there is no memory for it: others make room, or it is refused
  * as an append is. */
-static enum rpc_step wait_for_memory(struct rpc_request *request) {
+enum rpc_step rpc_wait_to_load(struct rpc_request *request) {
     struct rpc_daemon *daemon = request->context->daemon;
     struct rpc_fetch *fetch = &request->fetch;
     uint64_t now = clock_now_ns();
@@ -146,6 +137,17 @@ static void write_piece(const struct rpc_request *request, struct rpc_frame *fra
     frame->bytes += next.bytes;
 }
 
+struct fetch_room rpc_room_of(const struct rpc_request *request, const struct rpc_frame *frame) {
+    return (struct fetch_room){rpc_payload(frame), request->frame_bytes - DATA_HEAD_BYTES,
+                               DATA_HEAD_BYTES, &request->context->pages};
+}
+
+void rpc_write_pieces(const struct rpc_request *request, struct rpc_frame *frame,
+                      const struct fetch_piece *pieces, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        write_piece(request, frame, &pieces[i]);
+}
+
 static enum rpc_step fail(struct rpc_request *request, const char *message) {
     fail_miss(request, message);
     return RPC_FAILED;
@@ -153,8 +155,7 @@ static enum rpc_step fail(struct rpc_request *request, const char *message) {
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_context *context = request->context;
-    struct fetch_room room = {rpc_payload(frame), request->frame_bytes - DATA_HEAD_BYTES,
-                              DATA_HEAD_BYTES, &context->pages};
+    struct fetch_room room = rpc_room_of(request, frame);
     struct fetch_piece pieces[GEOMETRY_PARTS];
     size_t count = 0;
     if (is_late(&request->fetch))
@@ -162,8 +163,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     int status = fetch_next(context->daemon->store, &request->fetch.fetch, &room,
                             context->workspace, pieces, &count);
     if (status == STORE_FULL)
-        return wait_for_memory(request);
-    stop_waiting(request);
+        return rpc_wait_to_load(request);
+    rpc_stop_loading(request);
     if (status == STORE_WAIT)
         return RPC_WAIT;
     if (status == STORE_OK) {
@@ -172,10 +173,9 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     }
     if (status != STORE_MORE)
         return fail(request, NULL);
-    for (size_t i = 0; i < count; i++)
-        write_piece(request, frame, &pieces[i]);
+    rpc_write_pieces(request, frame, pieces, count);
     return RPC_MORE;
 }
 
 const struct rpc_operation rpc_fetch = {
-    .name = "fetch", .begin = begin, .step = step, .end = stop_waiting};
+    .name = "fetch", .begin = begin, .step = step, .end = rpc_stop_loading};

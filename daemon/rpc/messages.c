@@ -18,6 +18,8 @@ static_assert((int)KVQ__PAIRING__PAIRING_HALF == ROPE_HALF, "pairings, too");
 static_assert((int)KVQ__SHARING__SHARING_IDS == SESSION_SHARES_IDS, "and sharing");
 static_assert((int)KVQ__SHARING__SHARING_BYTES == SESSION_SHARES_BYTES, "and sharing");
 static_assert((int)WIRE_SALT_BYTES_MAX == SALT_BYTES_MAX, "salts have room");
+static_assert((int)WIRE_BLOCK_KEY_BYTES_MAX == BLOCK_KEY_BYTES_MAX, "keys have room");
+static_assert((int)WIRE_BLOCK_KEYS_MAX == BLOCK_KEYS_MAX, "so have many");
 
 /* Bytes of the UTF-8 character at text, or 0 if it is not one (RFC 3629). */
 static size_t utf8_length(const uint8_t *text, size_t bytes) {
@@ -149,6 +151,20 @@ uint32_t messages_read_salts(struct rpc_request *request, const struct messages_
 
 bool messages_are_ids(const struct wire_data *data, size_t payload_bytes) {
     return data->layer == 0 && payload_bytes == (uint64_t)data->tokens * sizeof(uint32_t);
+}
+
+size_t messages_write_levels(const uint64_t tokens[FETCH_LEVELS], struct messages_levels *message) {
+    size_t count = 0;
+    for (int i = 0; i < FETCH_LEVELS; i++) {
+        if (tokens[i] == 0)
+            continue;
+        Kvq__LevelTokens *level = &message->levels[count];
+        kvq__level_tokens__init(level);
+        level->level = i + PAGE_LEVEL_MIN;
+        level->tokens = tokens[i];
+        message->pointers[count++] = level;
+    }
+    return count;
 }
 
 void messages_write_loss(const struct loss *loss, Kvq__Loss *message) {

@@ -42,12 +42,29 @@ uint32_t messages_read_salts(struct rpc_request *request, const struct messages_
 /* Whether a DATA frame of token ids is what its descriptor says. */
 bool messages_are_ids(const struct wire_data *data, size_t payload_bytes);
 
+struct messages_levels {
+    Kvq__LevelTokens levels[FETCH_LEVELS], *pointers[FETCH_LEVELS];
+};
+
+/* How many levels have tokens; what points to them points into the struct. */
+size_t messages_write_levels(const uint64_t tokens[FETCH_LEVELS], struct messages_levels *message);
+
 void messages_write_loss(const struct loss *loss, Kvq__Loss *message);
 
 /* 0, or the fault's code; message may be NULL. */
 uint32_t messages_read_policy(struct rpc_request *request, const Kvq__Policy *message,
                               struct session_policy_change *change)
     __attribute__((warn_unused_result));
+
+/* How what is created is to be kept: what is absent is the daemon's default. */
+struct messages_quality {
+    const Kvq__Level *level;
+    double min_snr_db;
+    const Kvq__Policy *policy;
+};
+
+uint32_t messages_read_quality(struct rpc_request *request, const struct messages_quality *message,
+                               struct session_policy *policy) __attribute__((warn_unused_result));
 
 struct messages_policy {
     Kvq__Policy policy;
@@ -73,5 +90,29 @@ static inline Kvq__Durability messages_write_durability(enum session_durability 
     return durability == SESSION_ON_DISK ? KVQ__DURABILITY__DURABILITY_DISK
                                          : KVQ__DURABILITY__DURABILITY_MEMORY;
 }
+
+/* --- messages_block.c --- */
+
+/* Which blocks a request is about. */
+struct messages_blocks {
+    ProtobufCBinaryData model;
+    const Kvq__Geometry *geometry;
+    const ProtobufCBinaryData *keys;
+    size_t key_count;
+};
+
+struct messages_block_space {
+    struct store_name model;
+    struct geometry geometry;
+    const struct store_name *keys; /* the arena's; their text is the message's */
+};
+
+/* 0, or the fault's code. */
+uint32_t messages_read_blocks(struct rpc_request *request, const struct messages_blocks *message,
+                              struct messages_block_space *space)
+    __attribute__((warn_unused_result));
+
+/* One of them. */
+struct block_key messages_block_key(const struct messages_block_space *space, size_t index);
 
 #endif

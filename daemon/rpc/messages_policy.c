@@ -58,3 +58,34 @@ uint32_t messages_fail_policy(struct rpc_request *request, int level) {
     return rpc_fail(request, WIRE_INVALID,
                     "the session's level is %d: newest_level is no coarser, floor no finer", level);
 }
+
+/* A level that is named is a promise: no floor below it. Decibels alone choose among all levels. */
+static struct session_policy default_policy(const struct rpc_request *request,
+                                            const struct messages_quality *message) {
+    const struct rpc_default_policy *defaults = &request->context->daemon->default_policy;
+    struct session_policy policy = {.level = defaults->level,
+                                    .min_snr_db = message->min_snr_db,
+                                    .newest_tokens = defaults->newest_tokens,
+                                    .newest_level = defaults->newest_level,
+                                    .floor = defaults->floor,
+                                    .idle_step_ms = defaults->idle_step_ms,
+                                    .ttl_ms = defaults->ttl_ms};
+    if (message->level)
+        policy.level = policy.floor = message->level->level;
+    else if (message->min_snr_db > 0)
+        policy.level = PAGE_LEVEL_MAX;
+    return session_policy_bounded(policy);
+}
+
+uint32_t messages_read_quality(struct rpc_request *request, const struct messages_quality *message,
+                               struct session_policy *policy) {
+    struct session_policy_change change;
+    *policy = default_policy(request, message);
+    if (!(policy->min_snr_db >= 0 && policy->min_snr_db <= WIRE_SNR_DB_MAX))
+        return rpc_fail(request, WIRE_INVALID, "min_snr_db is 0 (none) to %d", WIRE_SNR_DB_MAX);
+    uint32_t code = messages_check_level(request, policy->level);
+    if (code || (code = messages_read_policy(request, message->policy, &change)))
+        return code;
+    return session_policy_change(policy, &change) ? WIRE_OK
+                                                  : messages_fail_policy(request, policy->level);
+}

@@ -1,37 +1,6 @@
 /* OPEN: find a session or make one, and learn where it stands. */
 #include "daemon/rpc/messages.h"
 
-/* A level that is named is a promise: no floor below it. Decibels alone choose among all levels. */
-static struct session_policy default_policy(const struct rpc_request *request,
-                                            const Kvq__OpenRequest *message) {
-    const struct rpc_default_policy *defaults = &request->context->daemon->default_policy;
-    struct session_policy policy = {.level = defaults->level,
-                                    .min_snr_db = message->min_snr_db,
-                                    .newest_tokens = defaults->newest_tokens,
-                                    .newest_level = defaults->newest_level,
-                                    .floor = defaults->floor,
-                                    .idle_step_ms = defaults->idle_step_ms,
-                                    .ttl_ms = defaults->ttl_ms};
-    if (message->level)
-        policy.level = policy.floor = message->level->level;
-    else if (message->min_snr_db > 0)
-        policy.level = PAGE_LEVEL_MAX;
-    return session_policy_bounded(policy);
-}
-
-static uint32_t read_policy(struct rpc_request *request, const Kvq__OpenRequest *message,
-                            struct session_policy *policy) {
-    struct session_policy_change change;
-    *policy = default_policy(request, message);
-    if (!(policy->min_snr_db >= 0 && policy->min_snr_db <= WIRE_SNR_DB_MAX))
-        return rpc_fail(request, WIRE_INVALID, "min_snr_db is 0 (none) to %d", WIRE_SNR_DB_MAX);
-    uint32_t code = messages_check_level(request, policy->level);
-    if (code || (code = messages_read_policy(request, message->policy, &change)))
-        return code;
-    return session_policy_change(policy, &change) ? WIRE_OK
-                                                  : messages_fail_policy(request, policy->level);
-}
-
 static uint32_t read_durability(struct rpc_request *request, const Kvq__OpenRequest *message,
                                 struct store_open *open, enum session_durability *durability) {
     if (message->durability > KVQ__DURABILITY__DURABILITY_DISK)
@@ -70,9 +39,10 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         rpc_unpack(request, &kvq__open_request__descriptor, control, control_bytes);
     if (!message)
         return request->fault.code;
+    struct messages_quality quality = {message->level, message->min_snr_db, message->policy};
     if ((code = messages_read_name(request, &message->session, &open.session)) ||
         (code = messages_read_model(request, &message->model, &open.model)) ||
-        (code = read_policy(request, message, &open.policy)) ||
+        (code = messages_read_quality(request, &quality, &open.policy)) ||
         (code = read_durability(request, message, &open, &durability)))
         return code;
     if (message->sharing > KVQ__SHARING__SHARING_BYTES)

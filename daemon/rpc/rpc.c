@@ -6,15 +6,27 @@
 #include "proto/wire/kvq.pb-c.h"
 
 static const struct rpc_operation *const operations[RPC_TYPES] = {
-    [WIRE_HELLO] = &rpc_hello,       [WIRE_PING] = &rpc_ping,
-    [WIRE_OPEN] = &rpc_open,         [WIRE_APPEND] = &rpc_append,
-    [WIRE_FETCH] = &rpc_fetch,       [WIRE_INFO] = &rpc_info,
-    [WIRE_LIST] = &rpc_list,         [WIRE_DELETE] = &rpc_delete,
-    [WIRE_STATS] = &rpc_stats,       [WIRE_FORK] = &rpc_fork,
-    [WIRE_TRUNCATE] = &rpc_truncate, [WIRE_AGE] = &rpc_age,
-    [WIRE_PIN] = &rpc_pin,           [WIRE_DELETE_MANY] = &rpc_delete_many,
-    [WIRE_POLICY] = &rpc_policy,     [WIRE_MATCH] = &rpc_match,
-    [WIRE_CONTROL] = &rpc_control,   [WIRE_FLUSH] = &rpc_flush,
+    [WIRE_HELLO] = &rpc_hello,
+    [WIRE_PING] = &rpc_ping,
+    [WIRE_OPEN] = &rpc_open,
+    [WIRE_APPEND] = &rpc_append,
+    [WIRE_FETCH] = &rpc_fetch,
+    [WIRE_INFO] = &rpc_info,
+    [WIRE_LIST] = &rpc_list,
+    [WIRE_DELETE] = &rpc_delete,
+    [WIRE_STATS] = &rpc_stats,
+    [WIRE_FORK] = &rpc_fork,
+    [WIRE_TRUNCATE] = &rpc_truncate,
+    [WIRE_AGE] = &rpc_age,
+    [WIRE_PIN] = &rpc_pin,
+    [WIRE_DELETE_MANY] = &rpc_delete_many,
+    [WIRE_POLICY] = &rpc_policy,
+    [WIRE_MATCH] = &rpc_match,
+    [WIRE_BLOCK_PUT] = &rpc_block_put,
+    [WIRE_BLOCK_GET] = &rpc_block_get,
+    [WIRE_BLOCK_CONTROL] = &rpc_block_control,
+    [WIRE_CONTROL] = &rpc_control,
+    [WIRE_FLUSH] = &rpc_flush,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {

@@ -12,6 +12,8 @@
 #include <stdatomic.h>
 
 #include "daemon/store/append.h"
+#include "daemon/store/block_get.h"
+#include "daemon/store/block_put.h"
 #include "daemon/store/fetch.h"
 #include "daemon/store/fork.h"
 #include "daemon/store/info.h"
@@ -53,6 +55,7 @@ struct rpc_daemon {
     _Atomic uint64_t faults[WIRE_ERROR_COUNT]; /* by code */
     _Atomic uint64_t fetched_tokens, fetched_bytes, fetch_hits, fetch_misses;
     _Atomic uint64_t match_hits, matched_tokens;
+    _Atomic uint64_t blocks_put, blocks_asked, block_hits;
 };
 
 /* One for each reactor. */
@@ -98,6 +101,7 @@ struct rpc_peer {
 
 struct rpc_append {
     struct append_member *member;
+    struct block_put *block; /* of BLOCK_PUT, in the member's place */
     enum append_phase phase;
     bool settle, waiting;
     uint64_t wait_ns, deadline_ns;
@@ -129,8 +133,9 @@ struct rpc_delete_many {
 
 struct rpc_fetch {
     struct fetch fetch;
-    uint64_t deadline_ns; /* 0: none */
-    bool waiting;         /* for memory, into which a chunk is to be loaded from disk */
+    struct block_get *blocks; /* of BLOCK_GET, in its place */
+    uint64_t deadline_ns;     /* 0: none */
+    bool waiting;             /* for memory, into which a chunk is to be loaded from disk */
     uint64_t memory_deadline_ns;
 };
 
@@ -150,6 +155,12 @@ struct rpc_fork {
 struct rpc_match {
     struct match *match;
     struct match_result result;
+};
+
+struct rpc_block_act {
+    uint32_t *tokens; /* of each; 0: not there */
+    size_t key_count;
+    uint32_t page_tokens;
 };
 
 struct rpc_list {
@@ -178,6 +189,7 @@ struct rpc_request {
         };
         struct rpc_age age;
         struct rpc_match match;
+        struct rpc_block_act block_act;
         uint64_t pinned_ms;
     };
     char session_name[WIRE_SESSION_BYTES_MAX + 1]; /* for the log; empty: none */
@@ -244,6 +256,26 @@ void rpc_discard_end(struct rpc_request *request);
 void *rpc_unpack(struct rpc_request *request, const ProtobufCMessageDescriptor *descriptor,
                  const uint8_t *control, size_t control_bytes);
 
+/* --- append.c, for all that appends --- */
+
+/* At the memory limit: to be repeated until the deadline, which begins with the first refusal. */
+enum rpc_step rpc_wait_for_memory(struct rpc_request *request);
+void rpc_stop_waiting(struct rpc_request *request);
+
+/* --- fetch.c, for all that fetches --- */
+
+/* Room for frames of two pieces where a buffer has it, else for one. */
+void rpc_hold_pieces(struct rpc_request *request, size_t piece_bytes_max);
+struct fetch_room rpc_room_of(const struct rpc_request *request, const struct rpc_frame *frame);
+
+/* As for an append, where a chunk is to come from disk. */
+enum rpc_step rpc_wait_to_load(struct rpc_request *request);
+void rpc_stop_loading(struct rpc_request *request);
+
+/* Frames of pieces that are in that room. */
+void rpc_write_pieces(const struct rpc_request *request, struct rpc_frame *frame,
+                      const struct fetch_piece *pieces, size_t count);
+
 /* Each writes one whole frame. */
 enum rpc_step rpc_reply(const struct rpc_request *request, struct rpc_frame *frame,
                         const ProtobufCMessage *message);
@@ -257,6 +289,6 @@ void *rpc_payload(const struct rpc_frame *frame);
 /* The operations, one a file. */
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
-    rpc_policy, rpc_match, rpc_control, rpc_flush;
+    rpc_policy, rpc_match, rpc_block_put, rpc_block_get, rpc_block_control, rpc_control, rpc_flush;
 
 #endif

@@ -49,6 +49,7 @@ struct stats_parts {
     Kvq__MemoryStats memory;
     Kvq__KeeperStats keeper;
     Kvq__SharingStats sharing;
+    Kvq__BlockStats blocks;
     Kvq__PressureStats pressure;
     Kvq__AgeingStats ageing;
     Kvq__DiskStats disk;
@@ -213,6 +214,19 @@ static void write_sharing(struct rpc_daemon *daemon, Kvq__SharingStats *message)
     message->token_ids_bytes = atomic_load(&store->prefixes.bytes);
 }
 
+static void write_blocks(struct rpc_daemon *daemon, Kvq__BlockStats *message) {
+    const struct block_index *index = &daemon->store->blocks;
+    kvq__block_stats__init(message);
+    message->blocks = atomic_load(&index->blocks);
+    message->tokens = atomic_load(&index->tokens);
+    message->chains = atomic_load(&daemon->store->usage.chains);
+    message->index_bytes = atomic_load(&index->bytes);
+    message->put = atomic_load(&daemon->blocks_put);
+    message->asked = atomic_load(&daemon->blocks_asked);
+    message->hits = atomic_load(&daemon->block_hits);
+    message->lost = atomic_load(&index->lost);
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_daemon *daemon = request->context->daemon;
     Kvq__StatsReply reply = KVQ__STATS_REPLY__INIT;
@@ -233,6 +247,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.state = (Kvq__State)atomic_load(&daemon->state);
     write_sharing(daemon, &parts.sharing);
     reply.sharing = &parts.sharing;
+    write_blocks(daemon, &parts.blocks);
+    reply.blocks = &parts.blocks;
     return rpc_reply(request, frame, &reply.base);
 }
 

@@ -41,6 +41,7 @@ struct append_part {
     enum page_part part;
     const void *values;
     size_t bytes;
+    uint32_t row_tokens; /* with heads_first: from one head to the next; 0: as many as tokens */
 };
 
 /* Begins an append, or joins one under way. STORE_OK, STORE_MISS, STORE_BUSY, STORE_WRONG_FIRST,

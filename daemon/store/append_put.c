@@ -35,7 +35,9 @@ static struct page_strides strides_of(const struct append_member *member,
     const struct append *append = member->append;
     size_t head_dim = geometry_head_dim(&append->session->geometry, part->part);
     if (member->heads_first)
-        return (struct page_strides){.token = head_dim, .head = part->tokens * head_dim};
+        return (struct page_strides){.token = head_dim,
+                                     .head = (part->row_tokens ? part->row_tokens : part->tokens) *
+                                             head_dim};
     return (struct page_strides){.token = append->session->geometry.heads * head_dim,
                                  .head = head_dim};
 }

@@ -104,12 +104,14 @@ void info_totals(struct store *store, struct store_totals *totals) {
     totals->tokens = atomic_load(&usage->tokens);
     totals->values = atomic_load(&usage->values);
     totals->logical_bytes = atomic_load(&usage->logical_bytes);
-    totals->sessions_bytes =
-        atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.bytes);
+    totals->sessions_bytes = atomic_load(&usage->sessions_bytes) +
+                             atomic_load(&store->prefixes.bytes) +
+                             atomic_load(&store->blocks.bytes);
     totals->pages_bytes = atomic_load(&usage->pages_bytes);
     totals->tails_bytes = atomic_load(&usage->tails_bytes);
     totals->unique_bytes = totals->sessions_bytes + totals->pages_bytes + totals->tails_bytes;
     totals->stored_bytes =
         atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.full_bytes) +
-        atomic_load(&usage->pages_full_bytes) + atomic_load(&usage->tails_full_bytes);
+        atomic_load(&store->blocks.bytes) + atomic_load(&usage->pages_full_bytes) +
+        atomic_load(&usage->tails_full_bytes);
 }

@@ -129,6 +129,18 @@ static bool is_wanted(struct keeper *keeper) {
     return wanted;
 }
 
+/* False if there was other work before all were looked at. */
+static bool sweep_list(struct keeper *keeper, struct list *list) {
+    struct session *session = list_after(list, 0);
+    while (session && !is_wanted(keeper)) {
+        work_on_session(keeper, session);
+        session = list_next(list, session);
+    }
+    if (session)
+        session_unref(session);
+    return !session;
+}
+
 /* What was shared with a finer session that is gone may be coarser now; whose it is nobody knows,
  * so all are looked at, unless there is other work. */
 static void sweep(struct keeper *keeper) {
@@ -136,14 +148,7 @@ static void sweep(struct keeper *keeper) {
     uint64_t loosened = atomic_load(&store->usage.loosened);
     if (loosened == keeper->swept_loosened)
         return;
-    struct session *session = list_after(&store->list, 0);
-    while (session && !is_wanted(keeper)) {
-        work_on_session(keeper, session);
-        session = list_next(&store->list, session);
-    }
-    if (session)
-        session_unref(session);
-    else
+    if (sweep_list(keeper, &store->list) && sweep_list(keeper, &store->chains))
         keeper->swept_loosened = loosened;
 }
 

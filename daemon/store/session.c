@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/store/block.h"
 #include "daemon/store/error.h"
 
 #define PAUSE_NS (5 * CLOCK_NS_PER_S)
@@ -128,7 +129,7 @@ static void count_tokens(const struct session *session, uint64_t tokens) {
 void session_count(struct session *session, int sign) {
     struct usage *usage = session->usage;
     uint64_t times = (uint64_t)(int64_t)sign;
-    atomic_fetch_add(&usage->sessions, times);
+    atomic_fetch_add(session_is_chain(session) ? &usage->chains : &usage->sessions, times);
     atomic_fetch_add(&usage->sessions_bytes, times * session_own_bytes(session));
     count_tokens(session, times * session->tokens);
     if (sign > 0)
@@ -149,6 +150,7 @@ void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_
     session->tail_tokens = tail_tokens;
     session_count_tail(session);
     prefix_cut(session, tokens);
+    block_cut(session, tokens);
     coldness_weigh(session);
 }
 
@@ -184,6 +186,7 @@ struct session_discard *session_detach(struct session *session) {
     session->tail_tokens = 0;
     session->deleted = true;
     prefix_leave(session);
+    block_cut(session, 0);
     return discard;
 }
 
@@ -205,8 +208,8 @@ struct record_spec session_spec(const struct session *session, uint64_t first_to
     };
 }
 
-static uint32_t sinks_in(uint64_t first_token, uint32_t tokens) {
-    uint64_t left = first_token < PAGE_SINK_TOKENS ? PAGE_SINK_TOKENS - first_token : 0;
+static uint32_t sinks_in(uint64_t first_position, uint32_t tokens) {
+    uint64_t left = first_position < PAGE_SINK_TOKENS ? PAGE_SINK_TOKENS - first_position : 0;
     return (uint32_t)(left < tokens ? left : tokens);
 }
 
@@ -215,7 +218,7 @@ struct page_source session_source(const struct session *session, uint64_t first_
     return (struct page_source){
         .shape = geometry_shape(&session->geometry, part, tokens),
         .part = part,
-        .sink_tokens = sinks_in(first_token, tokens),
+        .sink_tokens = sinks_in(session->first_position + first_token, tokens),
         .layers = session->geometry.layers,
     };
 }

@@ -66,7 +66,8 @@ struct session {
     struct geometry geometry;
     uint32_t page_tokens;
     enum session_sharing sharing;
-    pthread_mutex_t *lock; /* the shard's */
+    uint64_t first_position; /* of its first token in the sequence: from 0 on there are sinks */
+    pthread_mutex_t *lock;   /* the shard's */
 
     struct session *next_in_bucket;     /* the store's */
     struct list_link by_id[LIST_LANES]; /* the list's, as is the next */
@@ -83,6 +84,7 @@ struct session {
     uint32_t tail_tokens;
     uint32_t counted_tail_tokens; /* in the store's sums: those that are not coded */
     struct prefix_place prefix;
+    struct block *newest_block; /* of a chain, in the block index */
     bool appending, deleted;
     struct append *joint; /* the append under way, while others may join it */
     uint64_t used_ns, pinned_until_ns;
@@ -101,6 +103,13 @@ struct session {
     bool queued;
     uint64_t asked, done; /* how often the keeper was asked to look at it, and up to which it has */
 };
+
+/* A chain of blocks is a session that no client can name: see block.h. */
+enum { SESSION_CHAIN_MARK = 1 };
+
+static inline bool session_is_chain(const struct session *session) {
+    return session->name[0] == SESSION_CHAIN_MARK;
+}
 
 /* What a session is at one moment. */
 struct session_state {

@@ -12,6 +12,8 @@
 
 enum { FIRST_BUCKETS = 64, LEAST_FOR_SESSIONS_BYTES = 4 << 20, SMALL_SHARE = 128 };
 
+#define CHAIN_IDS (UINT64_C(1) << 63) /* above those of all sessions */
+
 static struct shard *shard_of(struct store *store, struct store_name name) {
     return &store->shards[XXH3_64bits(name.text, name.bytes) % STORE_SHARDS];
 }
@@ -130,6 +132,8 @@ int store_init(struct store *store, const struct store_options *options) {
     disk_tier_init(&store->disk, &store->keeper, options->on_progress, options->context);
     uint64_t clock = clock_wall_us();
     list_init(&store->list, clock);
+    list_init(&store->chains, clock | CHAIN_IDS);
+    block_index_init(&store->blocks, &store->budget);
     prefix_init(&store->prefixes, &store->budget);
     ageing_init(&store->ageing, store);
     coldness_init(&store->coldness);
@@ -159,23 +163,30 @@ int store_init(struct store *store, const struct store_options *options) {
     return open_disk(store, &options->disk);
 }
 
+static void free_sessions(struct list *list) {
+    struct session *session;
+    while ((session = list_after(list, 0))) {
+        list_remove(list, session);
+        session_unref(session);
+        session_unref(session); /* the store's own */
+    }
+}
+
 void store_deinit(struct store *store) {
     keeper_stop(&store->keeper);
     atomic_store(&store->disk.keeper, NULL);
     ageing_deinit(&store->ageing);
     close_disk(&store->disk);
-    struct session *session;
-    while ((session = list_after(&store->list, 0))) {
-        list_remove(&store->list, session);
-        session_unref(session);
-        session_unref(session); /* the store's own */
-    }
+    free_sessions(&store->list);
+    free_sessions(&store->chains);
     for (int i = 0; i < STORE_SHARDS; i++) {
         free(store->shards[i].buckets);
         pthread_mutex_destroy(&store->shards[i].lock);
     }
     prefix_deinit(&store->prefixes);
+    block_index_deinit(&store->blocks);
     list_deinit(&store->list);
+    list_deinit(&store->chains);
     coldness_deinit(&store->coldness);
     pool_free(store->pool);
     store->pool = NULL;
@@ -244,6 +255,10 @@ int store_admit(struct store *store, const struct session_names *names,
     return keeper_provide(&store->keeper, pool_round(bound_bytes));
 }
 
+static struct list *list_of(struct store *store, const struct session *session) {
+    return session_is_chain(session) ? &store->chains : &store->list;
+}
+
 /* Under a name that is free, with the shard locked. */
 static void insert_locked(struct store *store, struct shard *shard, struct session *session) {
     struct store_name name = {session->name, session->name_bytes};
@@ -255,12 +270,12 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     session->next_in_bucket = *bucket;
     *bucket = session;
     shard->sessions++;
-    list_append(&store->list, session);
+    list_append(list_of(store, session), session);
     prefix_enter(session);
     ageing_schedule(&store->ageing, session);
     coldness_insert(&store->coldness, session);
     session_count(session, 1);
-    atomic_fetch_add(&store->usage.sessions_created, 1);
+    atomic_fetch_add(&store->usage.sessions_created, !session_is_chain(session));
 }
 
 int store_insert(struct store *store, struct session *session, struct session_state *state) {
@@ -293,6 +308,7 @@ static int create(struct store *store, struct shard *shard, const struct store_o
     session->sharing = request->sharing;
     if (request->durability)
         session->durability = *request->durability;
+    session->first_position = request->first_position;
     insert_locked(store, shard, session);
     session_read_state(session, state);
     state->created = true;
@@ -343,11 +359,11 @@ static struct session_discard *remove_locked(struct store *store, struct shard *
     struct session *session = *link;
     *link = session->next_in_bucket;
     shard->sessions--;
-    list_remove(&store->list, session);
+    list_remove(list_of(store, session), session);
     ageing_forget(&store->ageing, session);
     coldness_remove(&store->coldness, session, evicted);
     session_count(session, -1);
-    atomic_fetch_add(&store->usage.sessions_deleted, 1);
+    atomic_fetch_add(&store->usage.sessions_deleted, !session_is_chain(session));
     struct disk_promise *promise = saving_delete(&store->disk, session);
     struct session_discard *discard = session_detach(session);
     discard->deleted_on_disk = promise;

@@ -1,14 +1,15 @@
 /* The store: all sessions, by name, in shards that are each guarded by one mutex.
  *
  * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard
- * (never two), then the list of all sessions, their order, the prefix index or what is due, then
- * the keeper's queue, then a chunk or a tail, then the pool, which the budget asks at the limit.
- * All functions are safe from any thread.
+ * (never two), then the list of all sessions, their order, the prefix index, the blocks' or what is
+ * due, then the keeper's queue, then a chunk or a tail, then the pool, which the budget asks at the
+ * limit. All functions are safe from any thread.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
 
 #include "daemon/store/ageing.h"
+#include "daemon/store/block.h"
 #include "daemon/store/disk_tier.h"
 #include "daemon/store/error.h"
 #include "daemon/store/keeper.h"
@@ -51,7 +52,9 @@ struct store {
     _Atomic uint64_t version_clock; /* of all sessions: no version comes twice */
 
     struct list list;
+    struct list chains; /* of blocks: sessions, but in no list of these */
     struct prefix_index prefixes;
+    struct block_index blocks;
     struct coldness coldness;
     struct usage usage;
     _Atomic uint64_t fixed_bytes; /* reserved for no session in particular */
@@ -82,6 +85,7 @@ struct store_open {
     const struct geometry *geometry;  /* NULL: that of the session, which must exist */
     struct session_policy policy;
     enum session_sharing sharing;              /* of a session that is created */
+    uint64_t first_position;                   /* likewise */
     const enum session_durability *durability; /* NULL: as it is, or in memory */
     enum store_open_mode mode;
 };

@@ -22,6 +22,7 @@ struct usage {
     _Atomic uint64_t pages_full_bytes, tails_full_bytes; /* with each session that has it */
     _Atomic uint64_t sessions_bytes;
     _Atomic uint64_t sessions, tokens, tail_tokens; /* shared tokens with each session */
+    _Atomic uint64_t chains;                        /* of blocks: not among the sessions */
     _Atomic uint64_t values, logical_bytes;         /* of these tokens; bytes as they came */
     _Atomic uint64_t sessions_created, sessions_deleted;
     _Atomic uint64_t appended_tokens, appended_bytes; /* since the start; bytes as they came */

@@ -23,6 +23,8 @@ enum {
     WIRE_SALT_BYTES_MAX = 64,
     WIRE_SALTS_MAX = 1024,
     WIRE_MATCH_TOKENS_MAX = 1 << 20,
+    WIRE_BLOCK_KEY_BYTES_MAX = 64,
+    WIRE_BLOCK_KEYS_MAX = 512,
 };
 
 #define WIRE_MAGIC 0x3151564bu /* "KVQ1" */
@@ -47,6 +49,9 @@ enum wire_type {
     WIRE_POLICY = 17,
     WIRE_MATCH = 18,
     WIRE_FLUSH = 19,
+    WIRE_BLOCK_PUT = 24,
+    WIRE_BLOCK_GET = 25,
+    WIRE_BLOCK_CONTROL = 26,
     WIRE_CONTROL = 27,
     WIRE_DATA = 32,
     WIRE_REPLY = 64,

@@ -108,8 +108,8 @@ static int put_run(struct worker *worker, struct append_member *append, uint64_t
             for (uint32_t i = 0; i < tokens; i++)
                 make_row(number * APPEND_TOKENS + first + i, layer, part,
                          worker->room + (size_t)i * ROW_BYTES);
-            struct append_part piece = {first, tokens,       layer,
-                                        part,  worker->room, (size_t)tokens * ROW_BYTES};
+            struct append_part piece = {
+                first, tokens, layer, part, worker->room, (size_t)tokens * ROW_BYTES, 0};
             status = append_put(append, &piece, worker->workspace);
         }
     return status;

@@ -18,6 +18,8 @@ CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
 (HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS, FORK, TRUNCATE, AGE, PIN,
  DELETE_MANY) = range(1, 17)
 POLICY, MATCH, FLUSH = 17, 18, 19
+BLOCK_PUT, BLOCK_GET, BLOCK_CONTROL = 24, 25, 26
+BLOCK_EXISTS, BLOCK_TOUCH, BLOCK_DELETE = 0, 1, 2
 CONTROL = 27
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
@@ -97,6 +99,14 @@ SCHEMA = {
     "MatchReply": "1 tokens uint, 2 session bytes, 3 version uint, 4 session_tokens uint, 5 level sint",
     "FlushRequest": "1 session bytes",
     "FlushReply": "1 sessions uint",
+    "BlockPutRequest": "1 model bytes, 2 geometry Geometry, 3 key bytes, 4 parent bytes, 5 tokens uint, "
+    "6 first_position uint, 7 level Level, 8 min_snr_db double, 9 policy Policy, 10 layout uint, 11 wait_ms uint",
+    "BlockPutReply": "",
+    "BlockGetRequest": "1 model bytes, 2 geometry Geometry, 3 keys bytes*, 4 tokens uint, 5 first_layer uint, "
+    "6 end_layer uint, 7 skip_k uint, 8 skip_v uint, 9 dtype uint, 10 layout uint",
+    "BlockGetReply": "1 hits uint*, 2 bytes uint, 3 levels LevelTokens*, 4 k Loss, 5 v Loss",
+    "BlockControlRequest": "1 model bytes, 2 geometry Geometry, 3 keys bytes*, 4 action uint, 5 lease_ms uint",
+    "BlockControlReply": "1 tokens uint*, 2 leading uint, 3 page_tokens uint",
     "StatsRequest": "",
     "OperationCount": "1 operation str, 2 requests uint, 3 errors uint, 4 total_us uint, 5 max_us uint",
     "ErrorCount": "1 error str, 2 count uint",
@@ -120,9 +130,11 @@ SCHEMA = {
     "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
-    "33 disk DiskStats, 34 sharing SharingStats, 36 state uint, 38 ageing AgeingStats",
+    "33 disk DiskStats, 34 sharing SharingStats, 35 blocks BlockStats, 36 state uint, 38 ageing AgeingStats",
     "ControlRequest": "1 state uint, 2 limit_bytes uint",
     "ControlReply": "1 state uint, 2 limit_bytes uint, 3 used_bytes uint",
+    "BlockStats": "1 blocks uint, 2 tokens uint, 3 chains uint, 4 index_bytes uint, 5 put uint, 6 asked uint, "
+    "7 hits uint, 8 lost uint",
     "PressureStats": "1 rounds uint, 2 aged_sessions uint, 3 aged_bytes uint, 4 spilled_chunks uint, "
     "5 spilled_bytes uint, 6 evicted_sessions uint, "
     "7 evicted_tokens uint, 8 evicted_bytes uint, 9 deleted_sessions uint, 10 refused uint",
@@ -183,6 +195,13 @@ def decode(message, data):
         tag, at = read_varint(data, at)
         if tag & 7 == VARINT:
             value, at = read_varint(data, at)
+        elif known.get(tag >> 3, ("", "", False))[1:] == ("uint", True):  # packed, as all repeated numbers
+            size, at = read_varint(data, at)
+            end = at + size
+            while at < end:
+                value, at = read_varint(data, at)
+                out[known[tag >> 3][0]].append(value)
+            continue
         else:
             size, at = read_varint(data, at) if tag & 7 == LENGTH else ({FIXED64: 8, FIXED32: 4}[tag & 7], at)
             value, at = data[at:at + size], at + size

@@ -1,0 +1,314 @@
+#include "daemon/store/block.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "daemon/base/clock.h"
+#include "daemon/store/fork.h"
+#include "daemon/store/store.h"
+
+enum { FIRST_BUCKETS = 64 };
+
+struct block {
+    struct block *next_in_bucket;
+    struct block *older, *newer; /* in its chain, in the order of their tokens */
+    struct block_index *index;
+    struct session *session; /* which outlives it */
+    uint64_t hash, first;
+    uint32_t tokens;
+    bool is_there; /* else it is being put */
+    uint8_t key_bytes;
+    char key[];
+};
+
+void block_index_init(struct block_index *index, struct budget *budget) {
+    *index = (struct block_index){.budget = budget};
+    for (int i = 0; i < BLOCK_STRIPES; i++)
+        pthread_mutex_init(&index->stripes[i].lock, NULL);
+}
+
+void block_index_deinit(struct block_index *index) {
+    for (int i = 0; i < BLOCK_STRIPES; i++) {
+        free(index->stripes[i].buckets);
+        pthread_mutex_destroy(&index->stripes[i].lock);
+    }
+}
+
+/* --- stripes: with their lock held --- */
+
+static uint64_t hash_of(const struct block_key *key) {
+    uint64_t model = XXH3_64bits(key->model, key->model_bytes);
+    return XXH3_64bits_withSeed(key->text, key->text_bytes, model);
+}
+
+static struct block_stripe *stripe_of(struct block_index *index, uint64_t hash) {
+    return &index->stripes[hash % BLOCK_STRIPES];
+}
+
+static struct block **bucket_of(const struct block_stripe *stripe, uint64_t hash) {
+    return &stripe->buckets[hash / BLOCK_STRIPES % stripe->bucket_count];
+}
+
+static bool is_of(const struct block *block, uint64_t hash, const struct block_key *key) {
+    const struct session *session = block->session;
+    return block->hash == hash && block->key_bytes == key->text_bytes &&
+           memcmp(block->key, key->text, key->text_bytes) == 0 &&
+           session->model_bytes == key->model_bytes &&
+           memcmp(session->model, key->model, key->model_bytes) == 0 &&
+           geometry_equal(&session->geometry, key->geometry);
+}
+
+static struct block *find(const struct block_stripe *stripe, uint64_t hash,
+                          const struct block_key *key) {
+    struct block *block = stripe->bucket_count > 0 ? *bucket_of(stripe, hash) : NULL;
+    while (block && !is_of(block, hash, key))
+        block = block->next_in_bucket;
+    return block;
+}
+
+/* Twice the buckets once there is a block for each; if memory is short, the chains grow instead.
+ * False if there are none at all. */
+static bool grow(struct block_index *index, struct block_stripe *stripe) {
+    size_t old_count = stripe->bucket_count, count = old_count ? old_count * 2 : FIRST_BUCKETS;
+    uint64_t more_bytes = (count - old_count) * sizeof(struct block *);
+    if (stripe->blocks < old_count || !budget_reserve(index->budget, more_bytes))
+        return old_count > 0;
+    struct block **old = stripe->buckets, **buckets = calloc(count, sizeof(struct block *));
+    if (!buckets) {
+        budget_release(index->budget, more_bytes);
+        return old_count > 0;
+    }
+    atomic_fetch_add(&index->bytes, more_bytes);
+    stripe->buckets = buckets;
+    stripe->bucket_count = count;
+    for (size_t i = 0; i < old_count; i++)
+        for (struct block *block = old[i], *next; block; block = next) {
+            next = block->next_in_bucket;
+            struct block **bucket = bucket_of(stripe, block->hash);
+            block->next_in_bucket = *bucket;
+            *bucket = block;
+        }
+    free(old);
+    return true;
+}
+
+static uint64_t bytes_of(const struct block *block) {
+    return sizeof *block + block->key_bytes;
+}
+
+static void count(const struct block *block, int sign) {
+    uint64_t times = (uint64_t)(int64_t)sign;
+    atomic_fetch_add(&block->index->blocks, times);
+    atomic_fetch_add(&block->index->tokens, times * block->tokens);
+}
+
+/* --- finding --- */
+
+int block_find(struct block_index *index, const struct block_key *key, struct block_place *place) {
+    uint64_t hash = hash_of(key);
+    struct block_stripe *stripe = stripe_of(index, hash);
+    pthread_mutex_lock(&stripe->lock);
+    const struct block *block = find(stripe, hash, key);
+    int status = !block ? STORE_MISS : block->is_there ? STORE_OK : STORE_BUSY;
+    if (status == STORE_OK) {
+        *place = (struct block_place){block->session, block->first, block->tokens};
+        session_ref(block->session);
+    }
+    pthread_mutex_unlock(&stripe->lock);
+    return status;
+}
+
+bool block_stands(const struct block_place *place) {
+    const struct session *session = place->session;
+    return !session->deleted && place->first + place->tokens <= session->tokens;
+}
+
+/* --- putting in and taking out --- */
+
+static struct block *block_new(struct block_index *index, const struct block_key *key,
+                               const struct block_place *place) {
+    uint64_t bytes = sizeof(struct block) + key->text_bytes;
+    if (!budget_reserve(index->budget, bytes))
+        return NULL;
+    struct block *block = calloc(1, bytes);
+    if (!block) {
+        budget_release(index->budget, bytes);
+        return NULL;
+    }
+    block->index = index;
+    block->session = place->session;
+    block->hash = hash_of(key);
+    block->first = place->first;
+    block->tokens = place->tokens;
+    block->key_bytes = (uint8_t)key->text_bytes;
+    memcpy(block->key, key->text, key->text_bytes);
+    return block;
+}
+
+static void block_free(struct block *block) {
+    budget_release(block->index->budget, bytes_of(block));
+    free(block);
+}
+
+static int put_in(struct block_index *index, struct block *block, const struct block_key *key) {
+    struct block_stripe *stripe = stripe_of(index, block->hash);
+    int status = STORE_OK;
+    pthread_mutex_lock(&stripe->lock);
+    const struct block *other = find(stripe, block->hash, key);
+    if (other)
+        status = other->is_there ? STORE_EXISTS : STORE_BUSY;
+    else if (!grow(index, stripe))
+        status = STORE_FULL;
+    if (status == STORE_OK) {
+        struct block **bucket = bucket_of(stripe, block->hash);
+        block->next_in_bucket = *bucket;
+        *bucket = block;
+        stripe->blocks++;
+        atomic_fetch_add(&index->bytes, bytes_of(block));
+    }
+    pthread_mutex_unlock(&stripe->lock);
+    return status;
+}
+
+int block_claim(struct block_index *index, const struct block_key *key,
+                const struct block_place *place) {
+    struct session *session = place->session;
+    if (session->deleted)
+        return STORE_MISS;
+    struct block *block = block_new(index, key, place);
+    if (!block)
+        return STORE_FULL;
+    int status = put_in(index, block, key);
+    if (status != STORE_OK) {
+        block_free(block);
+        return status;
+    }
+    block->older = session->newest_block;
+    if (block->older)
+        block->older->newer = block;
+    session->newest_block = block;
+    return STORE_OK;
+}
+
+void block_publish(struct block_index *index, const struct block_key *key,
+                   const struct session *session) {
+    uint64_t hash = hash_of(key);
+    struct block_stripe *stripe = stripe_of(index, hash);
+    pthread_mutex_lock(&stripe->lock);
+    struct block *block = find(stripe, hash, key);
+    if (block && block->session == session && !block->is_there) {
+        block->is_there = true;
+        count(block, 1);
+    }
+    pthread_mutex_unlock(&stripe->lock);
+}
+
+/* With the session locked. */
+static void take_out(struct block *block) {
+    struct block_stripe *stripe = stripe_of(block->index, block->hash);
+    pthread_mutex_lock(&stripe->lock);
+    struct block **link = bucket_of(stripe, block->hash);
+    while (*link != block)
+        link = &(*link)->next_in_bucket;
+    *link = block->next_in_bucket;
+    stripe->blocks--;
+    if (block->is_there)
+        count(block, -1);
+    atomic_fetch_sub(&block->index->bytes, bytes_of(block));
+    pthread_mutex_unlock(&stripe->lock);
+    *(block->newer ? &block->newer->older : &block->session->newest_block) = block->older;
+    if (block->older)
+        block->older->newer = block->newer;
+    block_free(block);
+}
+
+/* With the session locked: its block of this key, or NULL. */
+static struct block *find_in(struct block_index *index, const struct block_key *key,
+                             const struct session *session) {
+    uint64_t hash = hash_of(key);
+    struct block_stripe *stripe = stripe_of(index, hash);
+    pthread_mutex_lock(&stripe->lock);
+    struct block *block = find(stripe, hash, key);
+    if (block && block->session != session)
+        block = NULL;
+    pthread_mutex_unlock(&stripe->lock);
+    return block;
+}
+
+void block_unclaim(struct block_index *index, const struct block_key *key,
+                   const struct session *session) {
+    struct block *block = find_in(index, key, session);
+    if (block && !block->is_there)
+        take_out(block);
+}
+
+void block_cut(struct session *session, uint64_t tokens) {
+    struct block *block;
+    while ((block = session->newest_block) && block->first + block->tokens > tokens) {
+        atomic_fetch_add(&block->index->lost, block->is_there);
+        take_out(block);
+    }
+}
+
+/* --- what becomes of them --- */
+
+/* With the session locked. */
+static void keep_until(struct store *store, struct session *session, uint64_t lease_ns) {
+    uint64_t now = clock_now_ns();
+    uint64_t until = lease_ns < UINT64_MAX - now ? now + lease_ns : UINT64_MAX;
+    if (lease_ns == 0 || until <= session->pinned_until_ns)
+        return;
+    session->pinned_until_ns = until;
+    ageing_schedule(&store->ageing, session);
+}
+
+void block_drop_unused(struct store *store, struct session *session) {
+    struct session_discard *discard;
+    pthread_mutex_lock(session->lock);
+    bool unused = !session->newest_block && !session->appending;
+    pthread_mutex_unlock(session->lock);
+    if (unused && store_delete_session(store, session, NULL, &discard) == STORE_OK)
+        keeper_discard(&store->keeper, &discard->discard);
+}
+
+/* A block behind which none stands takes its tokens with it. While one is put behind them they
+ * stay.
+ */
+static void delete_block(struct store *store, const struct block_key *key,
+                         struct session *session) {
+    struct session_discard *discard;
+    struct session_state state;
+    struct truncate_request cut = {.session = {session->name, session->name_bytes}};
+    pthread_mutex_lock(session->lock);
+    struct block *block = find_in(&store->blocks, key, session);
+    if (block && block->is_there)
+        take_out(block);
+    const struct block *newest = session->newest_block;
+    cut.tokens = newest ? newest->first + newest->tokens : 0;
+    cut.if_version = session->version;
+    bool behind = newest && cut.tokens < session->tokens;
+    pthread_mutex_unlock(session->lock);
+    if (!newest)
+        block_drop_unused(store, session);
+    else if (behind && store_truncate(store, &cut, &state, &discard) == STORE_OK && discard)
+        keeper_discard(&store->keeper, &discard->discard);
+}
+
+uint32_t block_act(struct store *store, const struct block_key *key, enum block_action action,
+                   uint64_t lease_ns) {
+    struct block_place place;
+    if (block_find(&store->blocks, key, &place) != STORE_OK)
+        return 0;
+    pthread_mutex_lock(place.session->lock);
+    bool stands = block_stands(&place);
+    if (stands && action != BLOCK_DELETE)
+        keep_until(store, place.session, lease_ns);
+    if (stands && action == BLOCK_TOUCH)
+        session_use(place.session, true);
+    pthread_mutex_unlock(place.session->lock);
+    if (stands && action == BLOCK_DELETE)
+        delete_block(store, key, place.session);
+    session_unref(place.session);
+    return stands ? place.tokens : 0;
+}
