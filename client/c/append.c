@@ -46,6 +46,50 @@ int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
     return kvq_append_run(client);
 }
 
+static int check_block(struct kvq_client *client, const struct kvq_blocks *blocks,
+                       const struct kvq_block_put_options *options) {
+    if (blocks->page_tokens == 0)
+        return kvq_fail(client, KVQ_ARGUMENT, "blocks was not filled by kvq_blocks");
+    if (!given(&options->k) || (blocks->geometry.head_dim_v > 0 && !given(&options->v)))
+        return kvq_fail(client, KVQ_ARGUMENT, "the geometry asks for values that are NULL");
+    return KVQ_OK;
+}
+
+int kvq_block_put(struct kvq_client *client, const struct kvq_blocks *blocks,
+                  const struct kvq_block_put_options *options) {
+    struct kvq_block_put_options known;
+    ProtobufCBinaryData *keys;
+    kvq_copy_options(&known, sizeof known, options, options->size);
+    int error = kvq_begin_call(client, known.deadline_ms);
+    if (!error)
+        error = check_block(client, blocks, &known);
+    const struct kvq_key given_keys[] = {known.key, known.parent};
+    if (!error)
+        error = kvq_keys_to_wire(client, given_keys, known.parent.byte_count > 0 ? 2 : 1, &keys);
+    if (error)
+        return error;
+    const struct kvq_geometry *geometry = &blocks->geometry;
+    struct kvq_strides strides_k = strides_of(&known.k, geometry, known.tokens, KVQ_K);
+    client->append = (struct kvq_append){
+        .state = &client->append.block_state,
+        .geometry = *geometry,
+        .tokens = known.tokens,
+        .options = {.tokens = known.tokens, .k = known.k, .v = known.v, .wait_ms = known.wait_ms},
+        .strides = {strides_k, strides_of(&known.v, geometry, known.tokens, KVQ_V)},
+        .layout = kvq_best_layout(strides_k, geometry->heads, kvq_dim_bytes(geometry, KVQ_K)),
+        .blocks = blocks,
+        .block_keys = keys,
+        .first_position = known.first_position,
+        .block_state = {.geometry = *geometry,
+                        .page_tokens = blocks->page_tokens,
+                        .append_tokens_max =
+                            client->append_runs_max * (uint64_t)blocks->page_tokens},
+        .whole = true,
+        .on_one_connection = true,
+    };
+    return kvq_append_run(client);
+}
+
 int kvq_append_begin(struct kvq_client *client, struct kvq_session_state *state,
                      const struct kvq_append_options *options) {
     struct kvq_append_options known;

@@ -69,8 +69,13 @@ struct kvq_append {
     struct kvq_strides strides[2];     /* K, V */
     const void *part_values;           /* of kvq_append_part() */
     /* Of the call under way: */
-    bool whole;    /* kvq_append(): from beginning to commit, run by run */
-    bool dropping; /* kvq_append_abort() */
+    const struct kvq_blocks
+        *blocks; /* of kvq_block_put(), as the rest up to its state; else NULL */
+    ProtobufCBinaryData *block_keys; /* its own and its parent's: the arena's */
+    uint64_t first_position;
+    struct kvq_session_state block_state; /* in place of a session's */
+    bool whole;                           /* kvq_append(): from beginning to commit, run by run */
+    bool dropping;                        /* kvq_append_abort() */
     int attempts;
     bool on_one_connection; /* others did not work out */
     size_t share_count;     /* connections, each with its share */

@@ -86,6 +86,9 @@ static uint64_t boundary(const struct kvq_append *append, size_t i) {
 /* The first of several sends the token ids. */
 static int queue_request(struct kvq_client *client, size_t i) {
     struct kvq_append *append = &client->append;
+    append->shares[i].request_id = kvq_new_request_id(client);
+    if (append->blocks)
+        return kvq_queue_block_put(client, client->connections[i], append->shares[i].request_id);
     Kvq__AppendRequest request = KVQ__APPEND_REQUEST__INIT;
     request.session = kvq_text(append->state->session);
     request.first = append->first;
@@ -101,7 +104,6 @@ static int queue_request(struct kvq_client *client, size_t i) {
     request.token_ids = append->options.token_ids != NULL;
     request.salts = append->salts;
     request.n_salts = append->options.salt_count;
-    append->shares[i].request_id = kvq_new_request_id(client);
     return kvq_queue_with_ids(client, client->connections[i],
                               &(struct kvq_ids_request){
                                   .type = WIRE_APPEND,

@@ -151,7 +151,7 @@ static int send_refused(struct kvq_client *client, struct kvq_append_share *shar
     return KVQ_OK;
 }
 
-/* All connections are told the same. */
+/* All connections are told the same; of a block that is nothing. */
 static int agree(struct kvq_client *client, struct kvq_connection *connection,
                  const Kvq__AppendReply *reply) {
     struct kvq_append *append = &client->append;

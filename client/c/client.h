@@ -31,6 +31,7 @@ struct kvq_request {
     uint32_t request_id;
     uint8_t control[KVQ_REQUEST_BYTES_MAX];
     size_t control_bytes;
+    const ProtobufCMessage *large; /* with the client's arena; NULL: it is in control */
     const ProtobufCMessageDescriptor *reply_type;
     /* Takes the reply to where `result` points; NULL: nothing to take. */
     int (*finish)(struct kvq_client *client, const ProtobufCMessage *reply);
@@ -147,6 +148,18 @@ Kvq__Policy *kvq_policy_to_wire(const struct kvq_policy_options *options,
                                 struct kvq_policy_message *message);
 struct kvq_policy kvq_policy_from_wire(const Kvq__Policy *wire);
 
+/* ---- block.c ---- */
+
+/* The keys of a request, copied into the arena. */
+int kvq_keys_to_wire(struct kvq_client *client, const struct kvq_key *keys, size_t count,
+                     ProtobufCBinaryData **wire);
+
+/* Queues the request of a put, and of a get. */
+int kvq_queue_block_put(struct kvq_client *client, struct kvq_connection *connection,
+                        uint32_t request_id);
+int kvq_queue_block_get(struct kvq_client *client, struct kvq_connection *connection,
+                        uint32_t request_id);
+
 /* ---- call.c ---- */
 
 /* Opens a call: fails if another is under way; frees what the call before lent out; sets the
@@ -181,7 +194,8 @@ int kvq_queue_with_ids(struct kvq_client *client, struct kvq_connection *connect
 
 /* ---- request.c ---- */
 
-/* Runs a request that is answered by one frame; safe: it may be repeated after it was sent. */
+/* Runs a request that is answered by one frame; safe: it may be repeated after it was sent. A
+ * message above KVQ_REQUEST_BYTES_MAX is the arena's. */
 int kvq_request(struct kvq_client *client, enum wire_type type, bool safe,
                 const ProtobufCMessage *message, const ProtobufCMessageDescriptor *reply_type,
                 int (*finish)(struct kvq_client *client, const ProtobufCMessage *reply),

@@ -227,6 +227,11 @@ static int step(struct kvq_client *client) {
     }
 }
 
+int kvq_fetch_run(struct kvq_client *client) {
+    client->call.stage = 0;
+    return kvq_run_call(client, step, leave);
+}
+
 int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
               const struct kvq_fetch_options *options, struct kvq_fetch_result *result) {
     struct kvq_fetch_options known;
@@ -243,8 +248,7 @@ int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
         return KVQ_OK;
     }
     fetch->result = result;
-    client->call.stage = 0;
     if (known.within_ms)
         client->call.miss_ns = kvq_now_ns() + known.within_ms * (int64_t)1000000;
-    return kvq_run_call(client, step, leave);
+    return kvq_fetch_run(client);
 }

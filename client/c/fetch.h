@@ -5,6 +5,7 @@
 #include "client/c/kvq.h"
 #include "client/c/rows.h"
 #include "proto/wire/frame.h"
+#include "proto/wire/kvq.pb-c.h"
 
 enum { KVQ_FETCH_RANGES_MAX = 8 };
 
@@ -28,6 +29,12 @@ struct kvq_fetch_range {
     struct kvq_fetch_result result;
 };
 
+/* A block that is wanted, in the client's arena. */
+struct kvq_fetch_block {
+    struct kvq_target targets[2];
+    uint64_t received_tokens; /* over all layers and parts */
+};
+
 struct kvq_fetch {
     char session[KVQ_SESSION_BYTES_MAX + 1], model[KVQ_MODEL_BYTES_MAX + 1];
     uint64_t first, end, if_version;
@@ -39,8 +46,13 @@ struct kvq_fetch {
     void *context;
     uint64_t received_bytes;
     struct kvq_fetch_result *result; /* the caller's, or NULL */
-    bool on_one_connection;          /* others did not work out */
-    size_t range_count;              /* connections, each with its range */
+    const struct kvq_blocks *space;  /* of kvq_block_get(), as the rest up to hits; else NULL */
+    ProtobufCBinaryData *keys;       /* the arena's */
+    struct kvq_fetch_block *blocks;  /* each at a multiple of block_tokens from token 0 on */
+    uint32_t block_tokens;
+    bool *hits;             /* the caller's */
+    bool on_one_connection; /* others did not work out */
+    size_t range_count;     /* connections, each with its range */
     struct kvq_fetch_range ranges[KVQ_FETCH_RANGES_MAX];
 };
 
@@ -50,6 +62,9 @@ struct kvq_connection;
 enum { KVQ_RANGE_DONE = 3 };
 
 #pragma GCC visibility push(hidden)
+
+/* Runs the fetch that call.fetch says, from its beginning. */
+int kvq_fetch_run(struct kvq_client *client);
 
 /* Runs one range as far as its connection allows; its stage is then KVQ_RANGE_DONE, or an error or
  * KVQ_AGAIN is returned. */

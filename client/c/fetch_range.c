@@ -16,8 +16,8 @@ static uint32_t within_ms(const struct kvq_client *client) {
     return left < 1 ? 1 : left > UINT32_MAX ? UINT32_MAX : (uint32_t)left;
 }
 
-static void queue_request(struct kvq_client *client, struct kvq_connection *connection,
-                          struct kvq_fetch_range *range) {
+static int queue_request(struct kvq_client *client, struct kvq_connection *connection,
+                         struct kvq_fetch_range *range) {
     const struct kvq_fetch *fetch = &client->call.fetch;
     uint8_t control[KVQ_REQUEST_BYTES_MAX];
     Kvq__FetchRequest request = KVQ__FETCH_REQUEST__INIT;
@@ -36,8 +36,21 @@ static void queue_request(struct kvq_client *client, struct kvq_connection *conn
     for (size_t i = 0; i < cursor_count(fetch); i++)
         range->cursors[i] = fetch->parts[i % 2].wanted ? range->first : range->end;
     range->request_id = kvq_new_request_id(client);
+    if (fetch->space)
+        return kvq_queue_block_get(client, connection, range->request_id);
     kvq_queue_control(connection, WIRE_FETCH, range->request_id, control,
                       protobuf_c_message_pack(&request.base, control));
+    return KVQ_OK;
+}
+
+/* Where the frame begins what the cursor stands for, or a block behind one that is not there. */
+static bool may_follow(const struct kvq_fetch *fetch, const struct wire_data *data,
+                       uint64_t cursor) {
+    if (!fetch->space)
+        return data->first == cursor;
+    uint64_t offset = data->first % fetch->block_tokens;
+    return data->tokens <= fetch->block_tokens - offset &&
+           (data->first == cursor || (data->first > cursor && offset == 0));
 }
 
 /* The cursor of the layer and part that the frame names; NULL where it is not one that was asked.
@@ -48,15 +61,35 @@ static uint64_t *cursor_of(const struct kvq_fetch *fetch, const struct kvq_fetch
     if (data->layer < fetch->first_layer || data->layer >= fetch->end_layer || data->part > KVQ_V)
         return NULL;
     uint64_t *cursor = &range->cursors[2 * (size_t)(data->layer - fetch->first_layer) + data->part];
-    if (data->tokens == 0 || data->tokens > fetch->page_tokens || data->first != *cursor ||
-        data->tokens > range->end - *cursor)
+    if (data->tokens == 0 || data->tokens > fetch->page_tokens ||
+        !may_follow(fetch, data, *cursor) || data->first > range->end ||
+        data->tokens > range->end - data->first)
         return NULL;
     size_t token_bytes = fetch->heads * fetch->parts[data->part].dim_bytes;
     return payload_bytes == data->tokens * token_bytes ? cursor : NULL;
 }
 
-static char *target_values(const struct kvq_fetch *fetch, const struct wire_data *data) {
+/* Of a block: its own memory, and how it lies there. */
+static char *block_values(const struct kvq_fetch *fetch, const struct wire_data *data,
+                          struct kvq_strides *strides) {
+    struct kvq_fetch_block *block = &fetch->blocks[data->first / fetch->block_tokens];
+    const struct kvq_target *target = &block->targets[data->part];
+    struct kvq_strides given = {target->layer_stride, target->token_stride, target->head_stride};
+    uint32_t layer = data->layer - fetch->first_layer;
+    *strides = kvq_resolve_strides(given, fetch->block_tokens, fetch->heads,
+                                   fetch->parts[data->part].dim_bytes);
+    block->received_tokens += data->tokens;
+    char *values = target->layers ? target->layers[layer]
+                                  : (char *)target->block + (ptrdiff_t)layer * strides->layer;
+    return values + (ptrdiff_t)(data->first % fetch->block_tokens) * strides->token;
+}
+
+static char *target_values(const struct kvq_fetch *fetch, const struct wire_data *data,
+                           struct kvq_strides *strides) {
     const struct kvq_fetch_part *part = &fetch->parts[data->part];
+    if (fetch->space)
+        return block_values(fetch, data, strides);
+    *strides = part->strides;
     uint32_t layer = data->layer - fetch->first_layer;
     char *values = part->target.layers
                        ? part->target.layers[layer]
@@ -79,8 +112,10 @@ static int expect_values(struct kvq_client *client, struct kvq_connection *conne
                          "one now?); the connection is closed",
                          client->address);
     const struct kvq_fetch_part *part = &fetch->parts[range->data.part];
-    range->rows = kvq_rows_of(target_values(fetch, &range->data), fetch->layout, part->strides,
-                              range->data.tokens, fetch->heads, part->dim_bytes);
+    struct kvq_strides strides;
+    char *values = target_values(fetch, &range->data, &strides);
+    range->rows = kvq_rows_of(values, fetch->layout, strides, range->data.tokens, fetch->heads,
+                              part->dim_bytes);
     range->in_place = kvq_rows_are_few(&range->rows);
     size_t count = 1;
     if (range->in_place)
@@ -90,7 +125,7 @@ static int expect_values(struct kvq_client *client, struct kvq_connection *conne
             (struct iovec){.iov_base = connection->bounce, .iov_len = payload_bytes};
     kvq_channel_expect_payload(channel, count);
     connection->stage = KVQ_PAYLOAD;
-    *cursor += range->data.tokens;
+    *cursor = range->data.first + range->data.tokens;
     return KVQ_OK;
 }
 
@@ -120,6 +155,41 @@ static bool covered(const struct kvq_fetch *fetch, const struct kvq_fetch_range 
     return true;
 }
 
+static void fill_levels(Kvq__LevelTokens *const *levels, size_t count,
+                        struct kvq_fetch_result *result) {
+    for (size_t i = 0; i < count && i < KVQ_LEVELS; i++)
+        result->levels[result->level_count++] =
+            (struct kvq_level_tokens){levels[i]->level, levels[i]->tokens};
+}
+
+/* Whether a hit is there in full. */
+static bool holds(const struct kvq_fetch *fetch, const struct kvq_fetch_block *block) {
+    uint64_t parts = (uint64_t)fetch->parts[KVQ_K].wanted + fetch->parts[KVQ_V].wanted;
+    return block->received_tokens ==
+           parts * (fetch->end_layer - fetch->first_layer) * fetch->block_tokens;
+}
+
+static int take_hits(struct kvq_client *client, struct kvq_connection *connection,
+                     const Kvq__BlockGetReply *reply, struct kvq_fetch_result *result) {
+    const struct kvq_fetch *fetch = &client->call.fetch;
+    size_t count = (size_t)(fetch->end / fetch->block_tokens);
+    bool agrees = reply->n_hits == count;
+    *result = (struct kvq_fetch_result){.bytes = reply->bytes,
+                                        .k = kvq_loss_from_wire(reply->k),
+                                        .v = kvq_loss_from_wire(reply->v)};
+    for (size_t i = 0; agrees && i < count; i++) {
+        fetch->hits[i] = reply->hits[i];
+        agrees = !reply->hits[i] || holds(fetch, &fetch->blocks[i]);
+        result->tokens += reply->hits[i] ? fetch->block_tokens : 0;
+    }
+    if (!agrees)
+        return kvq_break(client, connection, KVQ_DAEMON_PROTOCOL,
+                         "%s did not send what it says is there; the connection is closed",
+                         client->address);
+    fill_levels(reply->levels, reply->n_levels, result);
+    return KVQ_OK;
+}
+
 static void fill_result(const Kvq__FetchReply *reply, struct kvq_fetch_result *result) {
     *result = (struct kvq_fetch_result){
         .version = reply->version,
@@ -128,24 +198,26 @@ static void fill_result(const Kvq__FetchReply *reply, struct kvq_fetch_result *r
         .k = kvq_loss_from_wire(reply->k),
         .v = kvq_loss_from_wire(reply->v),
     };
-    for (size_t i = 0; i < reply->n_levels && i < KVQ_LEVELS; i++)
-        result->levels[result->level_count++] =
-            (struct kvq_level_tokens){reply->levels[i]->level, reply->levels[i]->tokens};
+    fill_levels(reply->levels, reply->n_levels, result);
 }
 
 static int take_answer(struct kvq_client *client, struct kvq_connection *connection,
                        struct kvq_fetch_range *range) {
-    const Kvq__FetchReply *reply;
-    int error = kvq_read_answer(client, connection, &kvq__fetch_reply__descriptor,
-                                (ProtobufCMessage **)&reply);
+    ProtobufCMessage *reply;
+    bool blocks = client->call.fetch.space != NULL;
+    int error = kvq_read_answer(
+        client, connection,
+        blocks ? &kvq__block_get_reply__descriptor : &kvq__fetch_reply__descriptor, &reply);
     range->stage = DONE; /* whatever it says: the daemon has closed the request */
     connection->busy = false;
     if (error)
         return error;
+    if (blocks)
+        return take_hits(client, connection, (const Kvq__BlockGetReply *)reply, &range->result);
     if (!covered(&client->call.fetch, range))
         return kvq_break(client, connection, KVQ_DAEMON_PROTOCOL,
                          "%s sent less than was asked; the connection is closed", client->address);
-    fill_result(reply, &range->result);
+    fill_result((const Kvq__FetchReply *)reply, &range->result);
     return KVQ_OK;
 }
 
@@ -171,7 +243,8 @@ int kvq_fetch_range_step(struct kvq_client *client, struct kvq_connection *conne
     if (range->stage == REQUEST) {
         if ((error = kvq_connection_ready(client, connection)))
             return error;
-        queue_request(client, connection, range);
+        if ((error = queue_request(client, connection, range)))
+            return error;
         range->stage = SEND;
     }
     if (range->stage == SEND) {

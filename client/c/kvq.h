@@ -32,7 +32,8 @@
  * lost does so once and repeats itself where that can do no harm, all within its deadline:
  *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit, over
  *     several connections before the first of theirs;
- *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_match, kvq_age, kvq_policy,
+ *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_match, kvq_block_get,
+ *     kvq_blocks, kvq_block_control but for a deletion, kvq_age, kvq_policy,
  *     kvq_pin, kvq_control, and kvq_delete_many with dry_run: they change nothing, or twice what
  *     they change once;
  *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
@@ -552,6 +553,102 @@ struct kvq_fetch_result {
  * session's values are not given in this dtype. */
 int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
               const struct kvq_fetch_options *options, struct kvq_fetch_result *result);
+
+/* ---- Blocks: tokens that a host knows by keys of its own ---- */
+
+enum { KVQ_BLOCK_KEY_BYTES_MAX = 64, KVQ_BLOCK_KEYS_MAX = 512 };
+
+/* 1 to KVQ_BLOCK_KEY_BYTES_MAX bytes, of any value, that stand for a block's tokens and all before
+ * them. What else changes K and V (a rank, an adapter) belongs into the key or the model. */
+struct kvq_key {
+    const void *bytes;
+    size_t byte_count;
+};
+
+/* The blocks of a model and geometry, and how those that are put are kept. A plain value: copy it,
+ * keep it, use it with any client; in calls it stays in place until there is a result. */
+struct kvq_blocks {
+    char model[KVQ_MODEL_BYTES_MAX + 1];
+    struct kvq_geometry geometry;
+    uint32_t page_tokens;
+    bool has_level;
+    int level;
+    double min_snr_db;
+    struct kvq_policy_options policy; /* size 0: none is given */
+};
+
+struct kvq_blocks_options {
+    size_t size;
+    const char *model;
+    const struct kvq_geometry *geometry;
+    bool has_level;
+    int level; /* as of kvq_open(), like the next two */
+    double min_snr_db;
+    const struct kvq_policy_options *policy;
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+/* Fills blocks, on success only; nothing is created. KVQ_INVALID, KVQ_UNSUPPORTED: a geometry that
+ * cannot be, or not be held here. */
+int kvq_blocks(struct kvq_client *client, const struct kvq_blocks_options *options,
+               struct kvq_blocks *blocks);
+
+struct kvq_block_put_options {
+    size_t size;
+    struct kvq_key key;
+    /* The block before it in the sequence, with which it is then kept: pages are shared, so that
+     * small blocks take no more than large ones. No bytes: none, or not known. */
+    struct kvq_key parent;
+    uint32_t tokens;
+    uint64_t first_position; /* of its first token in the sequence; matters without a parent that is
+                              * there: only a sequence's first 4 tokens are kept exact */
+    struct kvq_source k, v;
+    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+/* Stores a block, all or nothing. KVQ_EXISTS: there is one of this key, which stays as it is.
+ * KVQ_BUSY: it is just being put. KVQ_FULL, KVQ_UNSUPPORTED. */
+int kvq_block_put(struct kvq_client *client, const struct kvq_blocks *blocks,
+                  const struct kvq_block_put_options *options);
+
+struct kvq_block_get_options {
+    size_t size;
+    const struct kvq_key *keys;
+    size_t count;                    /* at most KVQ_BLOCK_KEYS_MAX */
+    uint32_t tokens;                 /* of each block: one of another length is not there */
+    const struct kvq_target *k, *v;  /* one a key, with room for tokens; NULL: not wanted */
+    uint32_t first_layer, end_layer; /* end_layer 0: all */
+    enum kvq_dtype dtype;            /* as of kvq_fetch() */
+    int64_t deadline_ms;             /* 0: the client's; negative: none */
+};
+
+/* Fetches the blocks that are there; hits, one a key, tells which. The memory of the others is
+ * undefined after the call, that of all of them until it has returned 0. result may be NULL; its
+ * version is 0. */
+int kvq_block_get(struct kvq_client *client, const struct kvq_blocks *blocks,
+                  const struct kvq_block_get_options *options, bool *hits,
+                  struct kvq_fetch_result *result);
+
+enum kvq_block_action {
+    KVQ_BLOCK_EXISTS = 0, /* only asks */
+    KVQ_BLOCK_TOUCH = 1,  /* those that are there count as used */
+    KVQ_BLOCK_DELETE = 2,
+};
+
+struct kvq_block_control_options {
+    size_t size;
+    const struct kvq_key *keys;
+    size_t count; /* at most KVQ_BLOCK_KEYS_MAX */
+    enum kvq_block_action action;
+    uint64_t lease_ms;   /* for so long those that are there are not evicted; not with a deletion */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+/* tokens, one a key, is filled with the lengths of the blocks, 0 for those that are not there (or
+ * were not). */
+int kvq_block_control(struct kvq_client *client, const struct kvq_blocks *blocks,
+                      const struct kvq_block_control_options *options, uint32_t *tokens);
 
 /* ---- What is there ---- */
 

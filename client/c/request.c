@@ -3,6 +3,18 @@
 
 enum { PREPARE, SEND, RECEIVE };
 
+static int queue(struct kvq_client *client, struct kvq_connection *connection) {
+    const struct kvq_request *request = &client->call.request;
+    if (request->large)
+        return kvq_queue_with_ids(client, connection,
+                                  &(struct kvq_ids_request){.type = request->type,
+                                                            .request_id = request->request_id,
+                                                            .message = request->large});
+    kvq_queue_control(connection, request->type, request->request_id, request->control,
+                      request->control_bytes);
+    return KVQ_OK;
+}
+
 static int step(struct kvq_client *client) {
     struct kvq_call *call = &client->call;
     struct kvq_request *request = &call->request;
@@ -12,8 +24,8 @@ static int step(struct kvq_client *client) {
         if ((error = kvq_connection_ready(client, connection)))
             return error;
         request->request_id = kvq_new_request_id(client);
-        kvq_queue_control(connection, request->type, request->request_id, request->control,
-                          request->control_bytes);
+        if ((error = queue(client, connection)))
+            return error;
         call->stage = SEND;
     }
     if (call->stage == SEND) {
@@ -39,9 +51,9 @@ int kvq_request(struct kvq_client *client, enum wire_type type, bool safe,
                 void *result) {
     struct kvq_request *request = &client->call.request;
     size_t control_bytes = protobuf_c_message_get_packed_size(message);
-    if (control_bytes > sizeof request->control)
-        return kvq_fail(client, KVQ_ARGUMENT, "the arguments take more bytes than a request has");
-    protobuf_c_message_pack(message, request->control);
+    request->large = control_bytes > sizeof request->control ? message : NULL;
+    if (!request->large)
+        protobuf_c_message_pack(message, request->control);
     request->type = type;
     request->request_id = 0;
     request->control_bytes = control_bytes;

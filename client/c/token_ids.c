@@ -83,7 +83,7 @@ int kvq_queue_with_ids(struct kvq_client *client, struct kvq_connection *connect
                        const struct kvq_ids_request *request) {
     size_t bytes = protobuf_c_message_get_packed_size(request->message);
     if (bytes > WIRE_CONTROL_BYTES_MAX)
-        return kvq_fail(client, KVQ_ARGUMENT, "the salts take more bytes than a request has");
+        return kvq_fail(client, KVQ_ARGUMENT, "the arguments take more bytes than a request has");
     queue_message(connection, request, bytes);
     for (uint64_t offset = 0; request->ids && offset < request->count; offset += IDS_PER_FRAME) {
         uint64_t left = request->count - offset;

@@ -12,6 +12,7 @@ Values are numpy arrays, torch tensors or buffers, read and written where they a
 connection; threads that share it take turns.
 """
 
+from ._blocks import Blocks
 from ._calls import Deleted
 from ._client import Client, connect
 from ._errors import (
@@ -43,6 +44,7 @@ from ._transfer import Fetched
 __version__ = "0.1.0"
 
 __all__ = [
+    "Blocks",
     "Busy",
     "Cancelled",
     "CannotConnect",

@@ -6,6 +6,7 @@ import threading
 from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from . import _calls
+from ._blocks import Blocks, blocks_of
 from ._calls import Call, Deleted
 from ._connection import Connection
 from ._duration import Duration
@@ -135,6 +136,21 @@ class Client:
         Unsupported: the daemon has no disk. DiskFailed: it is full or failed.
         """
         return self._run(_calls.flush(None))
+
+    def blocks(
+        self,
+        model: str,
+        geometry: Union[Geometry, Mapping[str, Any]],
+        *,
+        level: Optional[Level] = None,
+        min_snr_db: Optional[float] = None,
+        policy: Optional[Policy] = None,
+    ) -> Blocks:
+        """The blocks of a model: tokens under keys of the host's own; level, min_snr_db and policy, as
+        of open(), are of those that are put. Unsupported: a geometry that this daemon cannot hold.
+        """
+        known, call = blocks_of(model, geometry, level, min_snr_db, policy)
+        return Blocks(self, known, self._run(call))
 
     def delete(self, session: str) -> int:
         """Deletes a session and returns the bytes that are free by that. Miss: there was none."""

@@ -42,6 +42,22 @@ class Fetched(tuple[Any, Any]):
         return (*self, self.__dict__)  # it is copied and pickled as any pair is
 
 
+def source_of(geometry: Geometry, k: Any, v: Any, c: Any) -> tuple[int, list[Any]]:
+    """Fills k and v of c; returns how many tokens they have, and what must stay alive with it."""
+    k_values = values_of(k, geometry, geometry.layers, geometry.head_dim, "k")
+    kept = [k_values, k_values.fill(c.k)]
+    if geometry.head_dim_v and v is None:
+        raise ValueError("v is missing")
+    if geometry.head_dim_v:
+        v_values = values_of(v, geometry, geometry.layers, geometry.head_dim_v, "v")
+        if v_values.tokens != k_values.tokens:
+            raise ValueError(f"k has {k_values.tokens} tokens, v {v_values.tokens}")
+        kept += [v_values, v_values.fill(c.v)]
+    elif v is not None:
+        raise ValueError("the geometry has no V")
+    return k_values.tokens, kept
+
+
 def append(
     state: Any,
     geometry: Geometry,
@@ -53,24 +69,14 @@ def append(
     settle: bool,
 ) -> Optional[Call[int]]:
     """None: there is nothing to append."""
-    k_values = values_of(k, geometry, geometry.layers, geometry.head_dim, "k")
     options = options_of("kvq_append_options")
-    kept = [k_values, k_values.fill(options.k)]
-    if geometry.head_dim_v and v is None:
-        raise ValueError("v is missing")
-    if geometry.head_dim_v:
-        v_values = values_of(v, geometry, geometry.layers, geometry.head_dim_v, "v")
-        if v_values.tokens != k_values.tokens:
-            raise ValueError(f"k has {k_values.tokens} tokens, v {v_values.tokens}")
-        kept += [v_values, v_values.fill(options.v)]
-    elif v is not None:
-        raise ValueError("the geometry has no V")
-    if token_ids is not None and len(token_ids) != k_values.tokens:
-        raise ValueError(f"{len(token_ids)} token_ids for {k_values.tokens} tokens")
-    if k_values.tokens == 0:
+    count, kept = source_of(geometry, k, v, options)
+    if token_ids is not None and len(token_ids) != count:
+        raise ValueError(f"{len(token_ids)} token_ids for {count} tokens")
+    if count == 0:
         return None
     options.first = _AT_END if first is None else first
-    options.tokens = k_values.tokens
+    options.tokens = count
     options.settle = settle
     if token_ids is not None:
         options.token_ids, _, ids = ids_to_c(token_ids)

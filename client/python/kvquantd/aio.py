@@ -16,19 +16,20 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
 
-from . import _calls, _transfer
+from . import _blocks, _calls, _transfer
 from ._calls import Call, Deleted
 from ._connection import Connection
 from ._duration import Duration
 from ._geometry import Geometry, Level
 from ._kvq import lib
 from ._policy import Policy
-from ._errors import Miss
+from ._blocks import Pair
+from ._errors import Exists, Miss
 from ._session import SessionState
 from ._token_ids import Match
 from ._transfer import Fetched
 
-__all__ = ["AsyncClient", "AsyncSession", "connect"]
+__all__ = ["AsyncBlocks", "AsyncClient", "AsyncSession", "connect"]
 
 T = TypeVar("T")
 
@@ -193,6 +194,19 @@ class AsyncClient:
         """As Client.flush()."""
         return await self._run(_calls.flush(None))
 
+    async def blocks(
+        self,
+        model: str,
+        geometry: Union[Geometry, Mapping[str, Any]],
+        *,
+        level: Optional[Level] = None,
+        min_snr_db: Optional[float] = None,
+        policy: Optional[Policy] = None,
+    ) -> AsyncBlocks:
+        """As Client.blocks()."""
+        known, call = _blocks.blocks_of(model, geometry, level, min_snr_db, policy)
+        return AsyncBlocks(self, known, await self._run(call))
+
     async def delete(self, session: str) -> int:
         """As Client.delete()."""
         return await self._run(_calls.delete(session))
@@ -309,3 +323,60 @@ class AsyncSession(SessionState):
     async def delete(self) -> int:
         """As Session.delete()."""
         return await self._client.delete(self.name)
+
+
+class AsyncBlocks:
+    """As kvquantd.Blocks. Comes from AsyncClient.blocks()."""
+
+    def __init__(self, client: AsyncClient, geometry: Geometry, blocks: Any) -> None:
+        self.geometry = geometry
+        self._client, self._blocks = client, blocks
+
+    async def put(
+        self, key: bytes, k: Any, v: Any = None, parent: Optional[bytes] = None, position: int = 0
+    ) -> bool:
+        """As Blocks.put()."""
+        call = _blocks.put(self._blocks, self.geometry, key, k, v, parent, position)
+        try:
+            return await self._client._run(call)
+        except Exists:
+            return False
+
+    async def get(
+        self,
+        keys: Sequence[bytes],
+        tokens: Optional[int] = None,
+        out: Optional[Sequence[Pair]] = None,
+    ) -> list[Optional[Pair]]:
+        """As Blocks.get()."""
+        got: list[Optional[Pair]] = [None] * len(keys)
+        if tokens is not None:
+            lengths = [tokens] * len(keys)
+        elif out is not None:
+            raise ValueError("with out, tokens says how many each block has")
+        else:
+            lengths = await self.exists(keys, lease=_blocks.GET_LEASE)
+        for call, where in _blocks.gets(self._blocks, self.geometry, keys, lengths, out):
+            for i, pair in zip(where, await self._client._run(call)):
+                got[i] = pair
+        return got
+
+    async def _control(
+        self, keys: Sequence[bytes], action: int, lease: Optional[Duration] = None
+    ) -> list[int]:
+        tokens: list[int] = []
+        for some in _blocks.batches(keys):
+            tokens += await self._client._run(_blocks.control(self._blocks, some, action, lease))
+        return tokens
+
+    async def exists(self, keys: Sequence[bytes], lease: Optional[Duration] = None) -> list[int]:
+        """As Blocks.exists()."""
+        return await self._control(keys, lib.KVQ_BLOCK_EXISTS, lease)
+
+    async def touch(self, keys: Sequence[bytes], lease: Optional[Duration] = None) -> list[int]:
+        """As Blocks.touch()."""
+        return await self._control(keys, lib.KVQ_BLOCK_TOUCH, lease)
+
+    async def delete(self, keys: Sequence[bytes]) -> list[int]:
+        """As Blocks.delete()."""
+        return await self._control(keys, lib.KVQ_BLOCK_DELETE)
