@@ -116,10 +116,10 @@ def title_of(row):
 def captions(trace):
     yield text(POOL_LEFT, BOTTOM + 60, "memory: all that they ever store in 16 bits, over the pool", "head")
     yield text(LOSS_RIGHT, BOTTOM + 60, "what the hits lose: mean KLD, nats", "head", "end")
-    yield text(24, HEIGHT - 38, f"make bench-trace: {trace['requests']:,} real chat requests (Mooncake's trace), "
-               "a small geometry for 32 layers of 8 heads of 128.", "value")
-    yield text(24, HEIGHT - 18, "KLD by level: SmolLM2-135M, make quality. No model ran here, and time is not "
-               "in the picture.", "value")
+    yield text(24, HEIGHT - 38, f"make bench-trace: {trace['requests']:,} real chat requests (Mooncake's "
+               "trace), a small geometry for 32 layers of 8 heads of 128.", "value")
+    yield text(24, HEIGHT - 18, "KLD by level: SmolLM2-135M, make quality. No model ran here, and time "
+               "is not in the picture.", "value")
 
 
 def draw(data):

@@ -21,7 +21,8 @@ def geometry():
 
 def token_ids(blocks):
     """Of the blocks' tokens: no two blocks have one in common."""
-    return (np.array(blocks, np.uint32)[:, None] * PAGE_TOKENS + np.arange(PAGE_TOKENS, dtype=np.uint32)).ravel()
+    first = np.array(blocks, np.uint32)[:, None] * PAGE_TOKENS
+    return (first + np.arange(PAGE_TOKENS, dtype=np.uint32)).ravel()
 
 
 def room(blocks):
