@@ -13,6 +13,8 @@ enum {
     SLICE_BYTES = 28,
     PIECE_BYTES = 12,
     LOSS_BYTES = 24,
+    IDS_HEAD_BYTES = 16,
+    SALT_BYTES = 24 + SALT_BYTES_MAX,
     NAME_BYTES_MAX = 255,
 };
 
@@ -32,11 +34,22 @@ static size_t slice_count(const struct session *session, size_t pieces) {
     return session->slice_count + (session->coded_tail.chunk && pieces == 0);
 }
 
+static void count_salts(void *context, const struct token_ids *page) {
+    *(size_t *)context += page->salt_count;
+}
+
+static size_t salts_of(const struct session *session) {
+    size_t count = 0;
+    prefix_each(session, count_salts, &count);
+    return count;
+}
+
 size_t manifest_bytes(const struct session *session, size_t pieces) {
     bool has_losses = tail_level(session, pieces) > PAGE_EXACT;
     return FIXED_BYTES + strlen(STORE_TENANT) + session->model_bytes + session->name_bytes +
            slice_count(session, pieces) * SLICE_BYTES + pieces * PIECE_BYTES +
-           has_losses * losses_bytes(&session->geometry);
+           has_losses * losses_bytes(&session->geometry) + IDS_HEAD_BYTES +
+           salts_of(session) * SALT_BYTES + session->prefix.tokens * sizeof(uint32_t);
 }
 
 /* Of the clock that stands still while the machine does not run, as a time of day. */
@@ -88,12 +101,41 @@ static uint8_t *write_slice(uint8_t *to, const struct slice *slice) {
     return to + SLICE_BYTES;
 }
 
-static void write_losses(const struct tail *tail, uint8_t *to) {
+static uint8_t *write_losses(const struct tail *tail, uint8_t *to) {
     for (uint32_t i = 0; i < tail->geometry.layers * GEOMETRY_PARTS; i++, to += LOSS_BYTES) {
         bytes_put_double(to, tail->losses[i].error);
         bytes_put_double(to + 8, tail->losses[i].energy);
         bytes_put(to + 16, tail->losses[i].estimated, 8);
     }
+    return to;
+}
+
+/* Where the first token's id goes, and behind what salts end; pages come from the last on. */
+struct ids_target {
+    uint8_t *ids, *salts_end;
+};
+
+static void write_page_ids(void *context, const struct token_ids *page) {
+    struct ids_target *target = context;
+    for (size_t i = 0; i < page->count; i++)
+        bytes_put(target->ids + (page->first + i) * sizeof *page->ids, page->ids[i],
+                  sizeof *page->ids);
+    for (size_t i = page->salt_count; i-- > 0;) {
+        const struct salt *salt = &page->salts[i];
+        uint8_t *to = target->salts_end -= SALT_BYTES;
+        bytes_put(to, salt->first, 8);
+        bytes_put(to + 8, salt->end, 8);
+        bytes_put(to + 16, salt->bytes, 8);
+        memcpy(to + 24, salt->text, SALT_BYTES_MAX);
+    }
+}
+
+static void write_ids(const struct session *session, uint8_t *to) {
+    size_t salts = salts_of(session);
+    bytes_put(to, salts, 8);
+    bytes_put(to + 8, session->prefix.tokens, 8);
+    uint8_t *salts_end = to + IDS_HEAD_BYTES + salts * SALT_BYTES;
+    prefix_each(session, write_page_ids, &(struct ids_target){salts_end, salts_end});
 }
 
 void manifest_write(const struct session *session, const struct tail_piece *pieces,
@@ -117,7 +159,8 @@ void manifest_write(const struct session *session, const struct tail_piece *piec
         bytes_put(to + 8, pieces[i].rows, 4);
     }
     if (tail_level(session, piece_count) > PAGE_EXACT)
-        write_losses(session->tail, to);
+        to = write_losses(session->tail, to);
+    write_ids(session, to);
 }
 
 static void read_fixed(struct manifest *manifest, const uint8_t *bytes) {
@@ -178,6 +221,22 @@ static bool can_be(const struct manifest *manifest) {
            (!manifest->tail_is_coded || manifest->slice_count > 0);
 }
 
+/* False if that cannot be; what does not go so far has none. */
+static bool read_ids(struct manifest *manifest, const uint8_t *from, const uint8_t *end) {
+    size_t room = (size_t)(end - from);
+    if (room < IDS_HEAD_BYTES)
+        return true;
+    uint64_t salts = bytes_get(from, 8), ids = bytes_get(from + 8, 8);
+    if (ids > manifest->tokens || salts > room / SALT_BYTES || ids > room / sizeof(uint32_t) ||
+        IDS_HEAD_BYTES + salts * SALT_BYTES + ids * sizeof(uint32_t) > room)
+        return false;
+    manifest->salt_count = salts;
+    manifest->id_count = ids;
+    manifest->salts = from + IDS_HEAD_BYTES;
+    manifest->ids = manifest->salts + salts * SALT_BYTES;
+    return true;
+}
+
 int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count) {
     if (count < FIXED_BYTES || memcmp(bytes, magic, MAGIC_BYTES) != 0 ||
         bytes_get(bytes + 8, 4) != MANIFEST_FORMAT || bytes_get(bytes + 12, 4) != count)
@@ -200,7 +259,8 @@ int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count)
     manifest->slices = bytes + FIXED_BYTES + strings;
     manifest->pieces = manifest->slices + slices;
     manifest->losses = manifest->pieces + pieces;
-    return can_be(manifest) ? 0 : -1;
+    const uint8_t *end = bytes + count;
+    return can_be(manifest) && read_ids(manifest, manifest->losses + losses, end) ? 0 : -1;
 }
 
 struct manifest_slice manifest_slice(const struct manifest *manifest, uint32_t index) {
@@ -221,4 +281,16 @@ struct loss manifest_tail_loss(const struct manifest *manifest, uint32_t layer,
                                enum page_part part) {
     const uint8_t *from = manifest->losses + (layer * GEOMETRY_PARTS + part) * (size_t)LOSS_BYTES;
     return (struct loss){bytes_get_double(from), bytes_get_double(from + 8), from[16] != 0};
+}
+
+void manifest_read_ids(const struct manifest *manifest, struct salt *salts, uint32_t *ids) {
+    for (uint64_t i = 0; i < manifest->salt_count; i++) {
+        const uint8_t *from = manifest->salts + i * SALT_BYTES;
+        uint64_t bytes = bytes_get(from + 16, 8);
+        salts[i] = (struct salt){.first = bytes_get(from, 8),
+                                 .end = bytes_get(from + 8, 8),
+                                 .bytes = bytes < SALT_BYTES_MAX ? bytes : SALT_BYTES_MAX};
+        memcpy(salts[i].text, from + 24, SALT_BYTES_MAX);
+    }
+    token_ids_read(manifest->ids, manifest->id_count, ids);
 }

@@ -20,6 +20,9 @@
  *        tail pieces, 12 bytes: u64 number, u32 rows
  *        with pieces and such a level: what the rows have lost, for each layer K then V, 24 bytes:
  *            f64 error, f64 energy, u64 1 where they are estimated
+ *        u64 salts, u64 token ids
+ *        salts, 88 bytes: u64 first token, u64 end, u64 bytes, 64 bytes
+ *        token ids, u32 each
  * Its checksum is the disk's. A later format may add behind the pieces what this one skips.
  */
 #ifndef DAEMON_STORE_MANIFEST_H
@@ -50,6 +53,8 @@ struct manifest {
     size_t tenant_bytes;
     struct session_names names;
     const uint8_t *slices, *pieces, *losses;
+    uint64_t salt_count, id_count;
+    const uint8_t *salts, *ids;
 };
 
 /* What manifest_write() takes, with the session locked for both. */
@@ -68,5 +73,8 @@ struct tail_piece manifest_piece(const struct manifest *manifest, uint32_t index
 /* Of the tail's rows, where tail_level is not exact. */
 struct loss manifest_tail_loss(const struct manifest *manifest, uint32_t layer,
                                enum page_part part);
+
+/* Its token ids and salts; there is room for as many as it has. */
+void manifest_read_ids(const struct manifest *manifest, struct salt *salts, uint32_t *ids);
 
 #endif

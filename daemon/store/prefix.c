@@ -47,7 +47,7 @@ static void unlist(struct session *session) {
 static void move(struct prefix_index *index, struct session *session, struct prefix_node *node) {
     struct prefix_place *place = &session->prefix;
     struct prefix_node *old = place->node;
-    bool listed = old ? place->listed : true;
+    bool listed = old ? place->listed : session->listed;
     if (node && !node->parent)
         node = NULL;
     if (node)
@@ -175,6 +175,17 @@ void prefix_bytes(const struct session *session, uint64_t *all, uint64_t *unique
     for (const struct prefix_node *node = place->node;
          node && node->holders + node->child_count <= 1; node = node->parent)
         *unique += node->bytes;
+    pthread_mutex_unlock(&place->index->lock);
+}
+
+void prefix_each(const struct session *session,
+                 void (*take)(void *context, const struct token_ids *page), void *context) {
+    const struct prefix_place *place = &session->prefix;
+    if (!place->node)
+        return;
+    pthread_mutex_lock(&place->index->lock);
+    for (const struct prefix_node *node = place->node; node->parent; node = node->parent)
+        take(context, &node->text);
     pthread_mutex_unlock(&place->index->lock);
 }
 

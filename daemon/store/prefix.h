@@ -71,6 +71,10 @@ void prefix_leave(struct session *session);
 /* Bytes of the index that stand behind the session: all, and those that no other session has. */
 void prefix_bytes(const struct session *session, uint64_t *all, uint64_t *unique);
 
+/* Its ids, page by page, from the last to the first. */
+void prefix_each(const struct session *session,
+                 void (*take)(void *context, const struct token_ids *page), void *context);
+
 /* Offers the chunks of the session's slices from this token on, where they hold a page of ids
  * whole. True if others are offered for the same. */
 bool prefix_offer(struct session *session, uint64_t from);

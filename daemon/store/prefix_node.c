@@ -127,6 +127,8 @@ static void copy_text(struct prefix_node *node, const struct token_ids *text,
         ids += source->count;
         for (size_t j = 0; j < source->salt_count; j++, salts++) {
             *salts = source->salts[j];
+            if (salts->first < source->first)
+                salts->first = source->first;
             if (salts->end > source->first + source->count)
                 salts->end = source->first + source->count;
         }

@@ -265,12 +265,33 @@ static void set_fields(struct session *session, const struct manifest *manifest)
     session->saved.tokens = manifest->tokens;
 }
 
+/* Of the tokens that are there. Without memory for them it is not found by them. */
+static void add_ids(struct recovery *recovery, struct session *session,
+                    const struct manifest *manifest) {
+    struct token_ids text = {.count = manifest->id_count, .salt_count = manifest->salt_count};
+    if (text.count == 0)
+        return;
+    struct salt *salts = malloc(text.salt_count * sizeof *salts + text.count * sizeof *text.ids);
+    if (!salts)
+        return;
+    uint32_t *ids = (uint32_t *)(salts + text.salt_count);
+    manifest_read_ids(manifest, salts, ids);
+    text.salts = salts;
+    text.ids = ids;
+    text = token_ids_head(&text, session->tokens);
+    if (prefix_extend(&recovery->store->prefixes, session, &text) == STORE_OK &&
+        session->sharing != SESSION_SHARES_NOTHING)
+        prefix_offer(session, 0);
+    free(salts);
+}
+
 /* What is missing at the end makes it another session: of a new version, and to be saved anew. */
 static void fill(struct recovery *recovery, struct session *session,
                  const struct manifest *manifest) {
     set_fields(session, manifest);
     bool whole = add_slices(recovery, session, manifest) && add_tail(recovery, session, manifest);
     settle_tail(session);
+    add_ids(recovery, session, manifest);
     if (whole)
         return;
     session->version = store_next_version(recovery->store);

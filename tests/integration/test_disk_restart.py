@@ -1,8 +1,11 @@
 """Restart: a daemon that ends in order has all its sessions again."""
 
+import random
+from types import SimpleNamespace
+
 from disk_support import assert_has, disk, put
-from wire import ON_DISK, OPEN_EXISTING
-from wire_support import refused, stored
+from wire import EXACT, ON_DISK, OPEN_EXISTING, SHARING_IDS
+from wire_support import SMALL, bits, packed, refused, stored
 
 __all__ = ["disk"]
 
@@ -57,6 +60,31 @@ def test_a_session_is_what_it_was(disk):
     assert (after.k.error, after.v.energy) == (before.k.error, before.v.energy)
     assert after.age_ms >= before.age_ms
     assert 0 < after.pinned_ms <= before.pinned_ms
+
+
+def test_sessions_are_found_by_their_tokens_again_and_share_as_they_did(disk):
+    ids = random.Random(1).choices(range(50_000), k=300)
+    salts = [SimpleNamespace(first=10, tokens=200, salt=b"cat"), SimpleNamespace(first=250, tokens=9, salt=b"dog")]
+    disk.start()
+    with disk.connect() as connection:
+        for name in (b"a", b"b"):
+            session = connection.open(name, geometry=SMALL, level=EXACT, sharing=SHARING_IDS * (name == b"a"))
+            session.append(300, packed(bits(SMALL, 300)), ids=ids[::1 if name == b"a" else -1],
+                           salts=salts if name == b"a" else [])
+    for _ in range(2):
+        disk.restart()
+        with disk.connect() as connection:
+            reply = connection.match(b"model", ids, salts=salts)
+            assert (reply.session, reply.tokens) == (b"a", 300)
+            assert connection.match(b"model", ids).tokens == 10
+            assert connection.match(b"model", ids[::-1]).session == b"b"
+            assert [connection.info(name).sharing for name in (b"a", b"b")] == [SHARING_IDS, 0]
+            assert connection.info(b"a").token_ids_tokens == 300
+            session = connection.open(b"a", geometry=SMALL)
+    with disk.connect() as connection:
+        session.connection = connection
+        session.append(100, packed(bits(SMALL, 100)), ids=ids[:100])
+        assert connection.match(b"model", ids + ids[:100], salts=salts).tokens == 400
 
 
 def test_what_is_on_disk_takes_no_memory_until_it_is_fetched(disk):
