@@ -35,6 +35,11 @@ struct recovery *recovery_new(struct store *store) {
     return recovery;
 }
 
+void recovery_free(struct recovery *recovery) {
+    free(recovery->found);
+    free(recovery);
+}
+
 static uint64_t owner_of(const char *tenant, size_t tenant_bytes, const char *model,
                          size_t model_bytes) {
     return XXH3_64bits_withSeed(model, model_bytes, XXH3_64bits(tenant, tenant_bytes));
@@ -445,8 +450,7 @@ void recovery_on_scanned(void *context) {
     recover_sessions(recovery);
     forget_rest(recovery);
     say(recovery, begun_ns);
-    free(recovery->found);
-    free(recovery);
+    recovery_free(recovery);
     pthread_mutex_lock(&tier->lock);
     tier->recovering = false;
     pthread_cond_broadcast(&tier->changed);

@@ -17,6 +17,9 @@ struct store;
 /* NULL without memory. */
 struct recovery *recovery_new(struct store *store);
 
+/* One that the disk was not opened with. */
+void recovery_free(struct recovery *recovery);
+
 /* The disk's callbacks; the context is the recovery. The second makes the sessions, and frees it.
  */
 void recovery_on_found(void *context, const struct disk_found *found);

@@ -80,8 +80,10 @@ static int open_disk(struct store *store, const struct store_disk_options *optio
     char message[256];
     if (!options->directory)
         return 0;
+    if (read_key(options, key) < 0)
+        return -1;
     struct recovery *recovery = recovery_new(store);
-    if (!recovery || read_key(options, key) < 0)
+    if (!recovery)
         return -1;
     struct disk_options disk = {.directory = options->directory,
                                 .limit_bytes = options->limit_bytes,
@@ -98,6 +100,7 @@ static int open_disk(struct store *store, const struct store_disk_options *optio
     explicit_bzero(key, sizeof key);
     if (tier->disk)
         return 0;
+    recovery_free(recovery);
     log_error("%s", message);
     return -1;
 }
