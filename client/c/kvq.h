@@ -787,6 +787,11 @@ struct kvq_stats {
         uint64_t saves, failed_saves; /* of sessions */
         uint64_t syncs, damaged, reclaimed_bytes, evicted_bytes, queued_bytes;
     } disk;
+    /* Blocks that are there now, their tokens, and what their keys take (in memory.sessions_bytes);
+     * since the start those put, asked for, found and lost again for want of memory or by age. */
+    struct {
+        uint64_t blocks, tokens, index_bytes, put, asked, hits, lost;
+    } blocks;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

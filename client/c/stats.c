@@ -74,6 +74,18 @@ static void fill_parts(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
     }
 }
 
+static void fill_blocks(const Kvq__BlockStats *wire, struct kvq_stats *stats) {
+    if (!wire)
+        return;
+    stats->blocks.blocks = wire->blocks;
+    stats->blocks.tokens = wire->tokens;
+    stats->blocks.index_bytes = wire->index_bytes;
+    stats->blocks.put = wire->put;
+    stats->blocks.asked = wire->asked;
+    stats->blocks.hits = wire->hits;
+    stats->blocks.lost = wire->lost;
+}
+
 static void fill_disk(const Kvq__DiskStats *wire, struct kvq_stats *stats) {
     if (!wire)
         return;
@@ -141,6 +153,7 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
     };
     fill_parts(reply, stats);
     fill_ageing(reply->ageing, stats);
+    fill_blocks(reply->blocks, stats);
     fill_disk(reply->disk, stats);
 }
 

@@ -107,6 +107,18 @@ static void sharing_json(struct json *json, const struct kvq_stats *stats) {
     json_close_object(json);
 }
 
+static void blocks_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "blocks");
+    json_count(json, "blocks", stats->blocks.blocks);
+    json_count(json, "tokens", stats->blocks.tokens);
+    json_count(json, "index_bytes", stats->blocks.index_bytes);
+    json_count(json, "put", stats->blocks.put);
+    json_count(json, "asked", stats->blocks.asked);
+    json_count(json, "hits", stats->blocks.hits);
+    json_count(json, "lost", stats->blocks.lost);
+    json_close_object(json);
+}
+
 /* null without one. */
 static void disk_json(struct json *json, const struct kvq_stats *stats) {
     if (stats->disk.limit_bytes == 0) {
@@ -158,6 +170,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     pressure_json(&json, stats);
     ageing_json(&json, stats);
     sharing_json(&json, stats);
+    blocks_json(&json, stats);
     disk_json(&json, stats);
     traffic_json(&json, stats);
     requests_json(&json, stats);

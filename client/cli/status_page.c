@@ -120,6 +120,14 @@ static void print_sharing(const struct kvq_stats *stats) {
            count_text(stats->sharing.matches, matches));
 }
 
+static void print_blocks(const struct kvq_stats *stats) {
+    char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
+    printf("blocks      %s of %s tokens; %s put,", count_text(stats->blocks.blocks, a),
+           count_text(stats->blocks.tokens, b), count_text(stats->blocks.put, c));
+    printf(" %s of %s asked for were there; %s lost\n", count_text(stats->blocks.hits, a),
+           count_text(stats->blocks.asked, b), count_text(stats->blocks.lost, c));
+}
+
 static void print_disk(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
     if (stats->disk.limit_bytes == 0)
@@ -156,12 +164,12 @@ static void print_traffic(const struct kvq_stats *stats) {
 
 static void print_operations(const struct kvq_stats *stats) {
     char requests[WORD_BYTES], failed[WORD_BYTES], mean[WORD_BYTES], longest[WORD_BYTES];
-    printf("\n%-11s %14s %10s %10s %10s\n", "OPERATION", "REQUESTS", "FAILED", "MEAN", "LONGEST");
+    printf("\n%-13s %14s %10s %10s %10s\n", "OPERATION", "REQUESTS", "FAILED", "MEAN", "LONGEST");
     for (size_t i = 0; i < stats->operation_count; i++) {
         const struct kvq_operation_count *operation = &stats->operations[i];
         if (operation->requests == 0)
             continue;
-        printf("%-11s %14s %10s %10s %10s\n", operation->operation,
+        printf("%-13s %14s %10s %10s %10s\n", operation->operation,
                count_text(operation->requests, requests), count_text(operation->errors, failed),
                microseconds_text((double)operation->total_us / (double)operation->requests, mean),
                microseconds_text((double)operation->max_us, longest));
@@ -185,6 +193,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_pressure(stats);
     print_ageing(stats);
     print_sharing(stats);
+    print_blocks(stats);
     print_disk(stats);
     print_traffic(stats);
     print_operations(stats);

@@ -155,3 +155,11 @@ def test_blocks_have_the_same_calls_for_asyncio():
     public = [{name for name in vars(kind) if not name.startswith("_")}
               for kind in (kvquantd.Blocks, kvquantd.aio.AsyncBlocks)]
     assert public[0] == public[1]
+
+
+def test_status_counts_blocks(client, blocks):
+    blocks.put(b"key", *values(16))
+    blocks.get([b"key", b"no"], 16)
+    counts = client.status()["blocks"]
+    assert counts.pop("index_bytes") > 0
+    assert counts == {"blocks": 1, "tokens": 16, "put": 1, "asked": 2, "hits": 1, "lost": 0}

@@ -178,6 +178,7 @@ _SHARED = (
     "matched_tokens",
     "token_ids_bytes",
 )
+_BLOCKS = ("blocks", "tokens", "index_bytes", "put", "asked", "hits", "lost")
 _KEEPER = ("queued_sessions", "chunks", "bytes_before", "bytes_after")
 _PRESSURE = (
     "rounds",
@@ -248,6 +249,7 @@ def status(c: Any) -> dict[str, Any]:
         "pressure": {key: getattr(c.pressure, key) for key in _PRESSURE},
         "ageing": {key: getattr(c.ageing, key) for key in _AGEING},
         "sharing": {key: getattr(c.sharing, key) for key in _SHARED},
+        "blocks": {key: getattr(c.blocks, key) for key in _BLOCKS},
         "disk": _disk(c.disk),
         **{key: getattr(c, key) for key in _TRAFFIC},
         "requests": {name: row.requests for name, row in operations.items()},
