@@ -61,37 +61,61 @@ static void write_history(struct appender *appender, const struct head *head) {
                       appender->head + head->history_offset + i * (size_t)HEAD_ENTRY_BYTES);
 }
 
-static int write_part(struct appender *appender, const struct head *head, uint32_t part,
-                      const void *memory, uint64_t offset) {
+static int write_pending(struct appender *appender) {
     struct segment *segment = appender->segment;
+    int status = disk_io_write(segment->io, segment->file, appender->pending,
+                               appender->pending_count, appender->pending_offset);
+    appender->pending_offset += appender->pending_bytes;
+    appender->pending_count = appender->pending_bytes = 0;
+    return status;
+}
+
+/* Where a part is encrypted to, behind those that wait, once there is room for it. NULL with errno.
+ */
+static uint8_t *find_room(struct appender *appender, uint64_t bytes) {
+    if (appender->pending_bytes + bytes > appender->buffer_bytes && write_pending(appender) < 0)
+        return NULL;
+    return appender->buffer + appender->pending_bytes;
+}
+
+static int write_part(struct appender *appender, const struct head *head, uint32_t part,
+                      const void *memory) {
+    const struct guard *guard = &appender->segment->guard;
+    uint64_t bytes = head_part_bytes(head, appender->head, part);
+    if (bytes == 0)
+        return 0;
+    uint8_t *stored = guard->encrypted ? find_room(appender, bytes) : (uint8_t *)memory;
     struct guarded what = {
-        .offset = offset,
+        .offset = appender->pending_offset + appender->pending_bytes,
         .beside = appender->head + HEAD_SIGNED_OFFSET,
         .beside_bytes = head->history_offset - HEAD_SIGNED_OFFSET,
-        .bytes = head_part_bytes(head, appender->head, part),
+        .bytes = bytes,
     };
-    if (what.bytes == 0)
-        return 0;
-    if (guard_close(appender->place.guarder, &segment->guard, &what, memory, appender->buffer,
+    if (!stored)
+        return -1;
+    if (guard_close(appender->place.guarder, guard, &what, memory, stored,
                     head_part_tag(head, appender->head, part)) < 0) {
         errno = EIO;
         return -1;
     }
-    const void *stored = segment->guard.encrypted ? appender->buffer : memory;
-    struct iovec stretch = {(void *)stored, what.bytes};
-    return disk_io_write(segment->io, segment->file, &stretch, 1, offset);
+    appender->pending[appender->pending_count++] = (struct iovec){stored, bytes};
+    appender->pending_bytes += bytes;
+    return 0;
 }
 
 static int write_parts(struct appender *appender, const struct head *head,
                        const struct part_source *source, uint64_t offset) {
-    offset += head->head_bytes;
+    appender->pending_count = appender->pending_bytes = 0;
+    appender->pending_offset = offset + head->head_bytes;
     for (uint32_t i = 0; i < head->part_count; i++) {
         const void *memory = source->get(source->context, i);
-        if (!memory || write_part(appender, head, i, memory, offset) < 0)
+        if (!memory || write_part(appender, head, i, memory) < 0)
             return -1;
-        offset += head_part_bytes(head, appender->head, i);
+        if ((source->passes || appender->pending_count == APPENDER_PENDING) &&
+            write_pending(appender) < 0)
+            return -1;
     }
-    return 0;
+    return write_pending(appender);
 }
 
 static int write_head(struct appender *appender, const struct head *head, uint64_t offset) {

@@ -13,6 +13,8 @@
  */
 enum { SEQUENCE_SHIFT = 32 };
 
+enum { APPENDER_PENDING = 1024 };
+
 struct appender {
     struct segment_place place;
     struct budget *budget; /* or NULL */
@@ -23,8 +25,11 @@ struct appender {
     uint64_t next_sequence;  /* of records that begin in it */
     bool dirty;              /* there is something that fdatasync has not reached */
     uint8_t *head;           /* of HEAD_BYTES_MAX */
-    uint8_t *buffer;         /* for one part */
+    uint8_t *buffer;         /* for one part at least */
     size_t buffer_bytes;
+    struct iovec pending[APPENDER_PENDING]; /* parts that are written with one call */
+    size_t pending_count, pending_bytes;
+    uint64_t pending_offset;
 };
 
 /* Where the parts of a record come from: the part's memory, or NULL with errno. */
@@ -32,6 +37,7 @@ struct part_source {
     const void *(*get)(void *context, uint32_t part);
     uint64_t (*bytes)(void *context, uint32_t part);
     void *context;
+    bool passes; /* a part's memory is the appender's buffer, until the next is asked for */
 };
 
 int appender_init(struct appender *appender) __attribute__((warn_unused_result));

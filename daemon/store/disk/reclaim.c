@@ -98,7 +98,7 @@ static enum parts check_parts(struct disk *disk) {
 
 /* Writes the record again; `head` has its sequence number. False if it could not be written. */
 static bool append(struct disk *disk, struct head *head) {
-    struct part_source source = {copied_part, copied_part_bytes, disk};
+    struct part_source source = {copied_part, copied_part_bytes, disk, true};
     struct index_record record;
     head->history_count = HEAD_HISTORY_MAX;
     head_lay_out(head);

@@ -87,7 +87,7 @@ static enum disk_status write_record(struct disk *disk, struct written *written)
     head_lay_out(head);
     if (!make_room(disk, head_record_bytes(head), deletes ? reserve_bytes / 2 : reserve_bytes))
         return DISK_FULL;
-    struct part_source source = {part_memory, part_bytes, job};
+    struct part_source source = {part_memory, part_bytes, job, false};
     return disk_append(disk, head, &source, &written->record);
 }
 
