@@ -14,8 +14,7 @@
 #include "tests/faults/values.h"
 
 enum { ROOM_BYTES = 2 * PAGE_VALUES_MAX * 4 + 4096, CACHE_BYTES = 1 << 20 };
-enum { NEVER_PERCENT = 200 }; /* the keeper evicts nothing by itself: steps do */
-enum { TAIL_IDLE_MS = 1, REST_NS = 5000000 }; /* tails are coded where a program rests */
+enum { IDLE_MS = 1, NEVER_PERCENT = 200 }; /* the keeper evicts nothing by itself: steps do */
 
 const struct geometry player_geometries[PLAYER_GEOMETRIES] = {
     {.layers = 1, .heads = 1, .head_dim_k = 8, .head_dim_v = 8, .dtype = PAGE_F16},
@@ -550,7 +549,7 @@ static void play_await_keeper(struct player *player, const struct step *step) {
 static void play_rest(struct player *player, const struct step *step) {
     (void)step;
     player_say(player, "rest\n");
-    nanosleep(&(struct timespec){.tv_nsec = REST_NS}, NULL);
+    nanosleep(&(struct timespec){.tv_nsec = 2 * IDLE_MS * 1000000L}, NULL);
 }
 
 /* --- programs --- */
@@ -587,14 +586,18 @@ static void set_up(struct player *player) {
                                     .memory_high_percent = NEVER_PERCENT,
                                     .memory_low_percent = NEVER_PERCENT};
     player_expect(player, store_init(&player->store, &options) == 0, "store_init");
-    ageing_set_tails(&player->store.ageing, TAIL_IDLE_MS, PAGE_EXACT);
     reference_init(&player->reference);
+    if (world->idle_tails)
+        ageing_set_tails(&player->store.ageing, IDLE_MS, world->tail_level);
+    player->reference.tails_at_fast8 = world->idle_tails && world->tail_level == PAGE_FAST8;
     player->workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
     player->room = malloc(ROOM_BYTES);
     player->cache = (struct page_cache){.memory = malloc(CACHE_BYTES), .bytes = CACHE_BYTES};
-    player_say(player, "memory %llu MiB, landing level %d, codec threads %zu\n",
-               (unsigned long long)world->memory_bytes >> 20, world->landing_level,
-               world->codec_threads);
+    player_say(
+        player,
+        "memory %llu MiB, landing level %d, codec threads %zu, tails of idle sessions %s %d\n",
+        (unsigned long long)world->memory_bytes >> 20, world->landing_level, world->codec_threads,
+        world->idle_tails ? "at" : "raw, not at", world->tail_level);
 }
 
 static void tear_down(struct player *player) {
@@ -625,6 +628,11 @@ static void expect_empty(struct player *player) {
 }
 
 static void end(struct player *player) {
+    struct ageing_stats ageing;
+    ageing_read_stats(&player->store.ageing, &ageing);
+    player_say(player, "%llu tails were coded, %llu decoded again, %llu chunks aged by time\n",
+               (unsigned long long)ageing.coded_tails, (unsigned long long)ageing.decoded_tails,
+               (unsigned long long)ageing.chunks);
     play_squeeze(player, &(struct step){.random = {1}});
     for (int slot = 0; slot < REFERENCE_SESSIONS; slot++) {
         check_info(player, slot);

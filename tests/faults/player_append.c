@@ -81,8 +81,9 @@ static void make_values(const struct player_append *append, const struct player_
  * what comes of it may not be another worker's, several workers are at it. */
 static uint64_t first_stamp_of(const struct player *player, const struct reference_session *session,
                                const uint32_t *random) {
+    bool wild = random[6] % 8 == 0 && !player->reference.tails_at_fast8;
     if (session->sharing == SESSION_SHARES_NOTHING && random[7] / 256 % 8 > 0)
-        return player->stamps + 1;
+        return (player->stamps + 1) | (wild ? VALUES_WILD_BIT : 0);
     uint64_t stamp = document_stamp(player->world->alike ? 0 : random[7] / 2048 % DOCUMENTS,
                                     session->token_count);
     if (random[7] / 8192 % 4 == 0)

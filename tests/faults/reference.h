@@ -56,8 +56,9 @@ struct reference_session {
 struct reference {
     struct reference_session sessions[REFERENCE_SESSIONS];
     struct reference_offer *offers;
+    bool tails_at_fast8; /* tails of sessions that are not exact may be lossy, and what follows */
     uint64_t incarnations;
-    void *workspace, *encoded, *decoded, *rows; /* scratch for the codec */
+    void *workspace, *encoded, *decoded, *rows, *numbers; /* scratch for the codec */
 };
 
 void reference_init(struct reference *reference);

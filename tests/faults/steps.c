@@ -10,7 +10,7 @@ static const unsigned weights[STEP_KINDS] = {
     [STEP_FORK] = 8,        [STEP_TRUNCATE] = 8,      [STEP_AGE] = 3,
     [STEP_PIN] = 1,         [STEP_INFO] = 3,          [STEP_DELETE] = 6,
     [STEP_DELETE_MANY] = 1, [STEP_AWAIT_KEEPER] = 1,  [STEP_SQUEEZE] = 2,
-    [STEP_EVICT] = 3,       [STEP_MATCH] = 4,         [STEP_REST] = 2,
+    [STEP_EVICT] = 3,       [STEP_MATCH] = 4,         [STEP_REST] = 5,
 };
 
 struct world world_of(uint64_t seed) {
@@ -21,6 +21,8 @@ struct world world_of(uint64_t seed) {
                           .memory_bytes = memory_mib[random % 3] << 20,
                           .landing_level = landing_levels[random >> 8 & 3],
                           .codec_threads = 1 + (random >> 16 & 1),
+                          .idle_tails = random >> 25 & 1,
+                          .tail_level = random >> 26 & 1 ? PAGE_FAST8 : PAGE_EXACT,
                           .alike = random >> 24 & 1};
 }
 

@@ -27,8 +27,8 @@ enum step_kind {
     STEP_AWAIT_KEEPER,
     STEP_EVICT,
     STEP_MATCH,
+    STEP_REST,    /* long enough that something is idle */
     STEP_SQUEEZE, /* leaves little memory, or as much as before */
-    STEP_REST,    /* nobody uses anything, so that tails are coded */
     STEP_KINDS,
 };
 
@@ -42,6 +42,8 @@ struct world {
     uint64_t seed, memory_bytes;
     int landing_level;
     size_t codec_threads;
+    bool idle_tails; /* tails are coded once nobody uses them, at tail_level */
+    int tail_level;
     bool alike; /* sessions are of one model and one document, that they have much to share */
 };
 

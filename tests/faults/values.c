@@ -39,7 +39,7 @@ void values_make(const struct geometry *geometry, uint64_t stamp, uint32_t layer
                  enum page_part part, void *row) {
     size_t count = (size_t)geometry->heads * geometry_head_dim(geometry, part);
     uint64_t place = (uint64_t)layer * GEOMETRY_PARTS + part;
-    unsigned kind = (unsigned)(values_mix(stamp) % 64);
+    unsigned kind = stamp & VALUES_WILD_BIT ? (unsigned)(values_mix(stamp) % 8) : 2;
     float numbers[VALUES_ROW_MAX];
 
     if (kind == 0) {
