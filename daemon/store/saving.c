@@ -124,11 +124,12 @@ static struct save *save_new(struct disk_tier *tier, struct session *session) {
 
 /* A full disk is waited for: the keeper makes room there. */
 static bool is_full(const struct save *save) {
-    return save->job.status == DISK_FULL || (save->tail && save->tail_job.status == DISK_FULL);
+    return save->job.status == DISK_FULL || save->tail_job.status == DISK_FULL ||
+           (save->job.done == NULL && atomic_load(&save->tier->full));
 }
 
-static bool is_all_there(const struct save *save) {
-    if (save->job.status != DISK_OK || (save->tail && save->tail_job.status != DISK_OK))
+static bool parts_are_there(const struct save *save) {
+    if (save->tail_job.status != DISK_OK)
         return false;
     for (size_t i = 0; i < save->chunk_count; i++)
         if (!chunk_is_on_disk(save->chunks[i]))
@@ -163,7 +164,6 @@ static void forget_new_piece(struct save *save) {
 static void end_locked(struct save *save, struct session *session, bool done) {
     struct session_saved *saved = &session->saved;
     saved->under_way = false;
-    saved->any |= save->job.status == DISK_OK;
     if (done || saved->trying_since_ns == 0)
         saved->trying_since_ns = done ? 0 : clock_now_ns();
     if (!done && (!save->is_full || clock_now_ns() - saved->trying_since_ns > FULL_WAIT_NS))
@@ -195,11 +195,7 @@ static void end_manifest(struct disk_job *job) {
     save->is_full = is_full(save);
     if (save->is_full)
         disk_tier_tell_full(save->tier);
-    end_save(save, is_all_there(save));
-}
-
-static void end_tail(struct disk_job *job) {
-    (void)job; /* its status is looked at when the manifest is done */
+    end_save(save, job->status == DISK_OK);
 }
 
 static struct disk_metadata metadata_of(const struct session *session, uint64_t tokens) {
@@ -213,18 +209,9 @@ static struct disk_metadata metadata_of(const struct session *session, uint64_t 
                                   .level = PAGE_EXACT};
 }
 
-static void submit_tail(struct save *save) {
-    const struct tail_piece *piece = &save->pieces[save->piece_count - 1];
-    save->tail_job = (struct disk_job){.operation = DISK_WRITE,
-                                       .key = {.id = piece->id, .kind = DISK_TAIL},
-                                       .metadata = metadata_of(save->session, piece->rows),
-                                       .parts = &save->tail_part,
-                                       .part_count = 1,
-                                       .done = end_tail};
-    disk_tier_submit(save->tier, &save->tail_job);
-}
-
+/* With the session locked. */
 static void submit_manifest(struct save *save) {
+    save->session->saved.any = true;
     save->part = (struct disk_part){save->manifest, save->manifest_bytes};
     save->job = (struct disk_job){.operation = DISK_WRITE,
                                   .key = {.id = save->session->id, .kind = DISK_SESSION},
@@ -237,25 +224,50 @@ static void submit_manifest(struct save *save) {
     disk_tier_submit(save->tier, &save->job);
 }
 
-/* With the session locked, so that a delete goes behind it. */
-static void submit_locked(struct save *save) {
-    if (save->tail)
-        submit_tail(save);
-    submit_manifest(save);
+/* A manifest takes the place of the one before it, which has all its parts: it is written when its
+ * own are there. */
+static void end_parts(struct disk_job *job) {
+    struct save *save = job->context;
+    struct session *session = save->session;
+    bool there = parts_are_there(save);
+    pthread_mutex_lock(session->lock);
+    bool goes_on = there && !session->deleted; /* else a delete goes behind it */
+    if (goes_on)
+        submit_manifest(save);
+    pthread_mutex_unlock(session->lock);
+    if (goes_on)
+        return;
+    save->is_full = is_full(save);
+    end_save(save, false);
+}
+
+/* A delete of what is not there writes nothing, and ends behind the writes before it. */
+static void submit_nothing(struct save *save) {
+    save->tail_job = (struct disk_job){
+        .operation = DISK_DELETE, .key = {.kind = DISK_TAIL}, .done = end_parts, .context = save};
+    disk_tier_submit(save->tier, &save->tail_job);
+}
+
+static void submit_tail(struct save *save) {
+    const struct tail_piece *piece = &save->pieces[save->piece_count - 1];
+    save->tail_job = (struct disk_job){.operation = DISK_WRITE,
+                                       .key = {.id = piece->id, .kind = DISK_TAIL},
+                                       .metadata = metadata_of(save->session, piece->rows),
+                                       .parts = &save->tail_part,
+                                       .part_count = 1,
+                                       .done = end_parts,
+                                       .context = save};
+    disk_tier_submit(save->tier, &save->tail_job);
 }
 
 static void run(struct save *save) {
-    struct session *session = save->session;
     for (size_t i = 0; i < save->chunk_count; i++)
         if (!chunk_is_on_disk(save->chunks[i]))
             disk_tier_write_chunk(save->tier, save->chunks[i], false);
-    pthread_mutex_lock(session->lock);
-    bool deleted = session->deleted;
-    if (!deleted)
-        submit_locked(save);
-    pthread_mutex_unlock(session->lock);
-    if (deleted)
-        end_save(save, false);
+    if (save->tail)
+        submit_tail(save);
+    else
+        submit_nothing(save);
 }
 
 /* With the session locked: STORE_MORE with a save that is to be run. */
@@ -301,7 +313,7 @@ void saving_retry(struct session *session) {
 
 struct disk_promise *saving_delete(struct disk_tier *tier, struct session *session) {
     struct session_saved *saved = &session->saved;
-    if (!disk_tier_is_on(tier) || (!saved->any && !saved->under_way))
+    if (!disk_tier_is_on(tier) || !saved->any)
         return NULL;
     struct disk_promise *promise = disk_tier_delete(tier, DISK_SESSION, session->id);
     for (size_t i = 0; i < saved->piece_count; i++)

@@ -44,7 +44,7 @@ struct tail_piece {
 /* What of the session is on disk. */
 struct session_saved {
     bool under_way;
-    bool any;                 /* a manifest is there, whether or not all that it names is */
+    bool any;                 /* a manifest was written, be it in vain: it may be in a file all the same */
     uint64_t version;         /* of the manifest that is there; 0: none */
     uint64_t tokens;          /* that it has */
     uint64_t cuts;            /* how many that manifest knows of */

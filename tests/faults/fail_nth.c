@@ -1,4 +1,5 @@
-/* Preloaded into the daemon, makes the Nth call of some kinds fail, once or from then on.
+/* Preloaded into the daemon, makes the Nth call of some kinds fail, once or from then on, or kills
+ * the daemon there.
  *
  * What fails when stands in a file that the test maps too: KVQ_FAULTS in the environment names it,
  * struct control is its content, and faults.py knows its layout. Calls are counted while it is
@@ -7,6 +8,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdbool.h>
@@ -39,11 +41,16 @@ struct control {
     _Atomic uint64_t kinds;  /* armed: a bit a kind */
     _Atomic uint64_t nth;    /* from 1 on */
     _Atomic uint64_t sticky; /* not the nth alone but all from it on */
-    _Atomic uint64_t part;   /* reads and writes do the half instead of failing */
+    _Atomic uint64_t how;    /* below */
     _Atomic uint64_t calls, failed;
 };
 
+/* What becomes of a call: it fails; reads and writes do the half; the daemon is killed before it,
+ * or after the half of a write. */
+enum { FAIL, DO_HALF, KILL, KILL_AFTER_HALF };
+
 static struct control *control;
+static _Thread_local bool dies; /* after the write that is under way */
 
 __attribute__((constructor)) static void map_control(void) {
     const char *path = getenv("KVQ_FAULTS");
@@ -57,6 +64,17 @@ __attribute__((constructor)) static void map_control(void) {
         control = mapped;
 }
 
+static void die(void) {
+    syscall(SYS_kill, syscall(SYS_getpid), SIGKILL);
+}
+
+/* What a write came to, if anything comes of it. */
+static ssize_t done(ssize_t result) {
+    if (dies)
+        die();
+    return result;
+}
+
 /* Counts a call, and says whether it is to fail. */
 static bool fails(enum kind kind) {
     if (!control || !(atomic_load(&control->kinds) >> kind & 1))
@@ -65,6 +83,8 @@ static bool fails(enum kind kind) {
     if (call != nth && !(call > nth && atomic_load(&control->sticky)))
         return false;
     atomic_fetch_add(&control->failed, 1);
+    if (atomic_load(&control->how) == KILL)
+        die();
     return true;
 }
 
@@ -211,7 +231,9 @@ static bool transfer_fails(int file, bool out, size_t *bytes) {
     enum kind kind = is_socket ? (out ? SENDING : RECEIVING) : (out ? WRITING : READING);
     if (!fails(kind))
         return false;
-    if (atomic_load(&control->part) && *bytes > 1) {
+    uint64_t how = atomic_load(&control->how);
+    dies = how == KILL_AFTER_HALF;
+    if (how != FAIL && *bytes > 1) {
         *bytes /= 2;
         return false;
     }
@@ -220,12 +242,13 @@ static bool transfer_fails(int file, bool out, size_t *bytes) {
 }
 
 ssize_t write(int file, const void *bytes, size_t count) {
-    return transfer_fails(file, true, &count) ? -1 : syscall(SYS_write, file, bytes, count);
+    return transfer_fails(file, true, &count) ? -1 : done(syscall(SYS_write, file, bytes, count));
 }
 
 ssize_t pwrite(int file, const void *bytes, size_t count, off_t offset) {
-    return transfer_fails(file, true, &count) ? -1
-                                              : syscall(SYS_pwrite64, file, bytes, count, offset);
+    return transfer_fails(file, true, &count)
+               ? -1
+               : done(syscall(SYS_pwrite64, file, bytes, count, offset));
 }
 
 ssize_t read(int file, void *bytes, size_t count) {
@@ -237,10 +260,10 @@ ssize_t pread(int file, void *bytes, size_t count, off_t offset) {
                                                : syscall(SYS_pread64, file, bytes, count, offset);
 }
 
-/* Of several pieces the first is the half. */
+/* Of several pieces the first half is written, of one a half. */
 ssize_t writev(int file, const struct iovec *pieces, int count) {
     size_t half = (size_t)count;
-    return transfer_fails(file, true, &half) ? -1 : syscall(SYS_writev, file, pieces, half);
+    return transfer_fails(file, true, &half) ? -1 : done(syscall(SYS_writev, file, pieces, half));
 }
 
 ssize_t readv(int file, const struct iovec *pieces, int count) {
@@ -249,9 +272,12 @@ ssize_t readv(int file, const struct iovec *pieces, int count) {
 }
 
 ssize_t pwritev(int file, const struct iovec *pieces, int count, off_t offset) {
-    size_t half = (size_t)count;
-    return transfer_fails(file, true, &half) ? -1
-                                             : syscall(SYS_pwritev, file, pieces, half, offset, 0L);
+    size_t half = count > 1 ? (size_t)count : pieces->iov_len;
+    if (transfer_fails(file, true, &half))
+        return -1;
+    if (count == 1)
+        return done(syscall(SYS_pwrite64, file, pieces->iov_base, half, offset));
+    return done(syscall(SYS_pwritev, file, pieces, half, offset, 0L));
 }
 
 ssize_t preadv(int file, const struct iovec *pieces, int count, off_t offset) {

@@ -39,7 +39,8 @@ class Faults:
     """What fail_nth.c, preloaded into a daemon, makes fail: a file that both map."""
 
     KINDS = ("memory mapping space opening accepting writing reading syncing renaming sending receiving").split()
-    CONTROL = struct.Struct("=6Q")  # kinds, nth, sticky, part, calls, failed
+    CONTROL = struct.Struct("=6Q")  # kinds, nth, sticky, how, calls, failed
+    HOW = ("fail", "do half", "kill", "kill after half")
 
     def __init__(self, folder):
         self.path = folder / "faults"
@@ -49,10 +50,10 @@ class Faults:
         self.environment = {"LD_PRELOAD": str(BUILD / "tests/faults/fail_nth.so"),
                             "KVQ_FAULTS": str(self.path)}
 
-    def arm(self, nth, kinds=KINDS, sticky=False, part=False):
-        """From now on counts calls of these kinds; the nth fails, or does a part of its work."""
+    def arm(self, nth, kinds=KINDS, sticky=False, how="fail"):
+        """From now on counts calls of these kinds; with the nth this happens."""
         bits = sum(1 << self.KINDS.index(kind) for kind in kinds)
-        self.memory[8:] = self.CONTROL.pack(0, nth, sticky, part, 0, 0)[8:]
+        self.memory[8:] = self.CONTROL.pack(0, nth, sticky, self.HOW.index(how), 0, 0)[8:]
         self.memory[:8] = struct.pack("=Q", bits)
 
     def disarm(self):

@@ -18,6 +18,7 @@ class Lost(Exception):
 class Journal:
     def __init__(self, geometry):
         self.geometry, self.held = geometry, {}
+        self.unsaved = {}  # what a session was before changes that may not be on disk
         self.may_be_shorter = set()  # sessions of which the end, or all, may be lost
 
     def one(self, name):
@@ -26,17 +27,22 @@ class Journal:
         return held
 
     @contextlib.contextmanager
-    def change(self, name, after):
-        """The request inside makes the session this; refused it changes nothing."""
+    def change(self, name, after, saves=True):
+        """The request inside makes the session this, on disk too if it `saves`; refused it changes nothing."""
         before = self.held.get(name, [None])
         try:
             yield
-        except Refused:
+        except Refused as refused:
+            if refused.name == "disk":  # it is done, in memory only
+                self.unsaved.setdefault(name, []).extend(before)
+                self.held[name] = [after]
             return
         except (Closed, OSError) as error:
             self.held[name] = [*before, after]
             raise Lost from error
         self.held[name] = [after]
+        if saves:
+            self.unsaved.pop(name, None)
 
     @contextlib.contextmanager
     def question(self):
@@ -51,7 +57,7 @@ class Journal:
     # --- requests ---
 
     def open(self, connection, name, level, **fields):
-        with self.change(name, self.one(name) or bits(self.geometry, 0)):
+        with self.change(name, self.one(name) or bits(self.geometry, 0), saves=False):
             connection.open(name, geometry=self.geometry, level=level, **fields)
 
     def append(self, connection, name, tokens, seed, **fields):
@@ -94,6 +100,19 @@ class Journal:
 
     # --- afterwards ---
 
+    def killed(self, in_memory):
+        """The daemon is gone: sessions of these names may be gone, too, or lack their end.
+
+        Of the others one that is empty may be gone (an open alone is no promise), and one of which it was said
+        that the disk failed may be what it was before.
+        """
+        for name, entries in self.held.items():
+            entries += self.unsaved.pop(name, [])
+            if any(held and not held[0].size for held in entries):
+                entries.append(None)
+            if name in in_memory:
+                self.may_be_shorter.add(name)
+
     def check(self, connection):
         """Every session is one of those that it may be; from here on it is that one."""
         for name, entries in self.held.items():
@@ -101,7 +120,9 @@ class Journal:
             if name in self.may_be_shorter:
                 entries = shorter(entries, got, self.geometry)
             fitting = [held for held in entries if expected(held) == got]
-            assert fitting, f"{name} is none of the {len(entries)} that it may be"
+            lengths = [None if held is None else held[0].shape[1] for held in entries]
+            tokens = None if got is None else len(got[0][0]) // self.geometry.token_bytes(0)
+            assert fitting, f"{name}: {tokens} tokens came, it may have {lengths} of certain values"
             self.held[name] = fitting[:1]
         self.may_be_shorter.clear()
 

@@ -117,8 +117,8 @@ def test_memory_that_is_not_given(daemon, faults, how):
     print(scripts, "scripts")
 
 
-@pytest.mark.parametrize("how", [{}, {"sticky": True}, {"part": True}, {"part": True, "sticky": True}],
-                         ids=["once", "sticky", "in part", "always in part"])
+@pytest.mark.parametrize("how", [{}, {"sticky": True}, {"how": "do half"}, {"how": "do half", "sticky": True}],
+                         ids=["once", "sticky", "half", "always half"])
 def test_calls_into_the_system_that_fail(daemon, faults, how):
     scripts = fail_each(daemon, faults, 1, amount(usual=1, torture=1, sanitized=7), kinds=IO_KINDS, **how)
     print(scripts, "scripts")

@@ -9,17 +9,21 @@ import os
 import random
 import threading
 import time
+from datetime import date
 
 import pytest
 import wire
-from faults import amount
+from faults import Faults, amount
 from journal import Journal, Lost
 from wire import EXACT, Closed, Connection
 from wire_support import SMALL
 
 ON_DISK = getattr(wire, "ON_DISK", None)  # a session's durability; None: there is no disk
 SEED = int(os.environ.get("KVQ_SEED") or random.randrange(1 << 32))
-NAMES = [b"in memory 1", b"in memory 2"] + [b"on disk 1", b"on disk 2", b"on disk 3"] * (ON_DISK is not None)
+IN_MEMORY = [b"in memory 1", b"in memory 2"]
+NAMES = IN_MEMORY + [b"on disk 1", b"on disk 2", b"on disk 3"] * (ON_DISK is not None)
+FILE_KINDS = ["space", "writing", "syncing", "renaming"]
+STEP = amount(usual=4, torture=1, sanitized=16)  # of calls that fail in turn
 TOKENS_MAX = 700
 LIFE_SECONDS = 0.08  # at most, from the first request on
 
@@ -68,10 +72,11 @@ class Writer:
         self.requests += 1
 
 
-def start(start_daemon, tmp_path):
+def start(start_daemon, tmp_path, environment=None):
     folder, config = tmp_path / "daemon", tmp_path / "config"
     config.write_text(f"disk = {tmp_path / 'disk'}\n" if ON_DISK else "")
-    return start_daemon(memory="64M", folder=folder, arguments=["--config", config])
+    return start_daemon(memory="64M", folder=folder, arguments=["--config", config],
+                        environment=environment)
 
 
 def live_and_die(daemon, writer):
@@ -85,13 +90,6 @@ def live_and_die(daemon, writer):
     daemon.process.wait()
 
 
-def forget_memory(journal):
-    """A kill may take all or the end of what was in memory alone, and what was deleted there stays away."""
-    for name in journal.held:
-        if name.startswith(b"in memory"):
-            journal.may_be_shorter.add(name)
-
-
 def test_what_was_acknowledged_as_on_disk_outlives_kill_9(start_daemon, tmp_path):
     writer, kills, began = Writer(SEED), amount(usual=100, torture=2000), time.monotonic()
     print("KVQ_SEED =", SEED)
@@ -100,7 +98,7 @@ def test_what_was_acknowledged_as_on_disk_outlives_kill_9(start_daemon, tmp_path
         with Connection(daemon.socket) as connection:
             writer.journal.check(connection)
         live_and_die(daemon, writer)
-        forget_memory(writer.journal)
+        writer.journal.killed(IN_MEMORY)
     with Connection(start(start_daemon, tmp_path).socket) as connection:
         writer.journal.check(connection)
     print(f"{kills} kills, {writer.requests} requests, {time.monotonic() - began:.0f} s")
@@ -118,3 +116,82 @@ def test_what_was_saved_at_an_orderly_end_is_there_after_the_next_start(start_da
                 while time.monotonic() < end:
                     writer.step(connection)
         assert daemon.stop() == 0
+        writer.journal.killed(in_memory=[])
+
+
+def script(connection, journal):
+    """Everything that is written to the disk."""
+    for name in (b"on disk 1", b"on disk 2"):
+        journal.open(connection, name, EXACT, durability=ON_DISK)
+    journal.append(connection, b"on disk 1", 200, 1)
+    journal.append(connection, b"on disk 2", 30, 2)
+    journal.append(connection, b"on disk 1", 90, 3)
+    journal.fork(connection, b"on disk 1", b"on disk 3", 150)
+    journal.truncate(connection, b"on disk 1", 100)
+    journal.append(connection, b"on disk 1", 60, 4, settle=True)
+    journal.delete(connection, b"on disk 2")
+    journal.open(connection, b"on disk 2", EXACT, durability=ON_DISK)
+    journal.append(connection, b"on disk 2", 10, 5)
+
+
+def play_and_kill(start_daemon, tmp_path, faults, nth, **how):
+    """The script with a fault, a kill, and a start that finds what it must. How many calls failed."""
+    journal, daemon = Journal(SMALL), start(start_daemon, tmp_path, faults.environment)
+    faults.arm(nth, **how)
+    with contextlib.suppress(Lost, Closed, OSError), Connection(daemon.socket) as connection:
+        script(connection, journal)
+    _, failed = faults.disarm()
+    if not (failed and "kill" in how.get("how", "")):
+        with Connection(daemon.socket) as connection:
+            journal.check(connection)
+        daemon.kill()
+    daemon.process.wait()
+    journal.killed(IN_MEMORY)
+    again = start(start_daemon, tmp_path)
+    with Connection(again.socket) as connection:
+        journal.check(connection)
+        connection.delete_many(model=b"model")
+    again.kill()
+    return failed
+
+
+@pytest.mark.skipif(ON_DISK is None, reason="there is no disk")
+@pytest.mark.parametrize("how, kinds", [("kill", FILE_KINDS),
+                                        ("kill after half", ["writing"])], ids=["before", "half way"])
+def test_a_kill_at_any_call_that_changes_a_file_loses_nothing_acknowledged(start_daemon, tmp_path, how, kinds):
+    """At every write, or in its middle, fdatasync, rename, ftruncate and unlink, one after the other."""
+    faults, nth, failed = Faults(tmp_path), 0, 1
+    while failed:
+        nth += 1
+        failed = play_and_kill(start_daemon, tmp_path, faults, nth, kinds=kinds, how=how)
+    print(f"{nth - 1} calls")
+
+
+@pytest.mark.skipif(ON_DISK is None, reason="there is no disk")
+@pytest.mark.parametrize("how", [{}, {"sticky": True}], ids=["once", "sticky"])
+def test_what_was_acknowledged_holds_although_calls_on_files_fail(start_daemon, tmp_path, how):
+    """Of what is closed with `disk` it is done in memory, and may be on disk."""
+    faults, first, failed = Faults(tmp_path), 1 + date.today().toordinal() % STEP, 1
+    nth = first
+    while failed:
+        failed = play_and_kill(start_daemon, tmp_path, faults, nth, kinds=FILE_KINDS + ["reading"], **how)
+        nth += STEP
+    print(f"each {STEP}th of {nth - STEP} calls")
+
+
+@pytest.mark.skipif(ON_DISK is None, reason="there is no disk")
+def test_what_a_failed_save_left_in_a_file_does_not_outlast_an_acknowledged_delete(start_daemon, tmp_path):
+    faults, journal = Faults(tmp_path), Journal(SMALL)
+    daemon = start(start_daemon, tmp_path, faults.environment)
+    with Connection(daemon.socket) as connection:
+        for name in (b"on disk 1", b"on disk 2"):
+            journal.open(connection, name, EXACT, durability=ON_DISK)
+        journal.append(connection, b"on disk 2", 10, 2)
+        faults.arm(1, kinds=["syncing"], sticky=True)
+        journal.append(connection, b"on disk 1", 30, 1)
+        journal.delete(connection, b"on disk 1")
+    faults.disarm()
+    daemon.kill()
+    journal.killed(IN_MEMORY)
+    with Connection(start(start_daemon, tmp_path).socket) as connection:
+        journal.check(connection)
