@@ -126,8 +126,9 @@ enum rpc_step rpc_discard_step(struct rpc_request *request) {
         return RPC_DONE;
     if (session_discard_step(discard))
         return RPC_MORE;
-    int status =
-        discard->deleted_on_disk ? disk_promise_status(discard->deleted_on_disk) : STORE_OK;
+    int status = discard->stays_on_disk ? STORE_DISK : STORE_OK;
+    if (discard->deleted_on_disk)
+        status = disk_promise_status(discard->deleted_on_disk);
     if (status == STORE_WAIT)
         return RPC_WAIT;
     end_discard(request);

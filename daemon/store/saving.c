@@ -124,8 +124,7 @@ static struct save *save_new(struct disk_tier *tier, struct session *session) {
 
 /* A full disk is waited for: the keeper makes room there. */
 static bool is_full(const struct save *save) {
-    return save->job.status == DISK_FULL || save->tail_job.status == DISK_FULL ||
-           (save->job.done == NULL && atomic_load(&save->tier->full));
+    return save->job.status == DISK_FULL || save->tail_job.status == DISK_FULL;
 }
 
 static bool parts_are_there(const struct save *save) {
@@ -311,12 +310,13 @@ void saving_retry(struct session *session) {
     pthread_mutex_unlock(session->lock);
 }
 
-struct disk_promise *saving_delete(struct disk_tier *tier, struct session *session) {
+int saving_delete(struct disk_tier *tier, struct session *session, struct disk_promise **promise) {
     struct session_saved *saved = &session->saved;
+    *promise = NULL;
     if (!disk_tier_is_on(tier) || !saved->any)
-        return NULL;
-    struct disk_promise *promise = disk_tier_delete(tier, DISK_SESSION, session->id);
+        return STORE_OK;
+    *promise = disk_tier_delete(tier, DISK_SESSION, session->id);
     for (size_t i = 0; i < saved->piece_count; i++)
         disk_tier_forget(tier, DISK_TAIL, saved->pieces[i].id);
-    return promise;
+    return *promise ? STORE_OK : STORE_DISK;
 }

@@ -22,8 +22,10 @@ int saving_step(struct store *store, struct session *session, uint64_t version)
 /* The same from the beginning where it failed before. */
 void saving_retry(struct session *session);
 
-/* With the session locked, which is deleted: what of it is on disk goes, too. NULL: nothing is. */
-struct disk_promise *saving_delete(struct disk_tier *tier, struct session *session);
+/* With the session locked, which is deleted: what of it is on disk goes, too. promise becomes NULL
+ * if nothing is. STORE_OK, or STORE_DISK where that could not be asked for. */
+int saving_delete(struct disk_tier *tier, struct session *session, struct disk_promise **promise)
+    __attribute__((warn_unused_result));
 
 /* Saves all sessions, those used last first, as many as there is room for on disk, and logs what
  * came of it. Waits; nobody else uses the store any more, and its keeper has ended. */

@@ -367,9 +367,11 @@ static struct session_discard *remove_locked(struct store *store, struct shard *
     coldness_remove(&store->coldness, session, evicted);
     session_count(session, -1);
     atomic_fetch_add(&store->usage.sessions_deleted, !session_is_chain(session));
-    struct disk_promise *promise = saving_delete(&store->disk, session);
+    struct disk_promise *promise;
+    bool stays = saving_delete(&store->disk, session, &promise) != STORE_OK;
     struct session_discard *discard = session_detach(session);
     discard->deleted_on_disk = promise;
+    discard->stays_on_disk = stays;
     return discard;
 }
 

@@ -20,6 +20,7 @@ class Journal:
         self.geometry, self.held = geometry, {}
         self.unsaved = {}  # what a session was before changes that may not be on disk
         self.may_be_shorter = set()  # sessions of which the end, or all, may be lost
+        self.evicted = False  # some lost tokens because memory was short
 
     def one(self, name):
         """What the session holds, where that is known."""
@@ -57,17 +58,29 @@ class Journal:
     # --- requests ---
 
     def open(self, connection, name, level, **fields):
+        created = False
         with self.change(name, self.one(name) or bits(self.geometry, 0), saves=False):
-            connection.open(name, geometry=self.geometry, level=level, **fields)
+            created = connection.open(name, geometry=self.geometry, level=level, **fields).created
+        if created and self.one(name) is not None:
+            self.heed_eviction(connection, name, 0)
 
     def append(self, connection, name, tokens, seed, **fields):
-        held = self.one(name)
-        if held is None:
+        if self.one(name) is None:
             return
-        more = bits(self.geometry, tokens, seed)
-        with self.change(name, tuple(numpy.concatenate(pair, axis=1) for pair in zip(held, more))):
+        with self.question():
             session = connection.open(name, model=b"", mode=OPEN_EXISTING)
-            session.append(tokens, packed(more), **fields)
+            self.heed_eviction(connection, name, session.tokens)
+            more = bits(self.geometry, tokens, seed)
+            with self.change(name, tuple(numpy.concatenate(pair, axis=1) for pair in zip(self.one(name), more))):
+                session.append(tokens, packed(more), **fields)
+
+    def heed_eviction(self, connection, name, tokens):
+        """Where memory is short a session may have lost its end, and the daemon says so."""
+        held = self.one(name)
+        if tokens < held[0].shape[1]:
+            assert evictions(connection), f"{name} has {tokens} tokens, and nothing was evicted"
+            self.unsaved.setdefault(name, []).append(held)
+            self.held[name] = [tuple(array[:, :tokens] for array in held)]
 
     def fork(self, connection, source, target, tokens):
         held = self.one(source)
@@ -96,6 +109,9 @@ class Journal:
             return
         with self.question():
             got = fetched(connection, name, first=first, end=end)
+            if not end and len(got[0][0]) < held[0][0].nbytes:
+                self.heed_eviction(connection, name, len(got[0][0]) // self.geometry.token_bytes(0))
+                held = self.one(name)
             assert got == packed(array[:, first:end or None] for array in held), name
 
     # --- afterwards ---
@@ -103,21 +119,23 @@ class Journal:
     def killed(self, in_memory):
         """The daemon is gone: sessions of these names may be gone, too, or lack their end.
 
-        Of the others one that is empty may be gone (an open alone is no promise), and one of which it was said
+        So it is with all where memory was short. Of the others one that is empty may be gone (an open alone is no promise), and one of which it was said
         that the disk failed may be what it was before.
         """
         for name, entries in self.held.items():
             entries += self.unsaved.pop(name, [])
             if any(held and not held[0].size for held in entries):
                 entries.append(None)
-            if name in in_memory:
+            if name in in_memory or self.evicted:
                 self.may_be_shorter.add(name)
 
     def check(self, connection):
         """Every session is one of those that it may be; from here on it is that one."""
+        self.evicted |= evictions(connection) > 0
         for name, entries in self.held.items():
             got = contents(connection, name)
-            if name in self.may_be_shorter:
+            if name in self.may_be_shorter or self.evicted:
+                self.unsaved.setdefault(name, []).extend(entries)
                 entries = shorter(entries, got, self.geometry)
             fitting = [held for held in entries if expected(held) == got]
             lengths = [None if held is None else held[0].shape[1] for held in entries]
@@ -125,6 +143,12 @@ class Journal:
             assert fitting, f"{name}: {tokens} tokens came, it may have {lengths} of certain values"
             self.held[name] = fitting[:1]
         self.may_be_shorter.clear()
+
+
+def evictions(connection):
+    """How often sessions have lost tokens since the daemon began."""
+    pressure = connection.stats().pressure
+    return pressure.evicted_sessions if pressure else 0
 
 
 def fetched(connection, name, **fields):
