@@ -18,7 +18,7 @@
 enum { LEASE_SMALL_BYTES = 8192 };
 
 struct lease {
-    uint8_t *buffer; /* 64-byte aligned; NULL: none */
+    uint8_t *buffer; /* a large one 64-byte aligned; NULL: none */
     size_t bytes;
 };
 

@@ -145,6 +145,8 @@ struct record *builder_finish(struct builder *builder) {
     struct record *record = builder->record;
     record_seal(pool_memory(builder->pool, &builder->extent), builder->cursor_bytes);
     uint64_t kept = pool_round(builder->cursor_bytes);
+    uint8_t *memory = pool_memory(builder->pool, &builder->extent);
+    memset(memory + builder->cursor_bytes, 0, kept - builder->cursor_bytes);
     pool_give(builder->pool, &builder->extent, kept, builder->budget,
               builder->reserved_bytes - kept);
     record->extent = builder->extent;

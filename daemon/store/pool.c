@@ -51,7 +51,8 @@ static int map_file(struct pool *pool) {
     if (memory == MAP_FAILED)
         return -1;
     pool->memory = memory;
-    madvise(memory, pool->bytes, MADV_DONTDUMP); /* prompts can be read back from K and V */
+    madvise(memory, pool->bytes, MADV_DONTDUMP);   /* prompts can be read back from K and V */
+    madvise(memory, pool->bytes, MADV_NOHUGEPAGE); /* or more is resident than is reserved */
     return 0;
 }
 

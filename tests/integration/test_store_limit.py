@@ -10,7 +10,7 @@ import time
 import pytest
 from conftest import RSS_SLACK_BYTES
 from wire import EXACT, Connection, Geometry, Refused
-from wire_support import append, assert_holds, bits, connection, refused, wait_until  # noqa: F401
+from wire_support import TINY, append, assert_holds, bits, connection, refused, wait_until  # noqa: F401
 
 LIMIT_BYTES = 64 << 20
 WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
@@ -153,6 +153,19 @@ def test_opening_a_session_at_the_limit_is_served_or_refused_with_full(connectio
             assert error.name == "full"
     assert connection.stats().used_bytes <= LIMIT_BYTES
     assert_all_hold(connection, numbers)
+
+
+def test_many_small_sessions_take_no_more_of_the_system_than_of_the_limit(daemon, connection):
+    def taken():
+        stats = connection.stats()
+        return stats.used_bytes, daemon.rss_bytes() - stats.memory.warm_bytes
+
+    connection.open(b"first", geometry=TINY)
+    used_before, resident_before = taken()
+    for number in range(20000):
+        connection.open(b"%d" % number, geometry=TINY)
+    used, resident = taken()
+    assert resident - resident_before <= 1.25 * (used - used_before) + (6 << 20)
 
 
 def test_after_deleting_everything_the_memory_is_back(connection):
