@@ -74,8 +74,9 @@ void coldness_remove(struct coldness *order, struct session *session, bool evict
     unlink_from(order, session);
     session->coldness.order = NULL;
     order->sessions--;
+    uint64_t *ghost = ghost_of(order, session, &hash);
     if (evicted)
-        *ghost_of(order, session, &hash) = hash;
+        *ghost = hash;
     pthread_mutex_unlock(&order->lock);
 }
 

@@ -20,13 +20,13 @@ sys.path.insert(0, str(ROOT / "tests/integration"))
 
 import numpy  # noqa: E402
 from conftest import Daemon  # noqa: E402
-from wire import EXACT, Connection, Geometry, Refused  # noqa: E402
+from wire import EXACT, Connection, Geometry, Refused, policy  # noqa: E402
 from wire_support import append, gaussian, to_dtype  # noqa: E402
 
 MODEL = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 TOKENS = 600
 SESSION_BYTES = TOKENS * 8192
-LEVELS = (EXACT, 0, 3)
+KEPT = ((EXACT, EXACT), (0, 5), (3, 3))  # levels of sessions and their floors
 SLACK_BYTES = 64 << 20
 PROBES = ("ping", "info", "fetch")
 PROBE_PAUSE_SECONDS = 0.002
@@ -63,7 +63,9 @@ class Client:
 
     def store(self):
         self.next += 1
-        session = self.connection.open(b"%d" % self.next, geometry=MODEL, level=self.random.choice(LEVELS))
+        level, floor = self.random.choice(KEPT)
+        session = self.connection.open(b"%d" % self.next, geometry=MODEL, level=level,
+                                       policy=policy(floor=floor))
         append(session, marked(self.arrays, self.next), wait_ms=10000)
         self.counts["stored_bytes"] += SESSION_BYTES
         self.keep(session, self.next)
