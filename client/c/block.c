@@ -158,7 +158,7 @@ static int take_targets(struct kvq_client *client, const struct kvq_block_get_op
         return kvq_fail(client, KVQ_NO_MEMORY, "no memory");
     const struct kvq_target *const targets[] = {options->k, options->v};
     for (int part = KVQ_K; part <= KVQ_V; part++)
-        for (size_t i = 0; fetch->parts[part].wanted && i < options->count; i++)
+        for (size_t i = 0; targets[part] && i < options->count; i++)
             fetch->blocks[i].targets[part] = targets[part][i];
     return KVQ_OK;
 }

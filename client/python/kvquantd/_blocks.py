@@ -218,7 +218,8 @@ class Blocks:
         else:
             lengths = self.exists(keys, lease=GET_LEASE)
         for call, where in gets(self._blocks, self.geometry, keys, lengths, out):
-            for i, pair in zip(where, self._client._run(call)):
+            pairs = self._client._run(call)
+            for i, pair in zip(where, pairs):
                 got[i] = pair
         return got
 
@@ -227,7 +228,8 @@ class Blocks:
     ) -> list[int]:
         tokens: list[int] = []
         for some in batches(keys):
-            tokens += self._client._run(control(self._blocks, some, action, lease))
+            lengths = self._client._run(control(self._blocks, some, action, lease))
+            tokens += lengths
         return tokens
 
     def exists(self, keys: Sequence[bytes], lease: Optional[Duration] = None) -> list[int]:

@@ -357,7 +357,8 @@ class AsyncBlocks:
         else:
             lengths = await self.exists(keys, lease=_blocks.GET_LEASE)
         for call, where in _blocks.gets(self._blocks, self.geometry, keys, lengths, out):
-            for i, pair in zip(where, await self._client._run(call)):
+            pairs = await self._client._run(call)
+            for i, pair in zip(where, pairs):
                 got[i] = pair
         return got
 
@@ -366,7 +367,8 @@ class AsyncBlocks:
     ) -> list[int]:
         tokens: list[int] = []
         for some in _blocks.batches(keys):
-            tokens += await self._client._run(_blocks.control(self._blocks, some, action, lease))
+            lengths = await self._client._run(_blocks.control(self._blocks, some, action, lease))
+            tokens += lengths
         return tokens
 
     async def exists(self, keys: Sequence[bytes], lease: Optional[Duration] = None) -> list[int]:
