@@ -121,12 +121,12 @@ def test_a_damaged_chunk_is_a_miss_and_the_tokens_before_it_are_not(disk):
     disk.start()
     with disk.connect() as connection:
         session = connection.open(b"a", mode=OPEN_EXISTING)
-        assert session.tokens == 1280
+        assert session.tokens in (640, 1280)  # found to be damaged at the start, or when it is read
         with refused("miss"):
             session.fetch(first=640, end=768)
         kv, _ = session.fetch(end=640)
         assert list(kv) == list(packed(values(640)))
-        assert connection.stats().disk.failed_loads == 1
+        assert connection.stats().disk.failed_loads == (session.tokens == 1280)
 
 
 @pytest.mark.parametrize("key", [bytes(range(32)), b"ab" * 32 + b"\n"], ids=["bytes", "digits"])
