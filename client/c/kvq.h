@@ -725,6 +725,12 @@ struct kvq_error_count {
  * pins. What is refused is KVQ_READ_ONLY. */
 enum kvq_state { KVQ_STATE_UNSET, KVQ_STATE_NORMAL, KVQ_STATE_DRAINED, KVQ_STATE_READ_ONLY };
 
+/* How many more tokens of a model fit into what is free. */
+struct kvq_model_capacity {
+    const char *model;
+    uint64_t tokens[KVQ_LEVELS]; /* by level - KVQ_LEVEL_EXACT */
+};
+
 struct kvq_stats {
     const char *version; /* the daemon's */
     uint64_t pid;
@@ -765,6 +771,8 @@ struct kvq_stats {
         uint64_t evicted_sessions, evicted_tokens, evicted_bytes, deleted_sessions, refused;
         uint64_t spilled_chunks, spilled_bytes; /* that went to disk, before anything is evicted */
     } pressure;
+    const struct kvq_model_capacity *capacity; /* of some models that sessions are or were of */
+    size_t capacity_count;
     /* What time alone has done, since the start: chunks coded anew, and tails coded and decoded
      * again, with the bytes that they took before and after; sessions deleted by their TTL. */
     struct {

@@ -107,6 +107,28 @@ static void fill_disk(const Kvq__DiskStats *wire, struct kvq_stats *stats) {
     stats->disk.queued_bytes = wire->queued_bytes;
 }
 
+static int fill_capacity(struct kvq_client *client, const Kvq__StatsReply *reply,
+                         struct kvq_stats *stats) {
+    struct kvq_model_capacity *models =
+        wire_arena_alloc(&client->arena, reply->n_capacity * sizeof *models);
+    if (!models)
+        return no_room(client);
+    for (size_t i = 0; i < reply->n_capacity; i++) {
+        const Kvq__ModelCapacity *wire = reply->capacity[i];
+        models[i] = (struct kvq_model_capacity){.model = kvq_lend_string(client, &wire->model)};
+        for (size_t j = 0; j < wire->n_levels; j++) {
+            int index = wire->levels[j]->level - KVQ_LEVEL_EXACT;
+            if (index >= 0 && index < KVQ_LEVELS)
+                models[i].tokens[index] = wire->levels[j]->tokens;
+        }
+        if (!models[i].model)
+            return no_room(client);
+    }
+    stats->capacity = models;
+    stats->capacity_count = reply->n_capacity;
+    return KVQ_OK;
+}
+
 static void fill_ageing(const Kvq__AgeingStats *wire, struct kvq_stats *stats) {
     if (!wire)
         return;
@@ -164,6 +186,8 @@ static int finish_stats(struct kvq_client *client, const ProtobufCMessage *messa
     int error = fill_operations(client, reply, stats);
     if (!error)
         error = fill_errors(client, reply, stats);
+    if (!error)
+        error = fill_capacity(client, reply, stats);
     return error ? error
                  : kvq_fill_levels(client, reply->levels, reply->n_levels, &stats->levels,
                                    &stats->level_count);

@@ -145,6 +145,20 @@ static void disk_json(struct json *json, const struct kvq_stats *stats) {
     json_close_object(json);
 }
 
+static void capacity_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_array(json, "capacity");
+    for (size_t i = 0; i < stats->capacity_count; i++) {
+        json_open_object(json, NULL);
+        json_string(json, "model", stats->capacity[i].model);
+        json_open_object(json, "tokens");
+        for (int level = KVQ_LEVEL_EXACT; level <= KVQ_LEVEL_COARSEST; level++)
+            json_count(json, level_name(level), stats->capacity[i].tokens[level - KVQ_LEVEL_EXACT]);
+        json_close_object(json);
+        json_close_object(json);
+    }
+    json_close_array(json);
+}
+
 void print_stats_json(const struct kvq_stats *stats) {
     struct json json = {.out = stdout};
     json_open_object(&json, NULL);
@@ -168,6 +182,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     show_levels_json(&json, stats->levels, stats->level_count);
     keeper_json(&json, stats);
     pressure_json(&json, stats);
+    capacity_json(&json, stats);
     ageing_json(&json, stats);
     sharing_json(&json, stats);
     blocks_json(&json, stats);

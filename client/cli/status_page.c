@@ -162,6 +162,22 @@ static void print_traffic(const struct kvq_stats *stats) {
            count_text(stats->connections_stalled, b));
 }
 
+/* How many more tokens of each model fit, at each level. */
+static void print_capacity(const struct kvq_stats *stats) {
+    char tokens[WORD_BYTES];
+    if (stats->capacity_count == 0)
+        return;
+    putchar('\n');
+    for (int level = KVQ_LEVEL_EXACT; level <= KVQ_LEVEL_COARSEST; level++)
+        printf("%6s ", level_name(level));
+    puts(" ROOM FOR TOKENS OF");
+    for (size_t i = 0; i < stats->capacity_count; i++) {
+        for (int j = 0; j < KVQ_LEVELS; j++)
+            printf("%6s ", short_count_text(stats->capacity[i].tokens[j], tokens));
+        printf(" %s\n", stats->capacity[i].model);
+    }
+}
+
 static void print_operations(const struct kvq_stats *stats) {
     char requests[WORD_BYTES], failed[WORD_BYTES], mean[WORD_BYTES], longest[WORD_BYTES];
     printf("\n%-13s %14s %10s %10s %10s\n", "OPERATION", "REQUESTS", "FAILED", "MEAN", "LONGEST");
@@ -196,6 +212,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_blocks(stats);
     print_disk(stats);
     print_traffic(stats);
+    print_capacity(stats);
     print_operations(stats);
     print_errors(stats);
 }

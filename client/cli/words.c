@@ -123,6 +123,19 @@ const char *count_text(uint64_t count, char *text) {
     return text;
 }
 
+const char *short_count_text(uint64_t count, char *text) {
+    static const char units[] = " kMGT";
+    double number = (double)count;
+    size_t unit = 0;
+    for (; number >= 9999.5 && unit < sizeof units - 2; unit++)
+        number /= 1000;
+    if (unit == 0)
+        snprintf(text, WORD_BYTES, "%.0f", number);
+    else
+        snprintf(text, WORD_BYTES, "%.0f %c", number, units[unit]);
+    return text;
+}
+
 const char *seconds_text(double seconds, char *text) {
     unsigned long long whole = seconds > 0 && seconds < 1e15 ? (unsigned long long)seconds : 0;
     if (whole >= 86400)

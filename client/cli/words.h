@@ -29,6 +29,7 @@ enum { WORD_BYTES = 32 };
 /* These write to text, of WORD_BYTES, and return it. */
 const char *bytes_text(uint64_t bytes, char *text);             /* "3.3 MiB" */
 const char *count_text(uint64_t count, char *text);             /* "12,345" */
+const char *short_count_text(uint64_t count, char *text);       /* "1234 k" */
 const char *seconds_text(double seconds, char *text);           /* "3 d 4 h" */
 const char *short_time_text(uint64_t milliseconds, char *text); /* "3h", as options take it */
 const char *microseconds_text(double microseconds, char *text); /* "3.4 ms"; "-" for NaN */

@@ -7,7 +7,10 @@
 #include "daemon/base/clock.h"
 #include "daemon/rpc/messages.h"
 
+enum { FRAME_BYTES = 8192 }; /* the names of models may be long */
+
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
+    request->frame_bytes = FRAME_BYTES;
     return rpc_unpack(request, &kvq__stats_request__descriptor, control, control_bytes)
                ? WIRE_OK
                : request->fault.code;
@@ -51,6 +54,9 @@ struct stats_parts {
     Kvq__SharingStats sharing;
     Kvq__BlockStats blocks;
     Kvq__PressureStats pressure;
+    struct model_capacity models[MODELS_MAX];
+    Kvq__ModelCapacity capacity[MODELS_MAX], *capacity_pointers[MODELS_MAX];
+    Kvq__LevelTokens tokens[MODELS_MAX][USAGE_LEVELS], *token_pointers[MODELS_MAX][USAGE_LEVELS];
     Kvq__AgeingStats ageing;
     Kvq__DiskStats disk;
 };
@@ -190,6 +196,31 @@ static void write_disk(struct disk_tier *tier, Kvq__StatsReply *reply, Kvq__Disk
     reply->disk = message;
 }
 
+static void write_model(const struct model_capacity *model, Kvq__ModelCapacity *message,
+                        Kvq__LevelTokens tokens[USAGE_LEVELS],
+                        Kvq__LevelTokens *pointers[USAGE_LEVELS]) {
+    kvq__model_capacity__init(message);
+    message->model = (ProtobufCBinaryData){model->name_bytes, (uint8_t *)model->name};
+    message->levels = pointers;
+    message->n_levels = USAGE_LEVELS;
+    for (int i = 0; i < USAGE_LEVELS; i++) {
+        kvq__level_tokens__init(&tokens[i]);
+        tokens[i].level = i + PAGE_LEVEL_MIN;
+        tokens[i].tokens = model->tokens[i];
+        pointers[i] = &tokens[i];
+    }
+}
+
+static void write_capacity(struct store *store, Kvq__StatsReply *reply, struct stats_parts *parts) {
+    reply->n_capacity = models_read(store, parts->models);
+    reply->capacity = parts->capacity_pointers;
+    for (size_t i = 0; i < reply->n_capacity; i++) {
+        write_model(&parts->models[i], &parts->capacity[i], parts->tokens[i],
+                    parts->token_pointers[i]);
+        parts->capacity_pointers[i] = &parts->capacity[i];
+    }
+}
+
 static void write_counters(struct rpc_daemon *daemon, Kvq__StatsReply *reply) {
     reply->connections = atomic_load(&daemon->connections);
     reply->connections_accepted = atomic_load(&daemon->connections_accepted);
@@ -242,6 +273,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     count_errors(daemon, &reply, &parts);
     write_store(daemon->store, &reply, &parts);
     write_pressure(daemon, &reply, &parts);
+    write_capacity(daemon->store, &reply, &parts);
     write_disk(&daemon->store->disk, &reply, &parts.disk);
     write_counters(daemon, &reply);
     reply.state = (Kvq__State)atomic_load(&daemon->state);

@@ -103,6 +103,7 @@ static struct old_tail publish_locked(struct append *append) {
     session->version = store_next_version(append->store);
     session->lost_tokens = 0;
     session->aged_to = PAGE_LEVEL_MIN - 1;
+    models_note_append(session);
     session_use(session, false);
     session->appending = false;
     session->joint = NULL;

@@ -18,6 +18,8 @@
 
 #define STORE_TENANT "default"
 
+struct known_model;
+
 /* Whether a session takes chunks of others for its own, of the same token ids, and offers it them:
  * as soon as they are the same tokens, or only where the coded bytes are the same, too. What is
  * exact is shared by its bytes in any case. */
@@ -72,7 +74,8 @@ struct session {
     struct session *next_in_bucket;     /* the store's */
     struct list_link by_id[LIST_LANES]; /* the list's, as is the next */
     bool listed;
-    struct coldness_link coldness; /* the order's */
+    struct coldness_link coldness;   /* the order's */
+    struct known_model *known_model; /* its place among the store's, or NULL */
 
     struct session_policy policy;
     uint64_t version, tokens;

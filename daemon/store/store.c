@@ -140,6 +140,7 @@ int store_init(struct store *store, const struct store_options *options) {
     prefix_init(&store->prefixes, &store->budget);
     ageing_init(&store->ageing, store);
     coldness_init(&store->coldness);
+    models_init(&store->models);
     store->version_clock = clock;
     store->pressure = (struct pressure){.store = store,
                                         .high_percent = options->memory_high_percent,
@@ -191,6 +192,7 @@ void store_deinit(struct store *store) {
     list_deinit(&store->list);
     list_deinit(&store->chains);
     coldness_deinit(&store->coldness);
+    models_deinit(&store->models);
     pool_free(store->pool);
     store->pool = NULL;
     disk_tier_deinit(&store->disk);
@@ -277,6 +279,7 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     prefix_enter(session);
     ageing_schedule(&store->ageing, session);
     coldness_insert(&store->coldness, session);
+    models_enter(&store->models, session);
     session_count(session, 1);
     atomic_fetch_add(&store->usage.sessions_created, !session_is_chain(session));
 }
@@ -365,6 +368,7 @@ static struct session_discard *remove_locked(struct store *store, struct shard *
     list_remove(list_of(store, session), session);
     ageing_forget(&store->ageing, session);
     coldness_remove(&store->coldness, session, evicted);
+    models_leave(&store->models, session);
     session_count(session, -1);
     atomic_fetch_add(&store->usage.sessions_deleted, !session_is_chain(session));
     struct disk_promise *promise;

@@ -1,9 +1,9 @@
 /* The store: all sessions, by name, in shards that are each guarded by one mutex.
  *
  * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard
- * (never two), then the list of all sessions, their order, the prefix index, the blocks' or what is
- * due, then the keeper's queue, then a chunk or a tail, then the pool, which the budget asks at the
- * limit. All functions are safe from any thread.
+ * (never two), then the list of all sessions, their order, the models, the prefix index, the
+ * blocks' or what is due, then the keeper's queue, then a chunk or a tail, then the pool, which the
+ * budget asks at the limit. All functions are safe from any thread.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
@@ -13,6 +13,7 @@
 #include "daemon/store/disk_tier.h"
 #include "daemon/store/error.h"
 #include "daemon/store/keeper.h"
+#include "daemon/store/models.h"
 #include "daemon/store/pressure.h"
 #include "daemon/store/session.h"
 
@@ -56,6 +57,7 @@ struct store {
     struct prefix_index prefixes;
     struct block_index blocks;
     struct coldness coldness;
+    struct models models;
     struct usage usage;
     _Atomic uint64_t fixed_bytes; /* reserved for no session in particular */
     struct pressure pressure;     /* with marks that may change at any time */

@@ -130,7 +130,9 @@ SCHEMA = {
     "23 fetch_hits uint, 24 fetch_misses uint, 25 connections_accepted uint, 26 connections_refused uint, "
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
-    "33 disk DiskStats, 34 sharing SharingStats, 35 blocks BlockStats, 36 state uint, 38 ageing AgeingStats",
+    "33 disk DiskStats, 34 sharing SharingStats, 35 blocks BlockStats, 36 state uint, "
+    "37 capacity ModelCapacity*, 38 ageing AgeingStats",
+    "ModelCapacity": "1 model bytes, 2 levels LevelTokens*",
     "ControlRequest": "1 state uint, 2 limit_bytes uint",
     "ControlReply": "1 state uint, 2 limit_bytes uint, 3 used_bytes uint",
     "BlockStats": "1 blocks uint, 2 tokens uint, 3 chains uint, 4 index_bytes uint, 5 put uint, 6 asked uint, "

@@ -218,6 +218,11 @@ def _disk(c: Any) -> Optional[dict[str, Any]]:
     return {"recovering": bool(c.recovering), **{key: getattr(c, key) for key in _DISK}}
 
 
+def _capacity(c: Any) -> dict[str, Any]:
+    return {"model": _text(c.model), "tokens": dict(zip(_LEVEL_NAMES, c.tokens))}
+
+
+_LEVEL_NAMES = ("exact", "fast8", "0", "1", "2", "3", "4", "5")
 STATES = ("?", "normal", "drained", "read-only")
 
 
@@ -247,6 +252,7 @@ def status(c: Any) -> dict[str, Any]:
         "levels": _levels(c.levels, c.level_count),
         "keeper": {key: getattr(c.keeper, key) for key in _KEEPER},
         "pressure": {key: getattr(c.pressure, key) for key in _PRESSURE},
+        "capacity": [_capacity(c.capacity[i]) for i in range(c.capacity_count)],
         "ageing": {key: getattr(c.ageing, key) for key in _AGEING},
         "sharing": {key: getattr(c.sharing, key) for key in _SHARED},
         "blocks": {key: getattr(c.blocks, key) for key in _BLOCKS},
