@@ -97,7 +97,7 @@ uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
     if (store_error == STORE_WRONG_FIRST && state && state->lost_tokens > 0)
         return rpc_fail(request, WIRE_WRONG_FIRST,
                         "of the session's %llu tokens the first %llu are left; append from there",
-                        (unsigned long long)(state->tokens + state->lost_tokens),
+                        (unsigned long long)state->tokens + state->lost_tokens,
                         (unsigned long long)state->tokens);
     if (store_error == STORE_WRONG_FIRST && state)
         return rpc_fail(request, WIRE_WRONG_FIRST, "the session has %llu tokens; append from there",

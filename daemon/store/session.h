@@ -46,7 +46,7 @@ struct tail_piece {
 /* What of the session is on disk. */
 struct session_saved {
     bool under_way;
-    bool any;                 /* a manifest was written, be it in vain: it may be in a file all the same */
+    bool any;                 /* a manifest was written, if in vain: it may be in a file */
     uint64_t version;         /* of the manifest that is there; 0: none */
     uint64_t tokens;          /* that it has */
     uint64_t cuts;            /* how many that manifest knows of */
