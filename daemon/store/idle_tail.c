@@ -83,11 +83,8 @@ static int find_or_code(const struct job *job, struct store *store, struct recod
     if (!*chunk)
         return STORE_FULL;
     int status = code(job, store, recoder, *chunk);
-    if (status == STORE_OK) {
-        tail_note_coded(job->tail, *chunk, job->level);
-        return STORE_OK;
-    }
-    chunk_unref(*chunk);
+    if (status != STORE_OK)
+        chunk_unref(*chunk);
     return status;
 }
 
@@ -108,14 +105,22 @@ static bool put_in_place(const struct job *job, struct chunk *chunk) {
     return same;
 }
 
-/* Raw rows that others have, too, become free with the last of them. */
+static uint64_t bytes_of(struct chunk *chunk) {
+    struct record *record = chunk_pin(chunk); /* the disk may take a fork's meanwhile */
+    uint64_t bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES;
+    record_unpin(record);
+    return bytes;
+}
+
+/* Raw rows that others have, too, become free with the last of them, to whom the chunk is noted;
+ * what is of no use is not kept. */
 static int replace(const struct job *job, struct chunk *chunk, struct recode_result *result) {
     bool shared;
-    uint64_t before = tail_bytes(job->tail, &shared);
-    uint64_t after = chunk->record->reserved_bytes + CHUNK_HANDLE_BYTES;
+    uint64_t before = tail_bytes(job->tail, &shared), after = bytes_of(chunk);
     if (after >= before)
         return STORE_UNSUPPORTED;
     if (put_in_place(job, chunk)) {
+        tail_note_coded(job->tail, chunk, job->level);
         tail_disown(job->tail);
         *result = (struct recode_result){before, after};
     }

@@ -302,6 +302,27 @@ START_TEST(deleting_a_session_frees_its_coded_tail) {
 }
 END_TEST
 
+static bool is_given_up(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    pthread_mutex_lock(session->lock);
+    bool given_up = session->tail_retry_ns == DUE_NEVER;
+    pthread_mutex_unlock(session->lock);
+    session_unref(session);
+    return given_up;
+}
+
+START_TEST(a_tail_that_takes_no_less_when_coded_stays_raw_and_nothing_else_is_kept) {
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    store_tokens("a", 0, 1, false);
+    uint64_t before = store_used_bytes(&store);
+    for (int i = 0; i < 2000 && !is_given_up("a"); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    ck_assert(is_given_up("a"));
+    ck_assert(!info_of("a").tail_coded);
+    ck_assert_uint_le(store_used_bytes(&store), before);
+}
+END_TEST
+
 START_TEST(sums_over_all_sessions_have_a_coded_tail_among_the_pages) {
     ck_assert_int_eq(open_session("a", 3), STORE_OK);
     store_tokens("a", 0, 100, false);
@@ -335,6 +356,7 @@ int main(void) {
     tcase_add_test(cases, an_append_that_settles_codes_a_page_of_both);
     tcase_add_test(cases, an_eviction_takes_a_coded_tail_first);
     tcase_add_test(cases, deleting_a_session_frees_its_coded_tail);
+    tcase_add_test(cases, a_tail_that_takes_no_less_when_coded_stays_raw_and_nothing_else_is_kept);
     tcase_add_test(cases, sums_over_all_sessions_have_a_coded_tail_among_the_pages);
     return run_suite(cases);
 }
