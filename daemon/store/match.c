@@ -56,10 +56,13 @@ int match_put_ids(struct match *match, uint64_t first, const void *ids, size_t b
     return STORE_OK;
 }
 
-/* False if the session is not what it was when it was found. */
-static bool read_session(struct session *session, struct match_result *result) {
+/* False if the session may not be what it was when it was found: what was cut off may have come
+ * back as other tokens. */
+static bool read_session(struct session *session, const struct prefix_match *found,
+                         struct match_result *result) {
     pthread_mutex_lock(session->lock);
-    bool stands = !session->deleted && session->prefix.tokens >= result->tokens;
+    bool stands = !session->deleted && session->prefix.cuts == found->cuts;
+    result->tokens = found->tokens;
     if (stands)
         session_read_state(session, &result->state);
     pthread_mutex_unlock(session->lock);
@@ -73,15 +76,16 @@ int match_find(struct match *match, struct match_result *result) {
                              .ids = match->ids,
                              .salts = match->salts,
                              .salt_count = match->salt_count};
+    struct prefix_match found;
     struct session *session;
     bool stands = false;
     if (match->received < match->tokens)
         return STORE_INCOMPLETE;
     for (int i = 0; i < TRIES && !stands; i++) {
-        session = prefix_match(&match->store->prefixes, &match->key, &text, &result->tokens);
+        session = prefix_match(&match->store->prefixes, &match->key, &text, &found);
         if (!session)
-            return STORE_OK;
-        stands = read_session(session, result);
+            break;
+        stands = read_session(session, &found, result);
         session_unref(session);
     }
     if (!stands)

@@ -57,7 +57,8 @@ static void move(struct prefix_index *index, struct session *session, struct pre
             unlist(session);
         old->holders--;
     }
-    *place = (struct prefix_place){.index = index, .node = node, .tokens = node ? end_of(node) : 0};
+    *place = (struct prefix_place){
+        .index = index, .node = node, .tokens = node ? end_of(node) : 0, .cuts = place->cuts};
     if (node && listed)
         list(session);
     if (old)
@@ -130,6 +131,7 @@ void prefix_cut(struct session *session, uint64_t tokens) {
         return;
     pthread_mutex_lock(&index->lock);
     move(index, session, node_at(index, session->prefix.node, tokens));
+    session->prefix.cuts++;
     pthread_mutex_unlock(&index->lock);
 }
 
@@ -212,18 +214,18 @@ static struct session *match_below(struct prefix_root *root, const struct token_
 }
 
 struct session *prefix_match(struct prefix_index *index, const struct prefix_key *key,
-                             const struct token_ids *text, uint64_t *tokens) {
+                             const struct token_ids *text, struct prefix_match *match) {
     struct session *found = NULL;
-    *tokens = 0;
+    *match = (struct prefix_match){0};
     pthread_mutex_lock(&index->lock);
     for (struct prefix_root *root = prefix_next_root(index->roots, key); root;
          root = prefix_next_root(root->next, key)) {
         uint64_t agreed = 0;
         struct session *session = match_below(root, text, &agreed);
-        if (!session || agreed <= *tokens)
+        if (!session || agreed <= match->tokens)
             continue;
         found = session;
-        *tokens = agreed;
+        *match = (struct prefix_match){agreed, session->prefix.cuts};
     }
     if (found)
         session_ref(found);

@@ -37,6 +37,7 @@ struct prefix_place {
     struct prefix_index *index;
     struct prefix_node *node; /* NULL: nowhere */
     uint64_t tokens;          /* that have ids: from the first on, without a gap */
+    uint64_t cuts;            /* how often they became fewer */
     bool listed;              /* it can be found */
     struct session *next, *previous;
 };
@@ -94,10 +95,14 @@ struct prefix_key {
     const struct geometry *geometry; /* NULL: any */
 };
 
-/* A session that begins with the most of these tokens, as a reference, and how many they are; NULL
- * if there is none. */
+/* How many of the tokens a session begins with, for as long as its ids are cut so often. */
+struct prefix_match {
+    uint64_t tokens, cuts;
+};
+
+/* A session that begins with the most of these tokens, as a reference; NULL if there is none. */
 struct session *prefix_match(struct prefix_index *index, const struct prefix_key *key,
-                             const struct token_ids *text, uint64_t *tokens)
+                             const struct token_ids *text, struct prefix_match *match)
     __attribute__((warn_unused_result));
 
 #endif
