@@ -11,6 +11,7 @@ static int set_level(struct session *session, int level) {
     session->policy.level = session->policy.newest_level = level;
     if (session->policy.floor < level)
         session->policy.floor = level;
+    session->saved.outdated = true;
     return STORE_OK;
 }
 
@@ -38,8 +39,10 @@ int policy_change(struct store *store, struct store_name name,
     int status = session->deleted                                  ? STORE_MISS
                  : session_policy_change(&session->policy, change) ? STORE_OK
                                                                    : STORE_INVALID;
-    if (status == STORE_OK)
+    if (status == STORE_OK) {
+        session->saved.outdated = true;
         ageing_schedule(&store->ageing, session);
+    }
     session_read_state(session, state);
     pthread_mutex_unlock(session->lock);
     if (status == STORE_OK)
@@ -55,6 +58,7 @@ int policy_pin(struct store *store, struct store_name name, uint64_t lease_ns) {
     uint64_t now = clock_now_ns();
     pthread_mutex_lock(session->lock);
     bool deleted = session->deleted;
+    session->saved.outdated = true;
     session->pinned_until_ns = lease_ns < UINT64_MAX - now ? now + lease_ns : UINT64_MAX;
     if (!deleted)
         ageing_schedule(&store->ageing, session);

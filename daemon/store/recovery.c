@@ -257,13 +257,19 @@ static uint64_t clock_ns_of(uint64_t us) {
     return (now_us - us) * 1000 < now_ns ? now_ns - (now_us - us) * 1000 : 0;
 }
 
+/* The same of what has been, though the time of day was set back since. */
+static uint64_t past_ns_of(uint64_t us) {
+    uint64_t ns = clock_ns_of(us), now_ns = clock_now_ns();
+    return ns < now_ns ? ns : now_ns;
+}
+
 static void set_fields(struct session *session, const struct manifest *manifest) {
     session->id = manifest->session_id;
     session->version = manifest->version;
     session->durability = manifest->durability;
     session->sharing = manifest->sharing;
-    session->created_ns = clock_ns_of(manifest->created_us);
-    session->used_ns = clock_ns_of(manifest->used_us);
+    session->created_ns = past_ns_of(manifest->created_us);
+    session->used_ns = session->saved.used_ns = past_ns_of(manifest->used_us);
     session->pinned_until_ns = clock_ns_of(manifest->pinned_us);
     session->saved.any = true;
     session->saved.version = manifest->version;

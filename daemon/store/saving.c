@@ -16,7 +16,7 @@ struct save {
     struct disk_tier *tier;
     struct session *session; /* owned reference */
     struct tail *tail;       /* owned reference; NULL if no rows are to be written */
-    uint64_t version, tokens, cuts, tail_first;
+    uint64_t version, tokens, cuts, used_ns, tail_first;
     struct tail_piece *pieces; /* of the manifest, the last of them written by this save */
     size_t piece_count, piece_capacity;
     struct chunk **chunks; /* owned references */
@@ -28,7 +28,8 @@ struct save {
 
 bool saving_is_owed(const struct session *session) {
     return session->durability == SESSION_ON_DISK ||
-           (session->saved.any && session->saved.cuts != session->cuts.count);
+           ((session->saved.any || session->saved.under_way) &&
+            session->saved.cuts != session->cuts.count);
 }
 
 static void save_free(struct save *save) {
@@ -97,6 +98,7 @@ static void take_picture(struct save *save, struct session *session) {
     save->version = session->version;
     save->tokens = session->tokens;
     save->cuts = session->cuts.count;
+    save->used_ns = session->used_ns;
     for (size_t i = 0; i < session->slice_count; i++)
         add_chunk(save, session->slices[i].chunk);
     add_tail(save, session);
@@ -175,6 +177,7 @@ static void end_locked(struct save *save, struct session *session, bool done) {
     saved->version = save->version;
     saved->tokens = save->tokens;
     saved->cuts = save->cuts;
+    saved->used_ns = save->used_ns;
     saved->tail_first = save->tail_first;
 }
 
@@ -287,6 +290,7 @@ static int look(struct disk_tier *tier, struct session *session, uint64_t versio
     if (!*save)
         return STORE_DISK;
     saved->under_way = true;
+    saved->outdated = false;
     return STORE_MORE;
 }
 
@@ -304,9 +308,12 @@ int saving_step(struct store *store, struct session *session, uint64_t version) 
 }
 
 void saving_retry(struct session *session) {
+    struct session_saved *saved = &session->saved;
     pthread_mutex_lock(session->lock);
-    session->saved.failed_version = 0;
-    session->saved.trying_since_ns = 0;
+    saved->failed_version = 0;
+    saved->trying_since_ns = 0;
+    if (saved->outdated || saved->used_ns != session->used_ns)
+        saved->version = 0;
     pthread_mutex_unlock(session->lock);
 }
 

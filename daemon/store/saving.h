@@ -10,8 +10,8 @@
 #include "daemon/store/store.h"
 
 /* With the session locked: whether what was done to it may only be acknowledged when it is on disk.
- * So it is with a session that wants that, and with one that was cut since it was saved: what was
- * cut off must not come back. */
+ * So it is with a session that wants that, and with one that was cut since it was saved, or while
+ * it is: what was cut off must not come back. */
 bool saving_is_owed(const struct session *session);
 
 /* STORE_OK when the session is on disk as it was at that version or later; STORE_WAIT until then;
@@ -19,7 +19,8 @@ bool saving_is_owed(const struct session *session);
 int saving_step(struct store *store, struct session *session, uint64_t version)
     __attribute__((warn_unused_result));
 
-/* The same from the beginning where it failed before. */
+/* The same from the beginning where it failed before, or where what is on disk has these tokens,
+ * but another policy or pin, or was used since. */
 void saving_retry(struct session *session);
 
 /* With the session locked, which is deleted: what of it is on disk goes, too. promise becomes NULL

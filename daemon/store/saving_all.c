@@ -56,8 +56,10 @@ static int save_one(struct store *store, struct session *session) {
 
 /* Begins what may be begun, and lets go of what is done. */
 static void go_on(struct saving_all *all) {
-    for (; all->begun < all->count && all->begun - all->first < SAVES_MOST; all->begun++)
+    for (; all->begun < all->count && all->begun - all->first < SAVES_MOST; all->begun++) {
+        saving_retry(all->sessions[all->begun]);
         (void)!save_one(all->store, all->sessions[all->begun]);
+    }
     for (; all->first < all->begun; all->first++) {
         int status = save_one(all->store, all->sessions[all->first]);
         if (status == STORE_WAIT)

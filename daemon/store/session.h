@@ -50,6 +50,8 @@ struct session_saved {
     uint64_t version;         /* of the manifest that is there; 0: none */
     uint64_t tokens;          /* that it has */
     uint64_t cuts;            /* how many that manifest knows of */
+    uint64_t used_ns;         /* when it was last used, by that manifest */
+    bool outdated;            /* what it says of policy, pin or durability */
     uint64_t failed_version;  /* that could not be saved */
     uint64_t trying_since_ns; /* while the disk was full; 0: it was not */
     uint64_t tail_first;      /* the session's token at which the pieces begin */

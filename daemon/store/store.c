@@ -332,8 +332,10 @@ static int open_locked(struct store *store, struct shard *shard, const struct st
     if (!belongs_to(session, request))
         return STORE_MODEL_MISMATCH;
     session_use(session, true);
-    if (request->durability)
+    if (request->durability && session->durability != *request->durability) {
         session->durability = *request->durability;
+        session->saved.outdated = true;
+    }
     session_read_state(session, state);
     return STORE_OK;
 }

@@ -1,10 +1,11 @@
 """Restart: a daemon that ends in order has all its sessions again."""
 
 import random
+import time
 from types import SimpleNamespace
 
 from disk_support import assert_has, disk, put
-from wire import EXACT, ON_DISK, OPEN_EXISTING, SHARING_IDS
+from wire import EXACT, ON_DISK, OPEN_EXISTING, SHARING_IDS, policy_numbers
 from wire_support import SMALL, bits, packed, refused, stored
 
 __all__ = ["disk"]
@@ -85,6 +86,32 @@ def test_sessions_are_found_by_their_tokens_again_and_share_as_they_did(disk):
         session.connection = connection
         session.append(100, packed(bits(SMALL, 100)), ids=ids[:100])
         assert connection.match(b"model", ids + ids[:100], salts=salts).tokens == 400
+
+
+def test_a_policy_that_changed_after_the_last_save_comes_back(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 300)
+        connection.flush(b"a")
+        connection.policy(b"a", ttl_ms=3_600_000)
+        connection.pin(b"a", 3_600_000)
+    disk.restart()
+    with disk.connect() as connection:
+        after = connection.info(b"a")
+    assert policy_numbers(after.policy)["ttl_ms"] == 3_600_000
+    assert after.pinned_ms > 0
+
+
+def test_a_session_that_was_only_read_since_it_was_saved_is_as_young_as_it_was(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 300)
+        connection.flush(b"a")
+        time.sleep(1.5)
+        assert_has(connection, b"a", 300)
+    disk.restart()
+    with disk.connect() as connection:
+        assert connection.info(b"a").idle_ms < 1000
 
 
 def test_what_is_on_disk_takes_no_memory_until_it_is_fetched(disk):

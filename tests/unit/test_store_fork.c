@@ -5,6 +5,7 @@
 #include "daemon/base/bytes.h"
 #include "daemon/store/fork.h"
 #include "daemon/store/policy.h"
+#include "daemon/store/saving.h"
 #include "tests/unit/test_store_support.h"
 
 static int fork_session(const char *name, const char *target, uint64_t tokens) {
@@ -281,6 +282,19 @@ START_TEST(a_session_is_found_by_its_id_whoever_went_before) {
 }
 END_TEST
 
+START_TEST(what_is_cut_while_a_session_is_being_saved_is_owed_to_the_disk) {
+    ck_assert_int_eq(open_session("z", 3), STORE_OK);
+    store_tokens("z", 0, 200, false);
+    struct session *session = store_find(&store, name_of("z"));
+    session->saved.under_way = true;
+    ck_assert(!saving_is_owed(session));
+    ck_assert_int_eq(truncate_session("z", 100), STORE_OK);
+    ck_assert(saving_is_owed(session));
+    session->saved.under_way = false;
+    session_unref(session);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("fork");
     tcase_add_checked_fixture(cases, set_up_source, tear_down);
@@ -301,5 +315,6 @@ int main(void) {
     tcase_add_test(cases, when_all_are_deleted_nothing_is_reserved_or_counted);
     tcase_add_test(cases, a_step_of_freeing_is_bounded);
     tcase_add_test(cases, a_session_is_found_by_its_id_whoever_went_before);
+    tcase_add_test(cases, what_is_cut_while_a_session_is_being_saved_is_owed_to_the_disk);
     return run_suite(cases);
 }
