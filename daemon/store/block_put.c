@@ -169,7 +169,10 @@ static int begin_append(struct block_put *put, const struct block_put_request *r
 static int claim(struct block_put *put, const struct block_put_request *request) {
     struct block_place place = {put->session, put->first, put->tokens};
     pthread_mutex_lock(put->session->lock);
-    int status = block_claim(&put->store->blocks, &request->key, &place);
+    /* It may have been cut since it was looked at, and be as long as it was then. */
+    int status = put->session->cuts.count > 0
+                     ? STORE_MISS
+                     : block_claim(&put->store->blocks, &request->key, &place);
     pthread_mutex_unlock(put->session->lock);
     return status;
 }
