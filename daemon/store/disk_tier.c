@@ -1,6 +1,7 @@
 #include "daemon/store/disk_tier.h"
 
 #include <stdlib.h>
+#include <xxhash.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
@@ -22,6 +23,29 @@ void disk_tier_init(struct disk_tier *tier, struct keeper *keeper,
 void disk_tier_deinit(struct disk_tier *tier) {
     pthread_cond_destroy(&tier->changed);
     pthread_mutex_destroy(&tier->lock);
+    free(tier->left_out);
+}
+
+uint64_t disk_tier_hash_name(const char *name, size_t name_bytes) {
+    return XXH3_64bits(name, name_bytes);
+}
+
+static int compare_hashes(const void *a, const void *b) {
+    const uint64_t *left = a, *right = b;
+    return (*left > *right) - (*left < *right);
+}
+
+void disk_tier_leave_out(struct disk_tier *tier, uint64_t *name_hashes, size_t count) {
+    if (count > 0)
+        qsort(name_hashes, count, sizeof *name_hashes, compare_hashes);
+    tier->left_out = name_hashes;
+    tier->left_out_count = count;
+}
+
+bool disk_tier_leaves_out(const struct disk_tier *tier, const char *name, size_t name_bytes) {
+    uint64_t hash = disk_tier_hash_name(name, name_bytes);
+    return tier->left_out_count > 0 && bsearch(&hash, tier->left_out, tier->left_out_count,
+                                               sizeof hash, compare_hashes) != NULL;
 }
 
 void disk_tier_tell_progress(struct disk_tier *tier) {

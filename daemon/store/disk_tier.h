@@ -40,6 +40,8 @@ struct disk_tier {
     pthread_cond_t changed;
     uint64_t progress;       /* how often something ended */
     _Atomic bool recovering; /* what was there is not known yet: no session is looked up */
+    uint64_t *left_out;      /* hashes of names, ascending: see disk_tier_leaves_out() */
+    size_t left_out_count;
 };
 
 /* Without a disk. */
@@ -64,6 +66,14 @@ int disk_tier_load_chunk(struct disk_tier *tier, struct chunk *chunk,
 void disk_tier_forget_chunk(struct disk_tier *tier, const struct chunk *chunk);
 
 void disk_tier_forget(struct disk_tier *tier, enum disk_kind kind, uint64_t id);
+
+/* Takes the array over: of sessions that recovery had no room for, and that are still on disk. */
+void disk_tier_leave_out(struct disk_tier *tier, uint64_t *name_hashes, size_t count);
+
+/* Whether a session of this name may be among them: nobody may make it anew, for the old one would
+ * come back with more memory. After recovery. */
+bool disk_tier_leaves_out(const struct disk_tier *tier, const char *name, size_t name_bytes);
+uint64_t disk_tier_hash_name(const char *name, size_t name_bytes);
 
 /* A delete on its way to the disk, for who acknowledges it. */
 struct disk_promise;

@@ -24,6 +24,8 @@ struct recovery {
     struct found *found;
     size_t count, capacity;
     bool out_of_memory; /* something was not taken for that: nothing is forgotten */
+    uint64_t *left_out; /* hashes of the names of such sessions */
+    size_t left_out_count, left_out_capacity;
     /* what came of it */
     uint64_t sessions, tokens, bytes, damaged, cut_sessions;
 };
@@ -370,6 +372,21 @@ static void drop(struct recovery *recovery, struct session *session) {
     session_unref(session);
 }
 
+/* It stays on disk, and its name is kept from being used again. */
+static void leave_out(struct recovery *recovery, const struct session_names *names) {
+    recovery->out_of_memory = true;
+    if (recovery->left_out_count == recovery->left_out_capacity) {
+        size_t capacity = recovery->left_out_capacity ? 2 * recovery->left_out_capacity : 64;
+        uint64_t *grown = realloc(recovery->left_out, capacity * sizeof *grown);
+        if (!grown)
+            return;
+        recovery->left_out = grown;
+        recovery->left_out_capacity = capacity;
+    }
+    recovery->left_out[recovery->left_out_count++] =
+        disk_tier_hash_name(names->session, names->session_bytes);
+}
+
 static void recover_session(struct recovery *recovery, const struct found *found) {
     struct manifest manifest;
     uint8_t *bytes = malloc((size_t)found->bytes + 1);
@@ -380,7 +397,7 @@ static void recover_session(struct recovery *recovery, const struct found *found
         else if (session)
             insert(recovery, session);
         else
-            recovery->out_of_memory = true;
+            leave_out(recovery, &manifest.names);
     } else {
         recovery->damaged++;
     }
@@ -456,6 +473,7 @@ void recovery_on_scanned(void *context) {
     recover_sessions(recovery);
     forget_rest(recovery);
     say(recovery, begun_ns);
+    disk_tier_leave_out(tier, recovery->left_out, recovery->left_out_count);
     recovery_free(recovery);
     pthread_mutex_lock(&tier->lock);
     tier->recovering = false;

@@ -288,14 +288,16 @@ int store_insert(struct store *store, struct session *session, struct session_st
     struct store_name name = {session->name, session->name_bytes};
     struct shard *shard = shard_of(store, name);
     pthread_mutex_lock(&shard->lock);
-    bool exists = *find_link(shard, name) != NULL;
-    if (!exists) {
+    int status = *find_link(shard, name)                                     ? STORE_EXISTS
+                 : disk_tier_leaves_out(&store->disk, name.text, name.bytes) ? STORE_FULL
+                                                                             : STORE_OK;
+    if (status == STORE_OK) {
         insert_locked(store, shard, session);
         if (state)
             session_read_state(session, state);
     }
     pthread_mutex_unlock(&shard->lock);
-    return exists ? STORE_EXISTS : STORE_OK;
+    return status;
 }
 
 static int create(struct store *store, struct shard *shard, const struct store_open *request,
@@ -307,6 +309,8 @@ static int create(struct store *store, struct shard *shard, const struct store_o
     int status = store_admit(store, &names, request->geometry);
     if (status != STORE_OK)
         return status;
+    if (disk_tier_leaves_out(&store->disk, names.session, names.session_bytes))
+        return STORE_FULL;
     struct session *session =
         session_new(&store->budget, &store->usage, &names, request->geometry, &request->policy);
     if (!session)

@@ -131,8 +131,9 @@ bool store_filter_passes(const struct session_filter *filter, const struct sessi
 int store_admit(struct store *store, const struct session_names *names,
                 const struct geometry *geometry) __attribute__((warn_unused_result));
 
-/* Puts a new session in, taking over the caller's reference and calling nobody: STORE_OK, or
- * STORE_EXISTS. state, as it then is, may be NULL. */
+/* Puts a new session in, taking over the caller's reference and calling nobody: STORE_OK,
+ * STORE_EXISTS, or STORE_FULL for a name that only a larger memory would bring back from the disk.
+ * state, as it then is, may be NULL. */
 int store_insert(struct store *store, struct session *session, struct session_state *state)
     __attribute__((warn_unused_result));
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 from disk_support import assert_has, disk, put
 from wire import EXACT, ON_DISK, OPEN_EXISTING, SHARING_IDS, policy_numbers
-from wire_support import SMALL, bits, packed, refused, stored
+from wire_support import LARGE, SMALL, bits, packed, refused, stored
 
 __all__ = ["disk"]
 
@@ -33,6 +33,26 @@ def test_they_come_back_as_often_as_the_daemon_ends(disk):
         disk.restart()
     with disk.connect() as connection:
         assert_has(connection, b"a", 300)
+
+
+def test_a_name_that_memory_leaves_on_disk_is_not_given_to_another_session(disk):
+    disk.start(memory="128M")
+    with disk.connect() as connection:
+        put(connection, b"a", 20, geometry=LARGE)
+        put(connection, b"b", 20)
+    disk.restart(memory="32M")  # an eighth of it is less than a page of such tokens of all layers
+    assert "others do not fit the memory limit and stay there" in disk.daemon.log.read_text()
+    with disk.connect() as connection:
+        assert_has(connection, b"b", 20)
+        with refused("full"):
+            connection.open(b"a", geometry=SMALL)
+        with refused("full"):
+            connection.fork(b"b", b"a")
+        put(connection, b"c", 20)
+    disk.restart(memory="128M")
+    with disk.connect() as connection:
+        for name, geometry in ((b"a", LARGE), (b"b", SMALL), (b"c", SMALL)):
+            assert_has(connection, name, 20, geometry=geometry)
 
 
 def test_without_save_on_exit_only_durable_sessions_come_back(disk):
