@@ -397,7 +397,8 @@ int store_delete(struct store *store, struct store_name name, struct session_dis
 bool store_filter_passes(const struct session_filter *filter, const struct session *session) {
     struct store_name prefix = filter->prefix, model = filter->model;
     uint64_t now = clock_now_ns();
-    if (prefix.bytes > session->name_bytes || memcmp(prefix.text, session->name, prefix.bytes) != 0)
+    if (prefix.bytes > 0 && (prefix.bytes > session->name_bytes ||
+                             memcmp(prefix.text, session->name, prefix.bytes) != 0))
         return false;
     if (model.bytes > 0 && (model.bytes != session->model_bytes ||
                             memcmp(model.text, session->model, model.bytes) != 0))

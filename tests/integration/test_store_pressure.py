@@ -16,6 +16,8 @@ LIMIT_BYTES = 64 << 20
 WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 TOKENS = 300
 SESSION_BYTES = TOKENS * 8192
+LONG_TOKENS = 1000  # several times what goes at once, from the high mark to the low one
+LONG = 1000  # the number of the session that has so many
 SESSIONS = 2 * LIMIT_BYTES // SESSION_BYTES
 IDLE_SECONDS = 1.1  # what was used since then goes only for appends that wait
 OVERLOAD_SECONDS = 3
@@ -23,10 +25,10 @@ OVERLOAD_SECONDS = 3
 pytestmark = pytest.mark.memory("64M")
 
 
-def store(connection, number, **fields):
+def store(connection, number, tokens=TOKENS, **fields):
     """Appends what bits(number) gives to a session of that name."""
     session = connection.open(b"%d" % number, geometry=WIDE, level=EXACT)
-    append(session, bits(WIDE, TOKENS, number), **fields)
+    append(session, bits(WIDE, tokens, number), **fields)
     return session
 
 
@@ -67,16 +69,14 @@ def share_used(connection):
 
 
 def shortened(connection):
-    """(number, tokens left) of a session that has lost some of its tokens and not all, pinned."""
-    left = overfill(connection)
-    for more in range(SESSIONS, 2 * SESSIONS):
-        for number, (tokens, available) in left.items():
-            if available < tokens:
-                connection.pin(b"%d" % number, 3600000)
-                return number, available
-        store(connection, more, wait_ms=10000)
-        left = idle_lengths(connection)
-    raise AssertionError(f"all are whole: {left}")
+    """How many tokens are left of a long session that has lost some of them and not all, and is pinned."""
+    store(connection, LONG, LONG_TOKENS)
+    for number in range(SESSIONS):
+        store(connection, number, wait_ms=10000)
+        if connection.info(b"%d" % LONG).tokens_available < LONG_TOKENS:
+            connection.pin(b"%d" % LONG, 3600000)
+            return connection.info(b"%d" % LONG).tokens_available
+    raise AssertionError("it is whole")
 
 
 def test_appends_at_the_limit_are_served_and_what_is_left_is_exact(connection):
@@ -118,35 +118,34 @@ def test_a_pinned_session_stays(connection):
 
 
 def test_beyond_what_is_left_a_fetch_is_a_miss_that_says_how_much_there_is(connection):
-    number, available = shortened(connection)
-    name = b"%d" % number
+    available, name = shortened(connection), b"%d" % LONG
     with refused("miss") as caught:
-        connection.fetch(name, end=TOKENS)
+        connection.fetch(name, end=LONG_TOKENS)
     assert caught.value.tokens == available
     assert str(available) in caught.value.message
     assert connection.fetch(name, end=available)[1].tokens == available
 
 
 def test_an_append_continues_at_what_is_left(connection):
-    number, available = shortened(connection)
-    name, arrays = b"%d" % number, bits(WIDE, TOKENS, number)
+    available, name = shortened(connection), b"%d" % LONG
+    arrays = bits(WIDE, LONG_TOKENS, LONG)
     session = connection.open(name, geometry=WIDE)
     rest = tuple(part[:, available:] for part in arrays)
     with refused("wrong_first") as caught:
-        session.begin(5, first=TOKENS)
+        session.begin(5, first=LONG_TOKENS)
         connection.answer(connection.request_ids.__next__() - 1, "AppendReply")
-    assert caught.value.tokens == available and str(TOKENS) in caught.value.message
+    assert caught.value.tokens == available and f"{LONG_TOKENS}" in caught.value.message
     append(session, rest, wait_ms=10000)
     info = connection.info(name)
-    assert info.tokens == info.tokens_available == TOKENS
+    assert info.tokens == info.tokens_available == LONG_TOKENS
     assert_holds(session, arrays)
 
 
 def test_the_command_says_how_much_is_left(daemon, connection):
-    number, available = shortened(connection)
+    available = shortened(connection)
     kvq = Command(daemon.socket)
-    assert f"of which {available} are there" in kvq("info", number).stdout
-    result = kvq("export", number, "/dev/null", "--tokens", f"0:{TOKENS}")
+    assert f"of which {available} are there" in kvq("info", LONG).stdout
+    result = kvq("export", LONG, "/dev/null", "--tokens", f"0:{LONG_TOKENS}")
     assert result.returncode == 3 and str(available) in result.stderr
 
 

@@ -167,8 +167,8 @@ START_TEST(another_model_or_geometry_or_tenant_never_matches) {
     struct prefix_key key = {
         .tenant = "stranger", .tenant_bytes = 8, .model = "model", .model_bytes = 5};
     struct token_ids text = {.count = 300, .ids = ids};
-    uint64_t tokens;
-    ck_assert_ptr_null(prefix_match(&store.prefixes, &key, &text, &tokens));
+    struct prefix_match match;
+    ck_assert_ptr_null(prefix_match(&store.prefixes, &key, &text, &match));
 }
 END_TEST
 
