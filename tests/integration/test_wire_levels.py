@@ -40,7 +40,7 @@ def fetched(session, **fields):
 @pytest.mark.parametrize("level", LEVELS)
 def test_a_fetch_reports_the_loss_there_is(connection, level, dtype):
     session, given = coded(connection, level, Geometry(4, 3, 64, 64, dtype))
-    got, reply = fetched(session)
+    got, reply = fetched(session, dtype=F32)  # which loss is told of
     for values, decoded, loss in zip(given, got, (reply.k, reply.v)):
         assert not loss.estimated
         assert reported_db(loss) == pytest.approx(measured_db(values, decoded), abs=0.1)
@@ -146,7 +146,7 @@ def test_a_page_with_a_nan_is_kept_exact_at_a_lossy_level_and_says_so(connection
 @pytest.mark.parametrize("tokens", [1, 5, 130])
 def test_odd_shapes_report_the_loss_there_is(connection, geometry, level, tokens):
     session, given = coded(connection, level, geometry, tokens)
-    got, reply = fetched(session)
+    got, reply = fetched(session, dtype=F32)
     for values, decoded, loss in zip(given, got, (reply.k, reply.v)):
         if decoded is None:
             assert loss is None or loss.energy == 0

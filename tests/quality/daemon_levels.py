@@ -14,7 +14,7 @@ ACTIVE_LEVELS = [2, 3, 4]
 MEMORY_MIN_BYTES = 256 << 20
 START_SECONDS = STOP_SECONDS = 20
 SETTLE_SECONDS = 60
-REPORT_TOLERANCE_DB = 0.01
+REPORT_TOLERANCE_DB = 0.05  # it is told of values as float32, and measured of what came as float16
 
 
 @contextlib.contextmanager
