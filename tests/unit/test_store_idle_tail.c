@@ -285,7 +285,6 @@ START_TEST(an_eviction_takes_a_coded_tail_first) {
 END_TEST
 
 START_TEST(deleting_a_session_frees_its_coded_tail) {
-    uint64_t empty = store_used_bytes(&store);
     ck_assert_int_eq(open_session("a", 3), STORE_OK);
     uint64_t entry = store_used_bytes(&store);
     store_tokens("a", 0, 100, false);
@@ -296,7 +295,9 @@ START_TEST(deleting_a_session_frees_its_coded_tail) {
     store_tokens("a", 0, 100, false);
     wait_until_coded("a");
     ck_assert_int_eq(delete_session("a"), STORE_OK);
-    ck_assert_uint_le(store_used_bytes(&store), empty + (entry - empty));
+    for (int i = 0; i < 1000 && store_used_bytes(&store) > entry; i++) /* the keeper may hold it */
+        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    ck_assert_uint_le(store_used_bytes(&store), entry);
     ck_assert_uint_eq(atomic_load(&store.usage.tail_tokens), 0);
     ck_assert_uint_eq(atomic_load(&store.usage.pages_bytes), 0);
 }
