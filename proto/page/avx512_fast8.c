@@ -7,16 +7,20 @@ SPECIALISED __m512i ordered(__m512i values) {
     return _mm512_ternarylogic_epi32(values, sign, _mm512_set1_epi16(0x7fff), 0x78); /* a^(b&c) */
 }
 
-enum { RANGE_TOKENS = 4 }; /* in a go: fewer loads and stores of low and high */
+/* Four tokens in a go, for fewer loads and stores of low and high; a quarter of the page apart, for
+ * memory is read ahead in each place, which it is not where rows of one place are taken in turns.
+ */
+enum { PLACES = 4 };
 
-/* 32 channels of one token and of the next, the last again where there are fewer. */
+/* 32 channels of a token in each place, the page's last where there are fewer. */
 SPECIALISED void range_part(const struct page_source_rows *in, size_t token, size_t at,
                             __mmask32 live, int16_t *low, int16_t *high) {
+    size_t apart = (in->tokens + PLACES - 1) / PLACES;
     __m512i lower = _mm512_maskz_loadu_epi16(live, low + at);
     __m512i higher = _mm512_maskz_loadu_epi16(live, high + at);
 #pragma GCC unroll 4
-    for (size_t i = 0; i < RANGE_TOKENS; i++) {
-        size_t t = token + i < in->tokens ? token + i : in->tokens - 1;
+    for (size_t i = 0; i < PLACES; i++) {
+        size_t t = token + i * apart < in->tokens ? token + i * apart : in->tokens - 1;
         const uint8_t *from = (const uint8_t *)in->rows[t] + in->offset_bytes + 2 * at;
         __m512i x = ordered(_mm512_maskz_loadu_epi16(live, from));
         lower = _mm512_min_epi16(lower, x);
@@ -27,7 +31,7 @@ SPECIALISED void range_part(const struct page_source_rows *in, size_t token, siz
 }
 
 void page_range16_avx512(const struct page_source_rows *in, int16_t *low, int16_t *high) {
-    for (size_t t = 0; t < in->tokens; t += RANGE_TOKENS)
+    for (size_t t = 0; t < (in->tokens + PLACES - 1) / PLACES; t++)
         for (size_t c = 0; c < in->channels; c += 32)
             range_part(in, t, c, first_of_32(in->channels - c), low, high);
 }
@@ -120,11 +124,18 @@ SPECIALISED void store_sums(const struct sums *sums, struct page_fast8_sums *out
     }
 }
 
+/* A page is written a block of channels after the other, in places that are far apart: those of a
+ * later block come while this one is computed. */
+enum { BLOCKS_AHEAD = 2 };
+
 /* Of four tokens, or of fewer at the end. */
 SPECIALISED void encode_four(enum page_dtype dtype, const struct page_source_rows *four,
                              const struct channels *channels, uint8_t *q, size_t token_bytes,
                              struct sums *sums) {
     __m512i left[4];
+#pragma GCC unroll 4
+    for (size_t i = 0; i < 4; i++)
+        _mm_prefetch(q + i * token_bytes + BLOCKS_AHEAD * PAGE_BLOCK, _MM_HINT_T0);
 #pragma GCC unroll 4
     for (size_t i = 0; i < 4; i++)
         left[i] = i < four->tokens
