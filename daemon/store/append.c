@@ -104,7 +104,7 @@ static struct old_tail publish_locked(struct append *append) {
     session->lost_tokens = 0;
     session->aged_to = PAGE_LEVEL_MIN - 1;
     models_note_append(session);
-    session_use(session, false);
+    session_stay_in_use(session);
     session->appending = false;
     session->joint = NULL;
     bool may_share = session->sharing != SESSION_SHARES_NOTHING &&
@@ -239,7 +239,7 @@ static void unclaim(const struct append *append) {
     struct session *session = append->session;
     pthread_mutex_lock(session->lock);
     session->appending = false;
-    session_use(session, false); /* its client is told to try again */
+    session_stay_in_use(session); /* its client is told to try again */
     if (!session->deleted)
         ageing_schedule(&append->store->ageing, session);
     pthread_mutex_unlock(session->lock);

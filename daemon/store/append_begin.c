@@ -103,8 +103,10 @@ static int begin_first(struct store *store, struct session *session,
     struct append *new = has_runs(session, request) ? append_new(store, session, request) : NULL;
     pthread_mutex_lock(session->lock);
     int status = check(session, request);
-    if (status == STORE_OK && !new)
+    if (status == STORE_OK && !new) {
         status = STORE_FULL;
+        session_stay_in_use(session);
+    }
     if (status == STORE_OK)
         claim(new, request);
     session_read_state(session, state);

@@ -164,10 +164,14 @@ void session_note_cut(struct session *session, uint64_t tokens) {
 
 /* What is written in one go, be it in several appends, is no sign that it will be read. */
 void session_use(struct session *session, bool to_read) {
-    uint64_t now = clock_now_ns();
-    if (to_read || now - session->used_ns > PAUSE_NS)
+    bool resumed = session->tokens > 0 && clock_now_ns() - session->used_ns > PAUSE_NS;
+    if (to_read || resumed)
         coldness_touch(session);
-    session->used_ns = now;
+    session_stay_in_use(session);
+}
+
+void session_stay_in_use(struct session *session) {
+    session->used_ns = clock_now_ns();
 }
 
 struct session_discard *session_detach(struct session *session) {

@@ -162,6 +162,11 @@ void session_note_cut(struct session *session, uint64_t tokens);
 
 /* With the session locked: it was used just now, to be read (again) or to be written. */
 void session_use(struct session *session, bool to_read);
+
+/* With the session locked: an append to it goes on, ends or waits for room, which however long it
+ * takes is no pause of its client's. */
+void session_stay_in_use(struct session *session);
+
 /* With the session locked: its tail was coded, or is no longer: counts it so. */
 void session_count_tail(struct session *session);
 

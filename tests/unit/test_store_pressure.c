@@ -44,9 +44,50 @@ START_TEST(one_that_frees_nothing_does_not_cost_those_that_were_touched) {
 }
 END_TEST
 
+static uint32_t touches_of(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    ck_assert_ptr_nonnull(session);
+    uint32_t touches = atomic_load(&session->coldness.touches);
+    session_unref(session);
+    return touches;
+}
+
+START_TEST(an_append_that_takes_long_is_no_touch) {
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    leave_idle("a");
+    struct append_member *append = begin("a", 0, PAGE, false);
+    leave_idle("a");
+    ck_assert_int_eq(put_all(append, 0, PAGE), STORE_OK);
+    ck_assert_int_eq(commit(append), STORE_OK);
+    append_end(append);
+    ck_assert_uint_eq(touches_of("a"), 0);
+}
+END_TEST
+
+START_TEST(an_append_that_was_given_up_after_long_is_no_touch) {
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    store_tokens("a", 0, PAGE, false);
+    struct append_member *append = begin("a", PAGE, PAGE, false);
+    leave_idle("a");
+    append_end(append);
+    ck_assert_uint_eq(touches_of("a"), 0);
+}
+END_TEST
+
+START_TEST(an_append_after_a_pause_is_a_touch) {
+    store_exactly("a");
+    leave_idle("a");
+    store_tokens("a", PAGE, 2 * PAGE, false);
+    ck_assert_uint_eq(touches_of("a"), 1);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("pressure");
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, one_that_frees_nothing_does_not_cost_those_that_were_touched);
+    tcase_add_test(cases, an_append_that_takes_long_is_no_touch);
+    tcase_add_test(cases, an_append_that_was_given_up_after_long_is_no_touch);
+    tcase_add_test(cases, an_append_after_a_pause_is_a_touch);
     return run_suite(cases);
 }
