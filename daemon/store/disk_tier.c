@@ -80,8 +80,8 @@ void disk_tier_await_progress(struct disk_tier *tier, uint64_t since, uint64_t m
     pthread_mutex_unlock(&tier->lock);
 }
 
-void disk_tier_tell_full(struct disk_tier *tier) {
-    atomic_store(&tier->full, true);
+void disk_tier_tell_shortage(struct disk_tier *tier, enum disk_shortage shortage) {
+    atomic_fetch_or(&tier->shortage, (int)shortage);
     struct keeper *keeper = atomic_load(&tier->keeper);
     if (keeper)
         keeper_poke(keeper);
@@ -194,7 +194,8 @@ static void end_write(struct disk_job *job) {
     if (write->drop)
         atomic_fetch_sub(&tier->counts.spilling_bytes, write->record->reserved_bytes);
     if (job->status == DISK_FULL)
-        disk_tier_tell_full(tier);
+        disk_tier_tell_shortage(tier,
+                                write->drop ? DISK_SHORT_FOR_SPILLING : DISK_SHORT_FOR_SAVING);
     chunk_end_write(write->chunk, write->record, done ? tier : NULL);
     record_unpin(write->record);
     if (done && write->drop)

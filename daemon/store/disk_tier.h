@@ -15,6 +15,9 @@
 
 enum disk_kind { DISK_CHUNK = 1, DISK_SESSION = 2, DISK_ATTACHMENT = 3, DISK_TAIL = 4 };
 
+/* What found the disk full, as bits. */
+enum disk_shortage { DISK_NOT_SHORT, DISK_SHORT_FOR_SPILLING, DISK_SHORT_FOR_SAVING };
+
 /* Since the start. */
 struct disk_tier_counts {
     _Atomic uint64_t written_chunks, written_chunk_bytes;
@@ -33,7 +36,7 @@ struct disk_tier {
     void (*on_progress)(void *context);
     void *context;
     _Atomic(struct keeper *) keeper; /* is woken when the disk is full; NULL: it has ended */
-    _Atomic bool full;               /* a write found it so, and nobody has seen to it yet */
+    _Atomic int shortage;            /* enum disk_shortage: that nobody has seen to yet */
     _Atomic bool ending;             /* what goes away now is only freed, not forgotten */
     struct disk_tier_counts counts;
     pthread_mutex_t lock; /* for who waits: of recovery, and of jobs that are waited for */
@@ -100,6 +103,6 @@ uint64_t disk_tier_progress(struct disk_tier *tier);
 void disk_tier_await_progress(struct disk_tier *tier, uint64_t since, uint64_t most_ns);
 
 /* A write found the disk full. */
-void disk_tier_tell_full(struct disk_tier *tier);
+void disk_tier_tell_shortage(struct disk_tier *tier, enum disk_shortage shortage);
 
 #endif

@@ -24,21 +24,22 @@ static int may_go(const struct session *session, uint64_t idle_ns) {
 
 /* What dropping the slice frees: nothing where others have its chunk too, and next to nothing of
  * memory where it is on disk only. */
-static uint64_t freed_by(const struct slice *slice, bool on_disk) {
+static uint64_t freed_by(const struct slice *slice, enum evict_place place) {
     struct chunk_view view = chunk_view(slice->chunk);
     bool absent = record_is_absent(view.record);
     uint64_t in_memory = absent ? 0 : view.record->reserved_bytes + CHUNK_HANDLE_BYTES;
     record_unpin(view.record);
     if (view.shared)
         return 0;
-    return on_disk ? view.disk_bytes : in_memory;
+    return (place == EVICT_FROM_DISK ? 0 : in_memory) +
+           (place == EVICT_FROM_MEMORY ? 0 : view.disk_bytes);
 }
 
-static uint64_t freed_by_tail(const struct session *session, bool on_disk) {
+static uint64_t freed_by_tail(const struct session *session, enum evict_place place) {
     bool shared;
     if (session->coded_tail.chunk)
-        return freed_by(&session->coded_tail, on_disk);
-    if (on_disk)
+        return freed_by(&session->coded_tail, place);
+    if (place == EVICT_FROM_DISK)
         return 0;
     uint64_t bytes = tail_bytes(session->tail, &shared);
     return shared ? 0 : bytes;
@@ -50,11 +51,11 @@ static struct loss_plan make_plan(const struct session *session,
     struct loss_plan plan = {.keep = session->slice_count};
     size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
     if (session->tail_tokens > 0) {
-        plan.freed_bytes = freed_by_tail(session, request->on_disk);
+        plan.freed_bytes = freed_by_tail(session, request->place);
         plan.any = plan.freed_bytes > 0 || request->shared_too;
     }
     for (size_t keep = plan.keep; keep > least && plan.freed_bytes < request->want_bytes; keep--) {
-        uint64_t bytes = freed_by(&session->slices[keep - 1], request->on_disk);
+        uint64_t bytes = freed_by(&session->slices[keep - 1], request->place);
         plan.freed_bytes += bytes;
         if (bytes == 0 && !request->shared_too)
             continue;

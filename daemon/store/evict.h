@@ -6,11 +6,14 @@
 
 #include "daemon/store/store.h"
 
+/* Where bytes are to become free. */
+enum evict_place { EVICT_FROM_MEMORY, EVICT_FROM_DISK, EVICT_FROM_BOTH };
+
 struct evict_request {
     uint64_t want_bytes; /* as many tokens go as free this, or a bounded number of them */
     uint64_t idle_ns;    /* a session that was used since stays */
-    bool on_disk;        /* it is bytes on disk that are to become free */
-    bool shared_too;     /* also what others have, which frees nothing yet */
+    enum evict_place place;
+    bool shared_too; /* also what others have, which frees nothing yet */
 };
 
 struct evict_result {

@@ -125,20 +125,26 @@ static int evict_this(struct pressure *pressure, struct session *session,
 }
 
 /* One that is pinned or has nothing of its own moves on: in front of those that were touched there
- * is else nobody to be found. */
+ * is else nobody to be found. What has nothing in memory because it is on disk is as cold as it
+ * was: there it is next to go. */
+static bool moves_on(const struct pressure *pressure, int status) {
+    return status == STORE_BUSY ||
+           (status == STORE_UNSUPPORTED && !disk_tier_is_on(&pressure->store->disk));
+}
+
 static int evict_coldest(struct pressure *pressure, const struct evict_request *request) {
     struct coldness *order = &pressure->store->coldness;
     struct session *session = coldness_coldest(order);
     if (!session)
         return STORE_MISS;
     int status = evict_this(pressure, session, request);
-    if (status == STORE_BUSY || status == STORE_UNSUPPORTED)
+    if (moves_on(pressure, status))
         coldness_pass(order, session);
     session_unref(session);
     return status;
 }
 
-/* Past the coldest, which is in use for a moment and stays where it is. */
+/* Past the coldest, which stays where it is: it is in use for a moment, or on disk. */
 static bool evict_next(struct pressure *pressure, const struct evict_request *request) {
     struct coldness *order = &pressure->store->coldness;
     struct session *session;
@@ -157,7 +163,7 @@ static bool evict_any(struct pressure *pressure, const struct evict_request *req
         int status = evict_coldest(pressure, request);
         if (status == STORE_OK)
             return true;
-        if (status == STORE_WAIT)
+        if (!moves_on(pressure, status))
             return evict_next(pressure, request);
     }
     return false;

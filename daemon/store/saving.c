@@ -196,7 +196,7 @@ static void end_manifest(struct disk_job *job) {
     struct save *save = (struct save *)job;
     save->is_full = is_full(save);
     if (save->is_full)
-        disk_tier_tell_full(save->tier);
+        disk_tier_tell_shortage(save->tier, DISK_SHORT_FOR_SAVING);
     end_save(save, job->status == DISK_OK);
 }
 
@@ -284,7 +284,7 @@ static int look(struct disk_tier *tier, struct session *session, uint64_t versio
         return STORE_WAIT;
     if (saved->failed_version >= version)
         return STORE_DISK;
-    if (saved->trying_since_ns != 0 && atomic_load(&tier->full))
+    if (saved->trying_since_ns != 0 && atomic_load(&tier->shortage) != DISK_NOT_SHORT)
         return STORE_WAIT; /* room is being made */
     *save = save_new(tier, session);
     if (!*save)

@@ -103,16 +103,23 @@ bool spill(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
            after.failed_writes == before.failed_writes || spill_relieve_disk(store);
 }
 
+/* Where it was spilling that found the disk full, memory is short, too: who is coldest loses tokens
+ * wherever they are, and what is not on disk yet need not go there. */
+static enum evict_place place_to_relieve(int shortage) {
+    return shortage == DISK_SHORT_FOR_SPILLING ? EVICT_FROM_BOTH : EVICT_FROM_DISK;
+}
+
 bool spill_relieve_disk(struct store *store) {
     struct disk_tier *tier = &store->disk;
     struct coldness *order = &store->coldness;
-    if (!disk_tier_is_on(tier) || !atomic_exchange(&tier->full, false))
+    int shortage = atomic_exchange(&tier->shortage, DISK_NOT_SHORT);
+    if (!disk_tier_is_on(tier) || shortage == DISK_NOT_SHORT)
         return false;
     struct disk_stats stats;
     disk_read_stats(tier->disk, &stats);
     struct evict_request request = {.want_bytes = stats.limit_bytes / RELIEF_SHARE,
                                     .idle_ns = CLOCK_NS_PER_S, /* not what is being fetched */
-                                    .on_disk = true};
+                                    .place = place_to_relieve(shortage)};
     uint64_t freed = 0;
     coldness_walk_begin(order);
     struct session *session;
