@@ -15,8 +15,12 @@ enum {
     LOSS_BYTES = 24,
     IDS_HEAD_BYTES = 16,
     SALT_BYTES = 24 + SALT_BYTES_MAX,
+    SECTION_HEAD_BYTES = 8,
+    LOST_BYTES = 8,
     NAME_BYTES_MAX = 255,
 };
+
+enum section { SECTION_LOST = 1 };
 
 static const char magic[MAGIC_BYTES + 1] = "KVQSESSN";
 
@@ -44,12 +48,17 @@ static size_t salts_of(const struct session *session) {
     return count;
 }
 
+static size_t sections_bytes(const struct session *session) {
+    return session->lost_tokens > 0 ? SECTION_HEAD_BYTES + LOST_BYTES : 0;
+}
+
 size_t manifest_bytes(const struct session *session, size_t pieces) {
     bool has_losses = tail_level(session, pieces) > PAGE_EXACT;
     return FIXED_BYTES + strlen(STORE_TENANT) + session->model_bytes + session->name_bytes +
            slice_count(session, pieces) * SLICE_BYTES + pieces * PIECE_BYTES +
            has_losses * losses_bytes(&session->geometry) + IDS_HEAD_BYTES +
-           salts_of(session) * SALT_BYTES + session->prefix.tokens * sizeof(uint32_t);
+           salts_of(session) * SALT_BYTES + session->prefix.tokens * sizeof(uint32_t) +
+           sections_bytes(session);
 }
 
 /* Of the clock that stands still while the machine does not run, as a time of day. */
@@ -130,12 +139,26 @@ static void write_page_ids(void *context, const struct token_ids *page) {
     }
 }
 
-static void write_ids(const struct session *session, uint8_t *to) {
+static uint8_t *write_ids(const struct session *session, uint8_t *to) {
     size_t salts = salts_of(session);
     bytes_put(to, salts, 8);
     bytes_put(to + 8, session->prefix.tokens, 8);
     uint8_t *salts_end = to + IDS_HEAD_BYTES + salts * SALT_BYTES;
     prefix_each(session, write_page_ids, &(struct ids_target){salts_end, salts_end});
+    return salts_end + session->prefix.tokens * sizeof(uint32_t);
+}
+
+static uint8_t *write_section_head(uint8_t *to, enum section kind, size_t bytes) {
+    bytes_put(to, kind, 4);
+    bytes_put(to + 4, bytes, 4);
+    return to + SECTION_HEAD_BYTES;
+}
+
+static void write_sections(const struct session *session, uint8_t *to) {
+    if (session->lost_tokens == 0)
+        return;
+    to = write_section_head(to, SECTION_LOST, LOST_BYTES);
+    bytes_put(to, session->lost_tokens, LOST_BYTES);
 }
 
 void manifest_write(const struct session *session, const struct tail_piece *pieces,
@@ -160,7 +183,7 @@ void manifest_write(const struct session *session, const struct tail_piece *piec
     }
     if (tail_level(session, piece_count) > PAGE_EXACT)
         to = write_losses(session->tail, to);
-    write_ids(session, to);
+    write_sections(session, write_ids(session, to));
 }
 
 static void read_fixed(struct manifest *manifest, const uint8_t *bytes) {
@@ -221,20 +244,43 @@ static bool can_be(const struct manifest *manifest) {
            (!manifest->tail_is_coded || manifest->slice_count > 0);
 }
 
-/* False if that cannot be; what does not go so far has none. */
-static bool read_ids(struct manifest *manifest, const uint8_t *from, const uint8_t *end) {
+/* What is behind them, or NULL if that cannot be; what does not go so far has none. */
+static const uint8_t *read_ids(struct manifest *manifest, const uint8_t *from, const uint8_t *end) {
     size_t room = (size_t)(end - from);
     if (room < IDS_HEAD_BYTES)
-        return true;
+        return end;
     uint64_t salts = bytes_get(from, 8), ids = bytes_get(from + 8, 8);
     if (ids > manifest->tokens || salts > room / SALT_BYTES || ids > room / sizeof(uint32_t) ||
         IDS_HEAD_BYTES + salts * SALT_BYTES + ids * sizeof(uint32_t) > room)
-        return false;
+        return NULL;
     manifest->salt_count = salts;
     manifest->id_count = ids;
     manifest->salts = from + IDS_HEAD_BYTES;
     manifest->ids = manifest->salts + salts * SALT_BYTES;
+    return manifest->ids + ids * sizeof(uint32_t);
+}
+
+/* False if that cannot be. */
+static bool read_section(struct manifest *manifest, uint32_t kind, const uint8_t *from,
+                         size_t bytes) {
+    if (kind != SECTION_LOST)
+        return true;
+    if (bytes < LOST_BYTES)
+        return false;
+    manifest->lost_tokens = bytes_get(from, LOST_BYTES);
     return true;
+}
+
+static bool read_sections(struct manifest *manifest, const uint8_t *from, const uint8_t *end) {
+    while (from && end - from >= SECTION_HEAD_BYTES) {
+        uint32_t kind = (uint32_t)bytes_get(from, 4);
+        size_t bytes = bytes_get(from + 4, 4);
+        from += SECTION_HEAD_BYTES;
+        if (bytes > (size_t)(end - from) || !read_section(manifest, kind, from, bytes))
+            return false;
+        from += bytes;
+    }
+    return from == end;
 }
 
 int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count) {
@@ -260,7 +306,10 @@ int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count)
     manifest->pieces = manifest->slices + slices;
     manifest->losses = manifest->pieces + pieces;
     const uint8_t *end = bytes + count;
-    return can_be(manifest) && read_ids(manifest, manifest->losses + losses, end) ? 0 : -1;
+    return can_be(manifest) &&
+                   read_sections(manifest, read_ids(manifest, manifest->losses + losses, end), end)
+               ? 0
+               : -1;
 }
 
 struct manifest_slice manifest_slice(const struct manifest *manifest, uint32_t index) {

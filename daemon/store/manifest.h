@@ -23,7 +23,10 @@
  *        u64 salts, u64 token ids
  *        salts, 88 bytes: u64 first token, u64 end, u64 bytes, 64 bytes
  *        token ids, u32 each
- * Its checksum is the disk's. A later format may add behind the pieces what this one skips.
+ *        sections up to the end, each u32 kind, u32 bytes, and so many bytes:
+ *            1: u64 tokens that the session lost to evictions since it was last appended to
+ * Its checksum is the disk's. Sections of other kinds are skipped, as is what is behind the fields
+ * of these; one that is not there says 0.
  */
 #ifndef DAEMON_STORE_MANIFEST_H
 #define DAEMON_STORE_MANIFEST_H
@@ -40,7 +43,7 @@ struct manifest_slice {
 
 /* The strings and arrays are within the bytes it was read from. */
 struct manifest {
-    uint64_t session_id, version, tokens;
+    uint64_t session_id, version, tokens, lost_tokens;
     uint32_t tail_tokens, slice_count, piece_count;
     bool tail_is_coded; /* and the last slice */
     int tail_level;

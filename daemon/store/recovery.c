@@ -270,6 +270,7 @@ static void set_fields(struct session *session, const struct manifest *manifest)
     session->version = manifest->version;
     session->durability = manifest->durability;
     session->sharing = manifest->sharing;
+    session->lost_tokens = manifest->lost_tokens;
     session->created_ns = past_ns_of(manifest->created_us);
     session->used_ns = session->saved.used_ns = past_ns_of(manifest->used_us);
     session->pinned_until_ns = clock_ns_of(manifest->pinned_us);
@@ -309,6 +310,7 @@ static void fill(struct recovery *recovery, struct session *session,
         return;
     session->version = store_next_version(recovery->store);
     session->saved.cuts = UINT64_MAX;
+    session->lost_tokens += manifest->tokens - session->tokens;
     recovery->cut_sessions++;
 }
 

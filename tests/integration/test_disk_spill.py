@@ -97,7 +97,7 @@ def test_a_daemon_that_ends_saves_what_was_used_last_as_far_as_the_disk_has_room
         held = fill(connection, 30)
     disk.restart(memory="160M", disk_size="64M")
     with disk.connect() as connection:
-        left = {int(one.session): one.tokens for one in connection.list().sessions}
+        left = {int(one.session): one.tokens_available for one in connection.list().sessions}
         assert 8 < len(left) < 20 and 29 in left
         for number, tokens in left.items():
             session = connection.open(b"%d" % number, mode=OPEN_EXISTING)

@@ -1,4 +1,5 @@
 /* Manifests and summaries: what a session and a chunk say of themselves on disk. */
+#include "daemon/base/bytes.h"
 #include "daemon/store/manifest.h"
 #include "daemon/store/record_disk.h"
 #include "tests/unit/test_store_support.h"
@@ -58,6 +59,51 @@ START_TEST(a_manifest_that_is_cut_or_longer_is_none) {
         ck_assert_int_eq(manifest_read(&manifest, memory, cut), -1);
     free(memory);
     session_unref(session);
+}
+END_TEST
+
+START_TEST(a_manifest_says_what_the_session_lost) {
+    struct session *session = stored(PAGE_EXACT, 300);
+    const struct tail_piece piece = {7, 44};
+    struct manifest manifest;
+    size_t bytes;
+    session->lost_tokens = UINT64_C(1) << 40;
+    uint8_t *memory = written(session, &piece, 1, &bytes);
+    ck_assert_int_eq(manifest_read(&manifest, memory, bytes), 0);
+    ck_assert_uint_eq(manifest.lost_tokens, UINT64_C(1) << 40);
+    free(memory);
+    session_unref(session);
+}
+END_TEST
+
+/* With a section behind the others that says it has so many bytes, and has 3. */
+static int read_with_section(uint32_t kind, uint32_t says_bytes) {
+    struct session *session = stored(PAGE_EXACT, 300);
+    const struct tail_piece piece = {7, 44};
+    struct manifest manifest;
+    size_t bytes;
+    uint8_t *memory = written(session, &piece, 1, &bytes);
+    memory = realloc(memory, bytes + 11);
+    bytes_put(memory + 12, bytes + 11, 4);
+    bytes_put(memory + bytes, kind, 4);
+    bytes_put(memory + bytes + 4, says_bytes, 4);
+    memset(memory + bytes + 8, 0xff, 3);
+    int status = manifest_read(&manifest, memory, bytes + 11);
+    ck_assert(status < 0 || manifest.lost_tokens == 0);
+    free(memory);
+    session_unref(session);
+    return status;
+}
+
+START_TEST(a_section_of_a_later_daemon_is_skipped) {
+    ck_assert_int_eq(read_with_section(1000, 3), 0);
+}
+END_TEST
+
+START_TEST(a_section_that_does_not_end_with_its_manifest_makes_it_none) {
+    ck_assert_int_eq(read_with_section(1000, 4), -1);
+    ck_assert_int_eq(delete_session("a"), STORE_OK);
+    ck_assert_int_eq(read_with_section(1, 3), -1);
 }
 END_TEST
 
@@ -147,6 +193,9 @@ int main(void) {
     tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, a_manifest_says_what_the_session_is);
     tcase_add_test(cases, a_manifest_that_is_cut_or_longer_is_none);
+    tcase_add_test(cases, a_manifest_says_what_the_session_lost);
+    tcase_add_test(cases, a_section_of_a_later_daemon_is_skipped);
+    tcase_add_test(cases, a_section_that_does_not_end_with_its_manifest_makes_it_none);
     tcase_add_test(cases, a_manifest_of_any_bytes_is_read_within_them);
     tcase_add_test(cases, a_summary_says_of_an_absent_record_what_it_said_itself);
     tcase_add_test(cases, a_records_parts_are_all_of_it_without_gaps);

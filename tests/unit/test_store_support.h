@@ -13,7 +13,14 @@
 #include "daemon/store/info.h"
 #include "daemon/store/policy.h"
 
-enum { LIMIT_BYTES = 64 << 20, LAYERS = 2, HEADS = 2, HEAD_DIM = 64, PAGE = 128 };
+enum {
+    DISK_LIMIT_BYTES = 256 << 20,
+    LIMIT_BYTES = 64 << 20,
+    LAYERS = 2,
+    HEADS = 2,
+    HEAD_DIM = 64,
+    PAGE = 128
+};
 enum { ROW_VALUES = HEADS * HEAD_DIM, TOKENS_MAX = 1024 };
 
 static const struct geometry geometry = {.layers = LAYERS,
@@ -35,13 +42,25 @@ static inline float nearly_normal(void) {
     return (float)sum / (float)RAND_MAX;
 }
 
-static inline void set_up(void) {
-    struct store_options options = {.memory_bytes = LIMIT_BYTES,
-                                    .landing_level = PAGE_FAST8,
-                                    .codec_threads = 2,
-                                    .memory_high_percent = 92,
-                                    .memory_low_percent = 88};
+/* NULL: without a disk. */
+static const char *store_directory;
+
+static inline void open_store(void) {
+    struct store_options options = {
+        .memory_bytes = LIMIT_BYTES,
+        .landing_level = PAGE_FAST8,
+        .codec_threads = 2,
+        .memory_high_percent = 92,
+        .memory_low_percent = 88,
+        .disk = {.directory = store_directory, .limit_bytes = DISK_LIMIT_BYTES}};
     ck_assert_int_eq(store_init(&store, &options), 0);
+    for (int i = 0; i < 1000 && store_is_recovering(&store); i++)
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    ck_assert(!store_is_recovering(&store));
+}
+
+static inline void set_up(void) {
+    open_store();
     workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
     for (size_t i = 0; i < TOKENS_MAX * ROW_VALUES; i++)
         values[i] = nearly_normal();
@@ -155,7 +174,12 @@ static inline int fetch_all(const char *name, uint64_t first, uint64_t end, floa
     if (status != STORE_OK)
         return status;
     while ((status = fetch_next(&store, &fetch, &got_room, workspace, pieces, &count)) ==
-           STORE_MORE) {
+               STORE_MORE ||
+           status == STORE_WAIT) {
+        if (status == STORE_WAIT) { /* for the disk */
+            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            continue;
+        }
         const float *at = got;
         for (size_t i = 0; i < count; i++) {
             check_piece(&pieces[i], at, error_max);

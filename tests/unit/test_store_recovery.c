@@ -1,0 +1,67 @@
+/* What sessions are after the daemon began again. */
+#include "daemon/store/evict.h"
+#include "tests/unit/test_store_disk_support.h"
+
+static void evict_a_chunk(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    struct evict_request request = {.want_bytes = 1};
+    struct evict_result result;
+    ck_assert_int_eq(evict_session(&store, session, &request, &result), STORE_OK);
+    session_unref(session);
+}
+
+static void store_exactly(const char *name, uint64_t tokens) {
+    ck_assert_int_eq(open_session(name, PAGE_EXACT), STORE_OK);
+    store_tokens(name, 0, tokens, false);
+}
+
+START_TEST(what_a_session_lost_is_known_after_a_restart) {
+    store_exactly("a", 3 * PAGE + 10);
+    evict_a_chunk("a");
+    evict_a_chunk("a");
+    restart();
+    ck_assert_uint_eq(info_of("a").state.tokens, 2 * PAGE);
+    ck_assert_uint_eq(info_of("a").state.lost_tokens, PAGE + 10);
+    ck_assert_int_eq(fetch_all("a", 0, 2 * PAGE, 0), STORE_OK);
+}
+END_TEST
+
+/* Of the session's newest page. */
+static void lose_chunk_on_disk(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    const struct chunk *newest = session->slices[session->slice_count - 1].chunk;
+    struct disk_job job = {.operation = DISK_DELETE, .key = {.id = newest->id, .kind = DISK_CHUNK}};
+    disk_tier_do(&store.disk, &job);
+    ck_assert_int_eq(job.status, DISK_OK);
+    session_unref(session);
+}
+
+START_TEST(what_is_not_found_any_more_counts_as_lost) {
+    store_exactly("a", 3 * PAGE);
+    restart();
+    lose_chunk_on_disk("a");
+    crash();
+    ck_assert_uint_eq(info_of("a").state.tokens, 2 * PAGE);
+    ck_assert_uint_eq(info_of("a").state.lost_tokens, PAGE);
+    ck_assert_int_eq(fetch_all("a", 0, 2 * PAGE, 0), STORE_OK);
+}
+END_TEST
+
+START_TEST(what_is_appended_after_a_loss_ends_it) {
+    store_exactly("a", 3 * PAGE);
+    evict_a_chunk("a");
+    store_tokens("a", 2 * PAGE, 2 * PAGE + 5, false);
+    restart();
+    ck_assert_uint_eq(info_of("a").state.tokens, 2 * PAGE + 5);
+    ck_assert_uint_eq(info_of("a").state.lost_tokens, 0);
+}
+END_TEST
+
+int main(void) {
+    TCase *cases = tcase_create("recovery");
+    tcase_add_checked_fixture(cases, set_up_with_disk, tear_down_with_disk);
+    tcase_add_test(cases, what_a_session_lost_is_known_after_a_restart);
+    tcase_add_test(cases, what_is_not_found_any_more_counts_as_lost);
+    tcase_add_test(cases, what_is_appended_after_a_loss_ends_it);
+    return run_suite(cases);
+}
