@@ -1,5 +1,5 @@
 /* AGE: a session's level becomes coarser; with settle the reply comes when the keeper has seen to
- * it.
+ * it, and of a session that wants to be on disk when its level is.
  */
 #include "daemon/rpc/messages.h"
 
@@ -11,6 +11,7 @@ static uint32_t age(struct rpc_request *request, const Kvq__AgeRequest *message)
     if (status == STORE_INVALID)
         return rpc_fail(request, WIRE_INVALID, "the session is at level %d, which is coarser",
                         before.state.policy.level);
+    age->point = rpc_point_of(age->session);
     age->stored_bytes_before = before.stored_bytes;
     age->settle = message->settle;
     return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, NULL);
@@ -43,6 +44,9 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     if (age->settle &&
         !keeper_has_done(&request->context->daemon->store->keeper, age->session, age->ticket))
         return RPC_WAIT;
+    enum rpc_step status = rpc_save_step(request, age->session, age->point);
+    if (status != RPC_DONE)
+        return status;
     if (info_read(age->session, &now) != STORE_OK) {
         rpc_fail(request, WIRE_MISS, NULL);
         return RPC_FAILED;

@@ -187,8 +187,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     if (append->phase == APPEND_SETTLING && append->settle && !append_is_settled(append->member))
         return RPC_WAIT;
     append->phase = APPEND_SAVING;
-    enum rpc_step status =
-        rpc_save_step(request, append_session(append->member), append->result.version);
+    enum rpc_step status = rpc_save_step(request, append_session(append->member),
+                                         (struct session_point){append->result.version, 0});
     return status == RPC_DONE ? reply(request, frame) : status;
 }
 

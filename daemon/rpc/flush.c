@@ -5,10 +5,7 @@
 /* With an owned reference. */
 static void choose(struct rpc_flush *flush, struct session *session) {
     flush->session = session;
-    saving_retry(session);
-    pthread_mutex_lock(session->lock);
-    flush->version = session->version;
-    pthread_mutex_unlock(session->lock);
+    flush->point = saving_retry(session);
 }
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
@@ -60,7 +57,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
         reply.sessions = flush->sessions;
         return rpc_reply(request, frame, &reply.base);
     }
-    int status = saving_step(store, flush->session, flush->version);
+    int status = saving_step(store, flush->session, flush->point);
     if (status == STORE_WAIT)
         return RPC_WAIT;
     if (status != STORE_OK && !(status == STORE_MISS && flush->all)) {

@@ -27,9 +27,10 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     const struct session_state *state = &request->fork.state;
     Kvq__ForkReply reply = KVQ__FORK_REPLY__INIT;
-    enum rpc_step status = request->fork.session
-                               ? rpc_save_step(request, request->fork.session, state->version)
-                               : RPC_DONE;
+    enum rpc_step status = RPC_DONE;
+    if (request->fork.session)
+        status = rpc_save_step(request, request->fork.session,
+                               (struct session_point){state->version, 0});
     if (status != RPC_DONE)
         return status;
     reply.version = state->version;

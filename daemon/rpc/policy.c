@@ -1,7 +1,23 @@
-/* POLICY: how a session is kept, and what is to change of that. */
+/* POLICY: how a session is kept, and what is to change of that; on disk before the reply if the
+ * session wants to be there. */
 #include "daemon/rpc/messages.h"
 
+static uint32_t change_policy(struct rpc_request *request,
+                              const struct session_policy_change *change) {
+    struct rpc_keeping *keeping = &request->keeping;
+    struct store *store = request->context->daemon->store;
+    int status = policy_change(store, keeping->session, change, &keeping->state);
+    if (status == STORE_INVALID)
+        return messages_fail_policy(request, keeping->state.policy.level);
+    if (status != STORE_OK)
+        return rpc_fail_store(request, status, NULL);
+    keeping->point = rpc_point_of(keeping->session);
+    request->irrevocable = true;
+    return WIRE_OK;
+}
+
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
+    struct rpc_keeping *keeping = &request->keeping;
     struct store_name name;
     struct session_policy_change change;
     uint32_t code;
@@ -12,20 +28,30 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if ((code = messages_read_name(request, &message->session, &name)) ||
         (code = messages_read_policy(request, message->policy, &change)))
         return code;
-    int status = policy_change(request->context->daemon->store, name, &change, &request->state);
-    if (status == STORE_INVALID)
-        return messages_fail_policy(request, request->state.policy.level);
-    return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, NULL);
+    *keeping = (struct rpc_keeping){.session = store_find(request->context->daemon->store, name)};
+    if (!keeping->session)
+        return rpc_fail(request, WIRE_MISS, NULL);
+    if ((code = change_policy(request, &change)))
+        session_unref(keeping->session);
+    return code;
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
+    const struct rpc_keeping *keeping = &request->keeping;
     struct messages_policy policy;
     Kvq__PolicyReply reply = KVQ__POLICY_REPLY__INIT;
-    messages_write_policy(&request->state.policy, &policy);
-    reply.level = request->state.policy.level;
+    enum rpc_step status = rpc_save_step(request, keeping->session, keeping->point);
+    if (status != RPC_DONE)
+        return status;
+    messages_write_policy(&keeping->state.policy, &policy);
+    reply.level = keeping->state.policy.level;
     reply.policy = &policy.policy;
     return rpc_reply(request, frame, &reply.base);
 }
 
+static void end(struct rpc_request *request) {
+    session_unref(request->keeping.session);
+}
+
 const struct rpc_operation rpc_policy = {
-    .name = "policy", .effect = RPC_CHANGES, .begin = begin, .step = step};
+    .name = "policy", .effect = RPC_CHANGES, .begin = begin, .step = step, .end = end};

@@ -138,12 +138,19 @@ enum rpc_step rpc_discard_step(struct rpc_request *request) {
     return RPC_FAILED;
 }
 
+struct session_point rpc_point_of(struct session *session) {
+    pthread_mutex_lock(session->lock);
+    struct session_point point = session_point(session);
+    pthread_mutex_unlock(session->lock);
+    return point;
+}
+
 enum rpc_step rpc_save_step(struct rpc_request *request, struct session *session,
-                            uint64_t version) {
+                            struct session_point point) {
     pthread_mutex_lock(session->lock);
     bool owed = saving_is_owed(session);
     pthread_mutex_unlock(session->lock);
-    int status = owed ? saving_step(request->context->daemon->store, session, version) : STORE_OK;
+    int status = owed ? saving_step(request->context->daemon->store, session, point) : STORE_OK;
     if (status == STORE_WAIT)
         return RPC_WAIT;
     if (status == STORE_OK)

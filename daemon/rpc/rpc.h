@@ -116,8 +116,17 @@ struct rpc_discard {
     uint64_t freed_bytes;
 };
 
+/* How a session is kept: POLICY and PIN. */
+struct rpc_keeping {
+    struct session *session; /* owned reference */
+    struct session_state state;
+    struct session_point point; /* at which it is changed */
+    uint64_t pinned_ms;
+};
+
 struct rpc_age {
     struct session *session; /* owned reference */
+    struct session_point point;
     int level;
     bool settle;
     uint64_t stored_bytes_before, ticket; /* the keeper's */
@@ -141,7 +150,7 @@ struct rpc_fetch {
 
 struct rpc_flush {
     struct session *session; /* owned reference: the one that is being saved; NULL: none left */
-    uint64_t version;
+    struct session_point point;
     bool all;
     uint64_t last_id; /* of the last session that there was at the beginning */
     uint64_t sessions;
@@ -176,7 +185,8 @@ struct rpc_request {
     size_t frame_bytes; /* no step leaves more; begin may raise it */
     struct rpc_fault fault;
     union {
-        struct session_state state; /* of OPEN and POLICY */
+        struct session_state state; /* of OPEN */
+        struct rpc_keeping keeping;
         struct rpc_fork fork;
         struct rpc_flush flush;
         struct rpc_append append;
@@ -190,7 +200,6 @@ struct rpc_request {
         struct rpc_age age;
         struct rpc_match match;
         struct rpc_block_act block_act;
-        uint64_t pinned_ms;
     };
     char session_name[WIRE_SESSION_BYTES_MAX + 1]; /* for the log; empty: none */
     struct rpc_peer *peer;
@@ -241,9 +250,13 @@ void rpc_changed(const struct rpc_request *request);
  * on disk is deleted there, RPC_DONE or RPC_FAILED. */
 enum rpc_step rpc_discard_step(struct rpc_request *request);
 
-/* What a session's version waits for where it is owed to the disk: RPC_WAIT, RPC_DONE or
- * RPC_FAILED. */
-enum rpc_step rpc_save_step(struct rpc_request *request, struct session *session, uint64_t version);
+/* What the session is now. */
+struct session_point rpc_point_of(struct session *session);
+
+/* What a session's point waits for where it is owed to the disk: RPC_WAIT, RPC_DONE or RPC_FAILED.
+ */
+enum rpc_step rpc_save_step(struct rpc_request *request, struct session *session,
+                            struct session_point point);
 
 /* Whether an operation of this type can begin: before what is on disk has been found only those
  * that look no session up. */

@@ -33,7 +33,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     Kvq__TruncateReply reply = KVQ__TRUNCATE_REPLY__INIT;
     enum rpc_step status = rpc_discard_step(request);
     if (status == RPC_DONE && request->discard.session)
-        status = rpc_save_step(request, request->discard.session, state->version);
+        status = rpc_save_step(request, request->discard.session,
+                               (struct session_point){state->version, 0});
     if (status != RPC_DONE)
         return status;
     reply.version = state->version;

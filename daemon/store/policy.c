@@ -11,7 +11,7 @@ static int set_level(struct session *session, int level) {
     session->policy.level = session->policy.newest_level = level;
     if (session->policy.floor < level)
         session->policy.floor = level;
-    session->saved.outdated = true;
+    session->changes++;
     return STORE_OK;
 }
 
@@ -30,39 +30,32 @@ int policy_age(struct store *store, struct session *session, int level, struct s
     return STORE_OK;
 }
 
-int policy_change(struct store *store, struct store_name name,
+int policy_change(struct store *store, struct session *session,
                   const struct session_policy_change *change, struct session_state *state) {
-    struct session *session = store_find(store, name);
-    if (!session)
-        return STORE_MISS;
     pthread_mutex_lock(session->lock);
     int status = session->deleted                                  ? STORE_MISS
                  : session_policy_change(&session->policy, change) ? STORE_OK
                                                                    : STORE_INVALID;
-    if (status == STORE_OK) {
-        session->saved.outdated = true;
+    bool changed = status == STORE_OK && session_policy_changes(change);
+    if (changed) {
+        session->changes++;
         ageing_schedule(&store->ageing, session);
     }
     session_read_state(session, state);
     pthread_mutex_unlock(session->lock);
-    if (status == STORE_OK)
+    if (changed)
         keeper_add(&store->keeper, session);
-    session_unref(session);
     return status;
 }
 
-int policy_pin(struct store *store, struct store_name name, uint64_t lease_ns) {
-    struct session *session = store_find(store, name);
-    if (!session)
-        return STORE_MISS;
+int policy_pin(struct store *store, struct session *session, uint64_t lease_ns) {
     uint64_t now = clock_now_ns();
     pthread_mutex_lock(session->lock);
     bool deleted = session->deleted;
-    session->saved.outdated = true;
+    session->changes++;
     session->pinned_until_ns = lease_ns < UINT64_MAX - now ? now + lease_ns : UINT64_MAX;
     if (!deleted)
         ageing_schedule(&store->ageing, session);
     pthread_mutex_unlock(session->lock);
-    session_unref(session);
     return deleted ? STORE_MISS : STORE_OK;
 }

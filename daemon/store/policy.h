@@ -15,12 +15,12 @@ int policy_age(struct store *store, struct session *session, int level, struct s
 /* Changes what is given, and tells what the session then is. The keeper is asked to heed it: what
  * is coarser already stays. STORE_OK, STORE_MISS, or STORE_INVALID as session_policy_change() says.
  */
-int policy_change(struct store *store, struct store_name name,
+int policy_change(struct store *store, struct session *session,
                   const struct session_policy_change *change, struct session_state *state)
     __attribute__((warn_unused_result));
 
 /* Until so long from now; 0 ends a pin. STORE_OK or STORE_MISS. */
-int policy_pin(struct store *store, struct store_name name, uint64_t lease_ns)
+int policy_pin(struct store *store, struct session *session, uint64_t lease_ns)
     __attribute__((warn_unused_result));
 
 #endif

@@ -16,7 +16,8 @@ struct save {
     struct disk_tier *tier;
     struct session *session; /* owned reference */
     struct tail *tail;       /* owned reference; NULL if no rows are to be written */
-    uint64_t version, tokens, cuts, used_ns, tail_first;
+    struct session_point point;
+    uint64_t tokens, cuts, used_ns, tail_first;
     struct tail_piece *pieces; /* of the manifest, the last of them written by this save */
     size_t piece_count, piece_capacity;
     struct chunk **chunks; /* owned references */
@@ -95,7 +96,7 @@ static bool take_room(struct save *save, const struct session *session) {
 
 /* With the session locked. */
 static void take_picture(struct save *save, struct session *session) {
-    save->version = session->version;
+    save->point = session_point(session);
     save->tokens = session->tokens;
     save->cuts = session->cuts.count;
     save->used_ns = session->used_ns;
@@ -168,13 +169,13 @@ static void end_locked(struct save *save, struct session *session, bool done) {
     if (done || saved->trying_since_ns == 0)
         saved->trying_since_ns = done ? 0 : clock_now_ns();
     if (!done && (!save->is_full || clock_now_ns() - saved->trying_since_ns > FULL_WAIT_NS))
-        saved->failed_version = save->version;
+        saved->failed = save->point;
     if (!done || session->deleted) {
         forget_new_piece(save);
         return;
     }
     put_pieces(save, saved);
-    saved->version = save->version;
+    saved->point = save->point;
     saved->tokens = save->tokens;
     saved->cuts = save->cuts;
     saved->used_ns = save->used_ns;
@@ -222,7 +223,7 @@ static void submit_manifest(struct save *save) {
                                   .parts = &save->part,
                                   .part_count = 1,
                                   .done = end_manifest};
-    save->job.metadata.version = save->version;
+    save->job.metadata.version = save->point.version;
     disk_tier_submit(save->tier, &save->job);
 }
 
@@ -272,17 +273,21 @@ static void run(struct save *save) {
         submit_nothing(save);
 }
 
+static bool reaches(struct session_point point, struct session_point wanted) {
+    return point.version >= wanted.version && point.changes >= wanted.changes;
+}
+
 /* With the session locked: STORE_MORE with a save that is to be run. */
-static int look(struct disk_tier *tier, struct session *session, uint64_t version,
+static int look(struct disk_tier *tier, struct session *session, struct session_point point,
                 struct save **save) {
     struct session_saved *saved = &session->saved;
     if (session->deleted)
         return STORE_MISS;
-    if (saved->version >= version && saved->cuts == session->cuts.count)
+    if (reaches(saved->point, point) && saved->cuts == session->cuts.count)
         return STORE_OK;
     if (saved->under_way)
         return STORE_WAIT;
-    if (saved->failed_version >= version)
+    if (reaches(saved->failed, point))
         return STORE_DISK;
     if (saved->trying_since_ns != 0 && atomic_load(&tier->shortage) != DISK_NOT_SHORT)
         return STORE_WAIT; /* room is being made */
@@ -290,16 +295,15 @@ static int look(struct disk_tier *tier, struct session *session, uint64_t versio
     if (!*save)
         return STORE_DISK;
     saved->under_way = true;
-    saved->outdated = false;
     return STORE_MORE;
 }
 
-int saving_step(struct store *store, struct session *session, uint64_t version) {
+int saving_step(struct store *store, struct session *session, struct session_point point) {
     struct save *save = NULL;
     if (!disk_tier_is_on(&store->disk))
         return STORE_DISK;
     pthread_mutex_lock(session->lock);
-    int status = look(&store->disk, session, version, &save);
+    int status = look(&store->disk, session, point, &save);
     pthread_mutex_unlock(session->lock);
     if (status != STORE_MORE)
         return status;
@@ -307,14 +311,16 @@ int saving_step(struct store *store, struct session *session, uint64_t version) 
     return STORE_WAIT;
 }
 
-void saving_retry(struct session *session) {
+struct session_point saving_retry(struct session *session) {
     struct session_saved *saved = &session->saved;
     pthread_mutex_lock(session->lock);
-    saved->failed_version = 0;
+    struct session_point point = session_point(session);
+    saved->failed = (struct session_point){0};
     saved->trying_since_ns = 0;
-    if (saved->outdated || saved->used_ns != session->used_ns)
-        saved->version = 0;
+    if (saved->used_ns != session->used_ns)
+        saved->point.version = 0;
     pthread_mutex_unlock(session->lock);
+    return point;
 }
 
 int saving_delete(struct disk_tier *tier, struct session *session, struct disk_promise **promise) {

@@ -2,7 +2,7 @@
  *
  * A save writes the chunks that are not on disk, the tail's rows that are not, and behind them a
  * manifest, which is durable when all of that is. One save of a session is under way at a time; who
- * waits for a version asks again when there was progress.
+ * waits for one asks again when there was progress.
  */
 #ifndef DAEMON_STORE_SAVING_H
 #define DAEMON_STORE_SAVING_H
@@ -14,14 +14,13 @@
  * it is: what was cut off must not come back. */
 bool saving_is_owed(const struct session *session);
 
-/* STORE_OK when the session is on disk as it was at that version or later; STORE_WAIT until then;
+/* STORE_OK when the session is on disk as it was at that point or later; STORE_WAIT until then;
  * STORE_DISK if that failed, STORE_MISS if it was deleted. */
-int saving_step(struct store *store, struct session *session, uint64_t version)
+int saving_step(struct store *store, struct session *session, struct session_point point)
     __attribute__((warn_unused_result));
 
-/* The same from the beginning where it failed before, or where what is on disk has these tokens,
- * but another policy or pin, or was used since. */
-void saving_retry(struct session *session);
+/* The same from the beginning where it failed before, or was used since. The point to wait for. */
+struct session_point saving_retry(struct session *session);
 
 /* With the session locked, which is deleted: what of it is on disk goes, too. promise becomes NULL
  * if nothing is. STORE_OK, or STORE_DISK where that could not be asked for. */

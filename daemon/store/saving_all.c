@@ -51,13 +51,13 @@ static void collect(struct saving_all *all) {
 static int save_one(struct store *store, struct session *session) {
     return session->tokens == 0 && !session->saved.any
                ? STORE_OK
-               : saving_step(store, session, session->version);
+               : saving_step(store, session, session_point(session));
 }
 
 /* Begins what may be begun, and lets go of what is done. */
 static void go_on(struct saving_all *all) {
     for (; all->begun < all->count && all->begun - all->first < SAVES_MOST; all->begun++) {
-        saving_retry(all->sessions[all->begun]);
+        (void)saving_retry(all->sessions[all->begun]);
         (void)!save_one(all->store, all->sessions[all->begun]);
     }
     for (; all->first < all->begun; all->first++) {

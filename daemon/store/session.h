@@ -43,18 +43,23 @@ struct tail_piece {
     uint32_t rows;
 };
 
+/* What a session is at a moment, as far as it outlasts a restart: both only grow. */
+struct session_point {
+    uint64_t version;
+    uint64_t changes; /* of what its version says nothing of: policy, pin, durability, blocks */
+};
+
 /* What of the session is on disk. */
 struct session_saved {
     bool under_way;
-    bool any;                 /* a manifest was written, if in vain: it may be in a file */
-    uint64_t version;         /* of the manifest that is there; 0: none */
-    uint64_t tokens;          /* that it has */
-    uint64_t cuts;            /* how many that manifest knows of */
-    uint64_t used_ns;         /* when it was last used, by that manifest */
-    bool outdated;            /* what it says of policy, pin or durability */
-    uint64_t failed_version;  /* that could not be saved */
-    uint64_t trying_since_ns; /* while the disk was full; 0: it was not */
-    uint64_t tail_first;      /* the session's token at which the pieces begin */
+    bool any;                    /* a manifest was written, if in vain: it may be in a file */
+    struct session_point point;  /* of the manifest that is there; 0: none */
+    uint64_t tokens;             /* that it has */
+    uint64_t cuts;               /* how many that manifest knows of */
+    uint64_t used_ns;            /* when it was last used, by that manifest */
+    struct session_point failed; /* that could not be saved */
+    uint64_t trying_since_ns;    /* while the disk was full; 0: it was not */
+    uint64_t tail_first;         /* the session's token at which the pieces begin */
     struct tail_piece *pieces;
     size_t piece_count;
 };
@@ -81,6 +86,7 @@ struct session {
 
     struct session_policy policy;
     uint64_t version, tokens;
+    uint64_t changes;     /* as session_point() has them */
     uint64_t lost_tokens; /* behind those, evicted since it was last appended to */
     struct slice *slices;
     size_t slice_count, slice_capacity;
@@ -128,6 +134,11 @@ struct session_state {
     char model[256];
     size_t model_bytes;
 };
+
+/* With the session locked. */
+static inline struct session_point session_point(const struct session *session) {
+    return (struct session_point){session->version, session->changes};
+}
 
 /* With the session locked. */
 void session_read_state(const struct session *session, struct session_state *state);

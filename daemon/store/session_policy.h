@@ -22,6 +22,11 @@ struct session_policy_change {
     struct session_policy to;
 };
 
+static inline bool session_policy_changes(const struct session_policy_change *change) {
+    return change->newest_tokens || change->newest_level || change->floor || change->idle_step ||
+           change->ttl;
+}
+
 /* False if newest_level would be coarser, or floor finer, than the level: nothing was changed. */
 bool session_policy_change(struct session_policy *policy,
                            const struct session_policy_change *change)

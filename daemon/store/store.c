@@ -338,7 +338,7 @@ static int open_locked(struct store *store, struct shard *shard, const struct st
     session_use(session, true);
     if (request->durability && session->durability != *request->durability) {
         session->durability = *request->durability;
-        session->saved.outdated = true;
+        session->changes++;
     }
     session_read_state(session, state);
     return STORE_OK;

@@ -377,7 +377,10 @@ static void play_pin(struct player *player, const struct step *step) {
     struct reference_session *session = player_session(player, slot);
     bool pin = step->random[1] % 2 == 0;
     player_say(player, "%s %s", pin ? "pin" : "unpin", player_name(slot).text);
-    int status = policy_pin(&player->store, player_name(slot), pin ? hour_ns : 0);
+    struct session *held = store_find(&player->store, player_name(slot));
+    int status = held ? policy_pin(&player->store, held, pin ? hour_ns : 0) : STORE_MISS;
+    if (held)
+        session_unref(held);
     if (player_expect_status(player, status, session->exists ? STORE_OK : STORE_MISS))
         session->pinned = pin;
 }

@@ -2,8 +2,8 @@
 
 import pytest
 from disk_support import assert_has, disk, put, values
-from wire import IN_MEMORY, ON_DISK, OPEN_EXISTING
-from wire_support import append, connection, refused
+from wire import IN_MEMORY, ON_DISK, OPEN_EXISTING, policy_numbers
+from wire_support import SMALL, append, connection, refused
 
 __all__ = ["connection", "disk"]
 
@@ -118,6 +118,52 @@ def test_a_fork_of_a_durable_session_is_durable(disk):
     disk.crash()
     with disk.connect() as connection:
         assert_has(connection, b"b", 290)
+
+
+def test_a_durable_sessions_policy_outlasts_it(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 300, level=1, durability=ON_DISK)
+        connection.policy(b"a", floor=4, ttl_ms=10**9)
+    disk.crash()
+    with disk.connect() as connection:
+        policy = policy_numbers(connection.policy(b"a").policy)
+        assert (policy["floor"], policy["ttl_ms"]) == (4, 10**9)
+
+
+def test_a_durable_sessions_pin_outlasts_it(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 300, durability=ON_DISK)
+        connection.pin(b"a", 10**9)
+    disk.crash()
+    with disk.connect() as connection:
+        assert 0 < connection.info(b"a").pinned_ms <= 10**9
+        connection.pin(b"a", 0)
+    disk.crash()
+    with disk.connect() as connection:
+        assert connection.info(b"a").pinned_ms == 0
+
+
+def test_a_durable_sessions_level_outlasts_it(disk):
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 300, level=1, durability=ON_DISK)
+        connection.age(b"a", 3)
+    disk.crash()
+    with disk.connect() as connection:
+        assert connection.open(b"a", mode=OPEN_EXISTING).level == 3
+
+
+def test_a_durable_session_without_tokens_outlasts_it_once_it_is_pinned(disk):
+    disk.start()
+    with disk.connect() as connection:
+        connection.open(b"a", geometry=SMALL, durability=ON_DISK)
+        connection.pin(b"a", 10**9)
+    disk.crash()
+    with disk.connect() as connection:
+        assert connection.open(b"a", mode=OPEN_EXISTING).tokens == 0
+        assert connection.info(b"a").pinned_ms > 0
 
 
 def test_a_later_open_may_choose_durability_anew(disk):

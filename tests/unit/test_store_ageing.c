@@ -128,6 +128,13 @@ START_TEST(the_newest_tokens_get_coarser_too) {
 }
 END_TEST
 
+static void change_policy(const char *name, const struct session_policy_change *change) {
+    struct session_state state;
+    struct session *session = store_find(&store, name_of(name));
+    ck_assert_int_eq(policy_change(&store, session, change, &state), STORE_OK);
+    session_unref(session);
+}
+
 START_TEST(a_fork_that_is_used_keeps_what_it_shares_as_fine_as_it_is) {
     struct session_state state;
     open_with("a", (struct session_policy){.level = 1, .floor = 3, .idle_step_ms = STEP_MS});
@@ -135,7 +142,7 @@ START_TEST(a_fork_that_is_used_keeps_what_it_shares_as_fine_as_it_is) {
     struct fork_request fork = {.session = name_of("a"), .target = name_of("b")};
     ck_assert_int_eq(store_fork(&store, &fork, &state), STORE_OK);
     const struct session_policy_change still = {.idle_step = true};
-    ck_assert_int_eq(policy_change(&store, name_of("b"), &still, &state), STORE_OK);
+    change_policy("b", &still);
     sleep_ms(5 * STEP_MS);
     ck_assert_uint_eq(tokens_at("a", 1), 256 - PAGE_SINK_TOKENS);
     ck_assert_int_eq(delete_session("b"), STORE_OK);
@@ -162,10 +169,10 @@ END_TEST
 
 START_TEST(a_pinned_session_lives_until_its_pin_has_ended) {
     open_with("a", (struct session_policy){.level = 3, .ttl_ms = STEP_MS});
-    ck_assert_int_eq(policy_pin(&store, name_of("a"), UINT64_MAX), STORE_OK);
+    pin_for("a", UINT64_MAX);
     sleep_ms(4 * STEP_MS);
     ck_assert(is_there("a"));
-    ck_assert_int_eq(policy_pin(&store, name_of("a"), 0), STORE_OK);
+    pin_for("a", 0);
     for (int i = 0; i < 1000 && is_there("a"); i++)
         sleep_ms(5);
     ck_assert(!is_there("a"));
@@ -184,15 +191,14 @@ START_TEST(an_append_under_way_keeps_a_session_alive) {
 END_TEST
 
 START_TEST(a_policy_that_changes_takes_effect_from_then_on) {
-    struct session_state state;
     open_with("a", (struct session_policy){.level = 1, .floor = 1});
     store_tokens("a", 0, 256, true);
     struct session_policy_change change = {
         .idle_step = true, .floor = true, .to = {.idle_step_ms = STEP_MS, .floor = 2}};
-    ck_assert_int_eq(policy_change(&store, name_of("a"), &change, &state), STORE_OK);
+    change_policy("a", &change);
     wait_for_tokens_at("a", 2, 256 - PAGE_SINK_TOKENS);
     change = (struct session_policy_change){.ttl = true, .to = {.ttl_ms = 1}};
-    ck_assert_int_eq(policy_change(&store, name_of("a"), &change, &state), STORE_OK);
+    change_policy("a", &change);
     for (int i = 0; i < 1000 && is_there("a"); i++)
         sleep_ms(5);
     ck_assert(!is_there("a"));

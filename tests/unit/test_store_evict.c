@@ -77,7 +77,7 @@ START_TEST(a_pinned_session_stays) {
     store_exactly("a", PAGE);
     pin_session("a");
     ck_assert_int_eq(evict("a", &all, &result), STORE_BUSY);
-    ck_assert_int_eq(policy_pin(&store, name_of("a"), 0), STORE_OK);
+    pin_for("a", 0);
     ck_assert_int_eq(evict("a", &all, &result), STORE_OK);
 }
 END_TEST

@@ -80,9 +80,15 @@ static inline int open_session(const char *name, int level) {
     return store_open(&store, &request, &state);
 }
 
+static inline void pin_for(const char *name, uint64_t lease_ns) {
+    struct session *session = store_find(&store, name_of(name));
+    ck_assert_int_eq(policy_pin(&store, session, lease_ns), STORE_OK);
+    session_unref(session);
+}
+
 /* The keeper does not evict it. */
 static inline void pin_session(const char *name) {
-    ck_assert_int_eq(policy_pin(&store, name_of(name), UINT64_MAX / 2), STORE_OK);
+    pin_for(name, UINT64_MAX / 2);
 }
 
 static inline int delete_session(const char *name) {
