@@ -70,8 +70,7 @@ void ageing_schedule(struct ageing *ageing, struct session *session) {
         keeper_poke(&ageing->store->keeper);
 }
 
-static void schedule_all(struct ageing *ageing) {
-    struct list *list = &ageing->store->list;
+static void schedule_list(struct ageing *ageing, struct list *list) {
     struct session *session = list_after(list, 0);
     for (; session; session = list_next(list, session)) {
         pthread_mutex_lock(session->lock);
@@ -79,6 +78,11 @@ static void schedule_all(struct ageing *ageing) {
             ageing_schedule(ageing, session);
         pthread_mutex_unlock(session->lock);
     }
+}
+
+static void schedule_all(struct ageing *ageing) {
+    schedule_list(ageing, &ageing->store->list);
+    schedule_list(ageing, &ageing->store->chains);
 }
 
 void ageing_set_tails(struct ageing *ageing, uint64_t idle_ms, int level) {
