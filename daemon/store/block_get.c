@@ -36,15 +36,19 @@ size_t block_get_piece_bytes_max(const struct block_get *get) {
     return fetch_piece_bytes_max(&any);
 }
 
+static struct block_key key_of(const struct block_get *get) {
+    const struct block_get_key *wanted = &get->keys[get->next];
+    return (struct block_key){.model = get->model,
+                              .model_bytes = get->model_bytes,
+                              .text = wanted->text,
+                              .text_bytes = wanted->bytes,
+                              .geometry = &get->geometry};
+}
+
 /* Begins with the block at hand: STORE_OK, STORE_MISS, STORE_INVALID or STORE_UNSUPPORTED. */
 static int begin_next(struct block_get *get) {
-    const struct block_get_key *wanted = &get->keys[get->next];
+    struct block_key key = key_of(get);
     struct block_place place;
-    struct block_key key = {.model = get->model,
-                            .model_bytes = get->model_bytes,
-                            .text = wanted->text,
-                            .text_bytes = wanted->bytes,
-                            .geometry = &get->geometry};
     if (block_find(&get->store->blocks, &key, &place) != STORE_OK)
         return STORE_MISS;
     struct fetch_request request = get->wanted;
@@ -55,6 +59,18 @@ static int begin_next(struct block_get *get) {
         place.tokens == get->tokens ? fetch_begin(get->store, &request, &get->fetch) : STORE_MISS;
     session_unref(place.session);
     return status;
+}
+
+/* Else it was deleted, and perhaps put anew, on the way. */
+static bool still_stands(const struct block_get *get) {
+    const struct fetch *fetch = &get->fetch;
+    struct block_key key = key_of(get);
+    struct block_place place;
+    if (block_find(&get->store->blocks, &key, &place) != STORE_OK)
+        return false;
+    bool same = place.session->id == fetch->session_id && place.first == fetch->first;
+    session_unref(place.session);
+    return same;
 }
 
 static void finish(struct block_get *get, bool is_hit) {
@@ -83,7 +99,7 @@ int block_get_next(struct block_get *get, const struct fetch_room *room, void *w
             pieces[i].first += start;
         if (status != STORE_OK && status != STORE_MISS)
             return status;
-        finish(get, status == STORE_OK);
+        finish(get, status == STORE_OK && still_stands(get));
     }
     return STORE_OK;
 }

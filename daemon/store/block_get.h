@@ -48,7 +48,7 @@ int block_get_begin(struct store *store, const struct block_get_request *request
 size_t block_get_piece_bytes_max(const struct block_get *get);
 
 /* As fetch_next(), but that the first token of block i counts as i * tokens, and that a block that
- * goes away on the way is followed by the next. */
+ * goes away on the way, or is deleted, is no hit and is followed by the next. */
 int block_get_next(struct block_get *get, const struct fetch_room *room, void *workspace,
                    struct fetch_piece pieces[GEOMETRY_PARTS], size_t *count)
     __attribute__((warn_unused_result));
