@@ -272,8 +272,8 @@ enum kvq_sharing {
     KVQ_SHARE_BYTES = 2, /* only what is coded to the same bytes */
 };
 
-/* When APPEND, fork, truncate and delete return: when it is done in memory, or when it would
- * outlast a loss of power, too. */
+/* When what changes a session returns - append, fork, truncate, delete, policy, pin, age -: when it
+ * is done in memory, or when it would outlast a loss of power, too. */
 enum kvq_durability {
     KVQ_DURABILITY_UNSET = 0, /* as it is; in memory for a session that is created */
     KVQ_IN_MEMORY = 1,
@@ -380,9 +380,9 @@ int kvq_policy(struct kvq_client *client, const char *session,
  * from now; 0 ends that. KVQ_MISS: no such session. */
 int kvq_pin(struct kvq_client *client, const char *session, uint64_t lease_ms);
 
-/* Returns when a session, or with NULL all of them, would outlast a loss of power as it was when
- * the call came; sessions, which may be NULL, is how many. KVQ_MISS: no such session. KVQ_DISK: the
- * disk is full or failed. KVQ_UNSUPPORTED: the daemon has none. */
+/* Returns when a session, or with NULL all of them and all blocks, would outlast a loss of power as
+ * it was when the call came; sessions, which may be NULL, is how many. KVQ_MISS: no such session.
+ * KVQ_DISK: the disk is full or failed. KVQ_UNSUPPORTED: the daemon has none. */
 int kvq_flush(struct kvq_client *client, const char *session, uint64_t *sessions);
 
 /* ---- Append ---- */
@@ -554,7 +554,9 @@ struct kvq_fetch_result {
 int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
               const struct kvq_fetch_options *options, struct kvq_fetch_result *result);
 
-/* ---- Blocks: tokens that a host knows by keys of its own ---- */
+/* ---- Blocks: tokens that a host knows by keys of its own ----
+ *
+ * Where the daemon has a disk they are saved when it ends in order, and by kvq_flush(NULL). */
 
 enum { KVQ_BLOCK_KEY_BYTES_MAX = 64, KVQ_BLOCK_KEYS_MAX = 512 };
 
@@ -646,7 +648,7 @@ struct kvq_block_control_options {
 };
 
 /* tokens, one a key, is filled with the lengths of the blocks, 0 for those that are not there (or
- * were not). */
+ * were not). What is deleted would not come back from disk; KVQ_DISK: it might, for that failed. */
 int kvq_block_control(struct kvq_client *client, const struct kvq_blocks *blocks,
                       const struct kvq_block_control_options *options, uint32_t *tokens);
 

@@ -40,8 +40,9 @@ const struct command flush_command = {
     .options = OPTION_SOCKET | OPTION_JSON,
     .summary = "bring a session, or all of them, to disk",
     .help =
-        "Returns when the session, or all that there are, would outlast a loss of power as they "
-        "are now: whatever their durability. The daemon needs a disk (`disk` in its "
+        "Returns when the session, or all that there are and all blocks by key, would outlast a "
+        "loss of power as they are now: whatever their durability. The daemon needs a disk (`disk` "
+        "in its "
         "configuration). Sessions imported with --durable are on disk without it.",
     .run = run,
 };

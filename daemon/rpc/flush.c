@@ -8,6 +8,30 @@ static void choose(struct rpc_flush *flush, struct session *session) {
     flush->point = saving_retry(session);
 }
 
+/* NULL where the list has none that was there. */
+static struct session *find_behind(const struct rpc_flush *flush, uint64_t id) {
+    struct session *next = list_after(flush->list, id);
+    if (!next || next->id <= flush->last_id)
+        return next;
+    session_unref(next);
+    return NULL;
+}
+
+static void begin_list(struct rpc_flush *flush, struct list *list) {
+    flush->list = list;
+    flush->last_id = list_last_id(list);
+}
+
+static void choose_behind(struct store *store, struct rpc_flush *flush, uint64_t id) {
+    struct session *next = find_behind(flush, id);
+    if (!next && flush->list == &store->list) {
+        begin_list(flush, &store->chains);
+        next = find_behind(flush, 0);
+    }
+    if (next)
+        choose(flush, next);
+}
+
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     struct store *store = request->context->daemon->store;
     struct rpc_flush *flush = &request->flush;
@@ -18,12 +42,10 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return request->fault.code;
     if (!disk_tier_is_on(&store->disk))
         return rpc_fail(request, WIRE_UNSUPPORTED, "the daemon is configured without a disk");
-    *flush = (struct rpc_flush){.all = message->session.len == 0};
-    if (flush->all) {
-        flush->last_id = list_last_id(&store->list);
-        struct session *first = list_after(&store->list, 0);
-        if (first)
-            choose(flush, first);
+    *flush = (struct rpc_flush){0};
+    if (message->session.len == 0) {
+        begin_list(flush, &store->list);
+        choose_behind(store, flush, 0);
         return WIRE_OK;
     }
     uint32_t code = messages_read_name(request, &message->session, &name);
@@ -38,15 +60,11 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 
 /* To the next session, after one that is on disk or was deleted meanwhile. */
 static void advance(struct store *store, struct rpc_flush *flush) {
-    struct session *next = NULL;
-    if (flush->all)
-        next = list_after(&store->list, flush->session->id);
+    uint64_t id = flush->session->id;
     session_unref(flush->session);
     flush->session = NULL;
-    if (next && next->id <= flush->last_id)
-        choose(flush, next);
-    else if (next)
-        session_unref(next);
+    if (flush->list)
+        choose_behind(store, flush, id);
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
@@ -60,11 +78,11 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     int status = saving_step(store, flush->session, flush->point);
     if (status == STORE_WAIT)
         return RPC_WAIT;
-    if (status != STORE_OK && !(status == STORE_MISS && flush->all)) {
+    if (status != STORE_OK && !(status == STORE_MISS && flush->list)) {
         rpc_fail_store(request, status, NULL);
         return RPC_FAILED;
     }
-    flush->sessions += status == STORE_OK;
+    flush->sessions += status == STORE_OK && !session_is_chain(flush->session);
     advance(store, flush);
     return RPC_MORE;
 }

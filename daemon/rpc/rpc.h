@@ -151,8 +151,8 @@ struct rpc_fetch {
 struct rpc_flush {
     struct session *session; /* owned reference: the one that is being saved; NULL: none left */
     struct session_point point;
-    bool all;
-    uint64_t last_id; /* of the last session that there was at the beginning */
+    struct list *list; /* of all: the sessions, then the chains of blocks; NULL: of one session */
+    uint64_t last_id;  /* of the last one in it that there was when its turn came */
     uint64_t sessions;
 };
 
@@ -170,6 +170,10 @@ struct rpc_block_act {
     uint32_t *tokens; /* of each; 0: not there */
     size_t key_count;
     uint32_t page_tokens;
+    bool is_delete;
+    struct block_deletion *deletions; /* of each, in front of the tokens; none if it is no delete */
+    size_t settled;                   /* of these: they would not come back after a restart */
+    struct disk_promise *others;      /* of what went before; NULL: not asked for */
 };
 
 struct rpc_list {

@@ -251,6 +251,57 @@ void block_cut(struct session *session, uint64_t tokens) {
     }
 }
 
+/* --- over a restart --- */
+
+void block_each(const struct session *session,
+                void (*take)(void *context, const struct block_entry *entry), void *context) {
+    for (const struct block *block = session->newest_block; block; block = block->older)
+        if (block->is_there)
+            take(context,
+                 &(struct block_entry){block->first, block->tokens, block->key, block->key_bytes});
+}
+
+/* A reference to the session that has the key, which nobody puts or deletes meanwhile. */
+static struct session *holder_of(struct block_index *index, const struct block_key *key) {
+    struct block_place place;
+    return block_find(index, key, &place) == STORE_OK ? place.session : NULL;
+}
+
+/* True if the key is free then. */
+static bool give_way(struct block_index *index, const struct block_key *key,
+                     struct session *session) {
+    struct session *holder = holder_of(index, key);
+    if (!holder)
+        return false;
+    bool is_older = holder->saved.point.version < session->saved.point.version;
+    if (is_older) {
+        pthread_mutex_lock(holder->lock);
+        take_out(find_in(index, key, holder));
+        holder->changes++;
+        pthread_mutex_unlock(holder->lock);
+    } else {
+        session->changes++;
+    }
+    session_unref(holder);
+    return is_older;
+}
+
+int block_restore(struct block_index *index, struct session *session,
+                  const struct block_entry *entry) {
+    struct block_key key = {.model = session->model,
+                            .model_bytes = session->model_bytes,
+                            .text = entry->key,
+                            .text_bytes = entry->key_bytes,
+                            .geometry = &session->geometry};
+    struct block_place place = {session, entry->first, entry->tokens};
+    int status = block_claim(index, &key, &place);
+    if (status == STORE_EXISTS && give_way(index, &key, session))
+        status = block_claim(index, &key, &place);
+    if (status == STORE_OK)
+        block_publish(index, &key, session);
+    return status;
+}
+
 /* --- what becomes of them --- */
 
 /* With the session locked. */
@@ -263,52 +314,104 @@ static void keep_until(struct store *store, struct session *session, uint64_t le
     ageing_schedule(&store->ageing, session);
 }
 
-void block_drop_unused(struct store *store, struct session *session) {
+/* What a chain had in which there is no block, and is to be none: it is deleted. Else NULL. */
+static struct session_discard *delete_unused(struct store *store, struct session *session) {
     struct session_discard *discard;
     pthread_mutex_lock(session->lock);
     bool unused = !session->newest_block && !session->appending;
     pthread_mutex_unlock(session->lock);
-    if (unused && store_delete_session(store, session, NULL, &discard) == STORE_OK)
+    if (!unused || store_delete_session(store, session, NULL, &discard) != STORE_OK)
+        return NULL;
+    return discard;
+}
+
+void block_drop_unused(struct store *store, struct session *session) {
+    struct session_discard *discard = delete_unused(store, session);
+    if (discard)
         keeper_discard(&store->keeper, &discard->discard);
 }
 
-/* A block behind which none stands takes its tokens with it. While one is put behind them they
- * stay.
- */
-static void delete_block(struct store *store, const struct block_key *key,
-                         struct session *session) {
-    struct session_discard *discard;
-    struct session_state state;
-    struct truncate_request cut = {.session = {session->name, session->name_bytes}};
-    pthread_mutex_lock(session->lock);
-    struct block *block = find_in(&store->blocks, key, session);
-    if (block && block->is_there)
-        take_out(block);
-    const struct block *newest = session->newest_block;
-    cut.tokens = newest ? newest->first + newest->tokens : 0;
-    cut.if_version = session->version;
-    bool behind = newest && cut.tokens < session->tokens;
-    pthread_mutex_unlock(session->lock);
-    if (!newest)
-        block_drop_unused(store, session);
-    else if (behind && store_truncate(store, &cut, &state, &discard) == STORE_OK && discard)
-        keeper_discard(&store->keeper, &discard->discard);
-}
-
-uint32_t block_act(struct store *store, const struct block_key *key, enum block_action action,
-                   uint64_t lease_ns) {
+uint32_t block_exists(struct store *store, const struct block_key *key, bool use,
+                      uint64_t lease_ns) {
     struct block_place place;
     if (block_find(&store->blocks, key, &place) != STORE_OK)
         return 0;
     pthread_mutex_lock(place.session->lock);
     bool stands = block_stands(&place);
-    if (stands && action != BLOCK_DELETE)
+    if (stands)
         keep_until(store, place.session, lease_ns);
-    if (stands && action == BLOCK_TOUCH)
+    if (stands && use)
         session_use(place.session, true);
     pthread_mutex_unlock(place.session->lock);
-    if (stands && action == BLOCK_DELETE)
-        delete_block(store, key, place.session);
     session_unref(place.session);
     return stands ? place.tokens : 0;
+}
+
+/* With the session locked: what is left of it, as far as its last block. */
+static struct truncate_request behind_newest(const struct session *session) {
+    const struct block *newest = session->newest_block;
+    return (struct truncate_request){.session = {session->name, session->name_bytes},
+                                     .tokens = newest ? newest->first + newest->tokens : 0,
+                                     .if_version = session->version};
+}
+
+/* A block behind which none stands takes its tokens with it. While one is put behind them they
+ * stay. */
+static void cut_behind_newest(struct store *store, const struct truncate_request *cut) {
+    struct session_discard *discard;
+    struct session_state state;
+    if (store_truncate(store, cut, &state, &discard) == STORE_OK && discard)
+        keeper_discard(&store->keeper, &discard->discard);
+}
+
+static void drop_chain(struct store *store, struct session *session,
+                       struct block_deletion *deletion) {
+    struct session_discard *discard = delete_unused(store, session);
+    if (!discard)
+        return;
+    deletion->promise = discard->deleted_on_disk;
+    deletion->stays_on_disk = discard->stays_on_disk;
+    discard->deleted_on_disk = NULL;
+    keeper_discard(&store->keeper, &discard->discard);
+}
+
+/* What is on disk of the chain, or on its way there, has the block. */
+static void owe(struct session *session, struct block_deletion *deletion) {
+    pthread_mutex_lock(session->lock);
+    if (!session->deleted && (session->saved.any || session->saved.under_way)) {
+        session_ref(session);
+        deletion->chain = session;
+        deletion->point = session_point(session);
+    }
+    pthread_mutex_unlock(session->lock);
+}
+
+static void delete_from(struct store *store, const struct block_key *key, struct session *session,
+                        struct block_deletion *deletion) {
+    pthread_mutex_lock(session->lock);
+    struct block *block = find_in(&store->blocks, key, session);
+    if (block && block->is_there) {
+        deletion->tokens = block->tokens;
+        take_out(block);
+        session->changes++;
+    }
+    bool empty = !session->newest_block;
+    struct truncate_request cut = behind_newest(session);
+    bool behind = !empty && cut.tokens < session->tokens;
+    pthread_mutex_unlock(session->lock);
+    if (empty)
+        drop_chain(store, session, deletion);
+    if (behind)
+        cut_behind_newest(store, &cut);
+    owe(session, deletion);
+}
+
+void block_delete(struct store *store, const struct block_key *key,
+                  struct block_deletion *deletion) {
+    struct block_place place;
+    *deletion = (struct block_deletion){0};
+    if (block_find(&store->blocks, key, &place) != STORE_OK)
+        return;
+    delete_from(store, key, place.session, deletion);
+    session_unref(place.session);
 }

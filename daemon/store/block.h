@@ -20,8 +20,10 @@
 
 #include "daemon/base/budget.h"
 #include "daemon/store/geometry.h"
+#include "daemon/store/session_point.h"
 
 struct block;
+struct disk_promise;
 struct session;
 struct store;
 
@@ -83,14 +85,42 @@ void block_unclaim(struct block_index *index, const struct block_key *key,
 /* With the session locked: what ends behind so many of its tokens is gone. */
 void block_cut(struct session *session, uint64_t tokens);
 
-/* What becomes of a block that is there. */
-enum block_action { BLOCK_EXISTS, BLOCK_TOUCH, BLOCK_DELETE };
+/* A block as its chain's manifest says it. */
+struct block_entry {
+    uint64_t first;
+    uint32_t tokens;
+    const char *key;
+    size_t key_bytes;
+};
+
+/* With the session locked: its blocks that are there, from the newest on. */
+void block_each(const struct session *session,
+                void (*take)(void *context, const struct block_entry *entry), void *context);
+
+/* A block of a chain that comes back, behind those that it has by now, is there again. Of two with
+ * one key that counts whose chain is of the later version, as it was saved: the other chain is to
+ * be saved anew. STORE_OK, STORE_EXISTS or STORE_FULL. */
+int block_restore(struct block_index *index, struct session *session,
+                  const struct block_entry *entry) __attribute__((warn_unused_result));
 
 /* How many tokens the block has, or 0 if it is not there. With a lease, its chain is not evicted
- * for so long. Deleted, nobody finds it; its bytes are free as soon as no other block of its chain
- * stands behind it. */
-uint32_t block_act(struct store *store, const struct block_key *key, enum block_action action,
-                   uint64_t lease_ns);
+ * for so long; used, it is as after a get. */
+uint32_t block_exists(struct store *store, const struct block_key *key, bool use,
+                      uint64_t lease_ns);
+
+/* What a delete comes to. */
+struct block_deletion {
+    uint32_t tokens;              /* that it had; 0: it was not there */
+    struct session *chain;        /* a reference of the caller's: what is to be saved up to */
+    struct session_point point;   /* this, or the block may come back from disk; NULL: nothing is */
+    struct disk_promise *promise; /* the caller's, of its chain, which goes with it; NULL: none */
+    bool stays_on_disk;           /* that its chain goes there could not be asked for */
+};
+
+/* Nobody finds the block; its bytes are free as soon as no other block of its chain stands behind
+ * it. What is deleted on disk because of it is on its way there. */
+void block_delete(struct store *store, const struct block_key *key,
+                  struct block_deletion *deletion);
 
 /* A chain in which there is no block, and is to be none, is deleted. */
 void block_drop_unused(struct store *store, struct session *session);

@@ -294,6 +294,7 @@ int block_put_commit(struct block_put *put, void *workspace) {
     put->committed = true;
     pthread_mutex_lock(put->session->lock);
     block_publish(&put->store->blocks, &key, put->session);
+    put->session->changes++;
     pthread_mutex_unlock(put->session->lock);
     return STORE_OK;
 }

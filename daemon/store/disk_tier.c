@@ -148,19 +148,26 @@ static void end_delete(struct disk_job *job) {
     disk_tier_tell_progress(tier);
 }
 
-struct disk_promise *disk_tier_delete(struct disk_tier *tier, enum disk_kind kind, uint64_t id) {
+static struct disk_promise *begin(struct disk_tier *tier, enum disk_operation operation,
+                                  struct disk_key key) {
     struct disk_promise *promise = calloc(1, sizeof *promise);
     if (!promise)
         return NULL;
     promise->tier = tier;
     promise->references = 2;
     promise->status = STORE_WAIT;
-    promise->job = (struct disk_job){.operation = DISK_DELETE,
-                                     .key = {.id = id, .kind = (uint8_t)kind},
-                                     .durable = true,
-                                     .done = end_delete};
+    promise->job =
+        (struct disk_job){.operation = operation, .key = key, .durable = true, .done = end_delete};
     disk_tier_submit(tier, &promise->job);
     return promise;
+}
+
+struct disk_promise *disk_tier_delete(struct disk_tier *tier, enum disk_kind kind, uint64_t id) {
+    return begin(tier, DISK_DELETE, (struct disk_key){.id = id, .kind = (uint8_t)kind});
+}
+
+struct disk_promise *disk_tier_sync(struct disk_tier *tier) {
+    return begin(tier, DISK_SYNC, (struct disk_key){0});
 }
 
 /* --- writing --- */

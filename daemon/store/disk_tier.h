@@ -37,6 +37,7 @@ struct disk_tier {
     void *context;
     _Atomic(struct keeper *) keeper; /* is woken when the disk is full; NULL: it has ended */
     _Atomic int shortage;            /* enum disk_shortage: that nobody has seen to yet */
+    _Atomic bool chains_deleted;     /* a chain of blocks, by whom nobody waits for it */
     _Atomic bool ending;             /* what goes away now is only freed, not forgotten */
     struct disk_tier_counts counts;
     pthread_mutex_t lock; /* for who waits: of recovery, and of jobs that are waited for */
@@ -83,6 +84,9 @@ struct disk_promise;
 
 /* Begins a delete that is durable when the promise is kept. NULL without memory. */
 struct disk_promise *disk_tier_delete(struct disk_tier *tier, enum disk_kind kind, uint64_t id);
+
+/* The same of all deletes that were begun before. */
+struct disk_promise *disk_tier_sync(struct disk_tier *tier);
 
 /* STORE_WAIT until on_progress, STORE_OK or STORE_DISK. */
 int disk_promise_status(const struct disk_promise *promise);

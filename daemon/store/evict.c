@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/store/saving.h"
 
 enum { SLICES_MAX = 64 }; /* that go at once */
 
@@ -89,6 +90,9 @@ static void drop(struct store *store, struct session *session, const struct loss
     session->lost_tokens += result->tokens;
     session_note_cut(session, left);
     session_set_length(session, left, 0);
+    /* At the end nobody puts or deletes blocks any more, and what is left is to come back. */
+    if (session_is_chain(session) && atomic_load(&store->disk.keeper))
+        saving_withdraw(&store->disk, session);
     session->version = store_next_version(store);
 }
 

@@ -5,6 +5,7 @@
 
 #include "daemon/base/bytes.h"
 #include "daemon/base/clock.h"
+#include "daemon/store/manifest_sections.h"
 
 enum {
     MAGIC_BYTES = 8,
@@ -15,12 +16,8 @@ enum {
     LOSS_BYTES = 24,
     IDS_HEAD_BYTES = 16,
     SALT_BYTES = 24 + SALT_BYTES_MAX,
-    SECTION_HEAD_BYTES = 8,
-    LOST_BYTES = 8,
     NAME_BYTES_MAX = 255,
 };
-
-enum section { SECTION_LOST = 1 };
 
 static const char magic[MAGIC_BYTES + 1] = "KVQSESSN";
 
@@ -48,17 +45,13 @@ static size_t salts_of(const struct session *session) {
     return count;
 }
 
-static size_t sections_bytes(const struct session *session) {
-    return session->lost_tokens > 0 ? SECTION_HEAD_BYTES + LOST_BYTES : 0;
-}
-
 size_t manifest_bytes(const struct session *session, size_t pieces) {
     bool has_losses = tail_level(session, pieces) > PAGE_EXACT;
     return FIXED_BYTES + strlen(STORE_TENANT) + session->model_bytes + session->name_bytes +
            slice_count(session, pieces) * SLICE_BYTES + pieces * PIECE_BYTES +
            has_losses * losses_bytes(&session->geometry) + IDS_HEAD_BYTES +
            salts_of(session) * SALT_BYTES + session->prefix.tokens * sizeof(uint32_t) +
-           sections_bytes(session);
+           manifest_sections_bytes(session);
 }
 
 /* Of the clock that stands still while the machine does not run, as a time of day. */
@@ -148,19 +141,6 @@ static uint8_t *write_ids(const struct session *session, uint8_t *to) {
     return salts_end + session->prefix.tokens * sizeof(uint32_t);
 }
 
-static uint8_t *write_section_head(uint8_t *to, enum section kind, size_t bytes) {
-    bytes_put(to, kind, 4);
-    bytes_put(to + 4, bytes, 4);
-    return to + SECTION_HEAD_BYTES;
-}
-
-static void write_sections(const struct session *session, uint8_t *to) {
-    if (session->lost_tokens == 0)
-        return;
-    to = write_section_head(to, SECTION_LOST, LOST_BYTES);
-    bytes_put(to, session->lost_tokens, LOST_BYTES);
-}
-
 void manifest_write(const struct session *session, const struct tail_piece *pieces,
                     size_t piece_count, uint8_t *bytes) {
     write_fixed(session, bytes);
@@ -183,7 +163,7 @@ void manifest_write(const struct session *session, const struct tail_piece *piec
     }
     if (tail_level(session, piece_count) > PAGE_EXACT)
         to = write_losses(session->tail, to);
-    write_sections(session, write_ids(session, to));
+    manifest_sections_write(session, write_ids(session, to));
 }
 
 static void read_fixed(struct manifest *manifest, const uint8_t *bytes) {
@@ -260,29 +240,6 @@ static const uint8_t *read_ids(struct manifest *manifest, const uint8_t *from, c
     return manifest->ids + ids * sizeof(uint32_t);
 }
 
-/* False if that cannot be. */
-static bool read_section(struct manifest *manifest, uint32_t kind, const uint8_t *from,
-                         size_t bytes) {
-    if (kind != SECTION_LOST)
-        return true;
-    if (bytes < LOST_BYTES)
-        return false;
-    manifest->lost_tokens = bytes_get(from, LOST_BYTES);
-    return true;
-}
-
-static bool read_sections(struct manifest *manifest, const uint8_t *from, const uint8_t *end) {
-    while (from && end - from >= SECTION_HEAD_BYTES) {
-        uint32_t kind = (uint32_t)bytes_get(from, 4);
-        size_t bytes = bytes_get(from + 4, 4);
-        from += SECTION_HEAD_BYTES;
-        if (bytes > (size_t)(end - from) || !read_section(manifest, kind, from, bytes))
-            return false;
-        from += bytes;
-    }
-    return from == end;
-}
-
 int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count) {
     if (count < FIXED_BYTES || memcmp(bytes, magic, MAGIC_BYTES) != 0 ||
         bytes_get(bytes + 8, 4) != MANIFEST_FORMAT || bytes_get(bytes + 12, 4) != count)
@@ -306,10 +263,10 @@ int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count)
     manifest->pieces = manifest->slices + slices;
     manifest->losses = manifest->pieces + pieces;
     const uint8_t *end = bytes + count;
-    return can_be(manifest) &&
-                   read_sections(manifest, read_ids(manifest, manifest->losses + losses, end), end)
-               ? 0
-               : -1;
+    if (!can_be(manifest))
+        return -1;
+    const uint8_t *sections = read_ids(manifest, manifest->losses + losses, end);
+    return sections && manifest_sections_read(manifest, sections, end) ? 0 : -1;
 }
 
 struct manifest_slice manifest_slice(const struct manifest *manifest, uint32_t index) {

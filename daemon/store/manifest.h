@@ -25,12 +25,15 @@
  *        token ids, u32 each
  *        sections up to the end, each u32 kind, u32 bytes, and so many bytes:
  *            1: u64 tokens that the session lost to evictions since it was last appended to
+ *            2, of a chain of blocks: u64 position of its first token, then the blocks in the order
+ *               of their tokens: u64 first token, u32 tokens, u8 key bytes, key
  * Its checksum is the disk's. Sections of other kinds are skipped, as is what is behind the fields
  * of these; one that is not there says 0.
  */
 #ifndef DAEMON_STORE_MANIFEST_H
 #define DAEMON_STORE_MANIFEST_H
 
+#include "daemon/store/block.h"
 #include "daemon/store/session.h"
 
 enum { MANIFEST_FORMAT = 1 };
@@ -58,6 +61,9 @@ struct manifest {
     const uint8_t *slices, *pieces, *losses;
     uint64_t salt_count, id_count;
     const uint8_t *salts, *ids;
+    uint64_t first_position;
+    const uint8_t *blocks;
+    size_t blocks_bytes;
 };
 
 /* What manifest_write() takes, with the session locked for both. */
@@ -79,5 +85,8 @@ struct loss manifest_tail_loss(const struct manifest *manifest, uint32_t layer,
 
 /* Its token ids and salts; there is room for as many as it has. */
 void manifest_read_ids(const struct manifest *manifest, struct salt *salts, uint32_t *ids);
+
+/* The next of a chain's blocks, `at` so many of blocks_bytes; false behind the last. */
+bool manifest_next_block(const struct manifest *manifest, size_t *at, struct block_entry *block);
 
 #endif

@@ -6,6 +6,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/store/chain_recovery.h"
 #include "daemon/store/manifest.h"
 #include "daemon/store/record_disk.h"
 #include "daemon/store/store.h"
@@ -306,6 +307,7 @@ static void fill(struct recovery *recovery, struct session *session,
     bool whole = add_slices(recovery, session, manifest) && add_tail(recovery, session, manifest);
     settle_tail(session);
     add_ids(recovery, session, manifest);
+    chain_recover_blocks(recovery->store, session, manifest);
     if (whole)
         return;
     session->version = store_next_version(recovery->store);
@@ -356,16 +358,25 @@ static void delete_older(struct recovery *recovery, const struct session *sessio
 static void insert(struct recovery *recovery, struct session *session) {
     uint64_t tokens = session->tokens;
     raise_clock(&recovery->store->version_clock, session->version);
-    if (store_insert(recovery->store, session, NULL) != STORE_OK) {
+    int status = store_insert(recovery->store, session, NULL);
+    if (status == STORE_EXISTS) {
         delete_older(recovery, session);
-        if (store_insert(recovery->store, session, NULL) != STORE_OK)
-            return;
+        status = store_insert(recovery->store, session, NULL);
     }
-    recovery->sessions++;
+    if (status != STORE_OK) {
+        session_unref(session);
+        return;
+    }
+    recovery->sessions += !session_is_chain(session);
     recovery->tokens += tokens;
 }
 
 /* Nothing is left of what it had. */
+static bool is_empty(const struct session *session, const struct manifest *manifest) {
+    return session_is_chain(session) ? !session->newest_block
+                                     : session->tokens == 0 && manifest->tokens > 0;
+}
+
 static void drop(struct recovery *recovery, struct session *session) {
     struct disk_promise *promise =
         disk_tier_delete(&recovery->store->disk, DISK_SESSION, session->id);
@@ -394,7 +405,7 @@ static void recover_session(struct recovery *recovery, const struct found *found
     uint8_t *bytes = malloc((size_t)found->bytes + 1);
     if (bytes && read_manifest(recovery, found, bytes, &manifest) == 0) {
         struct session *session = make_session(recovery, &manifest);
-        if (session && session->tokens == 0 && manifest.tokens > 0)
+        if (session && is_empty(session, &manifest))
             drop(recovery, session);
         else if (session)
             insert(recovery, session);
@@ -429,7 +440,9 @@ static void raise_clocks(struct recovery *recovery) {
     for (size_t i = 0; i < recovery->count; i++) {
         const struct found *found = &recovery->found[i];
         recovery->bytes += found->bytes;
-        if (found->kind == DISK_SESSION)
+        if (found->kind == DISK_SESSION && found->id > STORE_CHAIN_IDS)
+            list_raise_ids(&store->chains, found->id);
+        else if (found->kind == DISK_SESSION)
             list_raise_ids(&store->list, found->id);
         else
             raise_clock(&store->usage.chunk_id_clock, found->id);
@@ -453,9 +466,11 @@ static void say(const struct recovery *recovery, uint64_t begun_ns) {
     struct disk_stats stats;
     disk_read_stats(recovery->store->disk.disk, &stats);
     uint64_t damaged = recovery->damaged + stats.scan_damaged;
-    log_info("%llu sessions of %llu tokens are on disk, in %llu MiB; found in %llu ms%s",
-             (unsigned long long)recovery->sessions, (unsigned long long)recovery->tokens,
-             (unsigned long long)recovery->bytes >> 20,
+    log_info("%llu sessions and %llu blocks of %llu tokens are on disk, in %llu MiB; found in %llu "
+             "ms%s",
+             (unsigned long long)recovery->sessions,
+             (unsigned long long)atomic_load(&recovery->store->blocks.blocks),
+             (unsigned long long)recovery->tokens, (unsigned long long)recovery->bytes >> 20,
              (unsigned long long)((clock_now_ns() - begun_ns) + stats.scan_ns) / CLOCK_NS_PER_MS,
              recovery->out_of_memory ? "; others do not fit the memory limit and stay there" : "");
     if (damaged > 0)
@@ -473,6 +488,7 @@ void recovery_on_scanned(void *context) {
         qsort(recovery->found, recovery->count, sizeof *recovery->found, compare);
     raise_clocks(recovery);
     recover_sessions(recovery);
+    chain_settle_all(recovery->store);
     forget_rest(recovery);
     say(recovery, begun_ns);
     disk_tier_leave_out(tier, recovery->left_out, recovery->left_out_count);

@@ -168,7 +168,9 @@ static void end_locked(struct save *save, struct session *session, bool done) {
     saved->under_way = false;
     if (done || saved->trying_since_ns == 0)
         saved->trying_since_ns = done ? 0 : clock_now_ns();
-    if (!done && (!save->is_full || clock_now_ns() - saved->trying_since_ns > FULL_WAIT_NS))
+    bool is_late = save->is_full && clock_now_ns() - saved->trying_since_ns > FULL_WAIT_NS;
+    bool is_cut = save->cuts != session->cuts.count; /* so it is saved anew */
+    if (!done && !is_cut && (!save->is_full || is_late))
         saved->failed = save->point;
     if (!done || session->deleted) {
         forget_new_piece(save);
@@ -234,7 +236,8 @@ static void end_parts(struct disk_job *job) {
     struct session *session = save->session;
     bool there = parts_are_there(save);
     pthread_mutex_lock(session->lock);
-    bool goes_on = there && !session->deleted; /* else a delete goes behind it */
+    /* Else a delete goes behind it, or what is gone since would come back. */
+    bool goes_on = there && !session->deleted && save->cuts == session->cuts.count;
     if (goes_on)
         submit_manifest(save);
     pthread_mutex_unlock(session->lock);
@@ -328,8 +331,20 @@ int saving_delete(struct disk_tier *tier, struct session *session, struct disk_p
     *promise = NULL;
     if (!disk_tier_is_on(tier) || !saved->any)
         return STORE_OK;
+    if (session_is_chain(session))
+        atomic_store(&tier->chains_deleted, true);
     *promise = disk_tier_delete(tier, DISK_SESSION, session->id);
     for (size_t i = 0; i < saved->piece_count; i++)
         disk_tier_forget(tier, DISK_TAIL, saved->pieces[i].id);
     return *promise ? STORE_OK : STORE_DISK;
+}
+
+void saving_withdraw(struct disk_tier *tier, struct session *session) {
+    struct disk_promise *promise;
+    if (saving_delete(tier, session, &promise) != STORE_OK || !promise)
+        return;
+    disk_promise_release(promise);
+    session->saved.any = false;
+    session->saved.point = (struct session_point){0};
+    session->saved.piece_count = 0;
 }

@@ -27,6 +27,10 @@ struct session_point saving_retry(struct session *session);
 int saving_delete(struct disk_tier *tier, struct session *session, struct disk_promise **promise)
     __attribute__((warn_unused_result));
 
+/* With the session locked, of which something is gone that its manifest has: that goes, too. Until
+ * it is saved again nothing of it comes back. */
+void saving_withdraw(struct disk_tier *tier, struct session *session);
+
 /* Saves all sessions, those used last first, as many as there is room for on disk, and logs what
  * came of it. Waits; nobody else uses the store any more, and its keeper has ended. */
 void saving_save_all(struct store *store);

@@ -15,7 +15,7 @@ struct saving_all {
     struct session **sessions; /* owned references, those used last first */
     size_t count, capacity;
     size_t first, begun; /* those between are under way */
-    uint64_t saved, failed;
+    uint64_t saved, saved_chains, failed;
 };
 
 static bool add(struct saving_all *all, struct session *session) {
@@ -37,13 +37,17 @@ static int compare(const void *a, const void *b) {
     return (left->used_ns < right->used_ns) - (left->used_ns > right->used_ns);
 }
 
-static void collect(struct saving_all *all) {
-    struct list *list = &all->store->list;
+static void collect_list(struct saving_all *all, struct list *list) {
     struct session *session = list_after(list, 0);
     while (session && add(all, session))
         session = list_next(list, session);
     if (session)
         session_unref(session);
+}
+
+static void collect(struct saving_all *all) {
+    collect_list(all, &all->store->list);
+    collect_list(all, &all->store->chains);
     if (all->count > 0)
         qsort(all->sessions, all->count, sizeof(struct session *), compare);
 }
@@ -64,20 +68,24 @@ static void go_on(struct saving_all *all) {
         int status = save_one(all->store, all->sessions[all->first]);
         if (status == STORE_WAIT)
             return;
-        if (status == STORE_OK)
-            all->saved++;
-        else
+        if (status != STORE_OK)
             all->failed++;
+        else if (session_is_chain(all->sessions[all->first]))
+            all->saved_chains++;
+        else
+            all->saved++;
         session_unref(all->sessions[all->first]);
     }
 }
 
 static void say(const struct saving_all *all, uint64_t written_bytes, uint64_t begun_ns) {
-    log_info("%llu sessions are on disk; %llu MiB were written in %llu ms",
-             (unsigned long long)all->saved, (unsigned long long)written_bytes >> 20,
+    log_info("%llu sessions are on disk, and %llu chains of blocks; %llu MiB were written in %llu "
+             "ms",
+             (unsigned long long)all->saved, (unsigned long long)all->saved_chains,
+             (unsigned long long)written_bytes >> 20,
              (unsigned long long)(clock_now_ns() - begun_ns) / CLOCK_NS_PER_MS);
     if (all->failed > 0)
-        log_warning("%llu sessions could not be saved: the disk is full or failed",
+        log_warning("%llu sessions and chains could not be saved: the disk is full or failed",
                     (unsigned long long)all->failed);
 }
 

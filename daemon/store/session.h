@@ -14,6 +14,7 @@
 #include "daemon/store/discard.h"
 #include "daemon/store/due.h"
 #include "daemon/store/list.h"
+#include "daemon/store/session_point.h"
 #include "daemon/store/session_policy.h"
 
 #define STORE_TENANT "default"
@@ -41,12 +42,6 @@ enum session_durability {
 struct tail_piece {
     uint64_t id;
     uint32_t rows;
-};
-
-/* What a session is at a moment, as far as it outlasts a restart: both only grow. */
-struct session_point {
-    uint64_t version;
-    uint64_t changes; /* of what its version says nothing of: policy, pin, durability, blocks */
 };
 
 /* What of the session is on disk. */

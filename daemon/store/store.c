@@ -12,8 +12,6 @@
 
 enum { FIRST_BUCKETS = 64, LEAST_FOR_SESSIONS_BYTES = 4 << 20, SMALL_SHARE = 128 };
 
-#define CHAIN_IDS (UINT64_C(1) << 63) /* above those of all sessions */
-
 static struct shard *shard_of(struct store *store, struct store_name name) {
     return &store->shards[XXH3_64bits(name.text, name.bytes) % STORE_SHARDS];
 }
@@ -135,7 +133,7 @@ int store_init(struct store *store, const struct store_options *options) {
     disk_tier_init(&store->disk, &store->keeper, options->on_progress, options->context);
     uint64_t clock = clock_wall_us();
     list_init(&store->list, clock);
-    list_init(&store->chains, clock | CHAIN_IDS);
+    list_init(&store->chains, clock | STORE_CHAIN_IDS);
     block_index_init(&store->blocks, &store->budget);
     prefix_init(&store->prefixes, &store->budget);
     ageing_init(&store->ageing, store);

@@ -22,6 +22,9 @@ enum {
     STORE_RAW_CHUNK_SHARE = 8, /* a raw chunk may be this part of the limit, no more */
 };
 
+/* Ids of chains are above those of all sessions. */
+#define STORE_CHAIN_IDS (UINT64_C(1) << 63)
+
 struct shard {
     pthread_mutex_t lock;
     struct session **buckets;

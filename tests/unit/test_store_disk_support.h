@@ -3,6 +3,7 @@
 #define TESTS_UNIT_TEST_STORE_DISK_SUPPORT_H
 
 #include <ftw.h>
+#include <stdio.h>
 #include <unistd.h>
 
 #include "daemon/store/saving.h"

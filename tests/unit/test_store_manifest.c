@@ -1,4 +1,6 @@
 /* Manifests and summaries: what a session and a chunk say of themselves on disk. */
+#include <stdio.h>
+
 #include "daemon/base/bytes.h"
 #include "daemon/store/manifest.h"
 #include "daemon/store/record_disk.h"
@@ -73,6 +75,30 @@ START_TEST(a_manifest_says_what_the_session_lost) {
     ck_assert_uint_eq(manifest.lost_tokens, UINT64_C(1) << 40);
     free(memory);
     session_unref(session);
+}
+END_TEST
+
+START_TEST(a_manifest_that_the_first_daemons_wrote_is_read) {
+    static uint8_t bytes[2048];
+    uint32_t ids[300];
+    struct manifest manifest;
+    FILE *file = fopen("tests/golden/session.manifest", "rb");
+    ck_assert_ptr_nonnull(file);
+    size_t count = fread(bytes, 1, sizeof bytes, file);
+    fclose(file);
+    ck_assert_int_eq(manifest_read(&manifest, bytes, count), 0);
+    ck_assert_mem_eq(manifest.names.session, "a session", 9);
+    ck_assert_mem_eq(manifest.names.model, "a model", 7);
+    ck_assert_uint_eq(manifest.tokens, 300);
+    ck_assert_uint_eq(manifest.tail_tokens, 44);
+    ck_assert_uint_eq(manifest.slice_count, 2);
+    ck_assert_uint_eq(manifest_piece(&manifest, 1).id, 9);
+    ck_assert_int_eq(manifest.policy.floor, 4);
+    ck_assert_uint_eq(manifest.policy.ttl_ms, 3600000);
+    ck_assert_uint_eq(manifest.id_count, 300);
+    manifest_read_ids(&manifest, NULL, ids);
+    ck_assert_uint_eq(ids[0], 39383);
+    ck_assert_uint_eq(manifest.lost_tokens + manifest.blocks_bytes, 0);
 }
 END_TEST
 
@@ -194,6 +220,7 @@ int main(void) {
     tcase_add_test(cases, a_manifest_says_what_the_session_is);
     tcase_add_test(cases, a_manifest_that_is_cut_or_longer_is_none);
     tcase_add_test(cases, a_manifest_says_what_the_session_lost);
+    tcase_add_test(cases, a_manifest_that_the_first_daemons_wrote_is_read);
     tcase_add_test(cases, a_section_of_a_later_daemon_is_skipped);
     tcase_add_test(cases, a_section_that_does_not_end_with_its_manifest_makes_it_none);
     tcase_add_test(cases, a_manifest_of_any_bytes_is_read_within_them);

@@ -245,5 +245,8 @@ class Blocks:
         return self._control(keys, lib.KVQ_BLOCK_TOUCH, lease)
 
     def delete(self, keys: Sequence[bytes]) -> list[int]:
-        """Deletes blocks and returns how many tokens each had, 0 where it was not there."""
+        """Deletes blocks and returns how many tokens each had, 0 where it was not there.
+
+        They would not come back from the daemon's disk. DiskFailed: they might, for it failed.
+        """
         return self._control(keys, lib.KVQ_BLOCK_DELETE)

@@ -100,10 +100,11 @@ class Client:
         has so many decibels. policy says how it is kept: see Policy. With sharing "ids" it takes pages
         of other sessions for its own, and offers them its own, where all token ids up to there are
         the same and nothing is lost by it; with "bytes" only what is coded to the same bytes, as what
-        is exact in any case. With durability "disk" append(), fork(), truncate() and delete() return
-        when what they did would outlast a loss of power, from now on; with "memory", as a session
-        that is created, when it is done in memory. With new it must not exist (Exists). ModelMismatch: it is another
-        model's, or has another geometry. Unsupported: a geometry that this daemon cannot hold.
+        is exact in any case. With durability "disk" what changes the session - append(), fork(),
+        truncate(), delete(), policy(), pin(), age() - returns when that would outlast a loss of
+        power, from now on; with "memory", as a session that is created, when it is done in memory.
+        With new it must not exist (Exists). ModelMismatch: it is another model's, or has another
+        geometry. Unsupported: a geometry that this daemon cannot hold.
         """
         call = _calls.open_or_find(
             session, model, geometry, level, min_snr_db, policy, sharing, durability, new
@@ -131,7 +132,7 @@ class Client:
             return None
 
     def flush(self) -> int:
-        """Brings all sessions to disk as they are now, and returns how many.
+        """Brings all sessions and blocks to disk as they are now, and returns how many sessions.
 
         Unsupported: the daemon has no disk. DiskFailed: it is full or failed.
         """
