@@ -16,7 +16,7 @@ void coldness_deinit(struct coldness *order) {
 }
 
 static uint64_t bytes_of(const struct session *session) {
-    return session->tokens * geometry_token_bytes(&session->geometry);
+    return sizeof *session + session->tokens * geometry_token_bytes(&session->geometry);
 }
 
 static uint64_t *ghost_of(struct coldness *order, const struct session *session, uint64_t *hash) {

@@ -1,6 +1,6 @@
 /* The order in which sessions are done without: S3-FIFO (Yang, Zhang, Qiu, Yue, Vigfusson: "FIFO
  * queues are all you need for cache eviction", SOSP 2023), over sessions weighed by the bytes of
- * their values as they came.
+ * their values as they came, and a little for being there.
  *
  * It fits here: most sessions are written once and never read again, and a small first queue is rid
  * of them soon, so that a run of new ones does not push out what is resumed; a touch is a counter

@@ -7,6 +7,9 @@
 
 enum { SLICES_MAX = 64 }; /* that go at once */
 
+/* So long a session without tokens waits for its first ones. */
+#define EMPTY_IDLE_NS (10 * CLOCK_NS_PER_S)
+
 /* What a session is to lose: its slices from `keep` on, and the tail. */
 struct loss_plan {
     size_t keep;
@@ -16,6 +19,8 @@ struct loss_plan {
 
 static int may_go(const struct session *session, uint64_t idle_ns) {
     uint64_t now = clock_now_ns();
+    if (session->tokens == 0 && idle_ns < EMPTY_IDLE_NS)
+        idle_ns = EMPTY_IDLE_NS;
     if (session->deleted)
         return STORE_MISS;
     if (session->pinned_until_ns > now)
@@ -50,6 +55,8 @@ static uint64_t freed_by_tail(const struct session *session, enum evict_place pl
 static struct loss_plan make_plan(const struct session *session,
                                   const struct evict_request *request) {
     struct loss_plan plan = {.keep = session->slice_count};
+    if (session->tokens == 0 && request->place != EVICT_FROM_DISK)
+        return (struct loss_plan){.freed_bytes = session_own_bytes(session), .any = true};
     size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
     if (session->tail_tokens > 0) {
         plan.freed_bytes = freed_by_tail(session, request->place);

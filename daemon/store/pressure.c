@@ -116,11 +116,10 @@ static void count(struct pressure *pressure, const struct evict_result *result) 
 }
 
 static int evict_this(struct pressure *pressure, struct session *session,
-                      const struct evict_request *request) {
-    struct evict_result result;
-    int status = evict_session(pressure->store, session, request, &result);
+                      const struct evict_request *request, struct evict_result *result) {
+    int status = evict_session(pressure->store, session, request, result);
     if (status == STORE_OK)
-        count(pressure, &result);
+        count(pressure, result);
     return status;
 }
 
@@ -132,12 +131,13 @@ static bool moves_on(const struct pressure *pressure, int status) {
            (status == STORE_UNSUPPORTED && !disk_tier_is_on(&pressure->store->disk));
 }
 
-static int evict_coldest(struct pressure *pressure, const struct evict_request *request) {
+static int evict_coldest(struct pressure *pressure, const struct evict_request *request,
+                         struct evict_result *result) {
     struct coldness *order = &pressure->store->coldness;
     struct session *session = coldness_coldest(order);
     if (!session)
         return STORE_MISS;
-    int status = evict_this(pressure, session, request);
+    int status = evict_this(pressure, session, request, result);
     if (moves_on(pressure, status))
         coldness_pass(order, session);
     session_unref(session);
@@ -147,26 +147,33 @@ static int evict_coldest(struct pressure *pressure, const struct evict_request *
 /* Past the coldest, which stays where it is: it is in use for a moment, or on disk. */
 static bool evict_next(struct pressure *pressure, const struct evict_request *request) {
     struct coldness *order = &pressure->store->coldness;
+    struct evict_result result;
     struct session *session;
     bool evicted = false;
     coldness_walk_begin(order);
     while (!evicted && (session = coldness_walk(order))) {
-        evicted = evict_this(pressure, session, request) == STORE_OK;
+        evicted = evict_this(pressure, session, request, &result) == STORE_OK;
         session_unref(session);
     }
     return evicted;
 }
 
-/* Looks at each once, from the coldest on. */
+/* Looks at each once, from the coldest on, up to one that had tokens: such as had none are small,
+ * and may be many. */
 static bool evict_any(struct pressure *pressure, const struct evict_request *request) {
-    for (size_t left = coldness_sessions(&pressure->store->coldness); left > 0; left--) {
-        int status = evict_coldest(pressure, request);
-        if (status == STORE_OK)
+    uint64_t freed_bytes = 0;
+    size_t left = coldness_sessions(&pressure->store->coldness);
+    for (; left > 0 && freed_bytes < request->want_bytes; left--) {
+        struct evict_result result;
+        int status = evict_coldest(pressure, request, &result);
+        if (status == STORE_OK && result.tokens > 0)
             return true;
-        if (!moves_on(pressure, status))
-            return evict_next(pressure, request);
+        if (status == STORE_OK)
+            freed_bytes += result.bytes;
+        else if (!moves_on(pressure, status))
+            return evict_next(pressure, request) || freed_bytes > 0;
     }
-    return false;
+    return freed_bytes > 0;
 }
 
 /* Only for those who wait does what was just used go. */

@@ -74,6 +74,7 @@ def test_an_append_at_the_limit_waits_as_long_as_it_said(connection):
 def test_an_append_at_the_limit_leaves_nothing_of_itself(connection):
     fill(connection)
     connection.open(b"1000", geometry=WIDE, level=EXACT)
+    connection.pin(b"1000", 10**9)
     used = connection.stats().used_bytes
     with refused("full"):
         store(connection, 1000)
@@ -131,6 +132,7 @@ def test_others_are_served_while_an_append_waits(daemon, connection):
 def test_a_client_that_dies_while_its_append_waits_leaves_nothing(daemon, connection):
     numbers = fill(connection)
     connection.open(b"1000", geometry=WIDE, level=EXACT)
+    connection.pin(b"1000", 10**9)
     used = connection.stats().used_bytes
     with Connection(daemon.socket, timeout=1) as waiting:
         with pytest.raises(TimeoutError):

@@ -72,6 +72,39 @@ START_TEST(a_session_that_loses_its_last_token_is_deleted) {
 }
 END_TEST
 
+/* As if it had not been used for long. */
+static void leave_idle(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    session->used_ns = 0;
+    session_unref(session);
+}
+
+START_TEST(a_session_without_tokens_goes_as_a_whole_once_it_is_idle) {
+    struct evict_result result;
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    ck_assert_int_eq(evict("a", &all, &result), STORE_WAIT);
+    leave_idle("a");
+    uint64_t used = store_used_bytes(&store);
+    ck_assert_int_eq(evict("a", &one_chunk, &result), STORE_OK);
+    ck_assert(result.deleted);
+    ck_assert_uint_eq(result.tokens, 0);
+    ck_assert(!exists("a"));
+    ck_assert_uint_eq(store_used_bytes(&store), used - result.bytes);
+}
+END_TEST
+
+START_TEST(a_session_without_tokens_stays_while_its_first_are_appended) {
+    struct evict_result result;
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    struct append_member *append = begin("a", 0, 10, false);
+    leave_idle("a");
+    ck_assert_int_eq(evict("a", &all, &result), STORE_WAIT);
+    ck_assert_int_eq(put_all(append, 0, 10), STORE_OK);
+    ck_assert_int_eq(commit(append), STORE_OK);
+    append_end(append);
+}
+END_TEST
+
 START_TEST(a_pinned_session_stays) {
     struct evict_result result;
     store_exactly("a", PAGE);
@@ -151,6 +184,8 @@ int main(void) {
     tcase_add_test(cases, the_newest_tokens_go_first_and_what_is_left_is_a_hit);
     tcase_add_test(cases, what_was_lost_is_remembered_until_it_is_appended_to);
     tcase_add_test(cases, a_session_that_loses_its_last_token_is_deleted);
+    tcase_add_test(cases, a_session_without_tokens_goes_as_a_whole_once_it_is_idle);
+    tcase_add_test(cases, a_session_without_tokens_stays_while_its_first_are_appended);
     tcase_add_test(cases, a_pinned_session_stays);
     tcase_add_test(cases, a_session_that_is_appended_to_stays);
     tcase_add_test(cases, a_session_that_was_just_used_stays_where_that_is_asked);

@@ -1,4 +1,6 @@
 /* Who loses tokens when memory runs short. */
+#include <stdio.h>
+
 #include "daemon/store/fork.h"
 #include "daemon/store/pressure.h"
 #include "tests/unit/test_store_support.h"
@@ -20,6 +22,12 @@ static void leave_idle(const char *name) {
     ck_assert_ptr_nonnull(session);
     session->used_ns = 0;
     session_unref(session);
+}
+
+static void leave_all_idle(void) {
+    struct session *session = list_after(&store.list, 0);
+    for (; session; session = list_next(&store.list, session))
+        leave_idle(session->name);
 }
 
 static bool exists(const char *name) {
@@ -82,6 +90,32 @@ START_TEST(an_append_after_a_pause_is_a_touch) {
 }
 END_TEST
 
+/* Opens more of them. False once memory is full. */
+static bool open_another(int number) {
+    char name[16];
+    snprintf(name, sizeof name, "%d", number);
+    int status = open_session(name, PAGE_EXACT);
+    ck_assert(status == STORE_OK || status == STORE_FULL);
+    return status == STORE_OK;
+}
+
+START_TEST(sessions_that_are_opened_without_end_cost_neither_the_store_nor_others) {
+    int number = 0;
+    store_exactly("read again");
+    ck_assert_int_eq(fetch_all("read again", 0, PAGE, 0), STORE_OK);
+    while (open_another(number))
+        number++;
+    leave_all_idle();
+    for (int i = 0; i < 1000 && !open_another(number); i++) {
+        keeper_poke(&store.keeper); /* as a refused request does */
+        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    }
+    ck_assert(open_another(number + 1));
+    ck_assert(!exists("0"));
+    ck_assert_int_eq(fetch_all("read again", 0, PAGE, 0), STORE_OK);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("pressure");
     tcase_add_checked_fixture(cases, set_up, tear_down);
@@ -89,5 +123,6 @@ int main(void) {
     tcase_add_test(cases, an_append_that_takes_long_is_no_touch);
     tcase_add_test(cases, an_append_that_was_given_up_after_long_is_no_touch);
     tcase_add_test(cases, an_append_after_a_pause_is_a_touch);
+    tcase_add_test(cases, sessions_that_are_opened_without_end_cost_neither_the_store_nor_others);
     return run_suite(cases);
 }
