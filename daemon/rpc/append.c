@@ -175,6 +175,12 @@ static enum rpc_step commit(struct rpc_request *request) {
     return status == RPC_WAIT && !request->append.waiting ? RPC_MORE : status;
 }
 
+/* A durable session takes what others have before it is saved: then that is not written again. */
+static bool is_settled(const struct rpc_append *append) {
+    bool shares = append->result.durability == SESSION_ON_DISK && append_may_share(append->member);
+    return !(append->settle || shares) || append_is_settled(append->member);
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_append *append = &request->append;
     if (append->phase == APPEND_RECEIVING)
@@ -184,7 +190,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
         if (status != RPC_MORE || append->phase == APPEND_COMMITTING)
             return status;
     }
-    if (append->phase == APPEND_SETTLING && append->settle && !append_is_settled(append->member))
+    if (append->phase == APPEND_SETTLING && !is_settled(append))
         return RPC_WAIT;
     append->phase = APPEND_SAVING;
     enum rpc_step status = rpc_save_step(request, append_session(append->member),

@@ -114,6 +114,7 @@ static struct old_tail publish_locked(struct append *append) {
         keeper_add(keeper, session);
     ageing_schedule(&append->store->ageing, session);
     append->members.ticket = keeper_ticket(keeper, session);
+    append->members.may_share = may_share;
     append->members.published = true;
     session_read_state(session, &append->members.result);
     return old;
@@ -193,6 +194,10 @@ int append_commit(struct append_member *member, void *workspace, struct session_
 bool append_is_settled(const struct append_member *member) {
     const struct append *append = member->append;
     return keeper_has_done(&append->store->keeper, append->session, append->members.ticket);
+}
+
+bool append_may_share(const struct append_member *member) {
+    return member->append->members.may_share;
 }
 
 struct session *append_session(const struct append_member *member) {

@@ -72,6 +72,9 @@ int append_commit(struct append_member *member, void *workspace, struct session_
 /* After a commit with settle: whether the keeper is done with the whole session. */
 bool append_is_settled(const struct append_member *member);
 
+/* After a commit: whether others offer chunks that the keeper may give the session for its own. */
+bool append_may_share(const struct append_member *member);
+
 /* That it appends to; for as long as the member lives. */
 struct session *append_session(const struct append_member *member);
 

@@ -24,6 +24,7 @@ struct append_members {
     bool published;              /* the append is visible, */
     struct session_state result; /* the session then, */
     uint64_t ticket;             /* and the keeper's ticket for it */
+    bool may_share;              /* others offer the same tokens */
 };
 
 struct append_member {

@@ -54,12 +54,13 @@ static bool is_as_good(const struct session *session, const struct candidate *ca
     return by_ids || record_has_same_pages(own, other);
 }
 
-/* If both are still what they were. A chunk that the session's manifest on disk names stays. */
+/* If both are still what they were. A chunk that the session's manifest on disk names, which has
+ * none behind where its tail begins, stays. */
 static bool swap(struct session *session, const struct candidate *candidate, struct chunk *other,
                  const struct record *record) {
     pthread_mutex_lock(session->lock);
     struct slice *slice = session->deleted ? NULL : session_find_slice(session, candidate->start);
-    bool swaps = slice && !session->saved.under_way && slice->start >= session->saved.tokens &&
+    bool swaps = slice && !session->saved.under_way && slice->start >= session->saved.tail_first &&
                  slice->chunk == candidate->chunk && slice->level == candidate->level &&
                  chunk_adopt(other, record, slice->level);
     if (swaps)

@@ -2,8 +2,8 @@
 
 import pytest
 from disk_support import assert_has, disk, put, values
-from wire import IN_MEMORY, ON_DISK, OPEN_EXISTING, policy_numbers
-from wire_support import SMALL, append, connection, refused
+from wire import EXACT, IN_MEMORY, ON_DISK, OPEN_EXISTING, SHARING_BYTES, policy_numbers
+from wire_support import SMALL, append, connection, packed, refused, wait_until
 
 __all__ = ["connection", "disk"]
 
@@ -164,6 +164,29 @@ def test_a_durable_session_without_tokens_outlasts_it_once_it_is_pinned(disk):
     with disk.connect() as connection:
         assert connection.open(b"a", mode=OPEN_EXISTING).tokens == 0
         assert connection.info(b"a").pinned_ms > 0
+
+
+@pytest.mark.parametrize("pieces", [[256], [100, 100, 56]], ids=["at once", "bit by bit"])
+def test_durable_sessions_keep_the_same_tokens_once(disk, pieces):
+    disk.start()
+    with disk.connect() as connection:
+        append_shared(connection, b"a", [256])
+        before = connection.stats().disk.live_bytes
+        append_shared(connection, b"b", pieces)
+        assert connection.info(b"b").unique_bytes < 10_000
+        wait_until(lambda: connection.stats().disk.live_bytes < before + 40_000)
+    disk.crash()
+    with disk.connect() as connection:
+        connection.delete(b"a")
+        assert_has(connection, b"b", 256)
+
+
+def append_shared(connection, name, pieces):
+    session = connection.open(name, geometry=SMALL, level=EXACT, sharing=SHARING_BYTES, durability=ON_DISK)
+    for tokens in pieces:
+        first, end = session.tokens, session.tokens + tokens
+        part = tuple(part[:, first:end] for part in values(end))
+        session.append(tokens, packed(part), ids=range(first, end))
 
 
 def test_a_later_open_may_choose_durability_anew(disk):
