@@ -111,6 +111,8 @@ uint64_t chunk_disown(struct chunk *chunk, int level) {
     pthread_mutex_unlock(&chunk->lock);
     if (is_withdrawn)
         prefix_withdraw(chunk);
+    if (freed_bytes > 0 && atomic_load(&chunk->references) > 1)
+        chunk_drop_bytes(chunk); /* for a manifest that names it the disk is enough */
     chunk_unref(chunk);
     return freed_bytes;
 }

@@ -79,6 +79,7 @@ struct dropped {
     size_t slice_count;
     struct tail *tail;
     struct slice coded_tail;
+    struct chunk *saved_tail; /* what is on disk of it may go, too */
 };
 
 static void drop(struct store *store, struct session *session, const struct loss_plan *plan,
@@ -90,6 +91,8 @@ static void drop(struct store *store, struct session *session, const struct loss
            dropped->slice_count * sizeof *dropped->slices);
     dropped->tail = session->tail;
     dropped->coded_tail = session->coded_tail;
+    dropped->saved_tail = session->saved.coded_tail;
+    session->saved.coded_tail = NULL;
     *result = (struct evict_result){.tokens = session->tokens - left, .bytes = plan->freed_bytes};
     session->slice_count = plan->keep;
     session->tail = NULL;
@@ -108,6 +111,8 @@ static void let_go(const struct dropped *dropped) {
         tail_disown(dropped->tail);
     if (dropped->coded_tail.chunk)
         chunk_disown(dropped->coded_tail.chunk, dropped->coded_tail.level);
+    if (dropped->saved_tail)
+        chunk_unref(dropped->saved_tail);
     for (size_t i = dropped->slice_count; i-- > 0;)
         chunk_disown(dropped->slices[i].chunk, dropped->slices[i].level);
 }

@@ -203,6 +203,8 @@ static bool add_coded_tail(struct recovery *recovery, struct session *session,
     chunk_own(chunk, slice.level);
     session->coded_tail = (struct slice){
         .chunk = chunk, .start = slice.start, .tokens = slice.tokens, .level = slice.level};
+    session->saved.coded_tail = chunk;
+    chunk_ref(chunk);
     session->tail_tokens = slice.tokens;
     session->tokens += slice.tokens;
     return true;

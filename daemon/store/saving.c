@@ -22,7 +22,9 @@ struct save {
     size_t piece_count, piece_capacity;
     struct chunk **chunks; /* owned references */
     size_t chunk_count;
-    bool is_full; /* the disk, and so it failed */
+    struct chunk
+        *coded_tail; /* owned reference: the manifest's, in the end that of the one before */
+    bool is_full;    /* the disk, and so it failed */
     uint8_t *manifest;
     size_t manifest_bytes;
 };
@@ -36,6 +38,8 @@ bool saving_is_owed(const struct session *session) {
 static void save_free(struct save *save) {
     for (size_t i = 0; i < save->chunk_count; i++)
         chunk_unref(save->chunks[i]);
+    if (save->coded_tail)
+        chunk_unref(save->coded_tail);
     if (save->tail)
         tail_unref(save->tail);
     session_unref(save->session);
@@ -73,6 +77,8 @@ static void add_tail(struct save *save, const struct session *session) {
     if (session->coded_tail.chunk) {
         save->piece_count = 0;
         add_chunk(save, session->coded_tail.chunk);
+        save->coded_tail = session->coded_tail.chunk;
+        chunk_ref(save->coded_tail);
         return;
     }
     struct tail *tail = session->tail;
@@ -157,6 +163,13 @@ static void put_pieces(struct save *save, struct session_saved *saved) {
     save->pieces = NULL;
 }
 
+/* With the session locked: the tail of the manifest before may go. */
+static void put_coded_tail(struct save *save, struct session_saved *saved) {
+    struct chunk *before = saved->coded_tail;
+    saved->coded_tail = save->coded_tail;
+    save->coded_tail = before;
+}
+
 static void forget_new_piece(struct save *save) {
     if (save->tail)
         disk_tier_forget(save->tier, DISK_TAIL, save->pieces[save->piece_count - 1].id);
@@ -177,6 +190,7 @@ static void end_locked(struct save *save, struct session *session, bool done) {
         return;
     }
     put_pieces(save, saved);
+    put_coded_tail(save, saved);
     saved->point = save->point;
     saved->tokens = save->tokens;
     saved->cuts = save->cuts;

@@ -91,6 +91,8 @@ void session_unref(struct session *session) {
         drop_contents(session);
     if (session->budget)
         budget_release(session->budget, entry_bytes(session));
+    if (session->saved.coded_tail)
+        chunk_unref(session->saved.coded_tail);
     free(session->saved.pieces);
     free(session->name);
     free(session->model);

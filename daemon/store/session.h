@@ -57,6 +57,8 @@ struct session_saved {
     uint64_t tail_first;         /* the session's token at which the pieces begin */
     struct tail_piece *pieces;
     size_t piece_count;
+    struct chunk *coded_tail; /* a reference to what it has the tail in, if it does: the session may
+                               * have another by now */
 };
 
 struct session {
