@@ -151,5 +151,7 @@ int evict_session(struct store *store, struct session *session, const struct evi
     if (whole)
         return delete_whole(store, session, version, result);
     let_go(&dropped);
+    if (session_is_chain(session))
+        block_drop_unused(store, session); /* nobody finds what is left */
     return status;
 }

@@ -18,6 +18,7 @@ START_TEST(a_block_half_of_which_was_evicted_is_gone) {
     evict("a", 1);
     ck_assert(!gives("a", 0, 2 * PAGE));
     ck_assert_uint_eq(exists("a"), 0);
+    ck_assert_uint_eq(store.usage.chains, 0);
 }
 END_TEST
 
