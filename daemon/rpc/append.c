@@ -88,7 +88,7 @@ static void say_full(struct rpc_daemon *daemon, uint64_t now) {
         log_warning("the memory limit is reached and appends are refused");
 }
 
-enum rpc_step rpc_wait_for_memory(struct rpc_request *request) {
+static enum rpc_step wait_for_memory(struct rpc_request *request) {
     struct store *store = request->context->daemon->store;
     struct rpc_append *append = &request->append;
     uint64_t now = clock_now_ns();
@@ -105,6 +105,28 @@ enum rpc_step rpc_wait_for_memory(struct rpc_request *request) {
     return RPC_FAILED;
 }
 
+enum rpc_step rpc_append_step(struct rpc_request *request, int status) {
+    if (status == STORE_FULL)
+        return wait_for_memory(request);
+    rpc_stop_waiting(request);
+    if (status == STORE_WAIT)
+        return RPC_WAIT;
+    if (status == STORE_OK || status == STORE_MORE)
+        return RPC_MORE;
+    rpc_fail_store(request, status, NULL);
+    return RPC_FAILED;
+}
+
+struct append_part rpc_append_part(const struct wire_data *data, const void *payload,
+                                   size_t payload_bytes) {
+    return (struct append_part){.first = data->first,
+                                .tokens = data->tokens,
+                                .layer = data->layer,
+                                .part = data->part == WIRE_PART_V ? PAGE_V : PAGE_K,
+                                .values = payload,
+                                .bytes = payload_bytes};
+}
+
 static int put(struct rpc_request *request, const struct wire_data *data, const void *payload,
                size_t payload_bytes) {
     struct append_member *member = request->append.member;
@@ -112,31 +134,19 @@ static int put(struct rpc_request *request, const struct wire_data *data, const 
         return messages_are_ids(data, payload_bytes)
                    ? append_put_ids(member, data->first, payload, payload_bytes)
                    : STORE_INVALID;
-    struct append_part part = {.first = data->first,
-                               .tokens = data->tokens,
-                               .layer = data->layer,
-                               .part = data->part == WIRE_PART_V ? PAGE_V : PAGE_K,
-                               .values = payload,
-                               .bytes = payload_bytes};
+    struct append_part part = rpc_append_part(data, payload, payload_bytes);
     return append_put(member, &part, request->context->workspace);
 }
 
 static enum rpc_step data(struct rpc_request *request, const struct wire_data *data,
                           const void *payload, size_t payload_bytes) {
     int status = put(request, data, payload, payload_bytes);
-    if (status == STORE_FULL)
-        return rpc_wait_for_memory(request);
+    if (status != STORE_INVALID)
+        return rpc_append_step(request, status);
     rpc_stop_waiting(request);
-    if (status == STORE_WAIT)
-        return RPC_WAIT;
-    if (status == STORE_OK)
-        return RPC_MORE;
-    if (status == STORE_INVALID)
-        rpc_fail(request, WIRE_INVALID,
-                 "a DATA frame is not one run of one layer and part of this append, nor its next "
-                 "token ids");
-    else
-        rpc_fail_store(request, status, NULL);
+    rpc_fail(request, WIRE_INVALID,
+             "a DATA frame is not one run of one layer and part of this append, nor its next "
+             "token ids");
     return RPC_FAILED;
 }
 
@@ -151,20 +161,12 @@ static enum rpc_step reply(struct rpc_request *request, struct rpc_frame *frame)
 static enum rpc_step step_commit(struct rpc_request *request) {
     struct rpc_append *append = &request->append;
     int status = append_commit(append->member, request->context->workspace, &append->result);
-    if (status == STORE_FULL)
-        return rpc_wait_for_memory(request);
-    rpc_stop_waiting(request);
-    if (status == STORE_WAIT)
-        return RPC_WAIT;
     if (status == STORE_OK) {
         append->phase = APPEND_SETTLING;
         request->irrevocable = true;
         rpc_changed(request);
     }
-    if (status == STORE_OK || status == STORE_MORE)
-        return RPC_MORE;
-    rpc_fail_store(request, status, NULL);
-    return RPC_FAILED;
+    return rpc_append_step(request, status);
 }
 
 /* The first step is taken at once: what the client sends behind COMMIT finds its effect, unless

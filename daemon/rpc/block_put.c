@@ -67,46 +67,27 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 
 static enum rpc_step data(struct rpc_request *request, const struct wire_data *data,
                           const void *payload, size_t payload_bytes) {
-    struct append_part part = {.first = data->first,
-                               .tokens = data->tokens,
-                               .layer = data->layer,
-                               .part = data->part == WIRE_PART_V ? PAGE_V : PAGE_K,
-                               .values = payload,
-                               .bytes = payload_bytes};
+    struct append_part part = rpc_append_part(data, payload, payload_bytes);
     int status = data->part > WIRE_PART_V
                      ? STORE_INVALID
                      : block_put_part(request->append.block, &part, request->context->workspace);
-    if (status == STORE_FULL)
-        return rpc_wait_for_memory(request);
+    if (status != STORE_INVALID)
+        return rpc_append_step(request, status);
     rpc_stop_waiting(request);
-    if (status == STORE_WAIT)
-        return RPC_WAIT;
-    if (status == STORE_OK)
-        return RPC_MORE;
-    if (status == STORE_INVALID)
-        rpc_fail(request, WIRE_INVALID,
-                 "a DATA frame is not a page's tokens of one layer and part of this block");
-    else
-        rpc_fail_store(request, status, NULL);
+    rpc_fail(request, WIRE_INVALID,
+             "a DATA frame is not a page's tokens of one layer and part of this block");
     return RPC_FAILED;
 }
 
 static enum rpc_step commit(struct rpc_request *request) {
     int status = block_put_commit(request->append.block, request->context->workspace);
-    if (status == STORE_FULL)
-        return rpc_wait_for_memory(request);
-    rpc_stop_waiting(request);
-    if (status == STORE_MORE)
-        return RPC_MORE;
-    if (status != STORE_OK) {
-        rpc_fail_store(request, status, NULL);
-        return RPC_FAILED;
+    if (status == STORE_OK) {
+        request->append.phase = APPEND_SETTLING;
+        request->irrevocable = true;
+        atomic_fetch_add(&request->context->daemon->blocks_put, 1);
+        rpc_changed(request);
     }
-    request->append.phase = APPEND_SETTLING;
-    request->irrevocable = true;
-    atomic_fetch_add(&request->context->daemon->blocks_put, 1);
-    rpc_changed(request);
-    return RPC_MORE;
+    return rpc_append_step(request, status);
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {

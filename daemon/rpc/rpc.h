@@ -275,9 +275,14 @@ void *rpc_unpack(struct rpc_request *request, const ProtobufCMessageDescriptor *
 
 /* --- append.c, for all that appends --- */
 
-/* At the memory limit: to be repeated until the deadline, which begins with the first refusal. */
-enum rpc_step rpc_wait_for_memory(struct rpc_request *request);
+/* After a part or a commit came to this: at the memory limit it is to be repeated until the
+ * deadline, which begins with the first refusal. */
+enum rpc_step rpc_append_step(struct rpc_request *request, int status);
 void rpc_stop_waiting(struct rpc_request *request);
+
+/* Of K or V. */
+struct append_part rpc_append_part(const struct wire_data *data, const void *payload,
+                                   size_t payload_bytes);
 
 /* --- fetch.c, for all that fetches --- */
 
