@@ -14,7 +14,8 @@
 /* A value that the scan has found, by kind and id. */
 struct found {
     uint64_t id, bytes;
-    uint64_t owner; /* a hash of its tenant and model */
+    uint64_t owner;     /* a hash of its tenant and model */
+    uint64_t name_hash; /* of its session's */
     uint8_t kind;
     bool doubtful, used;
     struct chunk *chunk; /* once a session has it: a reference of the recovery's */
@@ -24,7 +25,10 @@ struct recovery {
     struct store *store;
     struct found *found;
     size_t count, capacity;
-    bool out_of_memory; /* something was not taken for that: nothing is forgotten */
+    bool is_incomplete; /* there was no memory for all that is there, or the device failed */
+    bool for_now;       /* what the session at hand lacks is there another time: there is no memory
+                         * for it, or the device fails */
+    bool leaves_out;    /* some were not taken for that: nothing is forgotten */
     uint64_t *left_out; /* hashes of the names of such sessions */
     size_t left_out_count, left_out_capacity;
     /* what came of it */
@@ -54,7 +58,7 @@ void recovery_on_found(void *context, const struct disk_found *found) {
     if (recovery->count == recovery->capacity) {
         size_t capacity = recovery->capacity ? 2 * recovery->capacity : 1024;
         struct found *grown = realloc(recovery->found, capacity * sizeof *grown);
-        recovery->out_of_memory |= grown == NULL;
+        recovery->is_incomplete |= grown == NULL;
         if (!grown)
             return;
         recovery->found = grown;
@@ -66,6 +70,7 @@ void recovery_on_found(void *context, const struct disk_found *found) {
                        .bytes = found->bytes,
                        .owner = owner_of(metadata->tenant, metadata->tenant_bytes, metadata->model,
                                          metadata->model_bytes),
+                       .name_hash = disk_tier_hash_name(metadata->session, metadata->session_bytes),
                        .doubtful = found->doubtful};
 }
 
@@ -77,12 +82,13 @@ static int compare(const void *a, const void *b) {
 }
 
 /* What the session has under that id: not if it is another tenant's or model's. */
-static struct found *find(const struct recovery *recovery, const struct session *session,
+static struct found *find(struct recovery *recovery, const struct session *session,
                           enum disk_kind kind, uint64_t id) {
     struct found key = {.id = id, .kind = (uint8_t)kind};
     struct found *found = bsearch(&key, recovery->found, recovery->count, sizeof key, compare);
     uint64_t owner =
         owner_of(STORE_TENANT, strlen(STORE_TENANT), session->model, session->model_bytes);
+    recovery->for_now |= !found && recovery->is_incomplete;
     return found && found->owner == owner ? found : NULL;
 }
 
@@ -102,6 +108,7 @@ static int read_value(struct recovery *recovery, const struct found *found, uint
                            .capacity = capacity};
     disk_tier_do(&recovery->store->disk, &job);
     *bytes = job.bytes;
+    recovery->for_now |= job.status == DISK_FAILED;
     return job.status == DISK_OK ? 0 : -1;
 }
 
@@ -115,11 +122,13 @@ static struct chunk *make_chunk(struct recovery *recovery, const struct found *f
         bytes != sizeof summary)
         return NULL;
     struct record *record = record_read_summary(store->pool, &store->budget, summary);
+    recovery->for_now |= !record;
     if (!record || record->bytes + sizeof summary != found->bytes) {
         free(record);
         return NULL;
     }
     struct chunk *chunk = chunk_new(&store->budget, &store->usage);
+    recovery->for_now |= !chunk;
     if (!chunk) {
         record_unpin(record);
         return NULL;
@@ -138,9 +147,7 @@ static struct chunk *chunk_of(struct recovery *recovery, const struct session *s
         return NULL;
     if (!found->used)
         found->chunk = make_chunk(recovery, found);
-    found->used = true;
-    if (!found->chunk)
-        recovery->damaged++;
+    found->used = !recovery->for_now;
     return found->chunk;
 }
 
@@ -172,6 +179,12 @@ static bool add_slices(struct recovery *recovery, struct session *session,
     return true;
 }
 
+static bool extend(struct recovery *recovery, struct tail *tail, uint32_t rows) {
+    bool extended = tail_extend(tail, rows) == STORE_OK;
+    recovery->for_now |= !extended;
+    return extended;
+}
+
 /* Rows of the tail from one piece. */
 static bool read_piece(struct recovery *recovery, struct session *session,
                        const struct tail_piece *piece) {
@@ -179,13 +192,11 @@ static bool read_piece(struct recovery *recovery, struct session *session,
     struct found *found = find(recovery, session, DISK_TAIL, piece->id);
     size_t bytes = piece->rows * tail->token_bytes, got;
     if (!found || found->bytes != bytes ||
-        tail_extend(tail, session->tail_tokens + piece->rows) != STORE_OK ||
+        !extend(recovery, tail, session->tail_tokens + piece->rows) ||
         read_value(recovery, found, 1, tail_at(tail, session->tail_tokens, 0, PAGE_K), bytes,
                    &got) < 0 ||
-        got != bytes) {
-        recovery->damaged++;
+        got != bytes)
         return false;
-    }
     found->used = true;
     session->saved.pieces[session->saved.piece_count++] = *piece;
     session->tail_tokens += piece->rows;
@@ -218,17 +229,23 @@ static void add_losses(struct tail *tail, const struct manifest *manifest) {
         }
 }
 
+static bool make_tail(struct recovery *recovery, struct session *session, size_t pieces) {
+    struct store *store = recovery->store;
+    session->saved.pieces = calloc(pieces, sizeof *session->saved.pieces);
+    bool made = session->saved.pieces && tail_new(&store->budget, &store->usage, &session->geometry,
+                                                  0, &session->tail) == STORE_OK;
+    recovery->for_now |= !made;
+    return made;
+}
+
 static bool add_tail(struct recovery *recovery, struct session *session,
                      const struct manifest *manifest) {
-    struct store *store = recovery->store;
     session->saved.tail_first = session->tokens;
     if (manifest->tail_is_coded)
         return add_coded_tail(recovery, session, manifest);
     if (manifest->piece_count == 0)
         return true;
-    session->saved.pieces = calloc(manifest->piece_count, sizeof *session->saved.pieces);
-    if (!session->saved.pieces ||
-        tail_new(&store->budget, &store->usage, &session->geometry, 0, &session->tail) != STORE_OK)
+    if (!make_tail(recovery, session, manifest->piece_count))
         return false;
     bool all = true;
     for (uint32_t i = 0; i < manifest->piece_count && all; i++) {
@@ -302,20 +319,26 @@ static void add_ids(struct recovery *recovery, struct session *session,
     free(salts);
 }
 
-/* What is missing at the end makes it another session: of a new version, and to be saved anew. */
-static void fill(struct recovery *recovery, struct session *session,
+/* What is missing at the end makes it another session: of a new version, and to be saved anew.
+ * False if it is not to be taken now. */
+static bool fill(struct recovery *recovery, struct session *session,
                  const struct manifest *manifest) {
+    recovery->for_now = false;
     set_fields(session, manifest);
     bool whole = add_slices(recovery, session, manifest) && add_tail(recovery, session, manifest);
     settle_tail(session);
+    if (!whole && recovery->for_now)
+        return false;
     add_ids(recovery, session, manifest);
     chain_recover_blocks(recovery->store, session, manifest);
     if (whole)
-        return;
+        return true;
+    recovery->damaged++;
     session->version = store_next_version(recovery->store);
     session->saved.cuts = UINT64_MAX;
     session->lost_tokens += manifest->tokens - session->tokens;
     recovery->cut_sessions++;
+    return true;
 }
 
 static struct session *make_session(struct recovery *recovery, const struct manifest *manifest) {
@@ -326,12 +349,11 @@ static struct session *make_session(struct recovery *recovery, const struct mani
                                           &manifest->geometry, &manifest->policy);
     if (!session)
         return NULL;
-    if (session_reserve_slices(session, manifest->slice_count) != STORE_OK) {
-        session_unref(session);
-        return NULL;
-    }
-    fill(recovery, session, manifest);
-    return session;
+    if (session_reserve_slices(session, manifest->slice_count) == STORE_OK &&
+        fill(recovery, session, manifest))
+        return session;
+    session_unref(session);
+    return NULL;
 }
 
 static bool is_ours(const struct manifest *manifest, const struct found *found) {
@@ -388,8 +410,8 @@ static void drop(struct recovery *recovery, struct session *session) {
 }
 
 /* It stays on disk, and its name is kept from being used again. */
-static void leave_out(struct recovery *recovery, const struct session_names *names) {
-    recovery->out_of_memory = true;
+static void leave_out(struct recovery *recovery, uint64_t name_hash) {
+    recovery->leaves_out = true;
     if (recovery->left_out_count == recovery->left_out_capacity) {
         size_t capacity = recovery->left_out_capacity ? 2 * recovery->left_out_capacity : 64;
         uint64_t *grown = realloc(recovery->left_out, capacity * sizeof *grown);
@@ -398,13 +420,13 @@ static void leave_out(struct recovery *recovery, const struct session_names *nam
         recovery->left_out = grown;
         recovery->left_out_capacity = capacity;
     }
-    recovery->left_out[recovery->left_out_count++] =
-        disk_tier_hash_name(names->session, names->session_bytes);
+    recovery->left_out[recovery->left_out_count++] = name_hash;
 }
 
 static void recover_session(struct recovery *recovery, const struct found *found) {
     struct manifest manifest;
     uint8_t *bytes = malloc((size_t)found->bytes + 1);
+    recovery->for_now = !bytes;
     if (bytes && read_manifest(recovery, found, bytes, &manifest) == 0) {
         struct session *session = make_session(recovery, &manifest);
         if (session && is_empty(session, &manifest))
@@ -412,7 +434,9 @@ static void recover_session(struct recovery *recovery, const struct found *found
         else if (session)
             insert(recovery, session);
         else
-            leave_out(recovery, &manifest.names);
+            leave_out(recovery, found->name_hash);
+    } else if (recovery->for_now) {
+        leave_out(recovery, found->name_hash);
     } else {
         recovery->damaged++;
     }
@@ -428,6 +452,10 @@ static void recover_sessions(struct recovery *recovery) {
             continue;
         if (!found->doubtful) {
             recover_session(recovery, found);
+            continue;
+        }
+        if (recovery->is_incomplete) {
+            leave_out(recovery, found->name_hash);
             continue;
         }
         struct disk_promise *promise = disk_tier_delete(&store->disk, DISK_SESSION, found->id);
@@ -457,7 +485,7 @@ static void forget_rest(struct recovery *recovery) {
         struct found *found = &recovery->found[i];
         if (found->chunk)
             chunk_unref(found->chunk);
-        else if (recovery->out_of_memory)
+        else if (recovery->leaves_out || recovery->is_incomplete)
             continue;
         else if (found->kind == DISK_CHUNK || (found->kind == DISK_TAIL && !found->used))
             disk_tier_forget(&recovery->store->disk, (enum disk_kind)found->kind, found->id);
@@ -474,7 +502,9 @@ static void say(const struct recovery *recovery, uint64_t begun_ns) {
              (unsigned long long)atomic_load(&recovery->store->blocks.blocks),
              (unsigned long long)recovery->tokens, (unsigned long long)recovery->bytes >> 20,
              (unsigned long long)((clock_now_ns() - begun_ns) + stats.scan_ns) / CLOCK_NS_PER_MS,
-             recovery->out_of_memory ? "; others do not fit the memory limit and stay there" : "");
+             recovery->leaves_out
+                 ? "; others do not fit the memory limit, or cannot be read now, and stay there"
+                 : "");
     if (damaged > 0)
         log_warning("%llu values on disk are damaged: %llu sessions were shortened",
                     (unsigned long long)damaged, (unsigned long long)recovery->cut_sessions);
@@ -483,9 +513,12 @@ static void say(const struct recovery *recovery, uint64_t begun_ns) {
 void recovery_on_scanned(void *context) {
     struct recovery *recovery = context;
     struct disk_tier *tier = &recovery->store->disk;
+    struct disk_stats stats;
     uint64_t begun_ns = clock_now_ns();
     pthread_mutex_lock(&tier->lock); /* until the store has the disk */
     pthread_mutex_unlock(&tier->lock);
+    disk_read_stats(tier->disk, &stats);
+    recovery->is_incomplete |= stats.scan_unread > 0;
     if (recovery->count > 0)
         qsort(recovery->found, recovery->count, sizeof *recovery->found, compare);
     raise_clocks(recovery);

@@ -153,9 +153,11 @@ static int init(struct disk *disk) {
         .next_number = 1,
     };
     disk->reclaim.head = malloc(HEAD_BYTES_MAX);
+    disk->scanner_head = malloc(HEAD_BYTES_MAX);
     return index_init(&disk->index, options->budget) < 0 || appender_init(&disk->appender) < 0 ||
                    guarder_init(&disk->writer_guarder) < 0 ||
-                   guarder_init(&disk->scanner_guarder) < 0 || !disk->reclaim.head
+                   guarder_init(&disk->scanner_guarder) < 0 || !disk->reclaim.head ||
+                   !disk->scanner_head
                ? -1
                : init_readers(disk);
 }
@@ -214,6 +216,7 @@ void disk_close(struct disk *disk) {
     appender_free(&disk->appender);
     index_free(&disk->index);
     free(disk->reclaim.head);
+    free(disk->scanner_head);
     if (disk->lock_file >= 0)
         close(disk->lock_file);
     if (disk->folder >= 0)

@@ -99,9 +99,9 @@ static enum disk_status read_value(struct reader *reader, struct disk_job *job,
                                    const struct place *place) {
     struct head head;
     job->bytes = 0;
-    if (segment_read_head(place->segment, &reader->guarder, place->offset, reader->head, &head) <
-            0 ||
-        head.key.id != job->key.id || head.key.kind != job->key.kind)
+    if (segment_read_head(place->segment, &reader->guarder, place->offset, reader->head, &head) < 0)
+        return segment_could_not_read() ? DISK_FAILED : DISK_DAMAGED;
+    if (head.key.id != job->key.id || head.key.kind != job->key.kind)
         return DISK_DAMAGED;
     tell_metadata(job, &head);
     struct range range = find_range(reader, job, &head, place->offset);

@@ -11,13 +11,14 @@
 struct scan {
     struct disk *disk;
     struct segment *segment;
-    uint8_t *head; /* of HEAD_BYTES_MAX */
+    uint8_t *head; /* the disk's, of HEAD_BYTES_MAX */
     uint8_t *part; /* for parts that are checked */
     size_t part_bytes;
     struct mark mark;
     struct history history; /* of the records that are whole */
     uint64_t whole_bytes;   /* where the last of them ends */
     bool torn, holes;       /* something is torn; and lies before a record that is whole */
+    bool unread;            /* the device failed, or there was no memory to note what is there */
     struct walk walk;
 };
 
@@ -57,7 +58,9 @@ static bool parts_are_whole(struct scan *scan) {
 }
 
 /* Something was there, and nobody knows of which key. */
-static void add_unknown(struct disk *disk, const struct segment *segment) {
+static void add_unknown(struct scan *scan) {
+    struct disk *disk = scan->disk;
+    const struct segment *segment = scan->segment;
     uint64_t bound = (segment->number + 1) << SEQUENCE_SHIFT;
     pthread_mutex_lock(&disk->lock);
     disk->stats.scan_unknown++;
@@ -67,6 +70,11 @@ static void add_unknown(struct disk *disk, const struct segment *segment) {
     pthread_mutex_unlock(&disk->lock);
     log_error("the disk: of segment %llu a part is damaged, or beyond the memory limit",
               (unsigned long long)segment->number);
+}
+
+static void lack_memory(struct scan *scan) {
+    scan->unread = true;
+    add_unknown(scan);
 }
 
 static void add_record(struct scan *scan) {
@@ -79,7 +87,7 @@ static void add_record(struct scan *scan) {
         index_add(&disk->index, &record);
     pthread_mutex_unlock(&disk->lock);
     if (!has_room)
-        add_unknown(disk, scan->segment);
+        lack_memory(scan);
     struct earlier earlier = {head->key, head->sequence, scan->walk.offset};
     history_add(&scan->history, &earlier);
     scan->whole_bytes = scan->walk.next;
@@ -98,7 +106,7 @@ static void add_damaged(struct scan *scan, const struct earlier *known, uint32_t
     disk->stats.scan_damaged += count;
     pthread_mutex_unlock(&disk->lock);
     if (!has_room)
-        add_unknown(disk, scan->segment);
+        lack_memory(scan);
 }
 
 static void see_record(struct scan *scan) {
@@ -124,7 +132,7 @@ static void see_damage(struct scan *scan) {
     else
         scan->torn = true;
     if (!all)
-        add_unknown(scan->disk, scan->segment);
+        add_unknown(scan);
 }
 
 /* What was being written when the daemon ended goes; then the segment is as any other. */
@@ -147,6 +155,12 @@ static void cut_tail(struct scan *scan) {
     pthread_mutex_unlock(&disk->lock);
 }
 
+static void note_unread(struct scan *scan, bool unread) {
+    pthread_mutex_lock(&scan->disk->lock);
+    scan->disk->stats.scan_unread += unread;
+    pthread_mutex_unlock(&scan->disk->lock);
+}
+
 static void scan_segment(struct scan *scan) {
     struct disk *disk = scan->disk;
     struct segment *segment = scan->segment;
@@ -154,7 +168,7 @@ static void scan_segment(struct scan *scan) {
     segment_read_mark(segment, &scan->mark);
     scan->history = (struct history){0};
     scan->whole_bytes = SEGMENT_BEGIN;
-    scan->torn = scan->holes = false;
+    scan->torn = scan->holes = scan->unread = false;
     scan->walk = walk_begin(segment, &disk->scanner_guarder, scan->head);
     if (scan->walk.end < scan->mark.synced_bytes)
         scan->walk.end = scan->mark.synced_bytes;
@@ -163,10 +177,11 @@ static void scan_segment(struct scan *scan) {
     if (!is_stopping(disk))
         cut_tail(scan);
     pthread_mutex_lock(&disk->lock);
-    segment->stuck = scan->walk.failed;
+    segment->stuck = scan->walk.failed || scan->unread;
     segment->worth_rewriting = segment->end_bytes < disk->appender.segment_bytes / 2;
     disk->stats.scanned_bytes += segment->end_bytes;
     pthread_mutex_unlock(&disk->lock);
+    note_unread(scan, segment->stuck);
 }
 
 static void tell_found(struct scan *scan) {
@@ -187,6 +202,7 @@ static void tell_segment(struct scan *scan) {
     while (!is_stopping(scan->disk) && (step = walk_next(&scan->walk)) != WALK_END)
         if (step == WALK_RECORD)
             tell_found(scan);
+    note_unread(scan, scan->walk.failed);
 }
 
 static struct segment *next_segment(struct disk *disk, const struct segment *after) {
@@ -198,13 +214,19 @@ static struct segment *next_segment(struct disk *disk, const struct segment *aft
     return segment;
 }
 
+/* Its header could not be read, or is damaged. */
+static void pass_over(struct scan *scan) {
+    add_unknown(scan);
+    note_unread(scan, scan->segment->stuck);
+}
+
 static void for_each_segment(struct scan *scan, void (*call)(struct scan *scan)) {
     scan->segment = NULL;
     while ((scan->segment = next_segment(scan->disk, scan->segment)) && !is_stopping(scan->disk)) {
         if (scan->segment->readable)
             call(scan);
         else if (call == scan_segment)
-            add_unknown(scan->disk, scan->segment);
+            pass_over(scan);
     }
 }
 
@@ -220,15 +242,12 @@ static void finish(struct disk *disk, uint64_t begin_ns) {
 
 void *disk_scanner_run(void *argument) {
     struct disk *disk = argument;
-    struct scan scan = {.disk = disk, .head = malloc(HEAD_BYTES_MAX)};
+    struct scan scan = {.disk = disk, .head = disk->scanner_head};
     uint64_t begin_ns = clock_now_ns();
     pthread_setname_np(pthread_self(), "disk scanner");
-    if (scan.head) {
-        for_each_segment(&scan, scan_segment);
-        if (disk->options.on_found)
-            for_each_segment(&scan, tell_segment);
-    }
-    free(scan.head);
+    for_each_segment(&scan, scan_segment);
+    if (disk->options.on_found)
+        for_each_segment(&scan, tell_segment);
     free(scan.part);
     if (is_stopping(disk))
         return NULL;

@@ -175,9 +175,11 @@ struct segment *segment_open(const struct segment_place *place, uint64_t number,
         return NULL;
     }
     segment->end_bytes = block_round((uint64_t)status.st_size);
-    *fault = status.st_size < SEGMENT_BEGIN || disk_io_read(place->io, file, &part, 1, 0) < 0
-                 ? SEGMENT_DAMAGED
-                 : check_header(segment, place, header);
+    errno = 0;
+    bool is_read =
+        status.st_size >= SEGMENT_BEGIN && disk_io_read(place->io, file, &part, 1, 0) == 0;
+    segment->stuck = !is_read && segment_could_not_read();
+    *fault = is_read ? check_header(segment, place, header) : SEGMENT_DAMAGED;
     segment->readable = *fault == SEGMENT_FINE;
     return segment;
 }

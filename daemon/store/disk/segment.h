@@ -41,7 +41,7 @@ struct segment {
     uint64_t live_bytes;  /* of its records that count; of the disk's lock */
     bool worth_rewriting; /* small or damaged, from an earlier run */
     bool unsafe;          /* fdatasync failed */
-    bool stuck;           /* it could not be read: it stays as it is, for another run */
+    bool stuck;           /* it could not be read or noted: it stays as it is, for another run */
 };
 
 /* What is encrypted by a key, where there is one, and whose guarder this is. */

@@ -80,6 +80,7 @@ struct disk {
     uint64_t group_number; /* from this segment on there are records that do not count yet */
     /* The scanner's. */
     struct guarder scanner_guarder;
+    uint8_t *scanner_head; /* of HEAD_BYTES_MAX */
     struct reader *readers;
     int reader_count;
 };
