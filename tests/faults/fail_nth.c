@@ -42,6 +42,7 @@ struct control {
     _Atomic uint64_t nth;    /* from 1 on */
     _Atomic uint64_t sticky; /* not the nth alone but all from it on */
     _Atomic uint64_t how;    /* below */
+    _Atomic uint64_t second; /* so many calls behind the nth one more; 0: none */
     _Atomic uint64_t calls, failed;
 };
 
@@ -75,12 +76,17 @@ static ssize_t done(ssize_t result) {
     return result;
 }
 
+static bool is_chosen(uint64_t call) {
+    uint64_t nth = atomic_load(&control->nth), second = atomic_load(&control->second);
+    return call == nth || (second > 0 && call == nth + second) ||
+           (call > nth && atomic_load(&control->sticky));
+}
+
 /* Counts a call, and says whether it is to fail. */
 static bool fails(enum kind kind) {
     if (!control || !(atomic_load(&control->kinds) >> kind & 1))
         return false;
-    uint64_t call = atomic_fetch_add(&control->calls, 1) + 1, nth = atomic_load(&control->nth);
-    if (call != nth && !(call > nth && atomic_load(&control->sticky)))
+    if (!is_chosen(atomic_fetch_add(&control->calls, 1) + 1))
         return false;
     atomic_fetch_add(&control->failed, 1);
     if (atomic_load(&control->how) == KILL)

@@ -39,7 +39,7 @@ class Faults:
     """What fail_nth.c, preloaded into a daemon, makes fail: a file that both map."""
 
     KINDS = ("memory mapping space opening accepting writing reading syncing renaming sending receiving").split()
-    CONTROL = struct.Struct("=6Q")  # kinds, nth, sticky, how, calls, failed
+    CONTROL = struct.Struct("=7Q")  # kinds, nth, sticky, how, second, calls, failed
     HOW = ("fail", "do half", "kill", "kill after half")
 
     def __init__(self, folder):
@@ -50,13 +50,13 @@ class Faults:
         self.environment = {"LD_PRELOAD": str(BUILD / "tests/faults/fail_nth.so"),
                             "KVQ_FAULTS": str(self.path)}
 
-    def arm(self, nth, kinds=KINDS, sticky=False, how="fail"):
-        """From now on counts calls of these kinds; with the nth this happens."""
+    def arm(self, nth, kinds=KINDS, sticky=False, how="fail", second=0):
+        """From now on counts calls of these kinds; with the nth this happens, and with the `second` behind it."""
         bits = sum(1 << self.KINDS.index(kind) for kind in kinds)
-        self.memory[8:] = self.CONTROL.pack(0, nth, sticky, self.HOW.index(how), 0, 0)[8:]
+        self.memory[8:] = self.CONTROL.pack(0, nth, sticky, self.HOW.index(how), second, 0, 0)[8:]
         self.memory[:8] = struct.pack("=Q", bits)
 
     def disarm(self):
         """Calls that were counted, and how many of them failed."""
         self.memory[:8] = bytes(8)
-        return self.CONTROL.unpack(self.memory[:])[4:]
+        return self.CONTROL.unpack(self.memory[:])[5:]
