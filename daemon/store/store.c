@@ -88,6 +88,7 @@ static int open_disk(struct store *store, const struct store_disk_options *optio
                                 .queue_bytes = UINT64_MAX, /* what waits is in memory anyway */
                                 .key = options->key_file ? key : NULL,
                                 .budget = &store->budget,
+                                .io = options->io,
                                 .on_found = recovery_on_found,
                                 .on_scanned = recovery_on_scanned,
                                 .context = recovery};

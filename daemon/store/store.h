@@ -34,7 +34,8 @@ struct shard {
 struct store_disk_options {
     const char *directory; /* NULL: no disk */
     uint64_t limit_bytes;
-    const char *key_file; /* NULL: not encrypted */
+    const char *key_file;     /* NULL: not encrypted */
+    const struct disk_io *io; /* NULL: the system's */
 };
 
 struct store_options {

@@ -42,7 +42,9 @@ static bool holds(const struct program *program, bool verbose) {
         play(&program->world, program->steps, program->count, verbose);
         exit(0); /* so that a sanitizer looks for leaks */
     }
-    return child > 0 && waitpid(child, &status, 0) == child && status == 0;
+    bool held = child > 0 && waitpid(child, &status, 0) == child && status == 0;
+    play_clean_up(child);
+    return held;
 }
 
 /* Without the steps from `from` on, as many as `count`. */

@@ -60,23 +60,6 @@ static void shuffle(struct player_append *append, uint32_t random) {
     }
 }
 
-static void make_values(const struct player_append *append, const struct player_part *part,
-                        char *values) {
-    const struct geometry *geometry = append->geometry;
-    size_t row_bytes = geometry_part_bytes(geometry, part->part, 1);
-    size_t head_bytes = row_bytes / geometry->heads;
-    char row[VALUES_ROW_MAX * sizeof(float)];
-    for (uint32_t i = 0; i < part->tokens; i++) {
-        values_make(geometry, append->first_stamp + part->first - append->first + i, part->layer,
-                    part->part, row);
-        for (uint32_t head = 0; head < geometry->heads; head++) {
-            size_t at = append->heads_first ? (head * part->tokens + i) * head_bytes
-                                            : i * row_bytes + head * head_bytes;
-            memcpy(values + at, row + head * head_bytes, head_bytes);
-        }
-    }
-}
-
 /* Mostly of a document, where a session is to share with others: the same tokens as theirs. Where
  * what comes of it may not be another worker's, several workers are at it. */
 static uint64_t first_stamp_of(const struct player *player, const struct reference_session *session,
@@ -210,9 +193,18 @@ static bool put_next(struct player *player, struct player_append *append) {
         .part = part->part,
         .values = player->room,
         .bytes = geometry_part_bytes(append->geometry, part->part, part->tokens)};
-    make_values(append, part, player->room);
-    int status =
-        append_put(append->members[part->run % append->member_count], &piece, player->workspace);
+    player_make_values(
+        &(struct player_values){.geometry = append->geometry,
+                                .first_stamp = append->first_stamp + part->first - append->first,
+                                .tokens = part->tokens,
+                                .layer = part->layer,
+                                .part = part->part,
+                                .heads_first = append->heads_first},
+        player->room);
+    int status;
+    while ((status = append_put(append->members[part->run % append->member_count], &piece,
+                                player->workspace)) == STORE_WAIT)
+        player_pause();
     player_say(player, "  put %u tokens from %u of layer %u, part %d", piece.tokens, part->first,
                piece.layer, piece.part);
     if (!player_expect_status(player, status, STORE_OK)) {
@@ -255,6 +247,7 @@ static void commit(struct player *player, struct player_append *append) {
     reference_append(&player->reference, session, append->first_stamp, append->tokens,
                      append->settle);
     player_expect_state(player, session, &state, true);
+    player_save_if_owed(player, append->slot);
 }
 
 void player_append(struct player *player, const struct step *step) {

@@ -132,8 +132,10 @@ static void pull(struct player *player, struct player_fetch *fetch, uint32_t ran
                               .gap_bytes = random / 2 % 2 * 32,
                               .cache = random / 4 % 2 ? &player->cache : NULL};
     struct fetch_piece pieces[GEOMETRY_PARTS];
-    int status =
-        fetch_next(&player->store, &fetch->fetch, &room, player->workspace, pieces, &count);
+    int status;
+    while ((status = fetch_next(&player->store, &fetch->fetch, &room, player->workspace, pieces,
+                                &count)) == STORE_WAIT)
+        player_pause();
     fetch->under_way = status == STORE_MORE;
     fetch->cuts_since_pull = 0;
     if (status == STORE_OK)
@@ -141,7 +143,8 @@ static void pull(struct player *player, struct player_fetch *fetch, uint32_t ran
     else if (status == STORE_MISS)
         expect_miss(player, fetch);
     else
-        player_expect(player, status == STORE_MORE, "fetch_next gave %d", status);
+        player_expect(player, status == STORE_MORE || (status == STORE_FULL && player->world->disk),
+                      "fetch_next gave %d", status);
     const char *values = player->room;
     for (size_t i = 0; status == STORE_MORE && i < count; i++) {
         check_piece(player, fetch, &pieces[i], values);

@@ -3,11 +3,14 @@
 #define TESTS_FAULTS_PLAYER_STATE_H
 
 #include "daemon/store/append.h"
+#include "daemon/store/block.h"
 #include "daemon/store/fetch.h"
 #include "tests/faults/reference.h"
 #include "tests/faults/steps.h"
 
 enum { PLAYER_UNDER_WAY = 3, PLAYER_PARTS_MAX = 64, PLAYER_MEMBERS_MAX = 3 };
+enum { PLAYER_BLOCKS = 8, PLAYER_FORMER_MAX = 4 };
+enum { PLAYER_PICTURES_MAX = 2, PLAYER_PATH_BYTES = 64 };
 
 /* An append: its parts in the order in which they are put. */
 struct player_append {
@@ -37,6 +40,28 @@ struct player_fetch {
     uint32_t cuts_since_pull, may_end;
 };
 
+/* What of a session may be on disk under its name: it as it was when it was saved. */
+struct player_saved {
+    struct reference_session *pictures[PLAYER_PICTURES_MAX]; /* the newest last */
+    size_t count;
+    bool may_be_none;
+    uint32_t least_tokens; /* behind so many some may be lost, since they were evicted */
+};
+
+/* A block's tokens have stamps from first_stamp on. */
+struct player_block_content {
+    uint32_t tokens;
+    uint64_t first_stamp;
+    int level;
+};
+
+struct player_block {
+    bool is_there, is_flushed;                             /* flushed: it comes back */
+    struct player_block_content content;                   /* if it is there */
+    struct player_block_content former[PLAYER_FORMER_MAX]; /* that may come back instead */
+    size_t former_count;
+};
+
 struct player {
     struct store store;
     struct reference reference;
@@ -45,6 +70,10 @@ struct player {
     uint64_t squeezed_bytes; /* taken away from the store */
     struct player_append appends[PLAYER_UNDER_WAY];
     struct player_fetch fetches[PLAYER_UNDER_WAY];
+    struct player_block blocks[PLAYER_BLOCKS];
+    struct player_saved saved[REFERENCE_SESSIONS];
+    char directory[PLAYER_PATH_BYTES]; /* of the disk and its key */
+    uint64_t crash;                    /* what becomes of the files then, by chance */
     void *workspace;
     char *room;
     struct page_cache cache;
@@ -77,8 +106,43 @@ bool player_expect_status(const struct player *player, int status, int expected)
 void player_expect_state(const struct player *player, struct reference_session *session,
                          const struct session_state *state, bool changed);
 
+/* A store as the world has it, with what is on its disk. */
+void player_start(struct player *player);
+
+/* Gives back what was taken away from it. */
+void player_unsqueeze(struct player *player);
+
+/* For somebody else to get on. */
+void player_pause(void);
+
 /* Waits until the keeper has nothing to do. */
 void player_await_keeper(struct player *player);
+void player_await_session(struct player *player, int slot);
+
+/* A part of tokens that have stamps from first_stamp on. */
+struct player_values {
+    const struct geometry *geometry;
+    uint64_t first_stamp;
+    uint32_t tokens, layer;
+    enum page_part part;
+    bool heads_first;
+};
+void player_make_values(const struct player_values *of, char *values);
+
+int player_level(uint32_t random);
+void player_open(struct player *player, const struct step *step);
+void player_age(struct player *player, const struct step *step);
+void player_pin(struct player *player, const struct step *step);
+void player_info(struct player *player, const struct step *step);
+
+/* Compares all that the store says of the session with what it is. */
+void player_check_info(struct player *player, int slot);
+
+void player_fork(struct player *player, const struct step *step);
+void player_truncate(struct player *player, const struct step *step);
+void player_delete(struct player *player, const struct step *step);
+void player_delete_many(struct player *player, const struct step *step);
+void player_evict(struct player *player, const struct step *step);
 
 void player_append(struct player *player, const struct step *step);
 void player_append_begin(struct player *player, const struct step *step);
@@ -97,5 +161,46 @@ void player_fetch_next(struct player *player, const struct step *step);
 
 /* Fetches all of the session and compares it. */
 void player_check_all_of(struct player *player, int slot);
+
+/* Where the block is, with a reference to its chain; without one it is not there. */
+struct block_place player_find_block(struct player *player, int slot);
+void player_block_put(struct player *player, const struct step *step);
+void player_block_get(struct player *player, const struct step *step);
+void player_block_act(struct player *player, const struct step *step);
+void player_block_evict(struct player *player, const struct step *step);
+void player_delete_blocks(struct player *player);
+
+/* All chains are on disk when it returns. */
+void player_flush_blocks(struct player *player);
+
+/* After a start: which are there. After an orderly end all are that were. */
+void player_look_at_blocks(struct player *player, bool orderly);
+
+/* For the disk, if there is to be one. */
+void player_make_directory(struct player *player);
+
+void player_flush(struct player *player, const struct step *step);
+void player_spill(struct player *player, const struct step *step);
+void player_restart(struct player *player, const struct step *step);
+void player_crash(struct player *player, const struct step *step);
+
+/* After a step: starts anew if nothing reaches the disk any more. */
+void player_heed_crash(struct player *player);
+
+/* Until what was done to it is on disk: STORE_OK, or STORE_DISK where that may fail. */
+int player_save(struct player *player, struct session *session, struct session_point point);
+int player_await_promise(struct player *player, const struct disk_promise *promise);
+
+/* A change to the session is acknowledged: what is owed to the disk is there before that. */
+void player_save_if_owed(struct player *player, int slot);
+
+/* The same of its delete. */
+void player_await_delete(struct player *player, int slot, const struct session_discard *discard);
+
+/* What was evicted, behind so many tokens, may still come back. */
+void player_note_eviction(struct player *player, int slot, uint32_t tokens_left);
+
+/* What is on disk may be of its new floor, though its manifest has the old one. */
+void player_note_floor(struct player *player, int slot);
 
 #endif

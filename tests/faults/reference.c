@@ -118,6 +118,8 @@ void reference_fork(const struct reference_session *source, struct reference_ses
     target->model = source->model;
     target->policy = source->policy;
     target->sharing = source->sharing;
+    target->on_disk = source->on_disk;
+    target->loosened = source->loosened;
     target->id_tokens = source->id_tokens < tokens ? source->id_tokens : tokens;
     target->token_count = tokens;
     target->tail_tokens = tokens > coded ? tokens - coded : 0;
@@ -126,6 +128,13 @@ void reference_fork(const struct reference_session *source, struct reference_ses
         if (target->tokens[i].group)
             target->tokens[i].group->references++;
     }
+}
+
+void reference_copy(const struct reference_session *source, struct reference_session *target) {
+    *target = *source;
+    for (uint32_t i = 0; i < source->token_count; i++)
+        if (source->tokens[i].group)
+            source->tokens[i].group->references++;
 }
 
 /* --- values --- */
@@ -323,18 +332,23 @@ static bool is_near(struct reference *reference, const struct geometry *geometry
     return error <= most * most * energy;
 }
 
+static int floor_of(const struct reference_session *session) {
+    int floor = session->policy.floor;
+    return floor > session->loosened ? floor : session->loosened;
+}
+
 /* What is shared is no coarser than the strictest floor of those who have it; but by ids a session
  * may have left them for others' that are as good. */
 static int coarsest_allowed(const struct reference *reference, const struct reference_group *group,
                             const struct reference_session *owner) {
     int bound = PAGE_LEVEL_MAX;
     if (group->sharing == SESSION_SHARES_IDS)
-        return owner->policy.floor;
+        return floor_of(owner);
     for (int i = 0; i < REFERENCE_SESSIONS; i++) {
         const struct reference_session *session = &reference->sessions[i];
         for (uint32_t t = 0; t < session->token_count; t++)
-            if (session->tokens[t].group == group && session->policy.floor < bound)
-                bound = session->policy.floor;
+            if (session->tokens[t].group == group && floor_of(session) < bound)
+                bound = floor_of(session);
     }
     return bound;
 }
@@ -342,8 +356,9 @@ static int coarsest_allowed(const struct reference *reference, const struct refe
 bool reference_allows(struct reference *reference, const struct reference_session *session,
                       const struct reference_piece *piece) {
     const struct reference_token *tokens = &session->tokens[piece->first];
-    bool may_be_near = reference->tails_at_fast8 && session->policy.floor > PAGE_EXACT;
-    if (!tokens->group || session->policy.floor == PAGE_EXACT)
+    int floor = floor_of(session);
+    bool may_be_near = reference->tails_at_fast8 && floor > PAGE_EXACT;
+    if (!tokens->group || floor == PAGE_EXACT)
         return is_as_it_came(session->geometry, piece, tokens) ||
                (may_be_near && is_near(reference, session->geometry, piece, tokens, PAGE_FAST8));
     struct search search = {.reference = reference,
@@ -355,6 +370,12 @@ bool reference_allows(struct reference *reference, const struct reference_sessio
                             .bound = coarsest_allowed(reference, tokens->group, session)};
     const struct page_bytes *seen = last_seen(&search);
     return (seen->page && gives(&search, *seen)) || search_all(&search) ||
-           (may_be_near &&
-            is_near(reference, session->geometry, piece, tokens, session->policy.floor));
+           (may_be_near && is_near(reference, session->geometry, piece, tokens, floor));
+}
+
+bool reference_is_near(struct reference *reference, const struct geometry *geometry,
+                       const struct reference_token *tokens, const struct reference_piece *piece,
+                       int level) {
+    return is_as_it_came(geometry, piece, tokens) ||
+           (level > PAGE_EXACT && is_near(reference, geometry, piece, tokens, level));
 }

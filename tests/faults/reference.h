@@ -45,7 +45,8 @@ struct reference_session {
     unsigned model;
     struct session_policy policy;
     enum session_sharing sharing;
-    bool pinned;
+    bool pinned, on_disk; /* on_disk: so its appends and deletes are acknowledged */
+    int loosened; /* a floor that it had when its chunks were last coded, if it is coarser */
     uint64_t version, incarnation; /* incarnation: which of those that had this name */
     uint32_t least_cut;            /* that ever was */
     uint32_t token_count, tail_tokens;
@@ -75,6 +76,9 @@ void reference_cut(struct reference_session *session, uint32_t tokens);
 void reference_fork(const struct reference_session *source, struct reference_session *target,
                     uint32_t tokens);
 
+/* target, which is of no tokens, becomes the same. */
+void reference_copy(const struct reference_session *source, struct reference_session *target);
+
 /* A piece of a fetch: tokens of one layer and part as they came. */
 struct reference_piece {
     uint32_t first, tokens, layer;
@@ -88,5 +92,11 @@ struct reference_piece {
 /* Whether the store may give this for these tokens of the session. */
 bool reference_allows(struct reference *reference, const struct reference_session *session,
                       const struct reference_piece *piece);
+
+/* Whether these values may come for these tokens at a level no coarser than this, whatever else
+ * they were coded together with. */
+bool reference_is_near(struct reference *reference, const struct geometry *geometry,
+                       const struct reference_token *tokens, const struct reference_piece *piece,
+                       int level);
 
 #endif

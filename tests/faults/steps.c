@@ -11,6 +11,9 @@ static const unsigned weights[STEP_KINDS] = {
     [STEP_PIN] = 1,         [STEP_INFO] = 3,          [STEP_DELETE] = 6,
     [STEP_DELETE_MANY] = 1, [STEP_AWAIT_KEEPER] = 1,  [STEP_SQUEEZE] = 2,
     [STEP_EVICT] = 3,       [STEP_MATCH] = 4,         [STEP_REST] = 5,
+    [STEP_BLOCK_PUT] = 8,   [STEP_BLOCK_GET] = 8,     [STEP_BLOCK_ACT] = 4,
+    [STEP_BLOCK_EVICT] = 1, [STEP_FLUSH] = 4,         [STEP_SPILL] = 6,
+    [STEP_RESTART] = 1,     [STEP_CRASH] = 1,
 };
 
 struct world world_of(uint64_t seed) {
@@ -23,6 +26,8 @@ struct world world_of(uint64_t seed) {
                           .codec_threads = 1 + (random >> 16 & 1),
                           .idle_tails = random >> 25 & 1,
                           .tail_level = random >> 26 & 1 ? PAGE_FAST8 : PAGE_EXACT,
+                          .disk = random >> 27 & 1,
+                          .encrypted = random >> 28 & 1,
                           .alike = random >> 24 & 1};
 }
 

@@ -29,6 +29,14 @@ enum step_kind {
     STEP_MATCH,
     STEP_REST,    /* long enough that something is idle */
     STEP_SQUEEZE, /* leaves little memory, or as much as before */
+    STEP_BLOCK_PUT,
+    STEP_BLOCK_GET,
+    STEP_BLOCK_ACT, /* exists, touch, delete */
+    STEP_BLOCK_EVICT,
+    STEP_FLUSH, /* these where there is a disk */
+    STEP_SPILL,
+    STEP_RESTART,
+    STEP_CRASH, /* a kill or a loss of power, some calls later */
     STEP_KINDS,
 };
 
@@ -44,6 +52,7 @@ struct world {
     size_t codec_threads;
     bool idle_tails; /* tails are coded once nobody uses them, at tail_level */
     int tail_level;
+    bool disk, encrypted;
     bool alike; /* sessions are of one model and one document, that they have much to share */
 };
 
