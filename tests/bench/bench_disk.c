@@ -11,10 +11,10 @@
 #include "daemon/store/disk/disk.h"
 #include "tests/bench/arguments.h"
 #include "tests/bench/clock.h"
+#include "tests/bench/disk_folder.h"
 #include "tests/bench/fail.h"
 #include "tests/bench/json_line.h"
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -114,36 +114,6 @@ static void run_jobs(enum disk_operation operation) {
     await_all();
 }
 
-/* What is durable leaves the page cache. */
-static void drop_cache(void) {
-    char path[PATH_BYTES];
-    DIR *folder = opendir(bench.options.directory);
-    if (!folder)
-        fail(bench.options.directory);
-    for (struct dirent *entry; (entry = readdir(folder));) {
-        snprintf(path, sizeof path, "%s/%.255s", bench.options.directory, entry->d_name);
-        int file = open(path, O_RDONLY | O_CLOEXEC);
-        if (file >= 0)
-            posix_fadvise(file, 0, 0, POSIX_FADV_DONTNEED);
-        close(file);
-    }
-    closedir(folder);
-}
-
-static void remove_files(void) {
-    char path[PATH_BYTES];
-    DIR *folder = opendir(bench.options.directory);
-    if (!folder)
-        fail(bench.options.directory);
-    for (struct dirent *entry; (entry = readdir(folder));) {
-        snprintf(path, sizeof path, "%s/%.255s", bench.options.directory, entry->d_name);
-        unlink(path);
-    }
-    closedir(folder);
-    if (rmdir(bench.options.directory) < 0)
-        fail(bench.options.directory);
-}
-
 static double gb_per_second(double seconds) {
     return 1e-9 * (double)bench.value_bytes * (double)bench.values / seconds;
 }
@@ -162,7 +132,7 @@ static void time_file(double *write_speed, double *read_speed) {
     if (fdatasync(file) < 0)
         fail(path);
     *write_speed = gb_per_second(clock_seconds() - begin);
-    drop_cache();
+    disk_folder_drop_cache(bench.options.directory);
     begin = clock_seconds();
     for (size_t i = 0; i < calls; i++)
         if (pread(file, memory, MIB, (off_t)(i * MIB)) != MIB)
@@ -193,12 +163,12 @@ static void measure(void) {
     double speed = gb_per_second(clock_seconds() - begin);
     print("write", speed, speed / file_write);
     disk_close(bench.disk);
-    drop_cache();
+    disk_folder_drop_cache(bench.options.directory);
     begin = clock_seconds();
     open_disk();
     speed = gb_per_second(clock_seconds() - begin);
     print("scan", speed, speed / file_read);
-    drop_cache();
+    disk_folder_drop_cache(bench.options.directory);
     begin = clock_seconds();
     run_jobs(DISK_READ);
     speed = gb_per_second(clock_seconds() - begin);
@@ -237,6 +207,6 @@ int main(int argc, char **argv) {
                                           .key = strcmp(arguments[4].value, "no") ? key : NULL,
                                           .on_scanned = note_scanned};
     measure();
-    remove_files();
+    disk_folder_remove(bench.options.directory);
     return EXIT_SUCCESS;
 }

@@ -23,14 +23,19 @@ static uint16_t free_port(void) {
     return port;
 }
 
-static _Noreturn void run_daemon(const struct kvq_daemon *daemon, const char *program,
-                                 const char *memory, enum placement placement) {
+struct start {
+    const char *program, *memory, *config;
+    enum placement placement;
+};
+
+static _Noreturn void run_daemon(const struct kvq_daemon *daemon, const struct start *start) {
     bool tcp = strcmp(daemon->socket, daemon->address) != 0;
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    placement_server(placement);
-    execl(program, program, "--socket", daemon->socket, "--memory", memory, "--log-level",
-          "warning", tcp ? "--tcp" : (char *)NULL, daemon->address, (char *)NULL);
-    fail(program);
+    placement_server(start->placement);
+    execl(start->program, start->program, "--socket", daemon->socket, "--memory", start->memory,
+          "--log-level", "warning", "--config", start->config, tcp ? "--tcp" : (char *)NULL,
+          daemon->address, (char *)NULL);
+    fail(start->program);
 }
 
 static struct kvq_client *try_to_connect(const struct kvq_daemon *daemon, int *error) {
@@ -56,6 +61,15 @@ static void await(const struct kvq_daemon *daemon) {
     }
 }
 
+static void run(struct kvq_daemon *daemon, const struct start *start) {
+    daemon->pid = fork();
+    if (daemon->pid < 0)
+        fail("fork");
+    if (daemon->pid == 0)
+        run_daemon(daemon, start);
+    await(daemon);
+}
+
 void kvq_daemon_start(struct kvq_daemon *daemon, const char *program, const char *transport,
                       const char *folder, const char *memory, enum placement placement) {
     snprintf(daemon->socket, sizeof daemon->socket, "%s/kvquantd.sock", folder);
@@ -63,12 +77,14 @@ void kvq_daemon_start(struct kvq_daemon *daemon, const char *program, const char
         snprintf(daemon->address, sizeof daemon->address, "127.0.0.1:%u", free_port());
     else
         memcpy(daemon->address, daemon->socket, sizeof daemon->address);
-    daemon->pid = fork();
-    if (daemon->pid < 0)
-        fail("fork");
-    if (daemon->pid == 0)
-        run_daemon(daemon, program, memory, placement);
-    await(daemon);
+    run(daemon, &(struct start){program, memory, "/dev/null", placement});
+}
+
+void kvq_daemon_start_configured(struct kvq_daemon *daemon, const char *program, const char *folder,
+                                 const char *memory, const char *config) {
+    snprintf(daemon->socket, sizeof daemon->socket, "%s/kvquantd.sock", folder);
+    memcpy(daemon->address, daemon->socket, sizeof daemon->address);
+    run(daemon, &(struct start){program, memory, config, PLACEMENT_ANY});
 }
 
 void kvq_daemon_stop(struct kvq_daemon *daemon) {

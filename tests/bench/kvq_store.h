@@ -17,6 +17,9 @@ struct kvq_daemon {
  * for its socket. Fails if it does not start. */
 void kvq_daemon_start(struct kvq_daemon *daemon, const char *program, const char *transport,
                       const char *folder, const char *memory, enum placement placement);
+/* The same on a unix socket, with a configuration file, anywhere. */
+void kvq_daemon_start_configured(struct kvq_daemon *daemon, const char *program, const char *folder,
+                                 const char *memory, const char *config);
 void kvq_daemon_stop(struct kvq_daemon *daemon);
 
 /* A connection of one's own; fails if there is none. */
