@@ -224,7 +224,8 @@ struct session *prefix_any_session(const struct prefix_node *top) {
 static void withdraw_offers(struct prefix_node *node) {
     for (struct chunk *chunk = node->offers.first, *next; chunk; chunk = next) {
         next = chunk->offer.next;
-        chunk->offer = (struct prefix_offer){.index = chunk->offer.index};
+        chunk->offer.node = NULL; /* not the index, which is read without its lock */
+        chunk->offer.next = chunk->offer.previous = NULL;
     }
 }
 
