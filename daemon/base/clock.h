@@ -15,6 +15,13 @@ static inline uint64_t clock_now_ns(void) {
     return (uint64_t)now.tv_sec * CLOCK_NS_PER_S + (uint64_t)now.tv_nsec;
 }
 
+/* Of a processor, by this thread. */
+static inline uint64_t clock_thread_ns(void) {
+    struct timespec spent;
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
+    return (uint64_t)spent.tv_sec * CLOCK_NS_PER_S + (uint64_t)spent.tv_nsec;
+}
+
 /* Where numbers begin that must not come twice, not even after a restart. */
 static inline uint64_t clock_wall_us(void) {
     struct timespec now;

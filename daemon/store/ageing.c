@@ -1,7 +1,5 @@
 #include "daemon/store/ageing.h"
 
-#include <time.h>
-
 #include "daemon/base/clock.h"
 #include "daemon/store/idle_tail.h"
 #include "daemon/store/store.h"
@@ -181,21 +179,15 @@ static bool begin_next(struct ageing *ageing, struct recoder *recoder) {
     return true;
 }
 
-static uint64_t thread_cpu_ns(void) {
-    struct timespec spent;
-    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &spent);
-    return (uint64_t)spent.tv_sec * CLOCK_NS_PER_S + (uint64_t)spent.tv_nsec;
-}
-
 uint64_t ageing_step(struct ageing *ageing, struct recoder *recoder, struct recode_result *result) {
     *result = (struct recode_result){0};
     if (clock_now_ns() < ageing->rest_until_ns)
         return ageing->rest_until_ns;
-    uint64_t begun_ns = thread_cpu_ns();
+    uint64_t begun_ns = clock_thread_ns();
     if (!ageing->work.session && !begin_next(ageing, recoder))
         return due_next_ns(&ageing->due);
     recode_next(ageing, recoder, result);
-    uint64_t spent_ns = thread_cpu_ns() - begun_ns;
+    uint64_t spent_ns = clock_thread_ns() - begun_ns;
     ageing->rest_until_ns = clock_now_ns() + (AGEING_CORE_PART - 1) * spent_ns;
     return ageing->rest_until_ns;
 }

@@ -98,17 +98,26 @@ static void age_for_room(struct keeper *keeper, struct session *session) {
     session_unref(session);
 }
 
+/* False if there is nothing that could go. */
+static bool make_some_room(struct keeper *keeper) {
+    struct pressure *pressure = &keeper->store->pressure;
+    struct session *session = pressure_age(pressure);
+    if (session)
+        age_for_room(keeper, session);
+    bool made = session || pressure_spill(pressure) || pressure_evict(pressure);
+    free_discards(keeper);
+    return made;
+}
+
 /* As pressure.h says. */
 static void make_room(struct keeper *keeper) {
     struct pressure *pressure = &keeper->store->pressure;
     bool more = pressure_begins(pressure);
     while (more && pressure_goes_on(pressure) && !is_stopping(keeper)) {
-        struct session *session = pressure_age(pressure);
-        if (session)
-            age_for_room(keeper, session);
-        else if (!pressure_spill(pressure))
-            more = pressure_evict(pressure);
-        free_discards(keeper);
+        uint64_t begun_ns = clock_thread_ns();
+        more = make_some_room(keeper);
+        if (!more)
+            pressure_rest(pressure, clock_thread_ns() - begun_ns);
     }
 }
 
@@ -172,10 +181,12 @@ static void sleep_until(struct keeper *keeper, uint64_t wake_ns) {
 
 /* Pressure that could not be relieved is looked at again: sessions become idle, pins end. */
 static uint64_t look_again_ns(struct keeper *keeper) {
-    if (!pressure_is_on(&keeper->store->pressure))
+    struct pressure *pressure = &keeper->store->pressure;
+    if (!pressure_is_on(pressure))
         return DUE_NEVER;
     bool waited_for = atomic_load(&keeper->store->budget.waiting) > 0;
-    return clock_now_ns() + (waited_for ? LOOK_AGAIN_NS : CLOCK_NS_PER_S);
+    uint64_t again_ns = clock_now_ns() + (waited_for ? LOOK_AGAIN_NS : CLOCK_NS_PER_S);
+    return again_ns > pressure->rest_until_ns ? again_ns : pressure->rest_until_ns;
 }
 
 /* With nothing queued: frees, makes room, sweeps, ages, touches memory ahead, or sleeps. The lock

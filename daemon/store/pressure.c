@@ -13,6 +13,8 @@
 
 /* At once, for somebody who waits. */
 enum { SPILL_LEAST_BYTES = 1 << 20 };
+/* So much of a core is spent on looking in vain. */
+enum { VAIN_CORE_PART = 16 };
 
 static uint32_t low_percent(const struct pressure *pressure) {
     uint32_t low = pressure->low_percent, high = pressure->high_percent;
@@ -51,10 +53,14 @@ bool pressure_is_on(struct pressure *pressure) {
 }
 
 bool pressure_begins(struct pressure *pressure) {
-    bool begins = pressure_is_on(pressure);
+    bool begins = pressure_is_on(pressure) && clock_now_ns() >= pressure->rest_until_ns;
     pressure->no_choice = false;
     atomic_fetch_add(&pressure->stats.rounds, begins);
     return begins;
+}
+
+void pressure_rest(struct pressure *pressure, uint64_t spent_ns) {
+    pressure->rest_until_ns = clock_now_ns() + (VAIN_CORE_PART - 1) * spent_ns;
 }
 
 bool pressure_is_urgent(struct pressure *pressure) {

@@ -32,11 +32,16 @@ struct pressure {
     bool no_choice;            /* in this round: somebody waits, or the limit was lowered */
     uint64_t waiting_since_ns; /* appends wait for memory without a break; 0: none does */
     uint64_t evicted_ns;       /* when a session last lost tokens, or went to disk */
+    uint64_t rest_until_ns;    /* in vain is not looked again before */
 };
 
-/* Whether there is pressure; begins() counts it as a round, too. */
+/* Whether there is pressure; begins() counts it as a round, too, unless it rests. */
 bool pressure_is_on(struct pressure *pressure);
 bool pressure_begins(struct pressure *pressure);
+
+/* A round was in vain, and took so much of a processor: the next begins when that is a small share
+ * of the time. */
+void pressure_rest(struct pressure *pressure, uint64_t spent_ns);
 
 /* Whether appends have waited so long that it cannot wait for what frees memory without loss. */
 bool pressure_is_urgent(struct pressure *pressure);

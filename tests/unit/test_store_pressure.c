@@ -116,6 +116,18 @@ START_TEST(sessions_that_are_opened_without_end_cost_neither_the_store_nor_other
 }
 END_TEST
 
+START_TEST(where_nothing_can_go_it_is_not_looked_again_at_once) {
+    struct pressure pressure = {.store = &store, .high_percent = 92, .low_percent = 88};
+    budget_wait_begin(&store.budget); /* somebody waits for memory */
+    ck_assert(pressure_begins(&pressure));
+    pressure_rest(&pressure, UINT64_C(3600000000000));
+    ck_assert(!pressure_begins(&pressure));
+    pressure_rest(&pressure, 0);
+    ck_assert(pressure_begins(&pressure));
+    budget_wait_end(&store.budget);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("pressure");
     tcase_add_checked_fixture(cases, set_up, tear_down);
@@ -124,5 +136,6 @@ int main(void) {
     tcase_add_test(cases, an_append_that_was_given_up_after_long_is_no_touch);
     tcase_add_test(cases, an_append_after_a_pause_is_a_touch);
     tcase_add_test(cases, sessions_that_are_opened_without_end_cost_neither_the_store_nor_others);
+    tcase_add_test(cases, where_nothing_can_go_it_is_not_looked_again_at_once);
     return run_suite(cases);
 }
