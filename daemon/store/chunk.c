@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/store/disk_tier.h"
 #include "daemon/store/error.h"
 #include "daemon/store/record_disk.h"
@@ -129,7 +130,8 @@ struct chunk_view chunk_view(struct chunk *chunk) {
     struct chunk_view view = {.record = chunk->record,
                               .disk_bytes = chunk->on_disk.bytes,
                               .shared = chunk->owner_count > 1,
-                              .finest_level = finest_level(chunk)};
+                              .finest_level = finest_level(chunk),
+                              .used_ns = atomic_load(&chunk->used_ns)};
     record_pin(view.record);
     pthread_mutex_unlock(&chunk->lock);
     return view;
@@ -137,6 +139,10 @@ struct chunk_view chunk_view(struct chunk *chunk) {
 
 struct record *chunk_pin(struct chunk *chunk) {
     return chunk_view(chunk).record;
+}
+
+void chunk_use(struct chunk *chunk) {
+    atomic_store(&chunk->used_ns, clock_now_ns());
 }
 
 /* With the chunk locked. */
@@ -231,3 +237,5 @@ void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *r
     if (record)
         record_unpin(absent); /* the chunk's own */
 }
+        chunk_use(chunk);
+    }

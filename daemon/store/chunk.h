@@ -36,6 +36,7 @@ struct chunk {
     struct prefix_offer offer;                  /* the prefix index's */
     struct chunk_on_disk on_disk;
     bool writing, loading, lost; /* lost: what was on disk alone cannot be read */
+    _Atomic uint64_t used_ns;    /* when it was last loaded, or a fetch began to read it */
 };
 
 /* What a chunk takes beside its record's extent. */
@@ -68,11 +69,15 @@ struct chunk_view {
     uint64_t disk_bytes; /* of what is on disk; 0: nothing */
     bool shared;
     int finest_level; /* of its owners; PAGE_LEVEL_MIN without any */
+    uint64_t used_ns;
 };
 struct chunk_view chunk_view(struct chunk *chunk);
 
 /* The record as it is now, pinned; the caller unpins it. */
 struct record *chunk_pin(struct chunk *chunk);
+
+/* It is being read, or about to be. */
+void chunk_use(struct chunk *chunk);
 
 /* Puts a new record in place of the old, taking over the caller's pin: the old one's that was the
  * chunk's is the caller's then. False, and nothing is done, if the chunk has another by now, or an

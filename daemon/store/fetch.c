@@ -151,7 +151,8 @@ static void hold_ahead(const struct session *session, const struct slice *slice,
 static void hold_slice(const struct session *session, const struct fetch *fetch,
                        const struct slice *slice, struct source *source) {
     hold_chunk(slice->chunk, source);
-    if (fetch->run_end == 0)
+    if (fetch->run_end == 0) {
+        chunk_use(slice->chunk);
         hold_ahead(session, slice, fetch->end, source);
     source->row = slice->first + (uint32_t)(fetch->token - slice->start);
     source->end = slice->start + slice->tokens;

@@ -9,30 +9,43 @@ enum { SPILL_CHUNKS = 64 }; /* of a session at once */
 /* So much of its limit is evicted from a full disk, that it is not asked for each chunk. */
 enum { RELIEF_SHARE = 64 };
 
+struct spill_request {
+    uint64_t want_bytes, idle_ns;
+    bool shared; /* what several sessions have, else what one has */
+};
+
 /* Chunks of a session whose bytes are in memory, as references. */
 struct victims {
     struct chunk *chunks[SPILL_CHUNKS];
     size_t count;
 };
 
-static void add(struct victims *victims, struct chunk *chunk) {
-    struct record *record = chunk_pin(chunk);
-    if (!record_is_absent(record)) {
+/* Of those who share a chunk one may read it while the others are cold. */
+static bool may_go(const struct chunk_view *view, const struct spill_request *request) {
+    uint64_t now = clock_now_ns();
+    bool idle = now < view->used_ns || now - view->used_ns >= request->idle_ns;
+    return !record_is_absent(view->record) && view->shared == request->shared && idle;
+}
+
+static void add(struct victims *victims, struct chunk *chunk, const struct spill_request *request) {
+    struct chunk_view view = chunk_view(chunk);
+    if (may_go(&view, request)) {
         chunk_ref(chunk);
         victims->chunks[victims->count++] = chunk;
     }
-    record_unpin(record);
+    record_unpin(view.record);
 }
 
 /* From the end on: a fetch begins at the beginning. False if the session is not to be touched. */
-static bool find_victims(struct session *session, uint64_t idle_ns, struct victims *victims) {
+static bool find_victims(struct session *session, const struct spill_request *request,
+                         struct victims *victims) {
     victims->count = 0;
     pthread_mutex_lock(session->lock);
-    bool idle = !session->deleted && clock_now_ns() - session->used_ns >= idle_ns;
+    bool idle = !session->deleted && clock_now_ns() - session->used_ns >= request->idle_ns;
     if (idle && session->coded_tail.chunk && !session->appending)
-        add(victims, session->coded_tail.chunk);
+        add(victims, session->coded_tail.chunk, request);
     for (size_t i = session->slice_count; idle && i-- > 0 && victims->count < SPILL_CHUNKS;)
-        add(victims, session->slices[i].chunk);
+        add(victims, session->slices[i].chunk, request);
     pthread_mutex_unlock(session->lock);
     return victims->count > 0;
 }
@@ -49,29 +62,42 @@ static uint64_t spill_victims(struct disk_tier *tier, const struct victims *vict
 }
 
 /* Bytes that are free now or will be. */
-static uint64_t spill_session(struct disk_tier *tier, struct session *session, uint64_t want_bytes,
-                              uint64_t idle_ns) {
+static uint64_t spill_session(struct disk_tier *tier, struct session *session,
+                              const struct spill_request *request) {
     struct victims victims;
     uint64_t bytes = 0, more = 1;
-    while (bytes < want_bytes && more > 0 && find_victims(session, idle_ns, &victims)) {
-        more = spill_victims(tier, &victims, want_bytes - bytes);
+    while (bytes < request->want_bytes && more > 0 && find_victims(session, request, &victims)) {
+        more = spill_victims(tier, &victims, request->want_bytes - bytes);
         bytes += more;
     }
     return bytes;
 }
 
-static uint64_t spill_coldest(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
+static uint64_t spill_in_order(struct store *store, struct spill_request request) {
     struct coldness *order = &store->coldness;
-    struct session *session = coldness_coldest(order);
+    struct session *session;
     uint64_t bytes = 0;
-    if (session)
-        session_unref(session);
     coldness_walk_begin(order);
-    while (bytes < want_bytes && (session = coldness_walk(order))) {
-        bytes += spill_session(&store->disk, session, want_bytes - bytes, idle_ns);
+    while (request.want_bytes > 0 && (session = coldness_walk(order))) {
+        uint64_t more = spill_session(&store->disk, session, &request);
+        request.want_bytes -= more < request.want_bytes ? more : request.want_bytes;
+        bytes += more;
         session_unref(session);
     }
     return bytes;
+}
+
+static uint64_t spill_coldest(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
+    struct session *session = coldness_coldest(&store->coldness);
+    if (session)
+        session_unref(session);
+    struct spill_request request = {.want_bytes = want_bytes, .idle_ns = idle_ns};
+    uint64_t bytes = spill_in_order(store, request);
+    if (bytes >= want_bytes)
+        return bytes;
+    request.shared = true;
+    request.want_bytes -= bytes;
+    return bytes + spill_in_order(store, request);
 }
 
 /* What came of a moment's work. */

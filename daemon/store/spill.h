@@ -1,5 +1,6 @@
-/* Spilling: chunks of the coldest sessions go to disk and their memory is given back; what is there
- * as it is needs no writing. When the disk is full, what is coldest there is evicted.
+/* Spilling: chunks of the coldest sessions go to disk and their memory is given back, those that
+ * other sessions have too after all others; what is there as it is needs no writing. When the disk
+ * is full, what is coldest there is evicted.
  *
  * For the keeper's thread alone.
  */
@@ -11,8 +12,9 @@
 
 struct store;
 
-/* Sees to it that so many bytes become free, of sessions that were not used for so long; waits a
- * moment for those that are on their way. False if there is nothing that could be spilled. */
+/* Sees to it that so many bytes become free, of sessions and chunks that were not used for so long;
+ * waits a moment for those that are on their way. False if there is nothing that could be spilled.
+ */
 bool spill(struct store *store, uint64_t want_bytes, uint64_t idle_ns);
 
 /* If a write found the disk full: makes room there. False if nothing was to be evicted. */
