@@ -113,7 +113,12 @@ enum rpc_step rpc_append_step(struct rpc_request *request, int status) {
         return RPC_WAIT;
     if (status == STORE_OK || status == STORE_MORE)
         return RPC_MORE;
-    rpc_fail_store(request, status, NULL);
+    if (status == STORE_UNSUPPORTED)
+        rpc_fail(request, WIRE_TOO_LARGE,
+                 "the append takes more than the memory limit leaves to sessions: send fewer "
+                 "tokens at a time");
+    else
+        rpc_fail_store(request, status, NULL);
     return RPC_FAILED;
 }
 

@@ -36,7 +36,7 @@ static int close_tail(struct append *append, void *workspace) {
     if (status != STORE_OK)
         return status;
     if (++append->closing_parts == parts)
-        append_close_chunk(closing);
+        append_close_chunk(append, closing);
     return STORE_MORE;
 }
 

@@ -52,7 +52,8 @@ int append_begin(struct store *store, const struct append_request *request,
     __attribute__((warn_unused_result));
 
 /* STORE_OK, STORE_INVALID (not a run of this append, or one that came before, or from another
- * member), STORE_FULL (nothing was done, repeat it), STORE_WAIT (the same: the session's tail comes
+ * member), STORE_UNSUPPORTED (the append takes more than the memory limit leaves to sessions),
+ * STORE_FULL (nothing was done, repeat it), STORE_WAIT (the same: the session's tail comes
  * from disk), STORE_MISS (where it is damaged), STORE_CANCELLED (another member has ended) or
  * STORE_INTERNAL. */
 int append_put(struct append_member *member, const struct append_part *part, void *workspace)

@@ -4,6 +4,8 @@
 
 #include "daemon/store/append_runs.h"
 
+static const double FIT_MARGIN = 1.25; /* chunks differ */
+
 /* What the keeper will bring to the session's level later may be kept finer at first; exact where
  * decibels are promised, so that what it codes are the true values. */
 static int landing_level(const struct append *append, uint64_t index) {
@@ -42,11 +44,26 @@ static struct page_strides strides_of(const struct append_member *member,
                                  .head = head_dim};
 }
 
+/* By what its first chunks took: one that is larger than all that sessions may have is refused
+ * before others lose their tokens for it, in vain. */
+static bool can_fit(struct append *append) {
+    struct store *store = append->store;
+    uint64_t chunks = atomic_load(&append->closed_chunks);
+    uint64_t limit = atomic_load(&store->budget.limit_bytes), fixed = store_fixed_bytes(store);
+    if (chunks == 0 || limit <= fixed)
+        return true;
+    double need =
+        (double)atomic_load(&append->closed_bytes) / (double)chunks * (double)append->run_count;
+    return need <= FIT_MARGIN * (double)(limit - fixed);
+}
+
 int append_open_chunk(struct append *append, struct run *run, uint64_t first_token, uint32_t tokens,
                       int level) {
     struct store *store = append->store;
     if (run->builder.record)
         return STORE_OK;
+    if (!can_fit(append))
+        return STORE_UNSUPPORTED;
     if (!run->chunk && !(run->chunk = chunk_new(&store->budget, &store->usage)))
         return STORE_FULL;
     struct record_spec spec = session_spec(append->session, first_token, tokens, level);
@@ -67,8 +84,10 @@ int append_code_page(struct append *append, struct run *run, uint32_t layer,
     return builder_put(&run->builder, layer, source, inherited_error, workspace);
 }
 
-void append_close_chunk(struct run *run) {
+void append_close_chunk(struct append *append, struct run *run) {
     chunk_complete(run->chunk, builder_finish(&run->builder));
+    atomic_fetch_add(&append->closed_bytes, run->chunk->record->reserved_bytes);
+    atomic_fetch_add(&append->closed_chunks, 1);
 }
 
 /* The tail that a run writes to. */
@@ -176,7 +195,7 @@ static void part_arrived(struct append *append, uint64_t index, size_t bit) {
     if (++run->arrived_count < parts_per_run(append))
         return;
     if (fills_page(append, index))
-        append_close_chunk(run);
+        append_close_chunk(append, run);
     atomic_fetch_add(&append->complete_count, 1);
 }
 

@@ -52,7 +52,8 @@ struct append {
     uint64_t run_count, charged_bytes;
     bool settle;
     _Atomic uint64_t complete_count;
-    struct session_policy policy; /* the session's when this began */
+    _Atomic uint64_t closed_chunks, closed_bytes; /* of its runs, so far */
+    struct session_policy policy;                 /* the session's when this began */
     struct append_members members;
     struct append_ids ids;
     /* The first run, whose member alone uses these, fills the session's tail where nobody else has
@@ -107,7 +108,8 @@ int append_ids_publish(struct append *append) __attribute__((warn_unused_result)
 
 void append_member_free(struct budget *budget, struct append_member *member);
 
-/* Opens a chunk of the run's page, unless it is open. STORE_OK or STORE_FULL. */
+/* Opens a chunk of the run's page, unless it is open. STORE_OK, STORE_FULL, or STORE_UNSUPPORTED
+ * (the append does not fit the memory limit). */
 int append_open_chunk(struct append *append, struct run *run, uint64_t first_token, uint32_t tokens,
                       int level) __attribute__((warn_unused_result));
 
@@ -118,6 +120,6 @@ int append_code_page(struct append *append, struct run *run, uint32_t layer,
     __attribute__((warn_unused_result));
 
 /* All pages of the open chunk are coded. */
-void append_close_chunk(struct run *run);
+void append_close_chunk(struct append *append, struct run *run);
 
 #endif

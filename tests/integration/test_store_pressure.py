@@ -172,6 +172,16 @@ def test_above_the_high_mark_idle_sessions_go_before_anybody_waits(start_daemon,
         assert 11 in lengths(connection)
 
 
+def test_an_append_that_no_eviction_makes_room_for_costs_nobody_a_token(connection):
+    for number in range(5):
+        store(connection, number)
+    with refused("too_large"):
+        store(connection, 1000, tokens=12_000)  # one and a half times the limit
+    connection.delete(b"1000")
+    assert lengths(connection) == {number: (TOKENS, TOKENS) for number in range(5)}
+    assert connection.stats().pressure.evicted_tokens == 0
+
+
 def test_forks_that_share_all_are_evicted_when_an_append_waits(connection):
     store(connection, 1000)
     for number in range(40):
