@@ -4,6 +4,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/store/append_runs.h"
+#include "daemon/store/evict.h"
 
 enum { DROP_STEP_RUNS = 64 };
 
@@ -248,6 +249,8 @@ static void unclaim(const struct append *append) {
     if (!session->deleted)
         ageing_schedule(&append->store->ageing, session);
     pthread_mutex_unlock(session->lock);
+    if (append->tail_is_lost)
+        evict_lost(append->store, session);
 }
 
 static void append_free(struct append *append) {

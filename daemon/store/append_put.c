@@ -121,6 +121,7 @@ static int load_coded(struct append *append) {
         return STORE_OK;
     int status = disk_tier_load_chunk(&append->store->disk, append->decoded_chunk,
                                       &append->session->geometry);
+    append->tail_is_lost = status == STORE_MISS;
     if (status != STORE_OK)
         return status;
     record_unpin(append->decoded_from);

@@ -62,6 +62,7 @@ struct append {
     struct tail *copied_from; /* the session's, of which `filling` takes over the rows, or NULL */
     struct record *decoded_from; /* the same where the session's tail is coded; pinned */
     struct chunk *decoded_chunk; /* that has it; owned reference */
+    bool tail_is_lost;           /* it cannot be read from disk */
     struct tail *remainder;      /* that the last run begins, its member's alone; owned reference */
     uint32_t closing_parts;      /* with settle: pages of the tail that are coded */
     uint64_t dropped_runs;

@@ -195,6 +195,13 @@ bool chunk_is_on_disk(struct chunk *chunk) {
     return is_there;
 }
 
+bool chunk_is_lost(struct chunk *chunk) {
+    pthread_mutex_lock(&chunk->lock);
+    bool lost = chunk->lost;
+    pthread_mutex_unlock(&chunk->lock);
+    return lost;
+}
+
 uint64_t chunk_drop_bytes(struct chunk *chunk) {
     struct record *absent = NULL, *old = NULL;
     pthread_mutex_lock(&chunk->lock);
@@ -230,12 +237,12 @@ void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *r
     pthread_mutex_lock(&chunk->lock);
     chunk->loading = false;
     chunk->lost = lost;
-    if (record)
+    if (record) {
         put_record(chunk, record);
+        chunk_use(chunk);
+    }
     pthread_mutex_unlock(&chunk->lock);
     record_unpin(absent);
     if (record)
         record_unpin(absent); /* the chunk's own */
 }
-        chunk_use(chunk);
-    }

@@ -95,6 +95,9 @@ void chunk_end_write(struct chunk *chunk, const struct record *record, struct di
 /* Whether something of the chunk is on disk. */
 bool chunk_is_on_disk(struct chunk *chunk);
 
+/* Whether its bytes were on disk alone and cannot be read. */
+bool chunk_is_lost(struct chunk *chunk);
+
 /* Gives up the bytes in memory of what is on disk as it is. How many that frees. */
 uint64_t chunk_drop_bytes(struct chunk *chunk);
 

@@ -288,8 +288,9 @@ static void end_load(struct disk_job *job) {
         atomic_fetch_add(&tier->counts.loaded_bytes, record->bytes);
     } else {
         atomic_fetch_add(&tier->counts.failed_loads, 1);
-        log_error("a chunk on disk cannot be read: number %llu",
-                  (unsigned long long)load->chunk->id);
+        if (job->status != DISK_MISS) /* of a file that is gone the disk has told */
+            log_error("a chunk on disk cannot be read: number %llu",
+                      (unsigned long long)load->chunk->id);
         record_unpin(record);
     }
     chunk_end_load(load->chunk, load->absent, arrived ? record : NULL, !arrived);

@@ -117,6 +117,42 @@ static void let_go(const struct dropped *dropped) {
         chunk_disown(dropped->slices[i].chunk, dropped->slices[i].level);
 }
 
+/* The first of its slices that is lost, or how many there are. */
+static size_t find_lost(const struct session *session) {
+    size_t i = 0;
+    while (i < session->slice_count && !chunk_is_lost(session->slices[i].chunk))
+        i++;
+    return i;
+}
+
+/* With the session locked: some of what is lost, from the end on. False if there is nothing. */
+static bool drop_lost(struct store *store, struct session *session, struct dropped *dropped) {
+    struct evict_result result;
+    struct loss_plan plan = {.keep = find_lost(session)};
+    struct chunk *tail = session->coded_tail.chunk;
+    bool any = plan.keep < session->slice_count || (tail && chunk_is_lost(tail));
+    if (!any || session->deleted || session->appending)
+        return false;
+    if (session->slice_count - plan.keep > SLICES_MAX)
+        plan.keep = session->slice_count - SLICES_MAX;
+    drop(store, session, &plan, dropped, &result);
+    return true;
+}
+
+uint64_t evict_lost(struct store *store, struct session *session) {
+    bool more = true;
+    uint64_t tokens = 0;
+    while (more) {
+        struct dropped dropped = {0};
+        pthread_mutex_lock(session->lock);
+        more = drop_lost(store, session, &dropped);
+        tokens = session->deleted ? 0 : session->tokens;
+        pthread_mutex_unlock(session->lock);
+        let_go(&dropped);
+    }
+    return tokens;
+}
+
 /* No token would be left. */
 static int delete_whole(struct store *store, struct session *session, uint64_t version,
                         struct evict_result *result) {

@@ -26,4 +26,8 @@ struct evict_result {
 int evict_session(struct store *store, struct session *session, const struct evict_request *request,
                   struct evict_result *result) __attribute__((warn_unused_result));
 
+/* What of the session was on disk alone and cannot be read goes, and all behind it: what is left is
+ * a hit. Not while it is appended to. Its length then, or 0 if it is deleted. */
+uint64_t evict_lost(struct store *store, struct session *session);
+
 #endif

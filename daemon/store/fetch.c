@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "daemon/store/evict.h"
 #include "proto/page/compact.h"
 
 enum { CHUNKS_AHEAD = 4 };
@@ -154,6 +155,7 @@ static void hold_slice(const struct session *session, const struct fetch *fetch,
     if (fetch->run_end == 0) {
         chunk_use(slice->chunk);
         hold_ahead(session, slice, fetch->end, source);
+    }
     source->row = slice->first + (uint32_t)(fetch->token - slice->start);
     source->end = slice->start + slice->tokens;
 }
@@ -190,6 +192,19 @@ static int hold(struct store *store, struct fetch *fetch, struct source *source)
     pthread_mutex_unlock(session->lock);
     session_unref(session);
     return status;
+}
+
+/* Where bytes on disk cannot be read, the tokens before them are what is left. */
+static int note_lost(struct store *store, struct fetch *fetch) {
+    struct session *session =
+        store_find(store, (struct store_name){fetch->name, fetch->name_bytes});
+    fetch->available = 0;
+    if (!session)
+        return STORE_MISS;
+    if (session->id == fetch->session_id)
+        fetch->available = evict_lost(store, session);
+    session_unref(session);
+    return STORE_MISS;
 }
 
 static struct page_strides strides_of(const struct fetch *fetch, enum page_part part,
@@ -343,7 +358,10 @@ int fetch_next(struct store *store, struct fetch *fetch, const struct fetch_room
     status = load(store, fetch, &source);
     if (status == STORE_OK)
         status = read_pieces(fetch, &source, room, workspace, pieces, count);
+    bool lost = source.chunk && status == STORE_MISS;
     source_release(&source);
+    if (lost)
+        return note_lost(store, fetch);
     for (size_t i = 0; status == STORE_OK && i < *count; i++)
         advance(fetch);
     return status == STORE_OK ? STORE_MORE : status;

@@ -1,8 +1,10 @@
 """What memory has no room for goes to disk, and comes back when it is fetched."""
 
+import contextlib
+
 import pytest
 from disk_support import assert_has, disk, put, values
-from wire import EXACT, OPEN_EXISTING, Geometry
+from wire import EXACT, OPEN_EXISTING, Geometry, Refused
 from wire_support import append, assert_holds, bits, packed, refused, wait_until
 
 __all__ = ["disk"]
@@ -127,6 +129,41 @@ def test_a_damaged_chunk_is_a_miss_and_the_tokens_before_it_are_not(disk):
         kv, _ = session.fetch(end=640)
         assert list(kv) == list(packed(values(640)))
         assert connection.stats().disk.failed_loads == (session.tokens == 1280)
+
+
+def test_a_file_that_is_removed_is_a_miss_and_what_comes_later_is_on_disk_again(disk):
+    def segments():
+        return {path for path in disk.files() if path.suffix == ".segment"}
+
+    def is_flushed(connection):
+        try:
+            return connection.flush(b"a").sessions == 1
+        except Refused as error:
+            assert error.name == "disk"
+            return False
+
+    disk.start()
+    with disk.connect() as connection:
+        put(connection, b"a", 1280)
+    before = segments()
+    disk.restart()
+    with disk.connect() as connection:
+        assert connection.info(b"a").tokens_available == 1280
+        wait_until(lambda: segments() and not segments() & before)  # a small file is written anew
+        for path in segments():
+            path.unlink()
+        with refused("miss") as caught:
+            connection.fetch(b"a")
+        assert caught.value.tokens == connection.info(b"a").tokens_available == 0
+        assert connection.stats().disk.failed_loads >= 1
+        with contextlib.suppress(Refused):  # the disk notices when it has written to the file
+            put(connection, b"a", 300)
+        assert_has(connection, b"a", 300)
+        wait_until(lambda: is_flushed(connection))
+    assert "was removed by somebody else" in disk.daemon.log.read_text()
+    disk.crash()
+    with disk.connect() as connection:
+        assert_has(connection, b"a", 300)
 
 
 @pytest.mark.parametrize("key", [bytes(range(32)), b"ab" * 32 + b"\n"], ids=["bytes", "digits"])

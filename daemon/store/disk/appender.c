@@ -160,7 +160,7 @@ static void write_mark(struct appender *appender) {
 }
 
 static int sync_data(struct appender *appender) {
-    const struct segment *segment = appender->segment;
+    struct segment *segment = appender->segment;
     if (segment->unsafe)
         return -1;
     if (!appender->dirty)
@@ -168,6 +168,10 @@ static int sync_data(struct appender *appender) {
     appender->dirty = false;
     if (segment->io->datasync(segment->file) < 0)
         return -1;
+    if (segment_is_removed(segment)) {
+        errno = ENOENT;
+        return -1;
+    }
     appender->mark.synced_bytes = segment->end_bytes;
     return 0;
 }

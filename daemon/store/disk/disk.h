@@ -60,7 +60,7 @@ enum disk_operation {
 
 enum disk_status {
     DISK_OK,
-    DISK_MISS,     /* read: the key has no value */
+    DISK_MISS,     /* read: the key has no value, or somebody has removed the file that had it */
     DISK_DAMAGED,  /* read: it has one, but what was to be read is not what was written */
     DISK_FULL,     /* write, delete: the limit, or the file system's; nothing was written */
     DISK_FAILED,   /* an I/O error, logged; a write counts as not done */

@@ -99,6 +99,8 @@ static enum disk_status read_value(struct reader *reader, struct disk_job *job,
                                    const struct place *place) {
     struct head head;
     job->bytes = 0;
+    if (segment_is_removed(place->segment))
+        return DISK_MISS;
     if (segment_read_head(place->segment, &reader->guarder, place->offset, reader->head, &head) < 0)
         return segment_could_not_read() ? DISK_FAILED : DISK_DAMAGED;
     if (head.key.id != job->key.id || head.key.kind != job->key.kind)
@@ -113,7 +115,7 @@ static enum disk_status read_job(struct reader *reader, struct disk_job *job) {
     if (!find_place(reader->disk, job->key, &place))
         return DISK_MISS;
     enum disk_status status = read_value(reader, job, &place);
-    if (status != DISK_OK)
+    if (status == DISK_DAMAGED || status == DISK_FAILED)
         log_error("the disk: a value in segment %llu at %llu is %s",
                   (unsigned long long)place.segment->number, (unsigned long long)place.offset,
                   status == DISK_FAILED ? strerror(errno) : "damaged");

@@ -179,8 +179,9 @@ static bool copies_are_safe(struct disk *disk, const struct segment *of) {
     return all_copied;
 }
 
-static int unlink_file(struct disk *disk, const struct segment *segment) {
+static int unlink_file(struct disk *disk, struct segment *segment) {
     char name[SEGMENT_NAME_BYTES];
+    segment->retired = true;
     segment_name(segment->number, name);
     if (disk->io->unlink(disk->folder, name) < 0 && errno != ENOENT) /* the sync failed before */
         return -1;

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "daemon/base/bytes.h"
+#include "daemon/base/log.h"
 
 enum {
     FORMAT = 1,
@@ -76,6 +77,15 @@ void segment_unref(struct segment *segment) {
     close(segment->file);
     explicit_bzero(&segment->guard, sizeof segment->guard);
     free(segment);
+}
+
+bool segment_is_removed(struct segment *segment) {
+    struct stat status;
+    bool removed = fstat(segment->file, &status) == 0 && status.st_nlink == 0 && !segment->retired;
+    if (removed && !atomic_exchange(&segment->removed, true))
+        log_error("the disk: segment %llu was removed by somebody else",
+                  (unsigned long long)segment->number);
+    return removed;
 }
 
 static int write_header(struct segment *segment, const struct segment_place *place) {

@@ -42,6 +42,8 @@ struct segment {
     bool worth_rewriting; /* small or damaged, from an earlier run */
     bool unsafe;          /* fdatasync failed */
     bool stuck;           /* it could not be read or noted: it stays as it is, for another run */
+    _Atomic bool retired; /* it is being unlinked by the disk itself */
+    _Atomic bool removed; /* by somebody else, which was logged */
 };
 
 /* What is encrypted by a key, where there is one, and whose guarder this is. */
@@ -58,6 +60,10 @@ uint64_t segment_number(const char *name);
 
 /* A new file, durably in its folder; with one reference. NULL with errno. */
 struct segment *segment_create(const struct segment_place *place, uint64_t number);
+
+/* Whether somebody else has unlinked the file: what is in it would not outlast the daemon. Logged
+ * once. */
+bool segment_is_removed(struct segment *segment);
 
 enum segment_fault {
     SEGMENT_FINE,
