@@ -63,8 +63,10 @@ static bool count_only(struct rpc_delete_many *many, struct session *session) {
 
 static bool delete_one(struct rpc_request *request, struct session *session) {
     struct rpc_delete_many *many = &request->many;
-    if (store_delete_session(request->context->daemon->store, session, &many->filter,
-                             &request->discard.discard) != STORE_OK)
+    int status = store_delete_session(request->context->daemon->store, session, &many->filter,
+                                      &request->discard.discard);
+    many->any_left |= status == STORE_FULL;
+    if (status != STORE_OK)
         return false;
     many->sessions++;
     rpc_changed(request);
@@ -98,6 +100,10 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     request->discard.freed_bytes = 0;
     if (go_on(request))
         return RPC_MORE;
+    if (many->any_left) {
+        rpc_fail_store(request, STORE_FULL, NULL);
+        return RPC_FAILED;
+    }
     reply.sessions = many->sessions;
     reply.freed_bytes = many->freed_bytes;
     return rpc_reply(request, frame, &reply.base);

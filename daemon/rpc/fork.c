@@ -16,6 +16,10 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     fork.if_version = message->if_version;
     struct store *store = request->context->daemon->store;
     int status = store_fork(store, &fork, &request->fork.state);
+    if (status == STORE_WAIT)
+        return RPC_LATER;
+    if (status == STORE_BUSY)
+        return rpc_fail_name(request);
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
     request->fork.session = store_find(store, fork.target);

@@ -62,12 +62,16 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if (would_create)
         open.mode = STORE_OPEN_EXISTING;
     int status = store_open(request->context->daemon->store, &open, &request->state);
+    if (status == STORE_WAIT)
+        return RPC_LATER;
     if (status == STORE_MISS && would_create)
         return rpc_fail(request, WIRE_READ_ONLY, NULL);
     if (status == STORE_UNSUPPORTED)
         return rpc_fail(
             request, WIRE_UNSUPPORTED,
             "a page's tokens of all layers are more than an eighth of the memory limit");
+    if (status == STORE_BUSY)
+        return rpc_fail_name(request);
     if (status == STORE_DISK)
         return rpc_fail(request, WIRE_UNSUPPORTED,
                         "durability: the daemon is configured without a disk");

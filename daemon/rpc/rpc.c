@@ -105,6 +105,11 @@ uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
     return rpc_fail(request, wire_code(store_error), NULL);
 }
 
+uint32_t rpc_fail_name(struct rpc_request *request) {
+    return rpc_fail(request, WIRE_BUSY,
+                    "the session that had this name could not be deleted on disk: try again");
+}
+
 void rpc_changed(const struct rpc_request *request) {
     const struct rpc_daemon *daemon = request->context->daemon;
     if (daemon->on_change)
@@ -126,7 +131,7 @@ enum rpc_step rpc_discard_step(struct rpc_request *request) {
         return RPC_DONE;
     if (session_discard_step(discard))
         return RPC_MORE;
-    int status = discard->stays_on_disk ? STORE_DISK : STORE_OK;
+    int status = STORE_OK;
     if (discard->deleted_on_disk)
         status = disk_promise_status(discard->deleted_on_disk);
     if (status == STORE_WAIT)

@@ -138,6 +138,7 @@ struct rpc_delete_many {
     bool dry_run;
     uint64_t after_id, last_id; /* looked at so far; of the last that there was at the beginning */
     uint64_t sessions, freed_bytes;
+    bool any_left; /* without memory to delete it on disk */
 };
 
 struct rpc_fetch {
@@ -216,13 +217,16 @@ struct rpc_request {
     bool discarding;  /* its fault was sent: what still comes is dropped */
 };
 
+#define RPC_LATER UINT32_MAX
+
 /* What an operation does to sessions. */
 enum rpc_effect { RPC_READS, RPC_CHANGES, RPC_ADDS };
 
 struct rpc_operation {
     const char *name;
     enum rpc_effect effect;
-    /* 0 or a code, given by rpc_fail(). After a failure only the fault is looked at: no end. */
+    /* 0 or a code, given by rpc_fail(). After a failure only the fault is looked at: no end. Or
+     * RPC_LATER, with nothing done: to be called again when a step would be that waits. */
     uint32_t (*begin)(struct rpc_request *request, const uint8_t *control, size_t control_bytes);
     enum rpc_step (*step)(struct rpc_request *request, struct rpc_frame *frame);
     /* NULL but for operations that take DATA: RPC_MORE, RPC_WAIT (the frame was not taken) or
@@ -246,6 +250,9 @@ uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format
 /* The same for a fault of the store. */
 uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
                         const struct session_state *state);
+
+/* The same where a new session may not have its name yet. */
+uint32_t rpc_fail_name(struct rpc_request *request);
 
 /* Sessions changed: tells who wants to know. */
 void rpc_changed(const struct rpc_request *request);

@@ -132,6 +132,8 @@ static uint32_t begin(struct connection *connection, struct rpc_request *request
     if (!rpc_can_begin(daemon, header->type))
         return rpc_fail(request, WIRE_BUSY, "the daemon still reads what its disk holds");
     uint32_t code = operation->begin(request, control, header->control_bytes);
+    if (code == RPC_LATER)
+        atomic_fetch_sub(&daemon->requests[header->type], 1);
     if (code == WIRE_OK)
         request->operation = operation;
     return code;
@@ -144,9 +146,15 @@ bool requests_begin(struct connection *connection, const struct wire_header *hea
         return false;
     if (kept(connection) < REQUESTS_KEPT)
         request = add(connection, header->request_id, header->type);
-    if (request && begin(connection, request, header, control) != WIRE_OK)
+    uint32_t code = request ? begin(connection, request, header, control) : RPC_LATER;
+    if (code == RPC_LATER) {
+        if (request)
+            requests_remove(connection, request);
+        return false;
+    }
+    if (code != WIRE_OK)
         requests_fail(connection, request);
-    return request != NULL;
+    return true;
 }
 
 static bool can_step(const struct rpc_request *request) {

@@ -314,20 +314,19 @@ static void keep_until(struct store *store, struct session *session, uint64_t le
     ageing_schedule(&store->ageing, session);
 }
 
-/* What a chain had in which there is no block, and is to be none: it is deleted. Else NULL. */
-static struct session_discard *delete_unused(struct store *store, struct session *session) {
-    struct session_discard *discard;
+/* A chain in which there is no block, and is to be none, is deleted: STORE_OK with what it had,
+ * else STORE_MISS or STORE_FULL. */
+static int delete_unused(struct store *store, struct session *session,
+                         struct session_discard **discard) {
     pthread_mutex_lock(session->lock);
     bool unused = !session->newest_block && !session->appending;
     pthread_mutex_unlock(session->lock);
-    if (!unused || store_delete_session(store, session, NULL, &discard) != STORE_OK)
-        return NULL;
-    return discard;
+    return unused ? store_delete_session(store, session, NULL, discard) : STORE_MISS;
 }
 
 void block_drop_unused(struct store *store, struct session *session) {
-    struct session_discard *discard = delete_unused(store, session);
-    if (discard)
+    struct session_discard *discard;
+    if (delete_unused(store, session, &discard) == STORE_OK)
         keeper_discard(&store->keeper, &discard->discard);
 }
 
@@ -366,11 +365,12 @@ static void cut_behind_newest(struct store *store, const struct truncate_request
 
 static void drop_chain(struct store *store, struct session *session,
                        struct block_deletion *deletion) {
-    struct session_discard *discard = delete_unused(store, session);
-    if (!discard)
+    struct session_discard *discard;
+    int status = delete_unused(store, session, &discard);
+    deletion->stays_on_disk = status == STORE_FULL;
+    if (status != STORE_OK)
         return;
     deletion->promise = discard->deleted_on_disk;
-    deletion->stays_on_disk = discard->stays_on_disk;
     discard->deleted_on_disk = NULL;
     keeper_discard(&store->keeper, &discard->discard);
 }

@@ -36,7 +36,6 @@ struct session_discard {
     struct tail *tail;
     struct slice coded_tail;              /* without a chunk: none */
     struct disk_promise *deleted_on_disk; /* NULL: nothing was there */
-    bool stays_on_disk;                   /* its delete there could not be asked for */
     uint64_t freed_bytes;                 /* so far: what others have too is not in it */
 };
 

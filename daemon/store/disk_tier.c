@@ -9,6 +9,15 @@
 #include "daemon/store/keeper.h"
 #include "daemon/store/record_disk.h"
 
+struct disk_promise {
+    struct disk_job job;
+    struct disk_tier *tier;
+    uint64_t name_hash;
+    struct disk_promise *next;   /* the tier's, under its lock, until it is kept */
+    _Atomic unsigned references; /* the tier's and the caller's */
+    _Atomic int status;
+};
+
 void disk_tier_init(struct disk_tier *tier, struct keeper *keeper,
                     void (*on_progress)(void *context), void *context) {
     pthread_condattr_t attributes;
@@ -23,6 +32,11 @@ void disk_tier_init(struct disk_tier *tier, struct keeper *keeper,
 void disk_tier_deinit(struct disk_tier *tier) {
     pthread_cond_destroy(&tier->changed);
     pthread_mutex_destroy(&tier->lock);
+    for (int i = 0; i < DISK_TIER_DELETES; i++)
+        for (struct disk_promise *promise = tier->deletes[i], *next; promise; promise = next) {
+            next = promise->next;
+            disk_promise_release(promise);
+        }
     free(tier->left_out);
 }
 
@@ -42,8 +56,7 @@ void disk_tier_leave_out(struct disk_tier *tier, uint64_t *name_hashes, size_t c
     tier->left_out_count = count;
 }
 
-bool disk_tier_leaves_out(const struct disk_tier *tier, const char *name, size_t name_bytes) {
-    uint64_t hash = disk_tier_hash_name(name, name_bytes);
+static bool leaves_out(const struct disk_tier *tier, uint64_t hash) {
     return tier->left_out_count > 0 && bsearch(&hash, tier->left_out, tier->left_out_count,
                                                sizeof hash, compare_hashes) != NULL;
 }
@@ -122,13 +135,6 @@ void disk_tier_forget_chunk(struct disk_tier *tier, const struct chunk *chunk) {
 
 /* --- deleting --- */
 
-struct disk_promise {
-    struct disk_job job;
-    struct disk_tier *tier;
-    _Atomic unsigned references; /* the disk's and the caller's */
-    _Atomic int status;
-};
-
 int disk_promise_status(const struct disk_promise *promise) {
     return atomic_load(&promise->status);
 }
@@ -138,36 +144,108 @@ void disk_promise_release(struct disk_promise *promise) {
         free(promise);
 }
 
+static struct disk_promise **place_of(struct disk_tier *tier, uint64_t name_hash) {
+    return &tier->deletes[name_hash % DISK_TIER_DELETES];
+}
+
+static void take_out(struct disk_promise *promise) {
+    struct disk_promise **place = place_of(promise->tier, promise->name_hash);
+    while (*place != promise)
+        place = &(*place)->next;
+    *place = promise->next;
+}
+
+/* One that could not be kept stays the tier's: the name is not free. */
 static void end_delete(struct disk_job *job) {
     struct disk_promise *promise = (struct disk_promise *)job;
     struct disk_tier *tier = promise->tier;
-    if (job->status != DISK_OK)
+    bool done = job->status == DISK_OK;
+    if (!done)
         log_error("a delete could not be written to disk: it may come back after a restart");
-    atomic_store(&promise->status, job->status == DISK_OK ? STORE_OK : STORE_DISK);
-    disk_promise_release(promise);
+    pthread_mutex_lock(&tier->lock);
+    if (done)
+        take_out(promise);
+    atomic_store(&promise->status, done ? STORE_OK : STORE_DISK);
+    pthread_mutex_unlock(&tier->lock);
+    if (done)
+        disk_promise_release(promise);
     disk_tier_tell_progress(tier);
 }
 
-static struct disk_promise *begin(struct disk_tier *tier, enum disk_operation operation,
-                                  struct disk_key key) {
+static struct disk_promise *promise_new(struct disk_tier *tier) {
     struct disk_promise *promise = calloc(1, sizeof *promise);
     if (!promise)
         return NULL;
     promise->tier = tier;
     promise->references = 2;
     promise->status = STORE_WAIT;
-    promise->job =
-        (struct disk_job){.operation = operation, .key = key, .durable = true, .done = end_delete};
-    disk_tier_submit(tier, &promise->job);
     return promise;
 }
 
-struct disk_promise *disk_tier_delete(struct disk_tier *tier, enum disk_kind kind, uint64_t id) {
-    return begin(tier, DISK_DELETE, (struct disk_key){.id = id, .kind = (uint8_t)kind});
+static void submit_delete(struct disk_promise *promise, uint64_t session_id) {
+    promise->status = STORE_WAIT;
+    promise->job = (struct disk_job){.operation = DISK_DELETE,
+                                     .key = {.id = session_id, .kind = DISK_SESSION},
+                                     .durable = true,
+                                     .done = end_delete};
+    disk_tier_submit(promise->tier, &promise->job);
+}
+
+struct disk_promise *disk_tier_delete(struct disk_tier *tier, uint64_t session_id,
+                                      uint64_t name_hash) {
+    struct disk_promise *promise = promise_new(tier), **place = place_of(tier, name_hash);
+    if (!promise)
+        return NULL;
+    promise->name_hash = name_hash;
+    pthread_mutex_lock(&tier->lock);
+    promise->next = *place;
+    *place = promise;
+    submit_delete(promise, session_id);
+    pthread_mutex_unlock(&tier->lock);
+    return promise;
+}
+
+/* With the tier locked: STORE_OK without a delete that is owed to the disk. */
+static int owed_status(struct disk_tier *tier, uint64_t name_hash) {
+    int status = STORE_OK;
+    for (struct disk_promise *promise = *place_of(tier, name_hash); promise;
+         promise = promise->next) {
+        if (promise->name_hash != name_hash)
+            continue;
+        bool failed = disk_promise_status(promise) == STORE_DISK;
+        if (failed)
+            submit_delete(promise, promise->job.key.id);
+        if (status != STORE_BUSY)
+            status = failed ? STORE_BUSY : STORE_WAIT;
+    }
+    return status;
+}
+
+int disk_tier_admit(struct disk_tier *tier, const char *name, size_t name_bytes) {
+    uint64_t hash = disk_tier_hash_name(name, name_bytes);
+    if (!disk_tier_is_on(tier))
+        return STORE_OK;
+    pthread_mutex_lock(&tier->lock);
+    int status = owed_status(tier, hash);
+    pthread_mutex_unlock(&tier->lock);
+    return status == STORE_OK && leaves_out(tier, hash) ? STORE_FULL : status;
+}
+
+static void end_sync(struct disk_job *job) {
+    struct disk_promise *promise = (struct disk_promise *)job;
+    struct disk_tier *tier = promise->tier;
+    atomic_store(&promise->status, job->status == DISK_OK ? STORE_OK : STORE_DISK);
+    disk_promise_release(promise);
+    disk_tier_tell_progress(tier);
 }
 
 struct disk_promise *disk_tier_sync(struct disk_tier *tier) {
-    return begin(tier, DISK_SYNC, (struct disk_key){0});
+    struct disk_promise *promise = promise_new(tier);
+    if (!promise)
+        return NULL;
+    promise->job = (struct disk_job){.operation = DISK_SYNC, .durable = true, .done = end_sync};
+    disk_tier_submit(tier, &promise->job);
+    return promise;
 }
 
 /* --- writing --- */

@@ -29,6 +29,8 @@ struct disk_tier_counts {
     _Atomic uint64_t spilling_bytes;      /* now: that will be free when they are written */
 };
 
+enum { DISK_TIER_DELETES = 256 };
+
 struct keeper;
 
 struct disk_tier {
@@ -44,8 +46,9 @@ struct disk_tier {
     pthread_cond_t changed;
     uint64_t progress;       /* how often something ended */
     _Atomic bool recovering; /* what was there is not known yet: no session is looked up */
-    uint64_t *left_out;      /* hashes of names, ascending: see disk_tier_leaves_out() */
+    uint64_t *left_out;      /* hashes of names, ascending: of sessions that were not taken */
     size_t left_out_count;
+    struct disk_promise *deletes[DISK_TIER_DELETES]; /* that are not kept yet, by names' hashes */
 };
 
 /* Without a disk. */
@@ -74,16 +77,21 @@ void disk_tier_forget(struct disk_tier *tier, enum disk_kind kind, uint64_t id);
 /* Takes the array over: of sessions that recovery had no room for, and that are still on disk. */
 void disk_tier_leave_out(struct disk_tier *tier, uint64_t *name_hashes, size_t count);
 
-/* Whether a session of this name may be among them: nobody may make it anew, for the old one would
- * come back with more memory. After recovery. */
-bool disk_tier_leaves_out(const struct disk_tier *tier, const char *name, size_t name_bytes);
+/* Whether a session of this name may be made anew, in memory alone: not while an older one could
+ * come back in its place. STORE_OK; STORE_WAIT until on_progress, while its delete is on its way to
+ * the disk; STORE_BUSY where that failed, which is tried again now; STORE_FULL if recovery had no
+ * room for it. */
+int disk_tier_admit(struct disk_tier *tier, const char *name, size_t name_bytes)
+    __attribute__((warn_unused_result));
 uint64_t disk_tier_hash_name(const char *name, size_t name_bytes);
 
 /* A delete on its way to the disk, for who acknowledges it. */
 struct disk_promise;
 
-/* Begins a delete that is durable when the promise is kept. NULL without memory. */
-struct disk_promise *disk_tier_delete(struct disk_tier *tier, enum disk_kind kind, uint64_t id);
+/* Begins the delete of a session, which is durable when the promise is kept; nobody is admitted to
+ * its name before. NULL without memory. */
+struct disk_promise *disk_tier_delete(struct disk_tier *tier, uint64_t session_id,
+                                      uint64_t name_hash);
 
 /* The same of all deletes that were begun before. */
 struct disk_promise *disk_tier_sync(struct disk_tier *tier);

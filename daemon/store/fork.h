@@ -14,8 +14,8 @@ struct fork_request {
     uint64_t if_version; /* 0: not compared */
 };
 
-/* STORE_OK, STORE_MISS, STORE_EXISTS, STORE_VERSION_CHANGED, STORE_FULL or STORE_UNSUPPORTED. state
- * is that of the new session. */
+/* STORE_OK, STORE_MISS, STORE_EXISTS, STORE_VERSION_CHANGED, STORE_FULL, STORE_UNSUPPORTED, or what
+ * disk_tier_admit() says of the target's name. state is that of the new session. */
 int store_fork(struct store *store, const struct fork_request *request, struct session_state *state)
     __attribute__((warn_unused_result));
 

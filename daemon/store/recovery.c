@@ -401,12 +401,12 @@ static bool is_empty(const struct session *session, const struct manifest *manif
                                      : session->tokens == 0 && manifest->tokens > 0;
 }
 
-static void drop(struct recovery *recovery, struct session *session) {
+/* It is not to come back. */
+static void delete_found(struct recovery *recovery, const struct found *found) {
     struct disk_promise *promise =
-        disk_tier_delete(&recovery->store->disk, DISK_SESSION, session->id);
+        disk_tier_delete(&recovery->store->disk, found->id, found->name_hash);
     if (promise)
         disk_promise_release(promise);
-    session_unref(session);
 }
 
 /* It stays on disk, and its name is kept from being used again. */
@@ -429,12 +429,14 @@ static void recover_session(struct recovery *recovery, const struct found *found
     recovery->for_now = !bytes;
     if (bytes && read_manifest(recovery, found, bytes, &manifest) == 0) {
         struct session *session = make_session(recovery, &manifest);
-        if (session && is_empty(session, &manifest))
-            drop(recovery, session);
-        else if (session)
+        if (session && is_empty(session, &manifest)) {
+            delete_found(recovery, found);
+            session_unref(session);
+        } else if (session) {
             insert(recovery, session);
-        else
+        } else {
             leave_out(recovery, found->name_hash);
+        }
     } else if (recovery->for_now) {
         leave_out(recovery, found->name_hash);
     } else {
@@ -445,8 +447,8 @@ static void recover_session(struct recovery *recovery, const struct found *found
 
 /* Whose newest manifest may be lost must not come back. */
 static void recover_sessions(struct recovery *recovery) {
-    struct store *store = recovery->store;
-    for (size_t i = 0; i < recovery->count && !atomic_load(&store->disk.ending); i++) {
+    const struct disk_tier *tier = &recovery->store->disk;
+    for (size_t i = 0; i < recovery->count && !atomic_load(&tier->ending); i++) {
         const struct found *found = &recovery->found[i];
         if (found->kind != DISK_SESSION)
             continue;
@@ -458,9 +460,7 @@ static void recover_sessions(struct recovery *recovery) {
             leave_out(recovery, found->name_hash);
             continue;
         }
-        struct disk_promise *promise = disk_tier_delete(&store->disk, DISK_SESSION, found->id);
-        if (promise)
-            disk_promise_release(promise);
+        delete_found(recovery, found);
         recovery->damaged++;
     }
 }

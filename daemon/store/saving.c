@@ -345,12 +345,15 @@ int saving_delete(struct disk_tier *tier, struct session *session, struct disk_p
     *promise = NULL;
     if (!disk_tier_is_on(tier) || !saved->any)
         return STORE_OK;
+    *promise = disk_tier_delete(tier, session->id,
+                                disk_tier_hash_name(session->name, session->name_bytes));
+    if (!*promise)
+        return STORE_FULL;
     if (session_is_chain(session))
         atomic_store(&tier->chains_deleted, true);
-    *promise = disk_tier_delete(tier, DISK_SESSION, session->id);
     for (size_t i = 0; i < saved->piece_count; i++)
         disk_tier_forget(tier, DISK_TAIL, saved->pieces[i].id);
-    return *promise ? STORE_OK : STORE_DISK;
+    return STORE_OK;
 }
 
 void saving_withdraw(struct disk_tier *tier, struct session *session) {

@@ -22,8 +22,8 @@ int saving_step(struct store *store, struct session *session, struct session_poi
 /* The same from the beginning where it failed before, or was used since. The point to wait for. */
 struct session_point saving_retry(struct session *session);
 
-/* With the session locked, which is deleted: what of it is on disk goes, too. promise becomes NULL
- * if nothing is. STORE_OK, or STORE_DISK where that could not be asked for. */
+/* With the session locked, which is about to be deleted: what of it is on disk goes, too. promise
+ * becomes NULL if nothing is. STORE_OK, or STORE_FULL, and nothing was done. */
 int saving_delete(struct disk_tier *tier, struct session *session, struct disk_promise **promise)
     __attribute__((warn_unused_result));
 

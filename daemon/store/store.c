@@ -287,9 +287,9 @@ int store_insert(struct store *store, struct session *session, struct session_st
     struct store_name name = {session->name, session->name_bytes};
     struct shard *shard = shard_of(store, name);
     pthread_mutex_lock(&shard->lock);
-    int status = *find_link(shard, name)                                     ? STORE_EXISTS
-                 : disk_tier_leaves_out(&store->disk, name.text, name.bytes) ? STORE_FULL
-                                                                             : STORE_OK;
+    int status = *find_link(shard, name) ? STORE_EXISTS
+                 : session->saved.any    ? STORE_OK
+                                         : disk_tier_admit(&store->disk, name.text, name.bytes);
     if (status == STORE_OK) {
         insert_locked(store, shard, session);
         if (state)
@@ -306,10 +306,10 @@ static int create(struct store *store, struct shard *shard, const struct store_o
                                   .model = request->model.text,
                                   .model_bytes = request->model.bytes};
     int status = store_admit(store, &names, request->geometry);
+    if (status == STORE_OK)
+        status = disk_tier_admit(&store->disk, names.session, names.session_bytes);
     if (status != STORE_OK)
         return status;
-    if (disk_tier_leaves_out(&store->disk, names.session, names.session_bytes))
-        return STORE_FULL;
     struct session *session =
         session_new(&store->budget, &store->usage, &names, request->geometry, &request->policy);
     if (!session)
@@ -364,10 +364,14 @@ struct session *store_find(struct store *store, struct store_name name) {
     return session;
 }
 
-/* Takes the session that the link points to out, with the shard locked. */
-static struct session_discard *remove_locked(struct store *store, struct shard *shard,
-                                             struct session **link, bool evicted) {
+/* Takes the session that the link points to out, with the shard locked. STORE_OK or STORE_FULL. */
+static int remove_locked(struct store *store, struct shard *shard, struct session **link,
+                         bool evicted, struct session_discard **discard) {
     struct session *session = *link;
+    struct disk_promise *promise;
+    int status = saving_delete(&store->disk, session, &promise);
+    if (status != STORE_OK)
+        return status;
     *link = session->next_in_bucket;
     shard->sessions--;
     list_remove(list_of(store, session), session);
@@ -376,12 +380,9 @@ static struct session_discard *remove_locked(struct store *store, struct shard *
     models_leave(&store->models, session);
     session_count(session, -1);
     atomic_fetch_add(&store->usage.sessions_deleted, !session_is_chain(session));
-    struct disk_promise *promise;
-    bool stays = saving_delete(&store->disk, session, &promise) != STORE_OK;
-    struct session_discard *discard = session_detach(session);
-    discard->deleted_on_disk = promise;
-    discard->stays_on_disk = stays;
-    return discard;
+    *discard = session_detach(session);
+    (*discard)->deleted_on_disk = promise;
+    return STORE_OK;
 }
 
 int store_delete(struct store *store, struct store_name name, struct session_discard **discard) {
@@ -414,12 +415,11 @@ int store_delete_session(struct store *store, struct session *session,
     pthread_mutex_lock(&shard->lock);
     struct session **link = find_link(shard, name);
     bool there = *link == session && (!filter || store_filter_passes(filter, session));
-    if (there)
-        *discard = remove_locked(store, shard, link, false);
+    int status = there ? remove_locked(store, shard, link, false, discard) : STORE_MISS;
     pthread_mutex_unlock(&shard->lock);
-    if (there)
+    if (status == STORE_OK)
         session_unref(session); /* the store's own */
-    return there ? STORE_OK : STORE_MISS;
+    return status;
 }
 
 int store_evict_session(struct store *store, struct session *session, uint64_t version,
@@ -430,10 +430,9 @@ int store_evict_session(struct store *store, struct session *session, uint64_t v
     struct session **link = find_link(shard, name);
     bool may_go = *link == session && session->version == version && !session->appending &&
                   session->pinned_until_ns <= clock_now_ns();
-    if (may_go)
-        *discard = remove_locked(store, shard, link, true);
+    int status = may_go ? remove_locked(store, shard, link, true, discard) : STORE_MISS;
     pthread_mutex_unlock(&shard->lock);
-    if (may_go)
+    if (status == STORE_OK)
         session_unref(session); /* the store's own */
-    return may_go ? STORE_OK : STORE_MISS;
+    return status;
 }

@@ -2,8 +2,8 @@
  *
  * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard
  * (never two), then the list of all sessions, their order, the models, the prefix index, the
- * blocks' or what is due, then the keeper's queue, then a chunk or a tail, then the pool, which the
- * budget asks at the limit. All functions are safe from any thread.
+ * blocks' or what is due, then the keeper's queue or the disk tier, then a chunk or a tail, then
+ * the pool, which the budget asks at the limit. All functions are safe from any thread.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H
@@ -97,7 +97,8 @@ struct store_open {
 };
 
 /* STORE_OK, STORE_FULL, STORE_MISS, STORE_EXISTS, STORE_MODEL_MISMATCH or STORE_UNSUPPORTED;
- * STORE_DISK if durability on disk is asked for and there is none. */
+ * STORE_DISK if durability on disk is asked for and there is none. Of a new session what
+ * disk_tier_admit() says of its name, too. */
 int store_open(struct store *store, const struct store_open *request, struct session_state *state)
     __attribute__((warn_unused_result));
 
@@ -105,8 +106,8 @@ int store_open(struct store *store, const struct store_open *request, struct ses
 struct session *store_find(struct store *store, struct store_name name)
     __attribute__((warn_unused_result));
 
-/* STORE_OK or STORE_MISS. When it returns, no fetch finds a byte of the session; what it held is
- * handed out, the caller's to free. */
+/* STORE_OK, STORE_MISS, or STORE_FULL, with nothing done. When it returns STORE_OK, no fetch finds
+ * a byte of the session; what it held is handed out, the caller's to free. */
 int store_delete(struct store *store, struct store_name name, struct session_discard **discard)
     __attribute__((warn_unused_result));
 
@@ -136,7 +137,7 @@ int store_admit(struct store *store, const struct session_names *names,
                 const struct geometry *geometry) __attribute__((warn_unused_result));
 
 /* Puts a new session in, taking over the caller's reference and calling nobody: STORE_OK,
- * STORE_EXISTS, or STORE_FULL for a name that only a larger memory would bring back from the disk.
+ * STORE_EXISTS, or, of one that is not on disk itself, what disk_tier_admit() says of its name.
  * state, as it then is, may be NULL. */
 int store_insert(struct store *store, struct session *session, struct session_state *state)
     __attribute__((warn_unused_result));

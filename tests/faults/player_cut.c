@@ -54,8 +54,12 @@ void player_fork(struct player *player, const struct step *step) {
                request.target.text, (unsigned long long)request.tokens,
                (unsigned long long)request.if_version);
     struct session_state state;
+    int status;
     int expected = target->exists ? STORE_EXISTS : copy_status(source, tokens, version_fits);
-    if (!player_expect_status(player, store_fork(&player->store, &request, &state), expected))
+    do
+        status = store_fork(&player->store, &request, &state);
+    while (player_name_is_to_come(player, status));
+    if (player_name_is_kept(player, status) || !player_expect_status(player, status, expected))
         return;
     target->exists = true;
     target->pinned = false;

@@ -74,6 +74,19 @@ int player_await_promise(struct player *player, const struct disk_promise *promi
     return status;
 }
 
+bool player_name_is_to_come(struct player *player, int status) {
+    if (status == STORE_WAIT)
+        player_pause();
+    return status == STORE_WAIT;
+}
+
+bool player_name_is_kept(const struct player *player, int status) {
+    bool kept = status == STORE_BUSY && may_fail(player);
+    if (kept)
+        player_say(player, " = BUSY\n");
+    return kept;
+}
+
 /* Until it is on disk as it is, or cannot be. */
 static void save(struct player *player, int slot, struct session *session) {
     pthread_mutex_lock(session->lock);
@@ -104,7 +117,6 @@ void player_save_if_owed(struct player *player, int slot) {
 void player_await_delete(struct player *player, int slot, const struct session_discard *discard) {
     struct player_saved *saved = &player->saved[slot];
     const struct disk_promise *promise = discard->deleted_on_disk;
-    player_expect(player, !discard->stays_on_disk, "a delete could not be asked for");
     if (promise && player_await_promise(player, promise) == STORE_OK)
         drop_pictures(saved);
     saved->may_be_none = true;

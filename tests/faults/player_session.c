@@ -82,8 +82,11 @@ void player_open(struct player *player, const struct step *step) {
                (unsigned long long)request.policy.newest_tokens, request.policy.newest_level,
                request.policy.min_snr_db, request.mode, request.durability ? (int)durability : -1);
     struct session_state state;
-    int expected = open_status(session, &request, model);
-    if (!player_expect_status(player, store_open(&player->store, &request, &state), expected))
+    int status, expected = open_status(session, &request, model);
+    do
+        status = store_open(&player->store, &request, &state);
+    while (player_name_is_to_come(player, status));
+    if (player_name_is_kept(player, status) || !player_expect_status(player, status, expected))
         return;
     bool created = !session->exists;
     player_expect(player, state.created == created, "created: %d", state.created);
