@@ -1,12 +1,16 @@
 """Restart: a daemon that ends in order has all its sessions again."""
 
+import math
 import random
 import time
 from types import SimpleNamespace
 
+import numpy
+import pytest
 from disk_support import assert_has, disk, put
-from wire import EXACT, ON_DISK, OPEN_EXISTING, SHARING_IDS, policy_numbers
-from wire_support import LARGE, SMALL, bits, packed, refused, stored, wait_until
+from wire import EXACT, F32, ON_DISK, OPEN_EXISTING, PLACE_PAGES, SHARING_IDS, policy_numbers
+from wire_support import (LARGE, SMALL, append, bits, gaussian, packed, refused, stored, to_dtype, to_float,
+                          unpacked, wait_until)
 
 __all__ = ["disk"]
 
@@ -106,6 +110,43 @@ def test_sessions_are_found_by_their_tokens_again_and_share_as_they_did(disk):
         session.connection = connection
         session.append(100, packed(bits(SMALL, 100)), ids=ids[:100])
         assert connection.match(b"model", ids + ids[:100], salts=salts).tokens == 400
+
+
+def reported(session, arrays):
+    """What a fetch and INFO say of the session's pages, which must be true: levels, and decibels of K and V."""
+    kv, reply = session.fetch(dtype=F32)
+    info = session.info()
+    given = [to_float(part, SMALL.dtype).astype(numpy.float64) for part in arrays]
+    got = unpacked(kv, SMALL, dtype=F32)
+    decibels = []
+    for loss, said, values, back in zip((reply.k, reply.v), (info.k, info.v), given, got):
+        error = numpy.sum((values - back.view(numpy.float32)) ** 2)
+        assert loss.error == pytest.approx(said.error)
+        assert error == pytest.approx(loss.error, rel=0.1)  # an estimate once it was coded anew
+        decibels.append(10 * math.log10(numpy.sum(values ** 2) / error))
+    levels = {row.level for row in info.levels if row.place == PLACE_PAGES}
+    assert levels == {row.level for row in reply.levels}
+    return levels, decibels
+
+
+@pytest.mark.parametrize("again", ["restart", "crash"])
+def test_what_was_coded_anew_after_it_was_written_is_told_as_it_comes_back(disk, again):
+    arrays = tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 512))
+    disk.start()
+    with disk.connect() as connection:
+        session = connection.open(b"a", geometry=SMALL, level=0)
+        append(session, arrays, settle=True)
+        connection.flush(b"a")
+        connection.age(b"a", 3)
+        levels, told = reported(session, arrays)
+        assert levels == {3}
+    getattr(disk, again)()
+    with disk.connect() as connection:
+        session = connection.open(b"a", mode=OPEN_EXISTING)
+        before = {row.level for row in session.info().levels if row.place == PLACE_PAGES}
+        levels, decibels = reported(session, arrays)
+        assert levels == before == {0}
+        assert min(decibels) > max(told)
 
 
 def test_a_policy_that_changed_after_the_last_save_comes_back(disk):
