@@ -10,6 +10,7 @@ of a program whose exit status nobody looked at.
 """
 
 import argparse
+import concurrent.futures
 import os
 import pathlib
 import re
@@ -21,7 +22,9 @@ import time
 import xml.etree.ElementTree
 
 UNIT_SECONDS_MAX = 600
+CHECK_SECONDS_MAX = 60  # one test of a suite that says nothing else
 PYTEST_SECONDS_MAX = 2400  # a folder
+AT_ONCE = 2  # tests wait about as much as they compute
 PYTEST_FOLDERS = ("tests/integration", "tests/faults", "client/python/tests", "client/python/examples")
 SLOWNESS = 20  # of a sanitizer or an emulator, at most
 # A use after return is found only on asking; a finding names the line that led to it.
@@ -59,6 +62,7 @@ def counts_of_check(output, returncode):
 
 
 def run_unit(program, under, environment):
+    """What came of it, and what there is to say of that."""
     start = time.monotonic()
     try:
         done = subprocess.run([*under, program], env=environment, text=True, errors="replace",
@@ -69,11 +73,21 @@ def run_unit(program, under, environment):
         output = (expired.stdout or b"").decode(errors="replace")
         output, returncode = f"{output}\nnot done after {UNIT_SECONDS_MAX} s", 1
     counts = counts_of_check(output, returncode)
-    if counts.failed:
-        print(f"{output.rstrip()}\n(exit status {returncode})")
     verdict = "FAILED" if counts.failed else "ok"
-    print(f"{verdict:6} {program.name:32} {counts}  {time.monotonic() - start:.1f} s", flush=True)
-    return counts
+    told = f"{verdict:6} {program.name:32} {counts}  {time.monotonic() - start:.1f} s"
+    if counts.failed:
+        told = f"{output.rstrip()}\n(exit status {returncode})\n{told}"
+    return counts, told
+
+
+def run_units(programs, under, environment):
+    """Some at once, told of in the order given."""
+    total = Counts()
+    with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
+        for counts, told in pool.map(lambda program: run_unit(program, under, environment), programs):
+            print(told, flush=True)
+            total += counts
+    return total
 
 
 def counts_of_pytest(report, returncode):
@@ -110,7 +124,10 @@ def pytest_of(build, environment):
 
 
 def run_pytest(selection, build, environment, seconds_max):
+    """Some tests at once, but for sanitized programs: a report is of the one test that runs."""
     program, environment = pytest_of(build, environment)
+    if not environment["KVQ_SANITIZE"]:
+        program += ["-n", str(AT_ONCE), "--dist", "worksteal"]
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [*program, "-q", "-ra", "--tb=short", "-p", "no:cacheprovider",
                    f"--junitxml={report.name}", "-o", "junit_logging=no", selection]
@@ -127,7 +144,7 @@ def environment_of(build, sanitize, reports):
     environment = dict(os.environ, KVQUANTD=str(build / "kvquantd"), KVQ=str(build / "kvq"),
                        KVQ_EXAMPLES=str(build / "examples"), KVQ_BUILD=str(build),
                        KVQ_SANITIZE=sanitize, KVQ_SANITIZER_REPORTS=reports,
-                       PYTHONDONTWRITEBYTECODE="1")
+                       CK_DEFAULT_TIMEOUT=str(CHECK_SECONDS_MAX), PYTHONDONTWRITEBYTECODE="1")
     environment.pop("KVQ_SOCKET", None)  # no test talks to a daemon that is not its own
     for name, options in SANITIZER_OPTIONS.items():
         given = environment.get(name, "")
@@ -164,9 +181,8 @@ def main():
         environment = environment_of(build, arguments.sanitize, reports)
         if arguments.sanitize or arguments.under:
             environment["CK_TIMEOUT_MULTIPLIER"] = str(SLOWNESS)
-        for source in unit:
-            program = build / pathlib.Path(source).with_suffix("")
-            total += run_unit(program, arguments.under, environment)
+        programs = [build / pathlib.Path(source).with_suffix("") for source in unit]
+        total += run_units(programs, arguments.under, environment)
         for selection in pytest:
             total += run_pytest(selection, build, environment, arguments.seconds)
         total += counts_of_reports(reports, total)

@@ -8,23 +8,30 @@ from conftest import ROOT
 
 PASSED = 'echo "100%: Checks: 2, Failures: 0, Errors: 0"'
 REPORTED = 'echo "data race" >"$KVQ_SANITIZER_REPORTS/report.1"'
-SOURCE = "tests/unit/test_of_a_shell.c"
 
 
 @pytest.fixture
-def run(tmp_path):
-    """run(script) runs it as the one unit test: exit status, all that was printed."""
-    program = tmp_path / "tests/unit/test_of_a_shell"
-    program.parent.mkdir(parents=True)
+def run_all(tmp_path):
+    """run_all({name: script}) runs the scripts as unit tests: exit status, all that was printed."""
+    (tmp_path / "tests/unit").mkdir(parents=True)
 
-    def run(*script, options=()):
-        program.write_text("\n".join(["#!/bin/sh", *script, ""]))
-        program.chmod(0o755)
-        command = [sys.executable, "tools/run-tests.py", "--build", str(tmp_path), *options, SOURCE]
+    def run_all(scripts, options=()):
+        for name, script in scripts.items():
+            program = tmp_path / "tests/unit" / name
+            program.write_text("\n".join(["#!/bin/sh", *script, ""]))
+            program.chmod(0o755)
+        command = [sys.executable, "tools/run-tests.py", "--build", str(tmp_path), *options,
+                   *(f"tests/unit/{name}.c" for name in scripts)]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout
 
-    return run
+    return run_all
+
+
+@pytest.fixture
+def run(run_all):
+    """run(script) runs it as the one unit test."""
+    return lambda *script, options=(): run_all({"test_of_a_shell": script}, options)
 
 
 def last_line(output):
@@ -61,3 +68,13 @@ def test_tests_can_tell_the_sanitizer_they_run_under(run):
 def test_unit_tests_run_under_a_command(run):
     status, output = run('[ "$UNDER" = qemu ] || exit 1', PASSED, options=("--under", "env UNDER=qemu"))
     assert (status, last_line(output)) == (0, "2 passed, 0 failed")
+
+
+def test_suites_run_at_once_and_are_told_of_in_their_order(run_all, tmp_path):
+    status, output = run_all({
+        "test_a": [f"until [ -e {tmp_path}/b ]; do sleep 0.01; done", "echo said", "exit 1"],
+        "test_b": [f"touch {tmp_path}/b", PASSED]})
+    lines = output.splitlines()
+    assert status == 1 and lines[0] == "said"
+    assert [line.split()[:2] for line in lines[2:4]] == [["FAILED", "test_a"], ["ok", "test_b"]]
+    assert lines[4] == "2 passed, 1 failed"
