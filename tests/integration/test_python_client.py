@@ -161,6 +161,33 @@ def test_filling_an_array_touches_nothing_beside_it(session):
     assert (wide == 7).all()
 
 
+@pytest.mark.parametrize("dtype, alike", [("f32", np.float32), ("float32", np.float32),
+                                          ("bfloat16", ml_dtypes.bfloat16), ("f16", np.float16)])
+def test_values_are_fetched_in_the_dtype_that_is_asked_for(session, dtype, alike):
+    given = values(), values(seed=1)
+    session.append(*given)
+    out = tuple(np.zeros(SHAPE, alike) for _ in given)
+    for pair in (session.fetch(dtype=dtype), session.fetch(out=out, dtype=dtype)):
+        for fetched, expected in zip(pair, given):
+            assert fetched.dtype == alike
+            assert same(fetched, expected.astype(alike))
+
+
+def test_an_array_to_be_filled_has_the_dtype_that_is_asked_for(session):
+    session.append(values(), values())
+    out = values(), values()
+    with pytest.raises(TypeError, match="holds float16, not float32"):
+        session.fetch(out=out, dtype="float32")
+
+
+def test_a_dtype_that_values_are_not_given_in_is_refused(session):
+    session.append(values(), values())
+    with pytest.raises(kvquantd.Unsupported):
+        session.fetch(dtype="int8")
+    with pytest.raises(ValueError, match="dtype is one of"):
+        session.fetch(dtype="float64")
+
+
 @pytest.mark.parametrize("tokens, layers", [
     (range(0, 1), None), (range(127, 129), range(1, 2)), (range(199, 200), range(0, 3)),
     (range(3, 200), range(2, 3)), (range(5, 5), None), (range(0, 9), range(1, 1)),

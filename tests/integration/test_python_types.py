@@ -37,13 +37,25 @@ def test_a_program_that_uses_the_package_is_checked_against_them(check):
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("line, words", [
-    ("session.fork(3)", "incompatible type"),
-    ("session.fetch(tokens=5)", "incompatible type"),
-    ("session.truncate()", "Missing positional argument"),
-    ("client.status().nothing", "no attribute"),
-])
-def test_a_wrong_use_is_found(check, line, words):
-    result = check("-c", f"{PROGRAM}    {line}\n")
+WRONG = {
+    "session.fork(3)": "incompatible type",
+    "session.fetch(tokens=5)": "incompatible type",
+    "session.fetch(dtype=16)": "incompatible type",
+    "session.truncate()": "Missing positional argument",
+    "client.status().nothing": "no attribute",
+}
+
+
+@pytest.fixture(scope="module")
+def found(check):
+    """What is said of each wrong line, all of one program."""
+    result = check("-c", PROGRAM + "".join(f"    {line}\n" for line in WRONG))
     assert result.returncode == 1
-    assert words in result.stdout
+    first = len(PROGRAM.splitlines()) + 1
+    return {line: [said for said in result.stdout.splitlines() if said.startswith(f"<string>:{number}: error")]
+            for number, line in enumerate(WRONG, start=first)}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_a_wrong_use_is_found(found, line):
+    assert len(found[line]) == 1 and WRONG[line] in found[line][0]

@@ -92,26 +92,28 @@ class Session(SessionState):
         layers: Optional[range] = None,
         out: Optional[tuple[Any, Any]] = None,
         *,
+        dtype: Optional[str] = None,
         if_version: Optional[int] = None,
         within: Optional[Duration] = None,
     ) -> Fetched:
         """Returns (k, v) of a range of tokens (None: all there are now) and layers (None: all).
 
-        They are new numpy arrays, [layers, tokens, heads, head_dim] in the session's dtype (bfloat16
-        and 8-bit floats through ml_dtypes where it is installed, else as uint16 and uint8); v is
-        None for a model without V.
+        They are new numpy arrays, [layers, tokens, heads, head_dim] in dtype, one of Geometry's (None:
+        the session's; bfloat16 and 8-bit floats through ml_dtypes where it is installed, else as
+        uint16 and uint8); v is None for a model without V.
         Or those of out, (k, v): arrays, tensors or lists as in append(), undefined until this
         returns; one of them may be None, and is not fetched. The pair has attributes that say at
         which levels and with which loss the values were kept: see Fetched.
 
         Miss: a part of it is not there, or not all is here within so many seconds (or a timedelta).
-        VersionChanged: the session is no longer at if_version.
+        VersionChanged: the session is no longer at if_version. Unsupported: the session's values are
+        not given in dtype; "f16", "bf16" and "f32" are always possible.
         """
         if tokens is None:
             self.refresh()
             tokens = range(0, self.tokens)
         state, geometry = self._state, self.geometry
-        call = _transfer.fetch(state, geometry, tokens, layers, out, if_version, within)
+        call = _transfer.fetch(state, geometry, tokens, layers, out, dtype, if_version, within)
         return self._client._run(call)
 
     def fork(

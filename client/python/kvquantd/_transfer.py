@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, Iterable, Optional, Sequence
 
 from . import _report
 from ._calls import Call, options_of, structure
 from ._duration import Duration, milliseconds
 from ._errors import Error, WrongFirst
-from ._geometry import Geometry
+from ._geometry import DTYPES, Geometry
 from ._kvq import ffi, lib
 from ._token_ids import ids_to_c, salts_to_c
 from ._values import new_values, values_of
@@ -115,10 +116,12 @@ def fetch(
     tokens: range,
     layers: Optional[range],
     out: Optional[tuple[Any, Any]],
+    dtype: Optional[str],
     if_version: Optional[int],
     within: Optional[Duration],
 ) -> Call[Fetched]:
     layers = range(0, geometry.layers) if layers is None else layers
+    geometry = dataclasses.replace(geometry, dtype=dtype or geometry.dtype)
     _check_range(tokens, "tokens")
     _check_range(layers, "layers")
     shape, dims = (len(layers), len(tokens)), (geometry.head_dim, geometry.head_dim_v or 0)
@@ -137,6 +140,7 @@ def fetch(
     options = options_of("kvq_fetch_options")
     options.first, options.end = tokens.start, tokens.stop
     options.first_layer, options.end_layer = layers.start, layers.stop
+    options.dtype = DTYPES[geometry.dtype]
     options.if_version = if_version or 0
     if within is not None:
         options.within_ms = max(1, milliseconds(within, "within"))

@@ -270,6 +270,7 @@ class AsyncSession(SessionState):
         layers: Optional[range] = None,
         out: Optional[tuple[Any, Any]] = None,
         *,
+        dtype: Optional[str] = None,
         if_version: Optional[int] = None,
         within: Optional[Duration] = None,
     ) -> Fetched:
@@ -278,7 +279,7 @@ class AsyncSession(SessionState):
             await self.refresh()
             tokens = range(0, self.tokens)
         state, geometry = self._state, self.geometry
-        call = _transfer.fetch(state, geometry, tokens, layers, out, if_version, within)
+        call = _transfer.fetch(state, geometry, tokens, layers, out, dtype, if_version, within)
         return await self._client._run(call)
 
     async def fork(
