@@ -13,7 +13,7 @@ const struct command_option command_options[] = {
     {"check-config", NULL, NULL, COMMAND_CHECK_CONFIG,
      "say whether the configuration is valid, and end"},
     {"print-config", NULL, NULL, COMMAND_PRINT_CONFIG,
-     "print a configuration file with every option at its default, and end"},
+     "print a configuration file of all defaults, and end"},
     {"version", NULL, NULL, COMMAND_PRINT_VERSION, "print the version, and end"},
     {"help", NULL, NULL, COMMAND_PRINT_HELP, "print this, and end"},
     {"man", NULL, NULL, COMMAND_PRINT_MANUAL, NULL},

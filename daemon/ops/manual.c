@@ -34,8 +34,7 @@ void manual_print_help(void) {
                            option->argument ? option->argument : "");
         printf("%*s%s\n", HELP_COLUMN - width, "", option->text);
     }
-    puts("\nOptions of the command line override those of the file; kvquantd.conf(5) documents "
-         "it.");
+    puts("\nOptions of the command line override those of the file: kvquantd.conf(5).");
 }
 
 /* Comment lines, wrapped. */

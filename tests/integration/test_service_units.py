@@ -6,7 +6,7 @@ import shutil
 import subprocess
 
 import pytest
-from conftest import ROOT, program
+from conftest import COMMAND_SECONDS, ROOT, program
 
 DEPLOY = ROOT / "deploy"
 ANALYZE, GROFF = shutil.which("systemd-analyze"), shutil.which("groff")
@@ -99,7 +99,7 @@ def test_the_user_and_the_folder_are_what_systemd_takes(tmp_path):
 
 
 def printed(option):
-    done = subprocess.run([program("KVQUANTD", "kvquantd"), option], capture_output=True, text=True, timeout=10)
+    done = subprocess.run([program("KVQUANTD", "kvquantd"), option], capture_output=True, text=True, timeout=COMMAND_SECONDS)
     assert done.returncode == 0 and not done.stderr
     return done.stdout
 
@@ -114,6 +114,10 @@ def test_a_manual_page_is_clean_troff(option):
     done = subprocess.run([GROFF, "-man", "-ww", "-Tutf8"], input=printed(option), capture_output=True, text=True)
     assert done.returncode == 0 and not done.stderr
     assert "SEE ALSO" in re.sub(r"\x1b\[\d*m|.\x08", "", done.stdout)
+
+
+def test_help_fits_80_columns():
+    assert max(map(len, printed("--help").splitlines())) <= 80
 
 
 def plain(troff):
