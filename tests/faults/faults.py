@@ -27,7 +27,7 @@ def run_check(name, *arguments, seconds=3600):
     assert done.returncode == 0, done.stdout[-20000:]
 
 
-def soon(condition, seconds=10):
+def soon(condition, seconds=60):
     """Waits until it is so, looking often: most of the time it is so at once."""
     end = time.monotonic() + seconds
     while not condition():

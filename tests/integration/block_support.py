@@ -93,7 +93,7 @@ def fill(connection, blocks, count, lease=()):
         parent = b""
         for j in range(2):
             key = b"%d/%d" % (i, j)
-            blocks.put(key, bits(WIDE, PAGE, 2 * i + j), parent=parent, wait_ms=20000)
+            blocks.put(key, bits(WIDE, PAGE, 2 * i + j), parent=parent, wait_ms=60000)
             parent = key
         if i in lease:
             blocks.exists([b"%d/0" % i, b"%d/1" % i], lease_ms=60000)

@@ -19,8 +19,8 @@ from wire import connect
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SANITIZED = bool(os.environ.get("KVQ_SANITIZE"))
 SLOWNESS = 10 if SANITIZED else 1  # of the programs under test: the thread sanitizer takes that
-START_SECONDS = 20 * SLOWNESS
-STOP_SECONDS = 20 * SLOWNESS
+START_SECONDS = 60 * SLOWNESS
+STOP_SECONDS = 60 * SLOWNESS
 COMMAND_SECONDS = 120 * SLOWNESS
 # What a bound on the daemon's RSS allows over the memory limit: program, stacks, allocator. A
 # sanitizer's shadow and quarantine are several times the program's memory: no bound says anything.

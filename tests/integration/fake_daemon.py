@@ -10,6 +10,7 @@ import pytest
 import wire
 from wire import ERROR, HEADER, REPLY, encode, frame
 
+PATIENCE_SECONDS = 60  # a script waits so long for its client
 HELLO = dict(version=1, control_bytes_max=65536, payload_bytes_max=1 << 20, requests_max=32,
              append_runs_max=1 << 20, server="fake")
 
@@ -72,7 +73,7 @@ class FakeDaemon:
         self.listener = socket.socket(socket.AF_UNIX)
         self.listener.bind(self.path)
         self.listener.listen()
-        self.listener.settimeout(20)
+        self.listener.settimeout(PATIENCE_SECONDS)
         self._start(self._accept, scripts)
 
     def _start(self, target, *arguments):
@@ -91,7 +92,7 @@ class FakeDaemon:
 
     def _serve(self, connection, script):
         with connection:
-            connection.settimeout(20)
+            connection.settimeout(PATIENCE_SECONDS)
             try:
                 script(Peer(connection))
             except (EOFError, OSError):
@@ -102,7 +103,7 @@ class FakeDaemon:
     def close(self):
         self.listener.close()
         for thread in self.threads[1:]:
-            thread.join(20)
+            thread.join(PATIENCE_SECONDS)
             assert not thread.is_alive()
         assert not self.failures, self.failures
 

@@ -3,10 +3,10 @@
 import os
 import signal
 import subprocess
-import time
 
 import pytest
-from conftest import Command, Daemon, program
+from conftest import COMMAND_SECONDS, Command, Daemon, program
+from wire_support import wait_until
 
 SHAPES = {
     "chat-turn": (1, 8, 512, 64), "code-assist": (1, 16, 1024, 64), "rag-summary": (1, 16, 2048, 64),
@@ -112,14 +112,9 @@ def test_the_socket_bench_says_how_fast_the_daemon_is(kvq):
 def test_a_bench_that_is_stopped_leaves_nothing_behind(kvq, daemon, bench, number):
     process = subprocess.Popen([program("KVQ", "kvq"), "bench", *bench], stdout=subprocess.PIPE, text=True,
                                stderr=subprocess.PIPE, env={**os.environ, "KVQ_SOCKET": daemon.socket})
-    if bench[0] == "synthetic":
-        end = time.monotonic() + 20
-        while not kvq.json("sessions") and process.poll() is None and time.monotonic() < end:
-            pass
-    else:
-        time.sleep(0.5)
+    wait_until(lambda: kvq.json("sessions") or process.poll() is not None)
     process.send_signal(number)
-    out, error = process.communicate(timeout=20)
+    out, error = process.communicate(timeout=COMMAND_SECONDS)
     assert (process.returncode, out, error) == (1, "", "kvq: stopped; nothing of it is left\n")
     assert kvq.json("sessions") == []
 

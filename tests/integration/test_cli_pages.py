@@ -215,7 +215,7 @@ def test_tab_in_a_real_shell_ends_a_name_with_a_blank_and_a_colon(kvq, daemon, c
     try:
         os.write(terminal, f"source {shlex.quote(str(tmp_path / 'completion'))}\n".encode())
         os.write(terminal, b"kvq info --json tenant:m\t\n")
-        seen, end = b"", time.monotonic() + 20
+        seen, end = b"", time.monotonic() + 60
         while b'"session"' not in seen and time.monotonic() < end:
             if select.select([terminal], [], [], 0.2)[0]:
                 seen += os.read(terminal, 65536)

@@ -10,7 +10,7 @@ import pytest
 from conftest import program
 
 SHAPE = (4, 2, 16384, 8, 64)
-SECONDS_MAX = 20
+SECONDS_MAX = 60
 
 
 @pytest.fixture(scope="module")

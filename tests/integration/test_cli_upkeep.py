@@ -4,6 +4,7 @@ import time
 
 import pytest
 from test_cli_manage import array, missed, names, refused, store  # noqa: F401 (fixtures)
+from wire_support import wait_until
 
 
 def test_age_waits_until_the_session_takes_less(kvq, store):
@@ -22,10 +23,7 @@ def test_age_waits_until_the_session_takes_less(kvq, store):
 def test_age_without_waiting_gets_there_too(kvq, store):
     store("a", "--level", "1")
     assert kvq.json("age", "a", "--level", "3", "--no-wait")["settled"] is False
-    end = time.monotonic() + 20
-    while {row["level"] for row in kvq.json("info", "a")["levels"]} != {3, "sinks"}:
-        assert time.monotonic() < end
-        time.sleep(0.02)
+    wait_until(lambda: {row["level"] for row in kvq.json("info", "a")["levels"]} == {3, "sinks"})
 
 
 def test_age_says_bytes_before_and_after(kvq, store):

@@ -2,12 +2,11 @@
 
 import socket
 import threading
-import time
 
 import numpy as np
 import pytest
 import wire
-from fake_daemon import Peer, play  # noqa: F401
+from fake_daemon import PATIENCE_SECONDS, Peer, play  # noqa: F401
 from kvquantd._kvq import ffi, lib
 from library import Library, plain
 from wire import REPLY, data_frame, decode, encode, frame
@@ -227,7 +226,7 @@ def test_an_address_where_nobody_is_cannot_be_connected_to(address):
 
 def test_a_request_on_a_tcp_connection_that_ended_goes_to_a_new_one():
     """The kernel takes a request for a peer that is gone; what may not be sent twice looks before."""
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener, hung_up = socket.create_server(("127.0.0.1", 0)), threading.Event()
 
     def serve():
         for first in (True, False):
@@ -236,11 +235,12 @@ def test_a_request_on_a_tcp_connection_that_ended_goes_to_a_new_one():
                 peer.greet()
                 if not first:
                     peer.answer("DeleteReply")
+            hung_up.set()
 
     thread = threading.Thread(target=serve)
     thread.start()
     with Library(f"127.0.0.1:{listener.getsockname()[1]}") as library:
-        time.sleep(0.1)
+        assert hung_up.wait(PATIENCE_SECONDS)
         assert library.call("kvq_delete", b"s", ffi.NULL) == "ok"
     thread.join()
     listener.close()

@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import wire
-from fake_daemon import play  # noqa: F401
+from fake_daemon import PATIENCE_SECONDS, play  # noqa: F401
 from kvquantd._kvq import ffi, lib
 from library import Library
 from test_client_reconnects import (BLOCK, MANY_TOKENS, PAGE, SAFE, TOKENS, UNSAFE, answer_of, data_frames,
@@ -64,11 +64,11 @@ def test_a_fetch_that_takes_too_long_is_a_miss_in_time(play, cut, non_blocking):
     with Library(play(stalls(cut, told)), non_blocking) as library:
         fetch = Fetch(library, within_ms=150)
         assert library.finish(fetch.code) == lib.KVQ_MISS
-        assert 0.14 < time.monotonic() - fetch.start < 0.5
+        assert 0.14 < time.monotonic() - fetch.start < PATIENCE_SECONDS / 2
         fetch.free()
         assert library.ping() == "ok"
         assert fetch.is_untouched()
-        assert 100 < told[0] <= 150
+        assert 0 < told[0] <= 150
 
 
 def test_a_fetch_that_is_in_time_is_a_hit(daemon):
@@ -77,7 +77,7 @@ def test_a_fetch_that_is_in_time_is_a_hit(daemon):
         block = dict(block=ffi.from_buffer(BLOCK))
         given = library.options("kvq_append_options", first=0, tokens=TOKENS, k=block, v=block)
         assert library.call("kvq_append", held, given) == "ok"
-        assert library.finish(Fetch(library, held, within_ms=5000).code) == 0
+        assert library.finish(Fetch(library, held, within_ms=60000).code) == 0
 
 
 def test_a_fetch_cannot_outlast_its_time_while_values_go_on_coming(play):
@@ -87,12 +87,12 @@ def test_a_fetch_cannot_outlast_its_time_while_values_go_on_coming(play):
         for frame in data_frames(request_id):
             for byte in frame:
                 peer.send(bytes([byte]))
-                time.sleep(0.005)
+                time.sleep(PATIENCE_SECONDS / sum(map(len, data_frames(1))))
 
     with Library(play(script)) as library:
         fetch = Fetch(library, within_ms=300)
         assert library.finish(fetch.code) == lib.KVQ_MISS
-        assert 0.29 < time.monotonic() - fetch.start < 1
+        assert 0.29 < time.monotonic() - fetch.start < PATIENCE_SECONDS / 2
 
 
 def test_many_misses_leave_one_connection(play):
@@ -182,7 +182,7 @@ def test_an_append_cancelled_in_the_middle_of_a_frame_ends_that_frame(play):
 
     def script(peer):
         peer.greet()
-        cancelled.wait(20)
+        cancelled.wait(PATIENCE_SECONDS)
         while not seen or seen[-1] != wire.CANCEL:
             kind, request_id, _, _ = peer.receive()
             seen.append(kind)

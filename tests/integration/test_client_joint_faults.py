@@ -5,7 +5,7 @@ import time
 
 import pytest
 import wire
-from fake_daemon import play  # noqa: F401
+from fake_daemon import PATIENCE_SECONDS, play  # noqa: F401
 from kvquantd._kvq import ffi
 from library import Library
 from test_client_joint_append import BOTH_FORMS, LAYERS, PAGE, SHAPE, TOKENS, VALUES, append
@@ -78,7 +78,7 @@ class Joint:
             attempt.committed += 1
             self.change.notify_all()
             wanted = attempt.request.group_connections or 1
-            assert self.change.wait_for(lambda: attempt.failed or attempt.committed == wanted, 20)
+            assert self.change.wait_for(lambda: attempt.failed or attempt.committed == wanted, PATIENCE_SECONDS)
             assert attempt.failed or sum(attempt.frames.values()) == TOKENS * LAYERS * 2
         if end:
             return self.end(peer, request_id, attempt, end)

@@ -17,7 +17,7 @@ def fill(connection, sessions, tokens=1024, geometry=MIDDLE):
     held = []
     for number in range(sessions):
         values = bits(geometry, tokens, seed=number)
-        append(connection.open(b"%d" % number, geometry=geometry, level=EXACT), values, wait_ms=20000)
+        append(connection.open(b"%d" % number, geometry=geometry, level=EXACT), values, wait_ms=60000)
         held.append(values)
     return held
 

@@ -5,7 +5,7 @@ import socket
 import subprocess
 
 import pytest
-from conftest import activated, address_of, program
+from conftest import COMMAND_SECONDS, activated, address_of, program
 from wire import Connection
 from wire_support import SMALL, assert_holds, assert_serves, stored
 
@@ -37,7 +37,7 @@ def listen(tmp_path):
 def start_that_fails(tmp_path, *sockets):
     command = [program("KVQUANTD", "kvquantd"), "--socket", str(tmp_path / "own.sock"), "--memory", "64M"]
     done = subprocess.run(activated(command, sockets), pass_fds=[one.fileno() for one in sockets],
-                          capture_output=True, text=True, timeout=20, stdin=subprocess.DEVNULL)
+                          capture_output=True, text=True, timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL)
     assert done.returncode == 1, done.stderr
     assert len(done.stderr.splitlines()) == 1
     assert not (tmp_path / "own.sock").exists()
@@ -134,5 +134,5 @@ def test_an_environment_that_makes_no_sense_is_refused(tmp_path, count):
     command = ["sh", "-c", 'LISTEN_PID=$$ exec "$0" "$@"', program("KVQUANTD", "kvquantd"), "--socket",
                str(tmp_path / "own.sock"), "--memory", "64M"]
     done = subprocess.run(command, env={**os.environ, "LISTEN_FDS": count}, capture_output=True, text=True,
-                          timeout=20)
+                          timeout=COMMAND_SECONDS)
     assert done.returncode == 1 and "service manager" in done.stderr

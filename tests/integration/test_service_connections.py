@@ -11,6 +11,7 @@ from wire_support import connection, large, wait_until  # noqa: F401
 
 IDLE = 1000
 IDLE_BYTES_MAX = 8192
+SESSION_BYTES = 128 << 20  # of "large" as float32
 
 
 @pytest.fixture
@@ -21,13 +22,13 @@ def many_files():
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-def settled_rss(daemon):
-    """Once the memory that the daemon touches ahead has been touched."""
-    before = 0
-    while (now := daemon.rss_bytes()) != before:
-        before = now
-        time.sleep(0.3)
-    return now
+def rss_bytes(daemon, watcher):
+    """Without the memory that the daemon touches ahead, of which no more is touched meanwhile."""
+    while True:
+        warm_bytes = watcher.stats().memory.warm_bytes
+        rss_bytes = daemon.rss_bytes()
+        if watcher.stats().memory.warm_bytes == warm_bytes:
+            return rss_bytes - warm_bytes
 
 
 @pytest.mark.skipif(bool(os.environ.get("KVQ_SANITIZE")), reason="a sanitizer has memory of its own")
@@ -40,12 +41,12 @@ def test_an_idle_connection_costs_at_most_8_kib_of_rss_and_budget(start_daemon, 
         for _ in range(50):  # what the first connections touch, they all share
             Connection(address).close()
         wait_until(lambda: watcher.stats().connections == 1)
-        rss, used = settled_rss(daemon), watcher.stats().used_bytes
+        rss, used = rss_bytes(daemon, watcher), watcher.stats().used_bytes
         idle = [Connection(address) for _ in range(IDLE)]
         for one in idle:
             one.ping()
         wait_until(lambda: watcher.stats().connections == IDLE + 1)
-        rss, used = settled_rss(daemon) - rss, watcher.stats().used_bytes - used
+        rss, used = rss_bytes(daemon, watcher) - rss, watcher.stats().used_bytes - used
         for one in idle:
             one.close()
         wait_until(lambda: watcher.stats().connections == 1)
@@ -82,16 +83,15 @@ def slow_readers(daemon, large):  # noqa: F811
 
 
 def test_more_readers_than_large_buffers_all_get_on(slow_readers):
-    wait_until(lambda: all(reader.bytes > 3 << 20 for reader in slow_readers), 20)
+    wait_until(lambda: all(reader.bytes > 3 << 20 for reader in slow_readers))
 
 
 def test_a_newcomer_has_its_turn_before_those_who_had_one(daemon, slow_readers):
-    time.sleep(0.5)
+    wait_until(lambda: all(reader.bytes for reader in slow_readers))
     with Connection(daemon.socket) as newcomer:
-        start = time.monotonic()
         frames, _ = newcomer.fetch(b"large", end=128, end_layer=1, skip_v=True, dtype=F32)
         assert len(frames) == 1
-        assert time.monotonic() - start < 5
+        assert max(reader.bytes for reader in slow_readers) < SESSION_BYTES / 2
 
 
 def test_who_gives_up_waiting_holds_nobody_up(daemon, slow_readers):
@@ -102,4 +102,4 @@ def test_who_gives_up_waiting_holds_nobody_up(daemon, slow_readers):
         for _ in range(20):
             undecided.cancel(undecided.request(FETCH, "FetchRequest", session=b"large", dtype=F32))
         wait_until(lambda: Connection(daemon.socket).stats().connections <= len(slow_readers) + 3)
-    wait_until(lambda: all(reader.bytes > 3 << 20 for reader in slow_readers), 20)
+    wait_until(lambda: all(reader.bytes > 3 << 20 for reader in slow_readers))

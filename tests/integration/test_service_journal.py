@@ -13,7 +13,7 @@ import sys
 import time
 
 import pytest
-from conftest import program
+from conftest import STOP_SECONDS, program
 from wire import HELLO, Connection
 from wire_support import SMALL, assert_ends, refused, wait_until
 
@@ -47,7 +47,7 @@ def fields_of(datagram):
 class Journal:
     def __init__(self):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.settimeout(5)
+        self.socket.settimeout(STOP_SECONDS)
         self.messages = []
 
     def find(self, text):
@@ -89,7 +89,7 @@ def start_logging(journal, tmp_path):
     yield start
     for process in running:
         process.terminate()
-        assert process.wait(20) == 0
+        assert process.wait(STOP_SECONDS) == 0
     assert (tmp_path / "stderr").read_text() == ""
 
 

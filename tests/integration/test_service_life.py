@@ -9,13 +9,14 @@ import time
 
 import numpy
 import pytest
-from conftest import program
+from conftest import STOP_SECONDS, program
 from test_wire_clients import WIDE
 from wire import FETCH, INFO, REPLY, Closed, Connection, Refused, decode
 from wire_support import (SMALL, append, assert_serves, begun_fetch, bits, connection,  # noqa: F401
                           drain, large, packed, wait_until)
 
-STOP_LIMIT_SECONDS = 15
+MESSAGE_SECONDS = STOP_SECONDS
+DROPPED = "did not end in time"  # what the log says when the daemon waits for requests no longer
 
 
 class Manager:
@@ -24,7 +25,7 @@ class Manager:
     def __init__(self, address):
         self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         self.socket.bind(address)
-        self.socket.settimeout(10)
+        self.socket.settimeout(MESSAGE_SECONDS)
         self.environment = {"NOTIFY_SOCKET": address.replace("\0", "@")}
 
     def message_with(self, key):
@@ -63,7 +64,7 @@ def test_ready_is_not_told_before_the_socket_answers(manager, tmp_path):
             connection.ping()
     finally:
         process.terminate()
-        assert process.wait(STOP_LIMIT_SECONDS) == 0
+        assert process.wait(STOP_SECONDS) == 0
 
 
 def test_status_is_told_in_words(manager, start_daemon):
@@ -86,18 +87,16 @@ def test_a_manager_that_is_not_there_does_no_harm(start_daemon, address):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_stopped_daemon_exits_0_and_its_socket_file_is_gone(daemon, number):
     assert_serves(daemon)
-    start = time.monotonic()
     daemon.process.send_signal(number)
-    assert daemon.process.wait(STOP_LIMIT_SECONDS) == 0
-    assert time.monotonic() - start < 3
+    assert daemon.process.wait(STOP_SECONDS) == 0
+    assert DROPPED not in daemon.log.read_text()
     assert not os.path.exists(daemon.socket)
 
 
 def test_idle_connections_do_not_hold_a_stopping_daemon_up(daemon):
     idle = [Connection(daemon.socket) for _ in range(20)] + [Connection(daemon.socket, hello=False)]
-    start = time.monotonic()
     assert daemon.stop() == 0
-    assert time.monotonic() - start < 3
+    assert DROPPED not in daemon.log.read_text()
     for client in idle:
         client.close()
 
@@ -108,7 +107,7 @@ def test_a_running_fetch_is_finished_on_sigterm(daemon, connection, large):  # n
     frames = drain(connection, request_id)
     assert frames[-1].type == REPLY and decode("FetchReply", frames[-1].control).tokens == 1024
     connection.close()
-    assert daemon.process.wait(STOP_LIMIT_SECONDS) == 0
+    assert daemon.process.wait(STOP_SECONDS) == 0
 
 
 def test_a_running_append_is_finished_on_sigterm(daemon, connection):
@@ -119,12 +118,12 @@ def test_a_running_append_is_finished_on_sigterm(daemon, connection):
     session.send_piece(request_id, kv, pieces[0])
     connection.ping()
     daemon.process.send_signal(signal.SIGTERM)
-    time.sleep(0.2)
+    wait_until(lambda: "SIGTERM" in daemon.log.read_text())
     for piece in pieces[1:]:
         session.send_piece(request_id, kv, piece)
     assert session.commit(request_id).tokens == 300
     connection.close()
-    assert daemon.process.wait(STOP_LIMIT_SECONDS) == 0
+    assert daemon.process.wait(STOP_SECONDS) == 0
 
 
 def test_new_connections_are_refused_once_stopping(daemon, connection, large):  # noqa: F811
@@ -133,24 +132,27 @@ def test_new_connections_are_refused_once_stopping(daemon, connection, large):  
 
     def refuses():
         try:
-            Connection(daemon.socket, timeout=1).close()
+            Connection(daemon.socket).close()
         except (OSError, Closed, Refused):
             return True
         return False
 
-    wait_until(refuses, 3)
+    wait_until(refuses)
     connection.close()
-    assert daemon.process.wait(STOP_LIMIT_SECONDS) == 0
+    assert daemon.process.wait(STOP_SECONDS) == 0
 
 
 def test_new_requests_are_told_that_the_daemon_is_shutting_down(daemon, connection, large):  # noqa: F811
+    idle = [Connection(daemon.socket) for _ in range(8)]  # some with the reactor that the fetch is with
     request_id = begun_fetch(connection)
     daemon.process.send_signal(signal.SIGTERM)
-    time.sleep(0.3)
+    for one in idle:
+        with pytest.raises(Closed):
+            one.receive()
     late = connection.request(INFO, "InfoRequest", session=b"large")
     frames = drain(connection, request_id)
     connection.close()
-    assert daemon.process.wait(STOP_LIMIT_SECONDS) == 0
+    assert daemon.process.wait(STOP_SECONDS) == 0
     answers = [got for got in frames if got.request_id == late]
     assert [Refused(got.control).name for got in answers] == ["shutting_down"]
 
@@ -162,10 +164,10 @@ def impatient(start_daemon, tmp_path):
     return start_daemon(arguments=["--config", tmp_path / "test.conf"])
 
 
-def stop_within_the_limit(daemon):
+def stop_at_the_limit(daemon):
     start = time.monotonic()
     assert daemon.stop() == 0
-    assert 0.9 <= time.monotonic() - start < 4
+    assert time.monotonic() - start >= 0.9 and DROPPED in daemon.log.read_text()
     assert not os.path.exists(daemon.socket)
 
 
@@ -175,14 +177,14 @@ def test_a_client_that_never_reads_does_not_hold_a_stopping_daemon_up_for_ever(i
         append(session, bits(WIDE, 1024))
         connection.request(FETCH, "FetchRequest", session=b"chat")
         connection.receive()
-        stop_within_the_limit(impatient)
+        stop_at_the_limit(impatient)
 
 
 def test_a_writer_that_never_commits_does_not_hold_a_stopping_daemon_up_for_ever(impatient):
     with Connection(impatient.socket) as connection:
         connection.open(b"chat", geometry=SMALL).begin(300)
         connection.ping()
-        stop_within_the_limit(impatient)
+        stop_at_the_limit(impatient)
 
 
 @pytest.mark.parametrize("delay_ms", [0, 5, 10, 20, 40, 80])

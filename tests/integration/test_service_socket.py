@@ -10,7 +10,7 @@ import tempfile
 import time
 
 import pytest
-from conftest import program
+from conftest import COMMAND_SECONDS, program
 from wire import Connection
 from wire_support import SMALL, assert_holds, assert_serves, stored
 
@@ -21,7 +21,7 @@ def start_that_fails(path, command=None, **options):
     """Runs a daemon that must end by itself; returns its stderr."""
     command = command or program("KVQUANTD", "kvquantd")
     done = subprocess.run([command, "--socket", str(path), "--memory", "64M"], capture_output=True, text=True,
-                          timeout=10, stdin=subprocess.DEVNULL, **options)
+                          timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL, **options)
     assert done.returncode not in (0, -6, -11), done.stderr
     assert done.stderr.strip()
     return done.stderr

@@ -2,12 +2,13 @@
 
 import re
 import socket
+import statistics
 import struct
 import subprocess
 import time
 
 import pytest
-from conftest import program
+from conftest import COMMAND_SECONDS, program
 from wire import Connection, Geometry
 from wire_support import SMALL, append, assert_ends, assert_holds, assert_serves, bits, stored, wait_until
 
@@ -19,7 +20,7 @@ MALFORMED = ["127.0.0.1", "127.0.0.1:", ":7420", "7420", "127.0.0.1:65536", "127
 
 def run(*arguments):
     return subprocess.run([program("KVQUANTD", "kvquantd"), *map(str, arguments)], capture_output=True,
-                          text=True, timeout=10, stdin=subprocess.DEVNULL)
+                          text=True, timeout=COMMAND_SECONDS, stdin=subprocess.DEVNULL)
 
 
 def tcp_address(daemon):
@@ -92,7 +93,7 @@ def test_a_wrong_address_in_the_file_is_told_with_its_line(tmp_path):
 def test_a_socket_without_a_slash_is_refused_and_the_other_option_named(value):
     for done in (run("--socket", value, "--check-config"),
                  subprocess.run([program("KVQUANTD", "kvquantd"), "--check-config"], capture_output=True,
-                                text=True, timeout=10, env={"KVQ_SOCKET": value})):
+                                text=True, timeout=COMMAND_SECONDS, env={"KVQ_SOCKET": value})):
         assert done.returncode == 2
         assert value in done.stderr and "tcp" in done.stderr
 
@@ -164,7 +165,9 @@ def test_a_reset_connection_leaves_nothing_behind(address):
 def test_small_requests_do_not_wait_for_nagle(address):
     """With Nagle's algorithm against delayed acknowledgements each would take 40 ms."""
     with Connection(address) as connection:
-        start = time.monotonic()
+        seconds = []
         for _ in range(50):
+            start = time.monotonic()
             connection.ping()
-        assert time.monotonic() - start < 1
+            seconds.append(time.monotonic() - start)
+        assert statistics.median(seconds) < 0.03

@@ -47,7 +47,7 @@ def test_so_many_tokens_fit_indeed(start_daemon):
         fit = capacity(connection)[EXACT]
         number = 0
         while connection.stats().pressure.rounds == 0:
-            append(connection.open(b"%d" % number, geometry=MODEL, level=EXACT), arrays, wait_ms=5000)
+            append(connection.open(b"%d" % number, geometry=MODEL, level=EXACT), arrays, wait_ms=60000)
             number += 1
         assert 0.85 * fit <= number * 256 <= 1.05 * fit  # room begins to be made before all is full
 

@@ -3,6 +3,7 @@ long it is, and the limit holds."""
 
 import contextlib
 import random
+import signal
 import threading
 import time
 
@@ -21,6 +22,7 @@ LONG = 1000  # the number of the session that has so many
 SESSIONS = 2 * LIMIT_BYTES // SESSION_BYTES
 IDLE_SECONDS = 1.1  # what was used since then goes only for appends that wait
 OVERLOAD_SECONDS = 3
+LONG_MS = 60000  # nothing here takes so long
 
 pytestmark = pytest.mark.memory("64M")
 
@@ -51,7 +53,7 @@ def assert_prefix_holds(connection, number, available):
 def overfill(connection):
     """Twice the limit, one session after the other; their lengths when all are idle."""
     for number in range(SESSIONS):
-        store(connection, number, wait_ms=10000)
+        store(connection, number, wait_ms=LONG_MS)
     return idle_lengths(connection)
 
 
@@ -72,7 +74,7 @@ def shortened(connection):
     """How many tokens are left of a long session that has lost some of them and not all, and is pinned."""
     store(connection, LONG, LONG_TOKENS)
     for number in range(SESSIONS):
-        store(connection, number, wait_ms=10000)
+        store(connection, number, wait_ms=LONG_MS)
         if connection.info(b"%d" % LONG).tokens_available < LONG_TOKENS:
             connection.pin(b"%d" % LONG, 3600000)
             return connection.info(b"%d" % LONG).tokens_available
@@ -103,7 +105,7 @@ def test_what_is_read_again_stays_while_others_pass(connection):
     for number in range(3):
         store(connection, number)
     for number in range(10, 10 + SESSIONS):
-        store(connection, number, wait_ms=10000)
+        store(connection, number, wait_ms=LONG_MS)
         if number % 8 == 0:
             for resumed in range(3):
                 assert connection.fetch(b"%d" % resumed)[1].tokens == TOKENS
@@ -135,7 +137,7 @@ def test_an_append_continues_at_what_is_left(connection):
         session.begin(5, first=LONG_TOKENS)
         connection.answer(connection.request_ids.__next__() - 1, "AppendReply")
     assert caught.value.tokens == available and f"{LONG_TOKENS}" in caught.value.message
-    append(session, rest, wait_ms=10000)
+    append(session, rest, wait_ms=LONG_MS)
     info = connection.info(name)
     assert info.tokens == info.tokens_available == LONG_TOKENS
     assert_holds(session, arrays)
@@ -162,11 +164,16 @@ def test_each_stage_is_counted(daemon, connection):
 
 def test_above_the_high_mark_idle_sessions_go_before_anybody_waits(start_daemon, tmp_path):
     config = tmp_path / "kvquantd.conf"
-    config.write_text("memory_high = 50\nmemory_low = 40\n")
+    config.write_text("")
     daemon = start_daemon(memory="64M", arguments=["--config", str(config)])
     with Connection(daemon.socket) as connection:
-        for number in range(12):
+        for number in range(11):
             store(connection, number)
+        assert share_used(connection) > 0.5
+        config.write_text("memory_high = 50\nmemory_low = 40\n")
+        daemon.process.send_signal(signal.SIGHUP)
+        wait_until(lambda: "memory_low 88 -> 40" in daemon.log.read_text())
+        store(connection, 11)
         wait_until(lambda: share_used(connection) <= 0.41)
         assert connection.stats().errors == []
         assert 11 in lengths(connection)
@@ -210,7 +217,7 @@ class Client(threading.Thread):
     def step(self, connection):
         self.next += 1
         try:
-            self.stored[self.next] = store(connection, self.next, wait_ms=5000)
+            self.stored[self.next] = store(connection, self.next, wait_ms=LONG_MS)
             self.bytes += SESSION_BYTES
         except Refused as error:
             self.refusals.append(error)
@@ -250,7 +257,7 @@ def test_overload_keeps_the_limit_and_every_hit_exact(daemon, connection):
         time.sleep(0.01)
     ended.set()
     for client in clients:
-        client.join(20)
+        client.join(LONG_MS / 1000)
         assert client.fault is None and not client.is_alive(), client.fault
     assert is_overloaded()
     assert {error.name for client in clients for error in client.refusals} <= {"full"}
@@ -266,7 +273,7 @@ def test_sessions_are_aged_to_their_floors_before_anybody_loses_tokens(start_dae
     pages = tuple(to_dtype(part, WIDE.dtype) for part in gaussian(WIDE, tokens))
     with Connection(daemon.socket) as connection:
         for number in range(40):  # more than fits at level 0, and less at level 5
-            append(connection.open(b"%d" % number, geometry=WIDE), pages, wait_ms=10000)
+            append(connection.open(b"%d" % number, geometry=WIDE), pages, wait_ms=LONG_MS)
         pressure, left = connection.stats().pressure, lengths(connection)
         assert pressure.aged_sessions > 0 and pressure.aged_bytes > 1 << 20
         assert pressure.evicted_tokens == 0 and connection.stats().errors == []

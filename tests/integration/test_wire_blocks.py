@@ -78,6 +78,7 @@ def test_a_block_that_exists_is_refused_and_stays(blocks):
 def test_a_block_that_is_being_put_is_not_there_and_not_put_again(daemon, blocks):
     request_id = blocks.begin(b"key", 16)
     blocks.send(request_id, bits(SMALL, 16))
+    blocks.connection.ping()  # the daemon has it
     with Connection(daemon.socket) as other:
         others = Blocks(other)
         assert others.exists([b"key"]) == [0]
@@ -305,7 +306,7 @@ def test_a_block_behind_one_that_was_evicted_is_put_anew(connection):
     for i in gone[:3]:
         there = blocks.exists([b"%d/0" % i])[0]
         values = bits(WIDE, PAGE, 1000 + i)
-        blocks.put(b"%d/1" % i, values, parent=b"%d/0" % i, wait_ms=20000)
+        blocks.put(b"%d/1" % i, values, parent=b"%d/0" % i, wait_ms=60000)
         blocks.assert_holds(b"%d/1" % i, values)
         if there:
             blocks.assert_holds(b"%d/0" % i, bits(WIDE, PAGE, 2 * i))

@@ -123,7 +123,7 @@ def test_clients_that_never_read_a_fetch_do_not_hold_up_others(daemon, connectio
     start = time.monotonic()
     for number in range(20):
         assert_holds(*stored(connection, b"%d" % number, SMALL, 20))
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 20
     stats = connection.stats()
     assert stats.used_bytes <= stats.limit_bytes
     assert daemon.rss_bytes() <= max(before, 1.1 * stats.limit_bytes + RSS_SLACK_BYTES)

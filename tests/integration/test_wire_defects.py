@@ -51,7 +51,7 @@ def test_a_daemon_without_room_for_its_own_buffers_says_so_and_ends(tmp_path):
     config.write_text("memory = 32M\nreactors = 64\n")
     result = subprocess.run(
         [program("KVQUANTD", "kvquantd"), "--config", config, "--socket", tmp_path / "socket"],
-        capture_output=True, text=True, timeout=30)
+        capture_output=True, text=True, timeout=60)
     assert result.returncode == 2
     assert "the daemon itself needs" in result.stderr
 

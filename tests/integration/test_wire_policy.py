@@ -86,14 +86,14 @@ def test_fewer_newest_tokens_bring_the_others_to_the_sessions_level(connection):
 
 
 def test_time_makes_an_idle_session_coarser_and_deletes_it_in_the_end(connection):
-    session = connection.open(b"a", geometry=SMALL, level=1,
-                              policy=policy(floor=3, idle_step_ms=100, ttl_ms=3000))
+    session = connection.open(b"a", geometry=SMALL, level=1, policy=policy(floor=3, idle_step_ms=100))
     append(session, tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 256)), settle=True)
     connection.open(b"b", geometry=SMALL)
     wait_until(lambda: set(levels(connection, b"a")) == {3})
     assert connection.info(b"a").policy_state.idle_steps >= 2
     ageing = connection.stats().ageing
     assert ageing.chunks >= 2 and ageing.bytes_after < ageing.bytes_before
+    connection.policy(b"a", ttl_ms=100)
     wait_until(lambda: [row.session for row in connection.list().sessions] == [b"b"])
     assert connection.stats().ageing.expired_sessions == 1
     with refused("miss"):

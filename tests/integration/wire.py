@@ -325,7 +325,7 @@ def connect(address, timeout):
 class Connection:
     """One connection; says hello unless told not to. Every wait ends after timeout seconds."""
 
-    def __init__(self, address, hello=True, timeout=20):
+    def __init__(self, address, hello=True, timeout=60):
         self.socket = connect(address, timeout)
         self.request_ids = itertools.count(1)
         self.limits = self.hello() if hello else None

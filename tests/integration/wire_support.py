@@ -1,6 +1,8 @@
 """What the tests of the wire, the store and the service share: values to send, and refusals to expect."""
 
 import contextlib
+import socket
+import threading
 import time
 
 import ml_dtypes
@@ -155,11 +157,34 @@ def drain(connection, request_id):
             return frames
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition, seconds=60):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"not so after {seconds} s"
         time.sleep(0.02)
+
+
+@contextlib.contextmanager
+def waiting(daemon, connection, act):
+    """While act(a connection of its own) waits for memory; gives a list that takes what came of it. At the
+    end the connection is lost."""
+    outcome = []
+
+    def run(other):
+        try:
+            outcome.append(act(other))
+        except (Refused, Closed, OSError) as error:
+            outcome.append(error)
+
+    with Connection(daemon.socket) as other:
+        thread = threading.Thread(target=run, args=(other,))
+        thread.start()
+        try:
+            wait_until(lambda: connection.stats().appends_waiting)
+            yield outcome
+        finally:
+            other.socket.shutdown(socket.SHUT_RDWR)
+            thread.join()
 
 
 def assert_serves(daemon):

@@ -233,7 +233,7 @@ END_TEST
 
 static void add_tests(Suite *suite, const char *name, void (*set_up)(void)) {
     TCase *cases = tcase_create(name);
-    tcase_set_timeout(cases, 20);
+    tcase_set_timeout(cases, 60);
     tcase_add_checked_fixture(cases, set_up, remove_directory);
     tcase_add_test(cases, a_full_disk_refuses_and_keeps_what_it_has);
     tcase_add_test(cases, a_full_disk_deletes_and_has_room_again);

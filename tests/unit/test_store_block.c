@@ -174,8 +174,8 @@ START_TEST(all_memory_is_free_when_all_blocks_are) {
     }
     ck_assert_uint_eq(store.usage.chains, 0);
     ck_assert_uint_eq(store.usage.tokens, 0);
-    for (int i = 0; i < 1000 && store.usage.pages_bytes + store.usage.tails_bytes > 0; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL); /* the keeper frees it */
+    for (int i = 0; i < WAIT_STEPS && store.usage.pages_bytes + store.usage.tails_bytes > 0; i++)
+        wait_step(); /* the keeper frees it */
     ck_assert_uint_eq(store.usage.pages_bytes + store.usage.tails_bytes, 0);
 }
 END_TEST

@@ -210,8 +210,8 @@ START_TEST(a_refused_fork_leaves_nothing_reserved) {
     while (!budget_reserve(&store.budget, left));
     ck_assert_int_eq(fork_session("a", "b", 0), STORE_FULL);
     budget_release(&store.budget, left);
-    for (int i = 0; i < 1000 && store_used_bytes(&store) != before; i++) /* the keeper frees it */
-        nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    for (int i = 0; i < WAIT_STEPS && store_used_bytes(&store) != before; i++)
+        wait_step(); /* the keeper frees it */
     ck_assert_uint_eq(store_used_bytes(&store), before);
     ck_assert_uint_eq(chunk_of("a", 0)->owner_count, 1);
 }

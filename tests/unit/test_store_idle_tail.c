@@ -6,18 +6,12 @@
 
 enum { IDLE_MS = 30 };
 
-static void set_up_idle(void) {
-    set_up();
+/* No tail is idle but while a test waits for it: nothing depends on what else takes how long. */
+static void code_tail(const char *name) {
     ageing_set_tails(&store.ageing, IDLE_MS, PAGE_FAST8);
-}
-
-static void wait_until_coded(const char *name) {
-    for (int i = 0; i < 2000 && !info_of(name).tail_coded; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    for (int i = 0; i < WAIT_STEPS && !info_of(name).tail_coded; i++)
+        wait_step();
     ck_assert(info_of(name).tail_coded);
-}
-
-static void keep_tails_raw(void) {
     ageing_set_tails(&store.ageing, 0, PAGE_FAST8);
 }
 
@@ -68,7 +62,7 @@ START_TEST(the_tail_of_an_idle_session_takes_less_and_is_still_its_tail) {
     ck_assert_int_eq(open_session("a", 3), STORE_OK);
     store_tokens("a", 0, 200, false);
     struct session_info before = info_of("a");
-    wait_until_coded("a");
+    code_tail("a");
     struct session_info after = info_of("a");
     ck_assert_uint_lt(after.tail.bytes, before.tail.bytes * 2 / 5);
     ck_assert_int_eq(after.tail_level, PAGE_FAST8);
@@ -85,7 +79,7 @@ END_TEST
 START_TEST(an_exact_session_s_tail_is_coded_exactly) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 200, false);
-    wait_until_coded("a");
+    code_tail("a");
     ck_assert_int_eq(info_of("a").tail_level, PAGE_EXACT);
     ck_assert_int_eq(fetch_all("a", 0, 200, 0), STORE_OK);
     ck_assert(loss_of("a") == 0);
@@ -100,7 +94,7 @@ START_TEST(where_decibels_are_promised_the_tail_is_coded_exactly) {
                                  .policy = {.level = 5, .floor = 5, .min_snr_db = 20}};
     ck_assert_int_eq(store_open(&store, &request, &state), STORE_OK);
     store_tokens("a", 0, 100, false);
-    wait_until_coded("a");
+    code_tail("a");
     ck_assert_int_eq(fetch_all("a", 0, 100, 0), STORE_OK);
     settle("a", 100, 128);
     ck_assert(!info_of("a").loss[PAGE_K].estimated);
@@ -110,12 +104,12 @@ END_TEST
 START_TEST(an_append_goes_on_behind_a_coded_tail) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 100, false);
-    wait_until_coded("a");
+    code_tail("a");
     store_tokens("a", 100, 110, false);
     ck_assert(!info_of("a").tail_coded);
     ck_assert_uint_eq(stats().decoded_tails, 1);
     ck_assert_int_eq(fetch_all("a", 0, 110, 0), STORE_OK);
-    wait_until_coded("a");
+    code_tail("a");
     store_tokens("a", 110, 300, false);
     ck_assert_int_eq(fetch_all("a", 0, 300, 0), STORE_OK);
     ck_assert_uint_eq(info_of("a").chunks, 2);
@@ -126,10 +120,9 @@ START_TEST(what_a_coded_tail_lost_is_told_of_what_becomes_of_it) {
     ck_assert_int_eq(open_session("a", 1), STORE_OK);
     store_tokens("a", 0, 100, false);
     ck_assert(loss_of("a") == 0);
-    wait_until_coded("a");
+    code_tail("a");
     double lost = loss_of("a");
     ck_assert(lost > 0);
-    keep_tails_raw();
     store_tokens("a", 100, 110, false);
     struct session_info raw = info_of("a");
     ck_assert_double_eq(raw.loss[PAGE_K].error, lost);
@@ -144,8 +137,7 @@ END_TEST
 START_TEST(a_fetch_of_rows_that_were_coded_says_what_they_have_lost) {
     ck_assert_int_eq(open_session("a", 1), STORE_OK);
     store_tokens("a", 0, 100, false);
-    wait_until_coded("a");
-    keep_tails_raw();
+    code_tail("a");
     store_tokens("a", 100, 110, false);
     struct fetch fetch;
     struct fetch_piece pieces[GEOMETRY_PARTS];
@@ -163,7 +155,7 @@ END_TEST
 START_TEST(forks_have_a_coded_tail_together_and_go_on_apart) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 100, false);
-    wait_until_coded("a");
+    code_tail("a");
     ck_assert_int_eq(fork_session("a", "b", 60), STORE_OK);
     struct session_info fork = info_of("b");
     ck_assert(fork.tail_coded);
@@ -177,15 +169,13 @@ START_TEST(forks_have_a_coded_tail_together_and_go_on_apart) {
 END_TEST
 
 START_TEST(forks_that_shared_a_raw_tail_share_what_it_is_coded_to) {
-    keep_tails_raw();
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 100, false);
     ck_assert_int_eq(fork_session("a", "b", 0), STORE_OK);
     uint64_t raw = info_of("a").tail.bytes;
     uint64_t used = store_used_bytes(&store);
-    ageing_set_tails(&store.ageing, IDLE_MS, PAGE_EXACT);
-    wait_until_coded("a");
-    wait_until_coded("b");
+    code_tail("a");
+    code_tail("b");
     struct session_info info = info_of("b");
     ck_assert_uint_le(info.unique_bytes, info.stored_bytes - info.tail.bytes);
     ck_assert_uint_le(store_used_bytes(&store), used - raw + info.tail.bytes);
@@ -195,12 +185,12 @@ END_TEST
 START_TEST(a_cut_within_a_coded_tail_leaves_its_first_rows) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 228, false);
-    wait_until_coded("a");
+    code_tail("a");
     truncate_session("a", 150);
     ck_assert_uint_eq(info_of("a").tail.tokens, 22);
     store_tokens("a", 150, 200, false);
     ck_assert_int_eq(fetch_all("a", 0, 200, 0), STORE_OK);
-    wait_until_coded("a");
+    code_tail("a");
     truncate_session("a", 100);
     ck_assert_uint_eq(info_of("a").tail.tokens, 0);
 }
@@ -224,7 +214,6 @@ static void store_others(const char *name, uint64_t first, uint32_t tokens, uint
 }
 
 START_TEST(rows_that_were_cut_off_are_not_taken_from_what_a_fork_coded) {
-    keep_tails_raw();
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_others("a", 0, 100, 500);
     ck_assert_int_eq(fork_session("a", "b", 0), STORE_OK);
@@ -233,7 +222,7 @@ START_TEST(rows_that_were_cut_off_are_not_taken_from_what_a_fork_coded) {
         ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
     truncate_session("b", 50);
     store_tokens("b", 50, 100, false);
-    wait_until_coded("b");
+    code_tail("b");
     ck_assert_int_eq(fetch_all("b", 50, 100, 0), STORE_OK);
 }
 END_TEST
@@ -241,7 +230,7 @@ END_TEST
 START_TEST(a_dropped_append_leaves_the_coded_tail) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 100, false);
-    wait_until_coded("a");
+    code_tail("a");
     uint64_t used = store_used_bytes(&store);
     struct append_member *append = begin("a", 100, 100, false);
     ck_assert_int_eq(put_run(append, 100, 28), STORE_OK);
@@ -255,7 +244,7 @@ END_TEST
 START_TEST(an_append_that_settles_codes_a_page_of_both) {
     ck_assert_int_eq(open_session("a", 3), STORE_OK);
     store_tokens("a", 0, 100, false);
-    wait_until_coded("a");
+    code_tail("a");
     settle("a", 100, 110);
     struct session_info info = info_of("a");
     ck_assert_uint_eq(info.tail.tokens, 0);
@@ -268,7 +257,7 @@ END_TEST
 START_TEST(an_eviction_takes_a_coded_tail_first) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 300, false);
-    wait_until_coded("a");
+    code_tail("a");
     uint64_t used = store_used_bytes(&store), tail = info_of("a").tail.bytes;
     struct session *session = store_find(&store, name_of("a"));
     struct evict_result result;
@@ -288,15 +277,16 @@ START_TEST(deleting_a_session_frees_its_coded_tail) {
     ck_assert_int_eq(open_session("a", 3), STORE_OK);
     uint64_t entry = store_used_bytes(&store);
     store_tokens("a", 0, 100, false);
-    wait_until_coded("a");
+    code_tail("a");
     truncate_session("a", 0);
-    for (int i = 0; i < 1000 && store_used_bytes(&store) > entry; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    for (int i = 0; i < WAIT_STEPS && atomic_load(&store.usage.pages_bytes) > 0; i++)
+        wait_step();
+    ck_assert_uint_eq(atomic_load(&store.usage.pages_bytes), 0);
     store_tokens("a", 0, 100, false);
-    wait_until_coded("a");
+    code_tail("a");
     ck_assert_int_eq(delete_session("a"), STORE_OK);
-    for (int i = 0; i < 1000 && store_used_bytes(&store) > entry; i++) /* the keeper may hold it */
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    for (int i = 0; i < WAIT_STEPS && store_used_bytes(&store) > entry; i++)
+        wait_step(); /* the keeper may hold it */
     ck_assert_uint_le(store_used_bytes(&store), entry);
     ck_assert_uint_eq(atomic_load(&store.usage.tail_tokens), 0);
     ck_assert_uint_eq(atomic_load(&store.usage.pages_bytes), 0);
@@ -316,8 +306,9 @@ START_TEST(a_tail_that_takes_no_less_when_coded_stays_raw_and_nothing_else_is_ke
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 1, false);
     uint64_t before = store_used_bytes(&store);
-    for (int i = 0; i < 2000 && !is_given_up("a"); i++)
-        nanosleep(&(struct timespec){.tv_nsec = 5000000}, NULL);
+    ageing_set_tails(&store.ageing, IDLE_MS, PAGE_FAST8);
+    for (int i = 0; i < WAIT_STEPS && !is_given_up("a"); i++)
+        wait_step();
     ck_assert(is_given_up("a"));
     ck_assert(!info_of("a").tail_coded);
     ck_assert_uint_le(store_used_bytes(&store), before);
@@ -328,7 +319,7 @@ START_TEST(sums_over_all_sessions_have_a_coded_tail_among_the_pages) {
     ck_assert_int_eq(open_session("a", 3), STORE_OK);
     store_tokens("a", 0, 100, false);
     ck_assert_uint_eq(atomic_load(&store.usage.tail_tokens), 100);
-    wait_until_coded("a");
+    code_tail("a");
     ck_assert_uint_eq(atomic_load(&store.usage.tail_tokens), 0);
     ck_assert_uint_eq(atomic_load(&store.usage.tails_bytes), 0);
     ck_assert_uint_eq(atomic_load(&store.usage.levels[PAGE_FAST8 - PAGE_LEVEL_MIN].tokens),
@@ -342,7 +333,7 @@ END_TEST
 
 int main(void) {
     TCase *cases = tcase_create("idle tail");
-    tcase_add_checked_fixture(cases, set_up_idle, tear_down);
+    tcase_add_checked_fixture(cases, set_up, tear_down);
     tcase_add_test(cases, the_tail_of_an_idle_session_takes_less_and_is_still_its_tail);
     tcase_add_test(cases, an_exact_session_s_tail_is_coded_exactly);
     tcase_add_test(cases, where_decibels_are_promised_the_tail_is_coded_exactly);

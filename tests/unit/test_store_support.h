@@ -214,9 +214,16 @@ static inline bool is_settled(const char *name) {
     return settled;
 }
 
+/* A state is waited for in steps; so many take longer than a test may. */
+enum { WAIT_STEP_NS = 5000000, WAIT_STEPS = 20000 };
+
+static inline void wait_step(void) {
+    nanosleep(&(struct timespec){.tv_nsec = WAIT_STEP_NS}, NULL);
+}
+
 static inline void wait_for_keeper(const char *name) {
-    for (int i = 0; i < 1000 && !is_settled(name); i++)
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    for (int i = 0; i < WAIT_STEPS && !is_settled(name); i++)
+        wait_step();
     ck_assert(is_settled(name));
 }
 
@@ -225,8 +232,8 @@ static inline void age_session(const char *name, int level) {
     uint64_t ticket;
     struct session *session = store_find(&store, name_of(name));
     ck_assert_int_eq(policy_age(&store, session, level, &before, &ticket), STORE_OK);
-    for (int i = 0; i < 1000 && !keeper_has_done(&store.keeper, session, ticket); i++)
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    for (int i = 0; i < WAIT_STEPS && !keeper_has_done(&store.keeper, session, ticket); i++)
+        wait_step();
     ck_assert(keeper_has_done(&store.keeper, session, ticket));
     session_unref(session);
 }
