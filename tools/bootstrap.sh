@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 VENV=build/venv
 PYTHON=${PYTHON:-/usr/bin/python3}
 # What is linked: for aarch64 the same packages of that architecture, in a folder of their own.
-build_libraries='libc6-dev libprotobuf-c-dev libuv1-dev libinih-dev libxxhash-dev libssl-dev libsystemd-dev'
+build_libraries='libc6-dev libprotobuf-c-dev libuv1-dev libinih-dev libxxhash-dev libssl-dev libsystemd-dev libzstd-dev'
 test_libraries='check libsubunit-dev'
 build_packages="gcc make pkg-config protobuf-c-compiler $build_libraries"
 test_packages="$test_libraries groff-base python3 python3-dev python3-venv"

@@ -58,6 +58,8 @@ static void drop_rest(struct session_discard *discard) {
     if (discard->coded_tail.chunk)
         discard->freed_bytes += chunk_disown(discard->coded_tail.chunk, discard->coded_tail.level);
     discard->coded_tail.chunk = NULL;
+    discard->freed_bytes += attachment_set_free(discard->attachments, discard->budget);
+    discard->attachments = NULL;
 }
 
 bool session_discard_step(struct session_discard *discard) {
@@ -66,7 +68,10 @@ bool session_discard_step(struct session_discard *discard) {
                     discard->freed_bytes - before < DISCARD_STEP_BYTES;
          i++)
         drop_last(discard);
-    if (discard->slice_count > 0)
+    while (attachment_set_count(discard->attachments) > 0 &&
+           discard->freed_bytes - before < DISCARD_STEP_BYTES)
+        discard->freed_bytes += attachment_set_drop_last(discard->attachments);
+    if (discard->slice_count > 0 || attachment_set_count(discard->attachments) > 0)
         return true;
     drop_rest(discard);
     return false;

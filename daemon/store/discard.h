@@ -1,10 +1,11 @@
-/* What is to be freed in steps: the slices and tail that a session held, the parts of an append
- * that is dropped. Nobody else sees it any more; whoever has it steps it, or leaves it to the
- * keeper.
+/* What is to be freed in steps: the slices, tail and attachments that a session held, the parts of
+ * an append that is dropped. Nobody else sees it any more; whoever has it steps it, or leaves it to
+ * the keeper.
  */
 #ifndef DAEMON_STORE_DISCARD_H
 #define DAEMON_STORE_DISCARD_H
 
+#include "daemon/store/attachment_set.h"
 #include "daemon/store/chunk.h"
 #include "daemon/store/tail.h"
 
@@ -35,6 +36,7 @@ struct session_discard {
     size_t slice_count, slice_capacity;
     struct tail *tail;
     struct slice coded_tail;              /* without a chunk: none */
+    struct attachment_set *attachments;   /* NULL: none */
     struct disk_promise *deleted_on_disk; /* NULL: nothing was there */
     uint64_t freed_bytes;                 /* so far: what others have too is not in it */
 };

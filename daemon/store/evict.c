@@ -17,9 +17,13 @@ struct loss_plan {
     bool any;
 };
 
+static bool is_empty(const struct session *session) {
+    return session->tokens == 0 && attachment_set_count(session->attachments) == 0;
+}
+
 static int may_go(const struct session *session, uint64_t idle_ns) {
     uint64_t now = clock_now_ns();
-    if (session->tokens == 0 && idle_ns < EMPTY_IDLE_NS)
+    if (is_empty(session) && idle_ns < EMPTY_IDLE_NS)
         idle_ns = EMPTY_IDLE_NS;
     if (session->deleted)
         return STORE_MISS;
@@ -51,11 +55,21 @@ static uint64_t freed_by_tail(const struct session *session, enum evict_place pl
     return shared ? 0 : bytes;
 }
 
+/* They go with the session, which then has no token left. */
+static void add_attachments(struct loss_plan *plan, const struct session *session,
+                            const struct evict_request *request) {
+    struct attachment_sums sums = attachment_set_sums(session->attachments);
+    uint64_t bytes = (request->place == EVICT_FROM_DISK ? 0 : sums.freed_memory_bytes) +
+                     (request->place == EVICT_FROM_MEMORY ? 0 : sums.freed_disk_bytes);
+    plan->freed_bytes += bytes;
+    plan->any |= bytes > 0;
+}
+
 /* From the end on, no further than to the last that frees something. */
 static struct loss_plan make_plan(const struct session *session,
                                   const struct evict_request *request) {
     struct loss_plan plan = {.keep = session->slice_count};
-    if (session->tokens == 0 && request->place != EVICT_FROM_DISK)
+    if (is_empty(session) && request->place != EVICT_FROM_DISK)
         return (struct loss_plan){.freed_bytes = session_own_bytes(session), .any = true};
     size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
     if (session->tail_tokens > 0) {
@@ -70,6 +84,8 @@ static struct loss_plan make_plan(const struct session *session,
         plan.keep = keep - 1;
         plan.any = true;
     }
+    if (plan.keep == 0)
+        add_attachments(&plan, session, request);
     return plan;
 }
 

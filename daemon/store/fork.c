@@ -102,6 +102,8 @@ static int share_locked(struct session *source, struct session *target,
     int status = check(source, tokens, request->if_version);
     if (status == STORE_OK)
         status = session_reserve_slices(target, source->slice_count);
+    if (status == STORE_OK)
+        status = attachment_set_fork(source, target, tokens);
     if (status != STORE_OK)
         return status;
     share(source, target, tokens);
@@ -194,6 +196,15 @@ static void keep_before(struct session *session, struct cut cut) {
     }
 }
 
+/* What was put to tokens that are all gone goes, too. */
+static void drop_attachments(struct session *session, struct session_discard *discard) {
+    struct attachment_set *set = attachment_set_detach(session);
+    if (discard)
+        discard->attachments = set;
+    else
+        attachment_set_free(set, session->budget);
+}
+
 /* With the session locked. */
 static int truncate_locked(struct store *store, struct session *session,
                            const struct truncate_request *request,
@@ -212,6 +223,8 @@ static int truncate_locked(struct store *store, struct session *session,
     if (!*discard)
         drop_behind(session, cut);
     keep_before(session, cut);
+    if (request->tokens == 0)
+        drop_attachments(session, *discard);
     session_note_cut(session, request->tokens);
     session_set_length(session, request->tokens, cut.tail_tokens);
     session->version = store_next_version(store);

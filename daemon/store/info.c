@@ -63,6 +63,15 @@ static void add_coded_tail(struct session_info *info, const struct session *sess
     record_unpin(view.record);
 }
 
+static void add_attachments(struct session_info *info, const struct session *session) {
+    struct attachment_sums sums = attachment_set_sums(session->attachments);
+    info->attachments = (struct info_attachments){attachment_set_count(session->attachments),
+                                                  sums.given_bytes, sums.memory_bytes};
+    info->stored_bytes += sums.memory_bytes;
+    info->unique_bytes += sums.unique_bytes;
+    info->disk_bytes += sums.disk_bytes;
+}
+
 static void read_locked(const struct session *session, struct session_info *info) {
     uint64_t now = clock_now_ns(), own_bytes = session_own_bytes(session);
     uint64_t ids_bytes, unique_ids_bytes;
@@ -75,6 +84,7 @@ static void read_locked(const struct session *session, struct session_info *info
         add_tail(info, session);
     if (session->coded_tail.chunk)
         add_coded_tail(info, session);
+    add_attachments(info, session);
     prefix_bytes(session, &ids_bytes, &unique_ids_bytes);
     info->stored_bytes += own_bytes + ids_bytes;
     info->unique_bytes += own_bytes + unique_ids_bytes;
@@ -104,14 +114,14 @@ void info_totals(struct store *store, struct store_totals *totals) {
     totals->tokens = atomic_load(&usage->tokens);
     totals->values = atomic_load(&usage->values);
     totals->logical_bytes = atomic_load(&usage->logical_bytes);
-    totals->sessions_bytes = atomic_load(&usage->sessions_bytes) +
-                             atomic_load(&store->prefixes.bytes) +
-                             atomic_load(&store->blocks.bytes);
+    totals->sessions_bytes =
+        atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.bytes) +
+        atomic_load(&store->blocks.bytes) + atomic_load(&usage->attachments_bytes);
     totals->pages_bytes = atomic_load(&usage->pages_bytes);
     totals->tails_bytes = atomic_load(&usage->tails_bytes);
     totals->unique_bytes = totals->sessions_bytes + totals->pages_bytes + totals->tails_bytes;
     totals->stored_bytes =
         atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.full_bytes) +
         atomic_load(&store->blocks.bytes) + atomic_load(&usage->pages_full_bytes) +
-        atomic_load(&usage->tails_full_bytes);
+        atomic_load(&usage->tails_full_bytes) + atomic_load(&usage->attachments_full_bytes);
 }

@@ -27,6 +27,8 @@
  *            1: u64 tokens that the session lost to evictions since it was last appended to
  *            2, of a chain of blocks: u64 position of its first token, then the blocks in the order
  *               of their tokens: u64 first token, u32 tokens, u8 key bytes, key
+ *            3: attachments: u64 number, u64 bytes as given, u64 record bytes, u64 tokens, u8 name
+ *               bytes, name
  * Its checksum is the disk's. Sections of other kinds are skipped, as is what is behind the fields
  * of these; one that is not there says 0.
  */
@@ -64,6 +66,8 @@ struct manifest {
     uint64_t first_position;
     const uint8_t *blocks;
     size_t blocks_bytes;
+    const uint8_t *attachments;
+    size_t attachments_bytes;
 };
 
 /* What manifest_write() takes, with the session locked for both. */
@@ -88,5 +92,9 @@ void manifest_read_ids(const struct manifest *manifest, struct salt *salts, uint
 
 /* The next of a chain's blocks, `at` so many of blocks_bytes; false behind the last. */
 bool manifest_next_block(const struct manifest *manifest, size_t *at, struct block_entry *block);
+
+/* The same of its attachments; the name is within the bytes. */
+bool manifest_next_attachment(const struct manifest *manifest, size_t *at,
+                              struct attachment_spec *attachment);
 
 #endif

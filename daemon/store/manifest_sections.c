@@ -4,13 +4,14 @@
 
 #include "daemon/base/bytes.h"
 
-enum section { SECTION_LOST = 1, SECTION_BLOCKS = 2 };
+enum section { SECTION_LOST = 1, SECTION_BLOCKS = 2, SECTION_ATTACHMENTS = 3 };
 
 enum {
     HEAD_BYTES = 8,
     LOST_BYTES = 8,
     POSITION_BYTES = 8,
-    BLOCK_BYTES = 13, /* then the key */
+    BLOCK_BYTES = 13,      /* then the key */
+    ATTACHMENT_BYTES = 33, /* then the name */
 };
 
 /* --- writing --- */
@@ -25,12 +26,21 @@ static size_t blocks_bytes(const struct session *session) {
     return bytes;
 }
 
+static size_t attachments_bytes(const struct attachment_set *set) {
+    size_t bytes = 0;
+    for (size_t i = 0; i < attachment_set_count(set); i++)
+        bytes += ATTACHMENT_BYTES + set->attachments[i]->spec.name_bytes;
+    return bytes;
+}
+
 size_t manifest_sections_bytes(const struct session *session) {
     size_t bytes = 0;
     if (session->lost_tokens > 0)
         bytes += HEAD_BYTES + LOST_BYTES;
     if (session_is_chain(session))
         bytes += HEAD_BYTES + blocks_bytes(session);
+    if (attachment_set_count(session->attachments) > 0)
+        bytes += HEAD_BYTES + attachments_bytes(session->attachments);
     return bytes;
 }
 
@@ -58,6 +68,21 @@ static void write_blocks(const struct session *session, uint8_t *to) {
     block_each(session, write_block, &begin);
 }
 
+static void write_attachments(const struct attachment_set *set, uint8_t *to) {
+    to = write_head(to, SECTION_ATTACHMENTS, attachments_bytes(set));
+    for (size_t i = 0; i < attachment_set_count(set); i++) {
+        const struct attachment_spec *spec = &set->attachments[i]->spec;
+        bytes_put(to, spec->id, 8);
+        bytes_put(to + 8, spec->bytes, 8);
+        bytes_put(to + 16, spec->record_bytes, 8);
+        bytes_put(to + 24, spec->tokens, 8);
+        bytes_put(to + 32, spec->name_bytes, 1);
+        memcpy(to + ATTACHMENT_BYTES, spec->name, spec->name_bytes);
+        to += ATTACHMENT_BYTES + spec->name_bytes;
+    }
+}
+
+/* A chain of blocks has none. */
 void manifest_sections_write(const struct session *session, uint8_t *to) {
     if (session->lost_tokens > 0) {
         to = write_head(to, SECTION_LOST, LOST_BYTES);
@@ -66,6 +91,8 @@ void manifest_sections_write(const struct session *session, uint8_t *to) {
     }
     if (session_is_chain(session))
         write_blocks(session, to);
+    else if (attachment_set_count(session->attachments) > 0)
+        write_attachments(session->attachments, to);
 }
 
 /* --- reading: false if that cannot be --- */
@@ -114,6 +141,40 @@ static bool read_blocks(struct manifest *manifest, const uint8_t *from, size_t b
     return are_blocks(manifest);
 }
 
+bool manifest_next_attachment(const struct manifest *manifest, size_t *at,
+                              struct attachment_spec *attachment) {
+    if (*at >= manifest->attachments_bytes)
+        return false;
+    const uint8_t *from = manifest->attachments + *at;
+    *attachment = (struct attachment_spec){.id = bytes_get(from, 8),
+                                           .bytes = bytes_get(from + 8, 8),
+                                           .record_bytes = bytes_get(from + 16, 8),
+                                           .tokens = bytes_get(from + 24, 8),
+                                           .name = (const char *)from + ATTACHMENT_BYTES,
+                                           .name_bytes = from[32]};
+    *at += ATTACHMENT_BYTES + attachment->name_bytes;
+    return true;
+}
+
+/* Whether each is whole, and there are no more than may be. */
+static bool are_attachments(const struct manifest *manifest) {
+    struct attachment_spec spec;
+    size_t at = 0, count = 0;
+    while (manifest->attachments_bytes - at >= ATTACHMENT_BYTES &&
+           manifest_next_attachment(manifest, &at, &spec))
+        if (at > manifest->attachments_bytes || spec.name_bytes == 0 ||
+            spec.bytes > ATTACHMENT_BYTES_MAX || spec.record_bytes == 0 ||
+            spec.record_bytes > UINT32_MAX || ++count > ATTACHMENTS_MAX)
+            return false;
+    return at == manifest->attachments_bytes;
+}
+
+static bool read_attachments(struct manifest *manifest, const uint8_t *from, size_t bytes) {
+    manifest->attachments = from;
+    manifest->attachments_bytes = bytes;
+    return are_attachments(manifest);
+}
+
 static bool read_section(struct manifest *manifest, uint64_t kind, const uint8_t *from,
                          size_t bytes) {
     switch (kind) {
@@ -121,6 +182,8 @@ static bool read_section(struct manifest *manifest, uint64_t kind, const uint8_t
         return read_lost(manifest, from, bytes);
     case SECTION_BLOCKS:
         return read_blocks(manifest, from, bytes);
+    case SECTION_ATTACHMENTS:
+        return read_attachments(manifest, from, bytes);
     default:
         return true;
     }

@@ -18,7 +18,8 @@ struct found {
     uint64_t name_hash; /* of its session's */
     uint8_t kind;
     bool doubtful, used;
-    struct chunk *chunk; /* once a session has it: a reference of the recovery's */
+    struct chunk *chunk;           /* once a session has it: a reference of the recovery's */
+    struct attachment *attachment; /* likewise */
 };
 
 struct recovery {
@@ -319,13 +320,53 @@ static void add_ids(struct recovery *recovery, struct session *session,
     free(salts);
 }
 
-/* What is missing at the end makes it another session: of a new version, and to be saved anew.
- * False if it is not to be taken now. */
+/* Without its bytes, which are loaded when somebody wants them. NULL at the memory limit. */
+static struct attachment *make_attachment(struct recovery *recovery, struct found *found,
+                                          const struct attachment_spec *spec) {
+    struct store *store = recovery->store;
+    struct attachment_home home = {store->pool, &store->budget, &store->usage};
+    if (!found->attachment)
+        found->attachment = attachment_new(&home, spec);
+    if (found->attachment)
+        found->attachment->disk = &store->disk;
+    return found->attachment;
+}
+
+/* Those that are on disk. STORE_OK, STORE_MISS if one is not, or STORE_FULL if there is no memory for
+ * one, or it may be there another time. */
+static int add_attachments(struct recovery *recovery, struct session *session,
+                           const struct manifest *manifest) {
+    struct attachment_spec spec;
+    int status = STORE_OK;
+    recovery->for_now = false;
+    if (manifest->attachments_bytes > 0 && attachment_set_provide(session) != STORE_OK)
+        return STORE_FULL;
+    for (size_t at = 0; manifest_next_attachment(manifest, &at, &spec);) {
+        struct attachment *replaced = NULL;
+        struct found *found = find(recovery, session, DISK_ATTACHMENT, spec.id);
+        if (recovery->for_now)
+            return STORE_FULL;
+        if (!found || found->bytes != spec.record_bytes) {
+            recovery->damaged++;
+            status = STORE_MISS;
+            continue;
+        }
+        struct attachment *attachment = make_attachment(recovery, found, &spec);
+        if (!attachment)
+            return STORE_FULL;
+        if (attachment_set_put(session, attachment, &replaced) == STORE_OK && replaced)
+            attachment_disown(replaced); /* no manifest of ours has a name twice */
+    }
+    return status;
+}
+
+/* What is missing makes it another session: of a new version, and to be saved anew. False if it is
+ * not to be taken now. */
 static bool fill(struct recovery *recovery, struct session *session,
-                 const struct manifest *manifest) {
+                 const struct manifest *manifest, bool whole) {
     recovery->for_now = false;
     set_fields(session, manifest);
-    bool whole = add_slices(recovery, session, manifest) && add_tail(recovery, session, manifest);
+    whole &= add_slices(recovery, session, manifest) && add_tail(recovery, session, manifest);
     settle_tail(session);
     if (!whole && recovery->for_now)
         return false;
@@ -349,8 +390,10 @@ static struct session *make_session(struct recovery *recovery, const struct mani
                                           &manifest->geometry, &manifest->policy);
     if (!session)
         return NULL;
-    if (session_reserve_slices(session, manifest->slice_count) == STORE_OK &&
-        fill(recovery, session, manifest))
+    int status = session_reserve_slices(session, manifest->slice_count);
+    if (status == STORE_OK)
+        status = add_attachments(recovery, session, manifest);
+    if (status != STORE_FULL && fill(recovery, session, manifest, status == STORE_OK))
         return session;
     session_unref(session);
     return NULL;
@@ -479,15 +522,25 @@ static void raise_clocks(struct recovery *recovery) {
     }
 }
 
+static void drop_attachment(const struct recovery *recovery, struct attachment *attachment) {
+    bool stays = recovery->leaves_out || recovery->is_incomplete;
+    if (stays && attachment->owners == 0)
+        attachment_leave_on_disk(attachment);
+    attachment_unref(attachment);
+}
+
 /* What no session has is of no use to anybody, unless that session was not taken. */
 static void forget_rest(struct recovery *recovery) {
     for (size_t i = 0; i < recovery->count; i++) {
         struct found *found = &recovery->found[i];
         if (found->chunk)
             chunk_unref(found->chunk);
+        else if (found->attachment)
+            drop_attachment(recovery, found->attachment);
         else if (recovery->leaves_out || recovery->is_incomplete)
             continue;
-        else if (found->kind == DISK_CHUNK || (found->kind == DISK_TAIL && !found->used))
+        else if (found->kind == DISK_CHUNK || found->kind == DISK_ATTACHMENT ||
+                 (found->kind == DISK_TAIL && !found->used))
             disk_tier_forget(&recovery->store->disk, (enum disk_kind)found->kind, found->id);
     }
 }
@@ -506,7 +559,7 @@ static void say(const struct recovery *recovery, uint64_t begun_ns) {
                  ? "; others do not fit the memory limit, or cannot be read now, and stay there"
                  : "");
     if (damaged > 0)
-        log_warning("%llu values on disk are damaged: %llu sessions were shortened",
+        log_warning("%llu values on disk are damaged: %llu sessions lost something",
                     (unsigned long long)damaged, (unsigned long long)recovery->cut_sessions);
 }
 

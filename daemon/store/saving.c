@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/store/attachment_disk.h"
 #include "daemon/store/manifest.h"
 
 /* So long a save is tried again while the disk is full. */
@@ -17,11 +18,13 @@ struct save {
     struct session *session; /* owned reference */
     struct tail *tail;       /* owned reference; NULL if no rows are to be written */
     struct session_point point;
-    uint64_t tokens, cuts, used_ns, tail_first;
+    uint64_t tokens, cuts, removed_attachments, used_ns, tail_first;
     struct tail_piece *pieces; /* of the manifest, the last of them written by this save */
     size_t piece_count, piece_capacity;
     struct chunk **chunks; /* owned references */
     size_t chunk_count;
+    struct attachment **attachments; /* owned references */
+    size_t attachment_count;
     struct chunk
         *coded_tail; /* owned reference: the manifest's, in the end that of the one before */
     bool is_full;    /* the disk, and so it failed */
@@ -32,7 +35,8 @@ struct save {
 bool saving_is_owed(const struct session *session) {
     return session->durability == SESSION_ON_DISK ||
            ((session->saved.any || session->saved.under_way) &&
-            session->saved.cuts != session->cuts.count);
+            (session->saved.cuts != session->cuts.count ||
+             session->saved.removed_attachments != session->removed_attachments));
 }
 
 static void save_free(struct save *save) {
@@ -40,11 +44,14 @@ static void save_free(struct save *save) {
         chunk_unref(save->chunks[i]);
     if (save->coded_tail)
         chunk_unref(save->coded_tail);
+    for (size_t i = 0; i < save->attachment_count; i++)
+        attachment_unref(save->attachments[i]);
     if (save->tail)
         tail_unref(save->tail);
     session_unref(save->session);
     free(save->pieces);
     free(save->chunks);
+    free(save->attachments);
     free(save->manifest);
     free(save);
 }
@@ -90,14 +97,23 @@ static void add_tail(struct save *save, const struct session *session) {
         .id = atomic_fetch_add(&session->usage->chunk_id_clock, 1) + 1, .rows = new_rows};
 }
 
+static void add_attachments(struct save *save, const struct attachment_set *set) {
+    for (; save->attachment_count < attachment_set_count(set); save->attachment_count++) {
+        struct attachment *attachment = set->attachments[save->attachment_count];
+        attachment_ref(attachment);
+        save->attachments[save->attachment_count] = attachment;
+    }
+}
+
 static bool take_room(struct save *save, const struct session *session) {
     save->piece_capacity = session->saved.piece_count + 1;
     save->pieces = calloc(save->piece_capacity, sizeof *save->pieces);
     save->chunks = calloc(session->slice_count + 1, sizeof(struct chunk *));
+    save->attachments = calloc(ATTACHMENTS_MAX, sizeof(struct attachment *));
     size_t most = manifest_bytes(session, save->piece_capacity);
     size_t coded = manifest_bytes(session, 0);
     save->manifest = calloc(1, most > coded ? most : coded);
-    return save->pieces && save->chunks && save->manifest;
+    return save->pieces && save->chunks && save->attachments && save->manifest;
 }
 
 /* With the session locked. */
@@ -105,10 +121,12 @@ static void take_picture(struct save *save, struct session *session) {
     save->point = session_point(session);
     save->tokens = session->tokens;
     save->cuts = session->cuts.count;
+    save->removed_attachments = session->removed_attachments;
     save->used_ns = session->used_ns;
     for (size_t i = 0; i < session->slice_count; i++)
         add_chunk(save, session->slices[i].chunk);
     add_tail(save, session);
+    add_attachments(save, session->attachments);
     save->manifest_bytes = manifest_bytes(session, save->piece_count);
     manifest_write(session, save->pieces, save->piece_count, save->manifest);
 }
@@ -141,6 +159,9 @@ static bool parts_are_there(const struct save *save) {
         return false;
     for (size_t i = 0; i < save->chunk_count; i++)
         if (!chunk_is_on_disk(save->chunks[i]))
+            return false;
+    for (size_t i = 0; i < save->attachment_count; i++)
+        if (!attachment_is_on_disk(save->attachments[i]))
             return false;
     return true;
 }
@@ -194,6 +215,7 @@ static void end_locked(struct save *save, struct session *session, bool done) {
     saved->point = save->point;
     saved->tokens = save->tokens;
     saved->cuts = save->cuts;
+    saved->removed_attachments = save->removed_attachments;
     saved->used_ns = save->used_ns;
     saved->tail_first = save->tail_first;
 }
@@ -284,6 +306,8 @@ static void run(struct save *save) {
     for (size_t i = 0; i < save->chunk_count; i++)
         if (!chunk_is_on_disk(save->chunks[i]))
             disk_tier_write_chunk(save->tier, save->chunks[i], false);
+    for (size_t i = 0; i < save->attachment_count; i++)
+        (void)attachment_write(save->tier, save->attachments[i], save->session, false);
     if (save->tail)
         submit_tail(save);
     else

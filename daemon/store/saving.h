@@ -1,8 +1,8 @@
 /* Saving: bringing a session to disk as it is, so that a restart finds it.
  *
- * A save writes the chunks that are not on disk, the tail's rows that are not, and behind them a
- * manifest, which is durable when all of that is. One save of a session is under way at a time; who
- * waits for one asks again when there was progress.
+ * A save writes the chunks and attachments that are not on disk, the tail's rows that are not, and
+ * behind them a manifest, which is durable when all of that is. One save of a session is under way
+ * at a time; who waits for one asks again when there was progress.
  */
 #ifndef DAEMON_STORE_SAVING_H
 #define DAEMON_STORE_SAVING_H
@@ -11,7 +11,7 @@
 
 /* With the session locked: whether what was done to it may only be acknowledged when it is on disk.
  * So it is with a session that wants that, and with one that was cut since it was saved, or while
- * it is: what was cut off must not come back. */
+ * it is: what was cut off must not come back, nor an attachment that was deleted or replaced. */
 bool saving_is_owed(const struct session *session);
 
 /* STORE_OK when the session is on disk as it was at that point or later; STORE_WAIT until then;

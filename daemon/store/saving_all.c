@@ -53,9 +53,9 @@ static void collect(struct saving_all *all) {
 }
 
 static int save_one(struct store *store, struct session *session) {
-    return session->tokens == 0 && !session->saved.any
-               ? STORE_OK
-               : saving_step(store, session, session_point(session));
+    bool is_empty = session->tokens == 0 && attachment_set_count(session->attachments) == 0;
+    return is_empty && !session->saved.any ? STORE_OK
+                                           : saving_step(store, session, session_point(session));
 }
 
 /* Begins what may be begun, and lets go of what is done. */

@@ -25,7 +25,8 @@ static uint64_t entry_bytes(const struct session *session) {
 
 uint64_t session_own_bytes(const struct session *session) {
     return entry_bytes(session) + sizeof *session->discard +
-           session->slice_capacity * sizeof *session->slices;
+           session->slice_capacity * sizeof *session->slices +
+           (session->attachments ? sizeof *session->attachments : 0);
 }
 
 void session_read_state(const struct session *session, struct session_state *state) {
@@ -183,6 +184,7 @@ struct session_discard *session_detach(struct session *session) {
     discard->slice_capacity = session->slice_capacity;
     discard->tail = session->tail;
     discard->coded_tail = session->coded_tail;
+    discard->attachments = attachment_set_detach(session);
     discard->freed_bytes = entry_bytes(session) + sizeof *discard;
     session->discard = NULL;
     session->slices = NULL;

@@ -9,6 +9,7 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
+#include "daemon/store/attachment_set.h"
 #include "daemon/store/chunk.h"
 #include "daemon/store/coldness.h"
 #include "daemon/store/discard.h"
@@ -47,14 +48,15 @@ struct tail_piece {
 /* What of the session is on disk. */
 struct session_saved {
     bool under_way;
-    bool any;                    /* a manifest was written, if in vain: it may be in a file */
-    struct session_point point;  /* of the manifest that is there; 0: none */
-    uint64_t tokens;             /* that it has */
-    uint64_t cuts;               /* how many that manifest knows of */
-    uint64_t used_ns;            /* when it was last used, by that manifest */
-    struct session_point failed; /* that could not be saved */
-    uint64_t trying_since_ns;    /* while the disk was full; 0: it was not */
-    uint64_t tail_first;         /* the session's token at which the pieces begin */
+    bool any;                     /* a manifest was written, if in vain: it may be in a file */
+    struct session_point point;   /* of the manifest that is there; 0: none */
+    uint64_t tokens;              /* that it has */
+    uint64_t cuts;                /* how many that manifest knows of */
+    uint64_t removed_attachments; /* likewise */
+    uint64_t used_ns;             /* when it was last used, by that manifest */
+    struct session_point failed;  /* that could not be saved */
+    uint64_t trying_since_ns;     /* while the disk was full; 0: it was not */
+    uint64_t tail_first;          /* the session's token at which the pieces begin */
     struct tail_piece *pieces;
     size_t piece_count;
     struct chunk *coded_tail; /* a reference to what it has the tail in, if it does: the session may
@@ -90,7 +92,9 @@ struct session {
     struct tail *tail; /* owned by the session, too; NULL with no tail tokens, or coded ones */
     struct slice coded_tail; /* what has the tail's tokens in its place; without a chunk: nothing */
     uint32_t tail_tokens;
-    uint32_t counted_tail_tokens; /* in the store's sums: those that are not coded */
+    uint32_t counted_tail_tokens;       /* in the store's sums: those that are not coded */
+    struct attachment_set *attachments; /* owned; NULL: none */
+    uint64_t removed_attachments;       /* how many were deleted or replaced */
     struct prefix_place prefix;
     struct block *newest_block; /* of a chain, in the block index */
     bool appending, deleted;

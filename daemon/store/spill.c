@@ -1,6 +1,7 @@
 #include "daemon/store/spill.h"
 
 #include "daemon/base/clock.h"
+#include "daemon/store/attachment_disk.h"
 #include "daemon/store/evict.h"
 #include "daemon/store/store.h"
 
@@ -14,10 +15,12 @@ struct spill_request {
     bool shared; /* what several sessions have, else what one has */
 };
 
-/* Chunks of a session whose bytes are in memory, as references. */
+/* Chunks and attachments of a session whose bytes are in memory, as references. */
 struct victims {
     struct chunk *chunks[SPILL_CHUNKS];
     size_t count;
+    struct attachment *attachments[ATTACHMENTS_MAX];
+    size_t attachment_count;
 };
 
 /* Of those who share a chunk one may read it while the others are cold. */
@@ -36,27 +39,46 @@ static void add(struct victims *victims, struct chunk *chunk, const struct spill
     record_unpin(view.record);
 }
 
-/* From the end on: a fetch begins at the beginning. False if the session is not to be touched. */
+static void add_attachments(struct victims *victims, const struct attachment_set *set,
+                            const struct spill_request *request) {
+    for (size_t i = 0; i < attachment_set_count(set); i++) {
+        struct attachment_view view = attachment_view(set->attachments[i]);
+        if (!view.in_memory || view.shared != request->shared)
+            continue;
+        attachment_ref(set->attachments[i]);
+        victims->attachments[victims->attachment_count++] = set->attachments[i];
+    }
+}
+
+/* From the end on: a fetch begins at the beginning. Attachments, which are small, go with the last
+ * chunks. False if the session is not to be touched. */
 static bool find_victims(struct session *session, const struct spill_request *request,
                          struct victims *victims) {
-    victims->count = 0;
+    victims->count = victims->attachment_count = 0;
     pthread_mutex_lock(session->lock);
     bool idle = !session->deleted && clock_now_ns() - session->used_ns >= request->idle_ns;
     if (idle && session->coded_tail.chunk && !session->appending)
         add(victims, session->coded_tail.chunk, request);
     for (size_t i = session->slice_count; idle && i-- > 0 && victims->count < SPILL_CHUNKS;)
         add(victims, session->slices[i].chunk, request);
+    if (idle && victims->count < SPILL_CHUNKS)
+        add_attachments(victims, session->attachments, request);
     pthread_mutex_unlock(session->lock);
-    return victims->count > 0;
+    return victims->count + victims->attachment_count > 0;
 }
 
-static uint64_t spill_victims(struct disk_tier *tier, const struct victims *victims,
-                              uint64_t want_bytes) {
+static uint64_t spill_victims(struct disk_tier *tier, struct session *session,
+                              const struct victims *victims, uint64_t want_bytes) {
     uint64_t bytes = 0;
     for (size_t i = 0; i < victims->count; i++) {
         if (bytes < want_bytes)
             bytes += disk_tier_write_chunk(tier, victims->chunks[i], true);
         chunk_unref(victims->chunks[i]);
+    }
+    for (size_t i = 0; i < victims->attachment_count; i++) {
+        if (bytes < want_bytes)
+            bytes += attachment_write(tier, victims->attachments[i], session, true);
+        attachment_unref(victims->attachments[i]);
     }
     return bytes;
 }
@@ -67,7 +89,7 @@ static uint64_t spill_session(struct disk_tier *tier, struct session *session,
     struct victims victims;
     uint64_t bytes = 0, more = 1;
     while (bytes < request->want_bytes && more > 0 && find_victims(session, request, &victims)) {
-        more = spill_victims(tier, &victims, request->want_bytes - bytes);
+        more = spill_victims(tier, session, &victims, request->want_bytes - bytes);
         bytes += more;
     }
     return bytes;

@@ -2,8 +2,9 @@
  *
  * Locks are held for look-ups and pointer swaps only, never while coding. Lock order: a shard
  * (never two), then the list of all sessions, their order, the models, the prefix index, the
- * blocks' or what is due, then the keeper's queue or the disk tier, then a chunk or a tail, then
- * the pool, which the budget asks at the limit. All functions are safe from any thread.
+ * blocks' or what is due, then the keeper's queue or the disk tier, then a chunk, a tail or an
+ * attachment, then the pool, which the budget asks at the limit. All functions are safe from any
+ * thread.
  */
 #ifndef DAEMON_STORE_STORE_H
 #define DAEMON_STORE_STORE_H

@@ -1,0 +1,376 @@
+#include "daemon/store/attachment.h"
+
+#include <stdlib.h>
+#include <string.h>
+#define ZSTD_STATIC_LINKING_ONLY /* contexts in the caller's memory */
+#include <zstd.h>
+
+#include "daemon/base/bytes.h"
+#include "daemon/base/log.h"
+#include "daemon/store/attachment_disk.h"
+#include "daemon/store/error.h"
+#include "daemon/store/record.h"
+
+enum {
+    MAGIC_BYTES = 8,
+    FORMAT = 1,
+    FIXED_BYTES = 64,
+    HASH_OFFSET = 56,
+    ENTRY_BYTES = 16,
+    COMPRESSION_LEVEL = 3,
+};
+
+static const char magic[MAGIC_BYTES + 1] = "KVQATTCH";
+
+static uint64_t handle_bytes(const struct attachment *attachment) {
+    return sizeof *attachment + attachment->spec.name_bytes;
+}
+
+static size_t directory_offset(const struct attachment *attachment) {
+    return (FIXED_BYTES + attachment->spec.name_bytes + 7) / 8 * 8;
+}
+
+static size_t header_bytes(const struct attachment *attachment) {
+    return directory_offset(attachment) + (size_t)attachment_pieces(attachment) * ENTRY_BYTES;
+}
+
+uint32_t attachment_pieces(const struct attachment *attachment) {
+    return (uint32_t)((attachment->spec.bytes + ATTACHMENT_PIECE_BYTES - 1) /
+                      ATTACHMENT_PIECE_BYTES);
+}
+
+size_t attachment_piece_bytes(const struct attachment *attachment, uint32_t piece) {
+    uint64_t left = attachment->spec.bytes - (uint64_t)piece * ATTACHMENT_PIECE_BYTES;
+    return left < ATTACHMENT_PIECE_BYTES ? (size_t)left : ATTACHMENT_PIECE_BYTES;
+}
+
+struct attachment *attachment_new(const struct attachment_home *home,
+                                  const struct attachment_spec *spec) {
+    uint64_t bytes = sizeof(struct attachment) + spec->name_bytes;
+    if (!budget_reserve(home->budget, bytes))
+        return NULL;
+    struct attachment *attachment = calloc(1, bytes);
+    if (!attachment) {
+        budget_release(home->budget, bytes);
+        return NULL;
+    }
+    attachment->home = *home;
+    attachment->spec = *spec;
+    memcpy(attachment->name, spec->name, spec->name_bytes);
+    attachment->spec.name = attachment->name;
+    pthread_mutex_init(&attachment->lock, NULL);
+    atomic_init(&attachment->references, 1);
+    return attachment;
+}
+
+void attachment_ref(struct attachment *attachment) {
+    atomic_fetch_add(&attachment->references, 1);
+}
+
+/* Gives back what lies behind so many bytes of an extent that is reserved whole. */
+static void give(const struct attachment_home *home, struct pool_extent *extent, uint64_t keep) {
+    pool_give(home->pool, extent, keep, home->budget, extent->bytes - keep);
+    budget_tell_waiting(home->budget); /* also of what stays warm */
+}
+
+void attachment_unref(struct attachment *attachment) {
+    if (atomic_fetch_sub(&attachment->references, 1) > 1)
+        return;
+    if (attachment->disk)
+        attachment_forget_on_disk(attachment->disk, attachment);
+    if (attachment->extent.bytes > 0)
+        give(&attachment->home, &attachment->extent, 0);
+    budget_release(attachment->home.budget, handle_bytes(attachment));
+    pthread_mutex_destroy(&attachment->lock);
+    free(attachment);
+}
+
+/* --- what it takes --- */
+
+static uint64_t memory_bytes(const struct attachment *attachment) {
+    return attachment->extent.bytes + handle_bytes(attachment);
+}
+
+/* Sums wrap around like the counters: subtracting is adding the negative. */
+static void count(const struct attachment *attachment, int sign) {
+    struct usage *usage = attachment->home.usage;
+    uint64_t times = (uint64_t)(int64_t)sign;
+    atomic_fetch_add(&usage->attachments, times);
+    atomic_fetch_add(&usage->attachments_given_bytes, times * attachment->spec.bytes);
+    atomic_fetch_add(&usage->attachments_bytes, times * memory_bytes(attachment));
+}
+
+/* With the lock held: it is somewhere else from now on. */
+static void put_extent(struct attachment *attachment, struct pool_extent extent) {
+    struct usage *usage = attachment->home.usage;
+    uint64_t more = extent.bytes - attachment->extent.bytes;
+    if (attachment->owners > 0)
+        atomic_fetch_add(&usage->attachments_bytes, more);
+    atomic_fetch_add(&usage->attachments_full_bytes, attachment->owners * more);
+    attachment->extent = extent;
+}
+
+void attachment_own(struct attachment *attachment) {
+    attachment_ref(attachment);
+    pthread_mutex_lock(&attachment->lock);
+    if (attachment->owners++ == 0)
+        count(attachment, 1);
+    atomic_fetch_add(&attachment->home.usage->attachments_full_bytes, memory_bytes(attachment));
+    pthread_mutex_unlock(&attachment->lock);
+}
+
+uint64_t attachment_disown(struct attachment *attachment) {
+    uint64_t freed_bytes = 0;
+    pthread_mutex_lock(&attachment->lock);
+    atomic_fetch_sub(&attachment->home.usage->attachments_full_bytes, memory_bytes(attachment));
+    if (--attachment->owners == 0) {
+        count(attachment, -1);
+        freed_bytes = memory_bytes(attachment);
+    }
+    pthread_mutex_unlock(&attachment->lock);
+    attachment_unref(attachment);
+    return freed_bytes;
+}
+
+struct attachment_view attachment_view(struct attachment *attachment) {
+    pthread_mutex_lock(&attachment->lock);
+    struct attachment_view view = {.memory_bytes = memory_bytes(attachment),
+                                   .in_memory = attachment->extent.bytes > 0,
+                                   .disk_bytes =
+                                       attachment->disk ? attachment->spec.record_bytes : 0,
+                                   .shared = attachment->owners > 1};
+    pthread_mutex_unlock(&attachment->lock);
+    return view;
+}
+
+/* --- making one --- */
+
+static int take_room(const struct attachment_home *home, uint64_t bytes,
+                     struct pool_extent *extent) {
+    if (pool_take(home->pool, bytes, home->budget, extent) < 0)
+        return STORE_FULL;
+    if (budget_reserve_bulk(home->budget, extent->bytes - extent->warm_bytes))
+        return STORE_OK;
+    pool_give(home->pool, extent, 0, home->budget, extent->warm_bytes);
+    return STORE_FULL;
+}
+
+static uint8_t *memory_of(const struct attachment *attachment) {
+    return pool_memory(attachment->home.pool, &attachment->extent);
+}
+
+int attachment_provide(struct attachment *attachment) {
+    uint64_t header = header_bytes(attachment);
+    int status = take_room(&attachment->home, header + attachment->spec.bytes, &attachment->extent);
+    if (status != STORE_OK)
+        return status;
+    attachment->spec.record_bytes = header;
+    memset(memory_of(attachment), 0, header);
+    return STORE_OK;
+}
+
+/* Into less than there are of them: how many, or 0. */
+static size_t compress(const void *bytes, size_t count, uint8_t *to, void *workspace) {
+    ZSTD_CCtx *context = ZSTD_initStaticCCtx(workspace, PAGE_WORKSPACE_BYTES);
+    size_t compressed =
+        context ? ZSTD_compressCCtx(context, to, count - 1, bytes, count, COMPRESSION_LEVEL) : 0;
+    return ZSTD_isError(compressed) ? 0 : compressed;
+}
+
+static uint8_t *entry_of(const struct attachment *attachment, uint32_t piece) {
+    return memory_of(attachment) + directory_offset(attachment) + (size_t)piece * ENTRY_BYTES;
+}
+
+void attachment_write_piece(struct attachment *attachment, uint32_t piece, const void *bytes,
+                            void *workspace) {
+    size_t count = attachment_piece_bytes(attachment, piece);
+    uint64_t offset = attachment->spec.record_bytes;
+    uint8_t *to = memory_of(attachment) + offset, *entry = entry_of(attachment, piece);
+    size_t written = compress(bytes, count, to, workspace);
+    if (written == 0) {
+        memcpy(to, bytes, count);
+        written = count;
+    }
+    bytes_put(entry, offset, 4);
+    bytes_put(entry + 4, written, 4);
+    bytes_put(entry + 8, record_hash(to, written), 8);
+    attachment->spec.record_bytes += written;
+}
+
+static void write_header(const struct attachment *attachment, uint8_t *memory) {
+    const struct attachment_spec *spec = &attachment->spec;
+    memcpy(memory, magic, MAGIC_BYTES);
+    bytes_put(memory + 8, FORMAT, 4);
+    bytes_put(memory + 12, header_bytes(attachment), 4);
+    bytes_put(memory + 16, spec->record_bytes, 8);
+    bytes_put(memory + 24, spec->id, 8);
+    bytes_put(memory + 32, spec->bytes, 8);
+    bytes_put(memory + 40, spec->tokens, 8);
+    bytes_put(memory + 48, spec->name_bytes, 2);
+    memcpy(memory + FIXED_BYTES, spec->name, spec->name_bytes);
+    bytes_put(memory + HASH_OFFSET, record_hash(memory, header_bytes(attachment)), 8);
+}
+
+void attachment_seal(struct attachment *attachment) {
+    uint8_t *memory = memory_of(attachment);
+    uint64_t end = attachment->spec.record_bytes, keep = pool_round(end);
+    write_header(attachment, memory);
+    memset(memory + end, 0, keep - end);
+    give(&attachment->home, &attachment->extent, keep);
+}
+
+/* --- reading --- */
+
+bool attachment_pin(struct attachment *attachment) {
+    pthread_mutex_lock(&attachment->lock);
+    bool is_there = attachment->extent.bytes > 0;
+    attachment->pins += is_there;
+    pthread_mutex_unlock(&attachment->lock);
+    return is_there;
+}
+
+void attachment_unpin(struct attachment *attachment) {
+    pthread_mutex_lock(&attachment->lock);
+    attachment->pins--;
+    pthread_mutex_unlock(&attachment->lock);
+}
+
+const uint8_t *attachment_record(const struct attachment *attachment) {
+    return memory_of(attachment);
+}
+
+bool attachment_find_part(const struct attachment *attachment, uint32_t part, const uint8_t **start,
+                          size_t *bytes) {
+    *start = memory_of(attachment);
+    *bytes = header_bytes(attachment);
+    if (part == 0)
+        return true;
+    const uint8_t *entry = entry_of(attachment, part - 1);
+    uint64_t offset = bytes_get(entry, 4), count = bytes_get(entry + 4, 4);
+    *start += offset;
+    *bytes = (size_t)count;
+    return offset >= header_bytes(attachment) && offset <= attachment->spec.record_bytes &&
+           count <= attachment->spec.record_bytes - offset &&
+           count <= attachment_piece_bytes(attachment, part - 1);
+}
+
+static bool decompress(const uint8_t *from, size_t from_bytes, void *to, size_t to_bytes,
+                       void *workspace) {
+    if (from_bytes == to_bytes) {
+        memcpy(to, from, to_bytes);
+        return true;
+    }
+    ZSTD_DCtx *context = ZSTD_initStaticDCtx(workspace, PAGE_WORKSPACE_BYTES);
+    return context && ZSTD_decompressDCtx(context, to, to_bytes, from, from_bytes) == to_bytes;
+}
+
+int attachment_read_piece(const struct attachment *attachment, uint32_t piece, void *to,
+                          void *workspace) {
+    const uint8_t *from;
+    size_t bytes;
+    bool is_right =
+        attachment_find_part(attachment, piece + 1, &from, &bytes) &&
+        record_hash(from, bytes) == bytes_get(entry_of(attachment, piece) + 8, 8) &&
+        decompress(from, bytes, to, attachment_piece_bytes(attachment, piece), workspace);
+    if (!is_right)
+        log_error("an attachment in the pool is damaged: piece %u of number %llu", piece,
+                  (unsigned long long)attachment->spec.id);
+    return is_right ? 0 : -1;
+}
+
+/* --- between memory and disk --- */
+
+bool attachment_begin_write(struct attachment *attachment) {
+    pthread_mutex_lock(&attachment->lock);
+    bool begins = !attachment->writing && !attachment->disk && attachment->extent.bytes > 0;
+    attachment->writing |= begins;
+    attachment->pins += begins;
+    pthread_mutex_unlock(&attachment->lock);
+    return begins;
+}
+
+void attachment_end_write(struct attachment *attachment, struct disk_tier *disk) {
+    pthread_mutex_lock(&attachment->lock);
+    attachment->writing = false;
+    attachment->pins--;
+    attachment->disk = disk;
+    pthread_mutex_unlock(&attachment->lock);
+}
+
+bool attachment_is_on_disk(struct attachment *attachment) {
+    pthread_mutex_lock(&attachment->lock);
+    bool is_there = attachment->disk && !attachment->lost;
+    pthread_mutex_unlock(&attachment->lock);
+    return is_there;
+}
+
+uint64_t attachment_drop_bytes(struct attachment *attachment) {
+    struct pool_extent extent = {0};
+    pthread_mutex_lock(&attachment->lock);
+    if (attachment->disk && attachment->pins == 0) {
+        extent = attachment->extent;
+        put_extent(attachment, (struct pool_extent){0});
+    }
+    pthread_mutex_unlock(&attachment->lock);
+    uint64_t bytes = extent.bytes;
+    if (bytes > 0)
+        give(&attachment->home, &extent, 0);
+    return bytes;
+}
+
+int attachment_begin_load(struct attachment *attachment, struct pool_extent *room) {
+    int status = STORE_MORE;
+    pthread_mutex_lock(&attachment->lock);
+    if (attachment->extent.bytes > 0)
+        status = STORE_OK;
+    else if (attachment->lost || attachment->loading)
+        status = attachment->lost ? STORE_MISS : STORE_WAIT;
+    attachment->loading |= status == STORE_MORE;
+    pthread_mutex_unlock(&attachment->lock);
+    if (status != STORE_MORE ||
+        take_room(&attachment->home, attachment->spec.record_bytes, room) == STORE_OK)
+        return status;
+    pthread_mutex_lock(&attachment->lock);
+    attachment->loading = false;
+    pthread_mutex_unlock(&attachment->lock);
+    return STORE_FULL;
+}
+
+/* Whether a record in that memory is this attachment's; its pieces are checked when they are read.
+ */
+static bool is_record_of(const struct attachment *attachment, uint8_t *memory) {
+    const struct attachment_spec *spec = &attachment->spec;
+    size_t header = header_bytes(attachment);
+    if (spec->record_bytes < header || memcmp(memory, magic, MAGIC_BYTES) != 0 ||
+        bytes_get(memory + 8, 4) != FORMAT || bytes_get(memory + 12, 4) != header ||
+        bytes_get(memory + 16, 8) != spec->record_bytes || bytes_get(memory + 24, 8) != spec->id ||
+        bytes_get(memory + 32, 8) != spec->bytes || bytes_get(memory + 40, 8) != spec->tokens ||
+        bytes_get(memory + 48, 2) != spec->name_bytes ||
+        memcmp(memory + FIXED_BYTES, spec->name, spec->name_bytes) != 0)
+        return false;
+    uint64_t hash = bytes_get(memory + HASH_OFFSET, 8);
+    bytes_put(memory + HASH_OFFSET, 0, 8);
+    uint64_t expected = record_hash(memory, header);
+    bytes_put(memory + HASH_OFFSET, hash, 8);
+    return hash == expected;
+}
+
+bool attachment_end_load(struct attachment *attachment, struct pool_extent *room, bool was_read) {
+    const struct attachment_home *home = &attachment->home;
+    bool arrived = was_read && is_record_of(attachment, pool_memory(home->pool, room));
+    pthread_mutex_lock(&attachment->lock);
+    attachment->loading = false;
+    attachment->lost = !arrived;
+    if (arrived)
+        put_extent(attachment, *room);
+    pthread_mutex_unlock(&attachment->lock);
+    if (!arrived)
+        give(home, room, 0);
+    return arrived;
+}
+
+void attachment_leave_on_disk(struct attachment *attachment) {
+    pthread_mutex_lock(&attachment->lock);
+    attachment->disk = NULL;
+    pthread_mutex_unlock(&attachment->lock);
+}
