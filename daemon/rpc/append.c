@@ -139,6 +139,8 @@ static int put(struct rpc_request *request, const struct wire_data *data, const 
         return messages_are_ids(data, payload_bytes)
                    ? append_put_ids(member, data->first, payload, payload_bytes)
                    : STORE_INVALID;
+    if (data->part > WIRE_PART_V)
+        return STORE_INVALID;
     struct append_part part = rpc_append_part(data, payload, payload_bytes);
     return append_put(member, &part, request->context->workspace);
 }

@@ -20,6 +20,10 @@ static_assert((int)KVQ__SHARING__SHARING_BYTES == SESSION_SHARES_BYTES, "and sha
 static_assert((int)WIRE_SALT_BYTES_MAX == SALT_BYTES_MAX, "salts have room");
 static_assert((int)WIRE_BLOCK_KEY_BYTES_MAX == BLOCK_KEY_BYTES_MAX, "keys have room");
 static_assert((int)WIRE_BLOCK_KEYS_MAX == BLOCK_KEYS_MAX, "so have many");
+static_assert((int)WIRE_ATTACHMENT_BYTES_MAX == ATTACHMENT_BYTES_MAX, "and attachments");
+static_assert((int)WIRE_ATTACHMENT_PIECE_BYTES == ATTACHMENT_PIECE_BYTES, "a frame is a piece");
+static_assert((int)WIRE_ATTACHMENT_NAME_BYTES_MAX == ATTACHMENT_NAME_BYTES_MAX, "names, too");
+static_assert((int)WIRE_ATTACHMENTS_MAX == ATTACHMENTS_MAX, "so have many");
 
 /* Bytes of the UTF-8 character at text, or 0 if it is not one (RFC 3629). */
 static size_t utf8_length(const uint8_t *text, size_t bytes) {
@@ -59,6 +63,29 @@ uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryDa
     memcpy(request->session_name, bytes->data, bytes->len);
     request->session_name[bytes->len] = 0;
     return WIRE_OK;
+}
+
+uint32_t messages_read_attachment(struct rpc_request *request,
+                                  const struct messages_attachment *message,
+                                  struct attachment_key *key) {
+    const ProtobufCBinaryData *name = message->name;
+    uint32_t code = messages_read_name(request, message->session, &key->session);
+    if (code)
+        return code;
+    if (name->len == 0 || name->len > WIRE_ATTACHMENT_NAME_BYTES_MAX ||
+        !is_plain_utf8(name->data, name->len))
+        return rpc_fail(request, WIRE_INVALID,
+                        "an attachment's name is 1 to 255 bytes of UTF-8 without control "
+                        "characters");
+    key->name = (struct store_name){(const char *)name->data, name->len};
+    key->if_version = message->if_version;
+    return WIRE_OK;
+}
+
+uint32_t messages_fail_attachment(struct rpc_request *request, bool has_session) {
+    return rpc_fail(request, WIRE_MISS, "%s",
+                    has_session ? "the session has no attachment of this name"
+                                : wire_error_info(WIRE_MISS)->sentence);
 }
 
 uint32_t messages_read_model(struct rpc_request *request, const ProtobufCBinaryData *bytes,
@@ -180,6 +207,7 @@ struct info_parts {
     struct messages_geometry geometry;
     struct messages_policy policy;
     Kvq__PolicyState policy_state;
+    Kvq__Attachments attachments;
     Kvq__Loss k, v;
     Kvq__LevelInfo levels[INFO_LEVELS + 2];
     Kvq__LevelInfo *level_pointers[INFO_LEVELS + 2];
@@ -248,6 +276,11 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     parts->policy_state.idle_steps = (uint32_t)info->idle_steps;
     parts->policy_state.tail_coded = info->tail_coded;
     message->policy_state = &parts->policy_state;
+    kvq__attachments__init(&parts->attachments);
+    parts->attachments.count = (uint32_t)info->attachments.count;
+    parts->attachments.bytes = info->attachments.given_bytes;
+    parts->attachments.stored_bytes = info->attachments.memory_bytes;
+    message->attachments = &parts->attachments;
     messages_write_loss(&info->loss[PAGE_K], &parts->k);
     messages_write_loss(&info->loss[PAGE_V], &parts->v);
     message->k = &parts->k;

@@ -9,6 +9,20 @@
 uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryData *bytes,
                             struct store_name *name) __attribute__((warn_unused_result));
 
+/* Which attachment a request is about. */
+struct messages_attachment {
+    const ProtobufCBinaryData *session, *name;
+    uint64_t if_version;
+};
+
+/* 0, or the fault's code. */
+uint32_t messages_read_attachment(struct rpc_request *request,
+                                  const struct messages_attachment *message,
+                                  struct attachment_key *key) __attribute__((warn_unused_result));
+
+/* The code of a miss: no such session, or it has no attachment of that name. */
+uint32_t messages_fail_attachment(struct rpc_request *request, bool has_session);
+
 /* A model's fingerprint; may be empty. */
 uint32_t messages_read_model(struct rpc_request *request, const ProtobufCBinaryData *bytes,
                              struct store_name *model) __attribute__((warn_unused_result));

@@ -12,6 +12,7 @@
 #include <stdatomic.h>
 
 #include "daemon/store/append.h"
+#include "daemon/store/attachments.h"
 #include "daemon/store/block_get.h"
 #include "daemon/store/block_put.h"
 #include "daemon/store/fetch.h"
@@ -56,6 +57,7 @@ struct rpc_daemon {
     _Atomic uint64_t fetched_tokens, fetched_bytes, fetch_hits, fetch_misses;
     _Atomic uint64_t match_hits, matched_tokens;
     _Atomic uint64_t blocks_put, blocks_asked, block_hits;
+    _Atomic uint64_t attachments_put, attachment_hits, attachment_misses;
 };
 
 /* One for each reactor. */
@@ -101,7 +103,9 @@ struct rpc_peer {
 
 struct rpc_append {
     struct append_member *member;
-    struct block_put *block; /* of BLOCK_PUT, in the member's place */
+    struct block_put *block;           /* of BLOCK_PUT, in the member's place */
+    struct attachment_put *attachment; /* of ATTACH_PUT, likewise */
+    struct attachment_result attached;
     enum append_phase phase;
     bool settle, waiting;
     uint64_t wait_ns, deadline_ns;
@@ -143,9 +147,10 @@ struct rpc_delete_many {
 
 struct rpc_fetch {
     struct fetch fetch;
-    struct block_get *blocks; /* of BLOCK_GET, in its place */
-    uint64_t deadline_ns;     /* 0: none */
-    bool waiting;             /* for memory, into which a chunk is to be loaded from disk */
+    struct block_get *blocks;         /* of BLOCK_GET, in its place */
+    struct attachment_get attachment; /* of ATTACH_GET, likewise */
+    uint64_t deadline_ns;             /* 0: none */
+    bool waiting;                     /* for memory, into which a chunk is to be loaded from disk */
     uint64_t memory_deadline_ns;
 };
 
@@ -177,6 +182,11 @@ struct rpc_block_act {
     struct disk_promise *others;      /* of what went before; NULL: not asked for */
 };
 
+struct rpc_detach {
+    struct session *session; /* owned reference */
+    struct attachment_result result;
+};
+
 struct rpc_list {
     uint64_t after_id;
     uint32_t limit;
@@ -205,6 +215,7 @@ struct rpc_request {
         struct rpc_age age;
         struct rpc_match match;
         struct rpc_block_act block_act;
+        struct rpc_detach detach;
     };
     char session_name[WIRE_SESSION_BYTES_MAX + 1]; /* for the log; empty: none */
     struct rpc_peer *peer;
@@ -318,6 +329,7 @@ void *rpc_payload(const struct rpc_frame *frame);
 /* The operations, one a file. */
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
-    rpc_policy, rpc_match, rpc_block_put, rpc_block_get, rpc_block_control, rpc_control, rpc_flush;
+    rpc_policy, rpc_match, rpc_block_put, rpc_block_get, rpc_block_control, rpc_control, rpc_flush,
+    rpc_attach_put, rpc_attach_get, rpc_attach_list, rpc_attach_delete;
 
 #endif

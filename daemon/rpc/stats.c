@@ -53,6 +53,7 @@ struct stats_parts {
     Kvq__KeeperStats keeper;
     Kvq__SharingStats sharing;
     Kvq__BlockStats blocks;
+    Kvq__AttachmentStats attachments;
     Kvq__PressureStats pressure;
     struct model_capacity models[MODELS_MAX];
     Kvq__ModelCapacity capacity[MODELS_MAX], *capacity_pointers[MODELS_MAX];
@@ -258,6 +259,18 @@ static void write_blocks(struct rpc_daemon *daemon, Kvq__BlockStats *message) {
     message->lost = atomic_load(&index->lost);
 }
 
+static void write_attachments(struct rpc_daemon *daemon, Kvq__AttachmentStats *message) {
+    struct usage *usage = &daemon->store->usage;
+    kvq__attachment_stats__init(message);
+    message->attachments = atomic_load(&usage->attachments);
+    message->bytes = atomic_load(&usage->attachments_given_bytes);
+    message->stored_bytes = atomic_load(&usage->attachments_bytes);
+    message->put = atomic_load(&daemon->attachments_put);
+    message->hits = atomic_load(&daemon->attachment_hits);
+    message->misses = atomic_load(&daemon->attachment_misses);
+    message->damaged = atomic_load(&usage->attachments_damaged);
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_daemon *daemon = request->context->daemon;
     Kvq__StatsReply reply = KVQ__STATS_REPLY__INIT;
@@ -281,6 +294,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.sharing = &parts.sharing;
     write_blocks(daemon, &parts.blocks);
     reply.blocks = &parts.blocks;
+    write_attachments(daemon, &parts.attachments);
+    reply.attachments = &parts.attachments;
     return rpc_reply(request, frame, &reply.base);
 }
 

@@ -25,6 +25,10 @@ enum {
     WIRE_MATCH_TOKENS_MAX = 1 << 20,
     WIRE_BLOCK_KEY_BYTES_MAX = 64,
     WIRE_BLOCK_KEYS_MAX = 512,
+    WIRE_ATTACHMENT_BYTES_MAX = 16 << 20,
+    WIRE_ATTACHMENT_PIECE_BYTES = 256 << 10, /* of each DATA frame but the last */
+    WIRE_ATTACHMENT_NAME_BYTES_MAX = 255,
+    WIRE_ATTACHMENTS_MAX = 64,
 };
 
 #define WIRE_MAGIC 0x3151564bu /* "KVQ1" */
@@ -49,6 +53,10 @@ enum wire_type {
     WIRE_POLICY = 17,
     WIRE_MATCH = 18,
     WIRE_FLUSH = 19,
+    WIRE_ATTACH_PUT = 20,
+    WIRE_ATTACH_GET = 21,
+    WIRE_ATTACH_LIST = 22,
+    WIRE_ATTACH_DELETE = 23,
     WIRE_BLOCK_PUT = 24,
     WIRE_BLOCK_GET = 25,
     WIRE_BLOCK_CONTROL = 26,
@@ -58,7 +66,7 @@ enum wire_type {
     WIRE_ERROR = 65,
 };
 
-enum wire_part { WIRE_PART_K, WIRE_PART_V, WIRE_PART_TOKEN_IDS };
+enum wire_part { WIRE_PART_K, WIRE_PART_V, WIRE_PART_TOKEN_IDS, WIRE_PART_BYTES };
 
 struct wire_header {
     uint8_t type;

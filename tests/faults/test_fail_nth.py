@@ -21,6 +21,7 @@ from wire_support import SMALL, assert_serves
 SEED = int(os.environ.get("KVQ_SEED") or random.randrange(1 << 32))
 DISK_INDEX_BYTES = 1 << 20  # that the directory of what is on disk may grow by
 WAIT_MS = 20  # that an append at the limit waits
+STATE = bytes(range(256)) * 1200  # two pieces
 ANSWER_SECONDS = 10 if SANITIZED else 2  # then a connection is given up: it may never have been accepted
 IO_KINDS = [kind for kind in Faults.KINDS if kind != "memory"]
 # Without those that keep strangers away: a daemon that started could not be told from one that did not.
@@ -72,6 +73,16 @@ def script(connection, journal, has_disk):
         connection.stats()
     with journal.question():
         connection.pin(b"fork", 1000)
+    with journal.question():
+        connection.attach(b"exact", b"state", STATE, wait_ms=WAIT_MS)
+    with journal.question():
+        connection.fork(b"exact", b"with it")
+    with journal.question():
+        assert connection.attachment(b"with it", b"state")[0] == STATE
+    with journal.question():
+        connection.attachments(b"exact")
+    with journal.question():
+        connection.detach(b"exact", b"state")
     journal.delete(connection, b"fork")
     journal.open(connection, b"fork", EXACT, **durable)
     journal.append(connection, b"fork", 5, 5, wait_ms=WAIT_MS)

@@ -6,8 +6,8 @@ import re
 import socket
 
 import pytest
-from wire import (APPEND, CANCEL, COMMIT, CONTROL_BYTES_MAX, DATA, DATA_CONTROL, ERROR, FETCH, HEADER,
-                  HELLO, INFO, LIST, MAGIC, OPEN, PAYLOAD_BYTES_MAX, PING, REPLY, STATS, TOKEN_IDS, VERSION,
+from wire import (APPEND, BYTES, CANCEL, COMMIT, CONTROL_BYTES_MAX, DATA, DATA_CONTROL, ERROR, FETCH, HEADER,
+                  HELLO, INFO, LIST, MAGIC, OPEN, PAYLOAD_BYTES_MAX, PING, REPLY, STATS, VERSION,
                   Closed, Connection, Refused, data_frame, decode, encode, frame)
 from wire_support import (TINY, assert_ends, assert_holds, assert_serves, bits, connection,  # noqa: F401
                           packed, refused, wait_until)
@@ -326,7 +326,7 @@ def test_a_descriptor_with_bytes_set_that_must_be_0_ends_the_connection(connecti
     assert_ends(connection, "protocol")
 
 
-@pytest.mark.parametrize("part", [TOKEN_IDS + 1, 255])
+@pytest.mark.parametrize("part", [BYTES + 1, 255])
 def test_a_descriptor_of_a_part_that_is_none_ends_the_connection(connection, part):
     request_id = connection.open(b"chat", geometry=TINY).begin(1)
     connection.send(data_frame(request_id, 0, 1, 0, part, bytes(16)))

@@ -18,6 +18,7 @@ CONTROL_BYTES_MAX, PAYLOAD_BYTES_MAX = 1 << 16, 1 << 20
 (HELLO, PING, OPEN, APPEND, COMMIT, FETCH, INFO, LIST, DELETE, CANCEL, STATS, FORK, TRUNCATE, AGE, PIN,
  DELETE_MANY) = range(1, 17)
 POLICY, MATCH, FLUSH = 17, 18, 19
+ATTACH_PUT, ATTACH_GET, ATTACH_LIST, ATTACH_DELETE = 20, 21, 22, 23
 BLOCK_PUT, BLOCK_GET, BLOCK_CONTROL = 24, 25, 26
 BLOCK_EXISTS, BLOCK_TOUCH, BLOCK_DELETE = 0, 1, 2
 CONTROL = 27
@@ -30,7 +31,8 @@ OPEN_OR_CREATE, OPEN_EXISTING, OPEN_NEW = 0, 1, 2
 IN_MEMORY, ON_DISK = 1, 2
 EXACT, FAST8 = -2, -1
 PLACE_PAGES, PLACE_TAIL, PLACE_SINKS = 0, 1, 2
-TOKEN_IDS = 2  # the part of a DATA frame beside K and V
+TOKEN_IDS, BYTES = 2, 3  # parts of a DATA frame beside K and V
+ATTACHMENT_PIECE_BYTES = 256 << 10
 NORMAL, DRAINED, READ_ONLY = 1, 2, 3
 SHARING_NONE, SHARING_IDS, SHARING_BYTES = 0, 1, 2
 
@@ -77,7 +79,8 @@ SCHEMA = {
     "12 levels LevelInfo*, 13 geometry Geometry, 14 level sint, 15 tail_tokens uint, 16 page_tokens uint, "
     "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint, "
     "21 min_snr_db double, 22 policy Policy, 24 policy_state PolicyState, 27 sharing uint, "
-    "25 disk_bytes uint, 26 durability uint, 28 token_ids_tokens uint",
+    "25 disk_bytes uint, 26 durability uint, 28 token_ids_tokens uint, 29 attachments Attachments",
+    "Attachments": "1 count uint, 2 bytes uint, 3 stored_bytes uint",
     "ListRequest": "1 after_id uint, 2 limit uint",
     "ListReply": "1 sessions SessionInfo*, 2 more uint",
     "DeleteRequest": "1 session bytes",
@@ -99,6 +102,17 @@ SCHEMA = {
     "MatchReply": "1 tokens uint, 2 session bytes, 3 version uint, 4 session_tokens uint, 5 level sint",
     "FlushRequest": "1 session bytes",
     "FlushReply": "1 sessions uint",
+    "AttachPutRequest": "1 session bytes, 2 name bytes, 3 bytes uint, 4 if_version uint, 5 wait_ms uint",
+    "AttachPutReply": "1 version uint, 2 stored_bytes uint",
+    "AttachGetRequest": "1 session bytes, 2 name bytes, 3 if_version uint",
+    "AttachGetReply": "1 version uint, 2 bytes uint, 3 tokens uint",
+    "AttachListRequest": "1 session bytes",
+    "AttachmentInfo": "1 name bytes, 2 bytes uint, 3 stored_bytes uint, 4 tokens uint",
+    "AttachListReply": "1 version uint, 2 attachments AttachmentInfo*",
+    "AttachDeleteRequest": "1 session bytes, 2 name bytes, 3 if_version uint",
+    "AttachDeleteReply": "1 version uint, 2 freed_bytes uint",
+    "AttachmentStats": "1 attachments uint, 2 bytes uint, 3 stored_bytes uint, 4 put uint, 5 hits uint, "
+    "6 misses uint, 7 damaged uint",
     "BlockPutRequest": "1 model bytes, 2 geometry Geometry, 3 key bytes, 4 parent bytes, 5 tokens uint, "
     "6 first_position uint, 7 level Level, 8 min_snr_db double, 9 policy Policy, 10 layout uint, 11 wait_ms uint",
     "BlockPutReply": "",
@@ -131,7 +145,7 @@ SCHEMA = {
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
     "33 disk DiskStats, 34 sharing SharingStats, 35 blocks BlockStats, 36 state uint, "
-    "37 capacity ModelCapacity*, 38 ageing AgeingStats",
+    "37 capacity ModelCapacity*, 38 ageing AgeingStats, 39 attachments AttachmentStats",
     "ModelCapacity": "1 model bytes, 2 levels LevelTokens*",
     "ControlRequest": "1 state uint, 2 limit_bytes uint",
     "ControlReply": "1 state uint, 2 limit_bytes uint, 3 used_bytes uint",
@@ -443,6 +457,38 @@ class Connection:
 
     def flush(self, session=b""):
         return self.call(FLUSH, "Flush", session=session)
+
+    def send_attachment(self, request_id, data):
+        for at in range(0, len(data), ATTACHMENT_PIECE_BYTES):
+            piece = data[at:at + ATTACHMENT_PIECE_BYTES]
+            self.send(data_frame(request_id, at, len(piece), 0, BYTES, piece))
+
+    def attach(self, session, name, data, **fields):
+        request_id = self.request(ATTACH_PUT, "AttachPutRequest", session=session, name=name, bytes=len(data),
+                                  **fields)
+        self.send_attachment(request_id, data)
+        self.send(frame(COMMIT, request_id))
+        return self.answer(request_id, "AttachPutReply")
+
+    def attachment(self, session, name, **fields):
+        """The bytes and the reply."""
+        request_id, data = self.request(ATTACH_GET, "AttachGetRequest", session=session, name=name, **fields), b""
+        while (got := self.receive()).type == DATA:
+            assert got.request_id == request_id
+            assert DATA_CONTROL.unpack(got.control) == (len(data), len(got.payload), 0, BYTES)
+            data += got.payload
+        if got.type == ERROR:
+            raise Refused(got.control)
+        reply = decode("AttachGetReply", got.control)
+        assert reply.bytes == len(data)
+        return data, reply
+
+    def attachments(self, session):
+        return self.call(ATTACH_LIST, "AttachList", session=session)
+
+    def detach(self, session, name, **fields):
+        request_id = self.request(ATTACH_DELETE, "AttachDeleteRequest", session=session, name=name, **fields)
+        return self.answer(request_id, "AttachDeleteReply")
 
     def cancel(self, request_id):
         self.send(frame(CANCEL, request_id))
