@@ -18,6 +18,7 @@ int kvq_begin_any_call(struct kvq_client *client, int64_t deadline_ms) {
         return kvq_fail(client, KVQ_ARGUMENT,
                         "a call is under way; kvq_step() or kvq_cancel() it before anything else");
     wire_arena_reset(&client->arena);
+    kvq_drop_attachment(client);
     client->call.deadline_ns = deadline_after(deadline_ms ? deadline_ms : client->deadline_ms);
     client->call.miss_ns = INT64_MAX;
     client->call.connecting = false;

@@ -153,6 +153,7 @@ void kvq_close(struct kvq_client *client) {
         kvq_connection_free(client->connections[i]);
     if (client->watcher >= 0)
         close(client->watcher);
+    kvq_drop_attachment(client);
     free(client->cursors);
     free(client->arena.memory);
     free(client);

@@ -62,6 +62,16 @@ struct kvq_match_call {
     struct kvq_match *result;
 };
 
+/* The state of kvq_attachment_put() and kvq_attachment_get(); the request is in request.control. */
+struct kvq_attachment_call {
+    enum wire_type type;
+    uint32_t request_id;
+    const char *bytes; /* to be put */
+    size_t byte_count; /* of these, or received so far */
+    struct kvq_attachment *got;
+    struct kvq_attachment_result *result;
+};
+
 struct kvq_call {
     int (*step)(struct kvq_client *client);   /* NULL: no call is under way */
     void (*leave)(struct kvq_client *client); /* gives it up */
@@ -77,6 +87,7 @@ struct kvq_call {
     struct kvq_request request;
     struct kvq_fetch fetch;
     struct kvq_match_call match;
+    struct kvq_attachment_call attachment;
 };
 
 struct kvq_client {
@@ -99,7 +110,9 @@ struct kvq_client {
     uint64_t error_tokens;
     uint32_t error_tail_tokens;
     struct wire_arena arena; /* replies, and what is lent out of them until the next call */
-    uint64_t *cursors;       /* of a fetch: the next token of each layer and part */
+    char *attachment;        /* lent out until the next call; NULL: none */
+    size_t attachment_capacity;
+    uint64_t *cursors; /* of a fetch: the next token of each layer and part */
     size_t cursor_count;
 };
 
@@ -159,6 +172,11 @@ int kvq_queue_block_put(struct kvq_client *client, struct kvq_connection *connec
                         uint32_t request_id);
 int kvq_queue_block_get(struct kvq_client *client, struct kvq_connection *connection,
                         uint32_t request_id);
+
+/* ---- attachment.c ---- */
+
+/* What was lent out is the caller's no more. */
+void kvq_drop_attachment(struct kvq_client *client);
 
 /* ---- call.c ---- */
 

@@ -76,6 +76,11 @@ static int fill_info(struct kvq_client *client, const Kvq__SessionInfo *wire,
         info->idle_steps = wire->policy_state->idle_steps;
         info->tail_coded = wire->policy_state->tail_coded;
     }
+    if (wire->attachments) {
+        info->attachments.count = wire->attachments->count;
+        info->attachments.bytes = wire->attachments->bytes;
+        info->attachments.stored_bytes = wire->attachments->stored_bytes;
+    }
     kvq_geometry_from_wire(&info->geometry, wire->geometry);
     fill_figures(info);
     return kvq_fill_levels(client, wire->levels, wire->n_levels, &info->levels, &info->level_count);

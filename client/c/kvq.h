@@ -33,9 +33,9 @@
  *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit, over
  *     several connections before the first of theirs;
  *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_match, kvq_block_get,
- *     kvq_blocks, kvq_block_control but for a deletion, kvq_age, kvq_policy,
- *     kvq_pin, kvq_control, and kvq_delete_many with dry_run: they change nothing, or twice what
- *     they change once;
+ *     kvq_blocks, kvq_block_control but for a deletion, kvq_attachment_get, kvq_attachment_list,
+ *     kvq_age, kvq_policy, kvq_pin, kvq_control, and kvq_delete_many with dry_run: they change
+ *     nothing, or twice what they change once;
  *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
  *     then be false of a session that this call has made.
  * Anything else is KVQ_CONNECTION_LOST, and may have been done or not: kvq_find() tells whether a
@@ -51,8 +51,8 @@
  * before a call returns for the first time, be it with KVQ_AGAIN. What stays in place until the
  * call has its result is where that goes (state, forked, info, list, result, ...) and K and V: the
  * memory of struct kvq_source and kvq_target with the arrays `layers`, the values of
- * kvq_append_part(), token ids, and `context`. Once a call has returned anything but KVQ_AGAIN,
- * nothing of these is touched.
+ * kvq_append_part(), token ids, an attachment's bytes, and `context`. Once a call has returned
+ * anything but KVQ_AGAIN, nothing of these is touched.
  *
  * Structures of options begin with their size, so that programs built against an older header keep
  * working: `struct kvq_append_options options = {.size = sizeof options, .k = ...}`. Fields left 0
@@ -238,7 +238,7 @@ struct kvq_session_state {
 };
 
 /* How a session is kept. "Without use" is without being opened, appended to, fetched, forked or
- * truncated. */
+ * truncated, and without an attachment being put, got or deleted. */
 struct kvq_policy {
     uint64_t newest_tokens; /* so many of the newest are kept at newest_level; 0: none */
     int newest_level;       /* no coarser than the session's level */
@@ -554,6 +554,83 @@ struct kvq_fetch_result {
 int kvq_fetch(struct kvq_client *client, const struct kvq_session_state *state,
               const struct kvq_fetch_options *options, struct kvq_fetch_result *result);
 
+/* ---- Attachments: small named blobs with a session ---- */
+
+enum {
+    KVQ_ATTACHMENT_NAME_BYTES_MAX = 255,
+    KVQ_ATTACHMENT_BYTES_MAX = 16777216,
+    KVQ_ATTACHMENTS_MAX = 64, /* of a session */
+};
+
+/* A sampler's state, token ids, an engine's own state: whatever is to be there when the session is
+ * resumed. Attachments are kept exactly, compressed where that helps, and as long as the session
+ * has a token; one that is empty from the start keeps them, too. A fork has those of its source,
+ * without a copy; a fork of fewer tokens those that were put when there were no more. A session
+ * that is truncated to nothing loses them. */
+struct kvq_attachment_put_options {
+    size_t size;
+    const char *name;    /* 1 to KVQ_ATTACHMENT_NAME_BYTES_MAX bytes without control characters */
+    const void *bytes;   /* stay in place until the call has its result */
+    size_t byte_count;   /* at most KVQ_ATTACHMENT_BYTES_MAX; may be 0 */
+    uint64_t if_version; /* KVQ_VERSION_CHANGED unless the session still is; 0: not checked */
+    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+struct kvq_attachment_result {
+    uint64_t version; /* of the session, which both calls raise */
+    uint64_t bytes;   /* that it takes, or that became free */
+};
+
+/* Puts an attachment, whole or not at all, in the place of one of the same name. result may be
+ * NULL. KVQ_MISS: no such session. KVQ_UNSUPPORTED: it has KVQ_ATTACHMENTS_MAX others. KVQ_FULL. */
+int kvq_attachment_put(struct kvq_client *client, const char *session,
+                       const struct kvq_attachment_put_options *options,
+                       struct kvq_attachment_result *result);
+
+struct kvq_attachment_options {
+    size_t size;
+    const char *name;
+    uint64_t if_version; /* KVQ_VERSION_CHANGED unless the session still is; 0: not checked */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+struct kvq_attachment {
+    const void *bytes; /* the client's, until its next call */
+    size_t byte_count;
+    uint64_t version; /* of the session */
+    uint64_t tokens;  /* that the session had when it was put */
+};
+
+/* Gets an attachment as it was put. KVQ_MISS: no such session or attachment, or it is damaged. */
+int kvq_attachment_get(struct kvq_client *client, const char *session,
+                       const struct kvq_attachment_options *options,
+                       struct kvq_attachment *attachment);
+
+/* Deletes an attachment: once this returns 0, nobody is ever given any of it but by forks. result
+ * may be NULL. KVQ_MISS: no such session or attachment. */
+int kvq_attachment_delete(struct kvq_client *client, const char *session,
+                          const struct kvq_attachment_options *options,
+                          struct kvq_attachment_result *result);
+
+struct kvq_attachment_info {
+    const char *name;
+    uint64_t bytes;        /* as given */
+    uint64_t stored_bytes; /* of memory; what is on disk only takes next to none */
+    uint64_t tokens;       /* that the session had when it was put */
+};
+
+struct kvq_attachment_list {
+    const struct kvq_attachment_info *attachments; /* by name, ascending */
+    size_t count;
+    uint64_t version; /* of the session */
+};
+
+/* Which attachments a session has. They are the client's, until its next call. KVQ_MISS: no such
+ * session. */
+int kvq_attachment_list(struct kvq_client *client, const char *session,
+                        struct kvq_attachment_list *list);
+
 /* ---- Blocks: tokens that a host knows by keys of its own ----
  *
  * Where the daemon has a disk they are saved when it ends in order, and by kvq_flush(NULL). */
@@ -694,7 +771,12 @@ struct kvq_session_info {
     uint32_t idle_steps;       /* that it has taken by now */
     bool tail_coded;           /* the tail is coded while the session is idle */
     enum kvq_durability durability;
-    uint64_t disk_bytes; /* of its chunks that are on disk, in memory as well or not */
+    uint64_t disk_bytes; /* of its chunks and attachments on disk, in memory as well or not */
+    struct {
+        uint32_t count;
+        uint64_t bytes;        /* as given */
+        uint64_t stored_bytes; /* of the session's */
+    } attachments;
 };
 
 /* Everything about one session. Strings and levels are the client's, until its next call.
@@ -802,6 +884,12 @@ struct kvq_stats {
     struct {
         uint64_t blocks, tokens, index_bytes, put, asked, hits, lost;
     } blocks;
+    /* Attachments that there are, shared ones once, as they were given and as they are in memory
+     * (in memory.sessions_bytes); since the start those put, found, not found, and found damaged.
+     */
+    struct {
+        uint64_t attachments, bytes, stored_bytes, put, hits, misses, damaged;
+    } attachments;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

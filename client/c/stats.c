@@ -86,6 +86,18 @@ static void fill_blocks(const Kvq__BlockStats *wire, struct kvq_stats *stats) {
     stats->blocks.lost = wire->lost;
 }
 
+static void fill_attachments(const Kvq__AttachmentStats *wire, struct kvq_stats *stats) {
+    if (!wire)
+        return;
+    stats->attachments.attachments = wire->attachments;
+    stats->attachments.bytes = wire->bytes;
+    stats->attachments.stored_bytes = wire->stored_bytes;
+    stats->attachments.put = wire->put;
+    stats->attachments.hits = wire->hits;
+    stats->attachments.misses = wire->misses;
+    stats->attachments.damaged = wire->damaged;
+}
+
 static void fill_disk(const Kvq__DiskStats *wire, struct kvq_stats *stats) {
     if (!wire)
         return;
@@ -176,6 +188,7 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
     fill_parts(reply, stats);
     fill_ageing(reply->ageing, stats);
     fill_blocks(reply->blocks, stats);
+    fill_attachments(reply->attachments, stats);
     fill_disk(reply->disk, stats);
 }
 

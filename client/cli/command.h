@@ -86,7 +86,8 @@ struct command {
 
 extern const struct command import_command, export_command, info_command, sessions_command,
     status_command, fork_command, truncate_command, age_command, match_command, policy_command,
-    pin_command, flush_command, rm_command, ping_command, control_command, bench_synthetic_command,
+    pin_command, flush_command, attach_put_command, attach_get_command, attach_list_command,
+    attach_rm_command, rm_command, ping_command, control_command, bench_synthetic_command,
     bench_socket_command;
 
 /* All of them, in the order in which they are shown. */

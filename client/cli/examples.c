@@ -11,6 +11,8 @@ const struct example examples[] = {
      "Store a cache with its token ids:"},
     {"kvq match --ids ids.npy --model my-model",
      "Find the session that begins with the most of some tokens:"},
+    {"kvq attach put chat-42 sampler <sampler.bin", "Keep something small with a session:"},
+    {"kvq attach get chat-42 sampler", "Have it back:"},
     {"kvq truncate chat-43 128", "Take back all but the first 128 tokens:"},
     {"kvq age chat-42 --level 4", "Spend fewer bits on a session:"},
     {"kvq policy chat-42 --floor 5 --idle-step 1h --ttl 7d",

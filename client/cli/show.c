@@ -127,6 +127,11 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_bool(json, "tail_coded", info->tail_coded);
     json_string(json, "durability", info->durability == KVQ_ON_DISK ? "disk" : "memory");
     json_count(json, "disk_bytes", info->disk_bytes);
+    json_open_object(json, "attachments");
+    json_count(json, "count", info->attachments.count);
+    json_count(json, "bytes", info->attachments.bytes);
+    json_count(json, "stored_bytes", info->attachments.stored_bytes);
+    json_close_object(json);
     geometry_json(json, &info->geometry);
     if (info->levels)
         show_levels_json(json, info->levels, info->level_count);
@@ -177,6 +182,10 @@ static void print_session(const struct kvq_session_info *info) {
     printf("given       %s\n", bytes_text(info->logical_bytes, a));
     printf("stored      %s, %s of it this session's alone\n", bytes_text(info->stored_bytes, a),
            bytes_text(info->unique_bytes, b));
+    if (info->attachments.count > 0)
+        printf("attachments %u of %s, which take %s\n", info->attachments.count,
+               bytes_text(info->attachments.bytes, a),
+               bytes_text(info->attachments.stored_bytes, b));
     if (info->disk_bytes > 0 || info->durability == KVQ_ON_DISK)
         printf("on disk     %s of its pages%s\n", bytes_text(info->disk_bytes, a),
                info->durability == KVQ_ON_DISK ? "; it is durable there" : "");

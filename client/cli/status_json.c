@@ -119,6 +119,18 @@ static void blocks_json(struct json *json, const struct kvq_stats *stats) {
     json_close_object(json);
 }
 
+static void attachments_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "attachments");
+    json_count(json, "attachments", stats->attachments.attachments);
+    json_count(json, "bytes", stats->attachments.bytes);
+    json_count(json, "stored_bytes", stats->attachments.stored_bytes);
+    json_count(json, "put", stats->attachments.put);
+    json_count(json, "hits", stats->attachments.hits);
+    json_count(json, "misses", stats->attachments.misses);
+    json_count(json, "damaged", stats->attachments.damaged);
+    json_close_object(json);
+}
+
 /* null without one. */
 static void disk_json(struct json *json, const struct kvq_stats *stats) {
     if (stats->disk.limit_bytes == 0) {
@@ -186,6 +198,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     ageing_json(&json, stats);
     sharing_json(&json, stats);
     blocks_json(&json, stats);
+    attachments_json(&json, stats);
     disk_json(&json, stats);
     traffic_json(&json, stats);
     requests_json(&json, stats);

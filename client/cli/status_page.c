@@ -128,6 +128,17 @@ static void print_blocks(const struct kvq_stats *stats) {
            count_text(stats->blocks.asked, b), count_text(stats->blocks.lost, c));
 }
 
+static void print_attachments(const struct kvq_stats *stats) {
+    char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
+    printf("attachments %s of %s, in %s of memory;", count_text(stats->attachments.attachments, a),
+           bytes_text(stats->attachments.bytes, b), bytes_text(stats->attachments.stored_bytes, c));
+    printf(" %s hits, %s misses", count_text(stats->attachments.hits, a),
+           count_text(stats->attachments.misses, b));
+    if (stats->attachments.damaged > 0)
+        printf("; %s damaged", count_text(stats->attachments.damaged, c));
+    putchar('\n');
+}
+
 static void print_disk(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
     if (stats->disk.limit_bytes == 0)
@@ -210,6 +221,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_ageing(stats);
     print_sharing(stats);
     print_blocks(stats);
+    print_attachments(stats);
     print_disk(stats);
     print_traffic(stats);
     print_capacity(stats);

@@ -17,13 +17,13 @@ INFO_KEYS = {
     "tail_tokens", "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
     "policy", "idle_steps", "tail_coded", "sharing", "token_ids_tokens",
-    "durability", "disk_bytes",
+    "durability", "disk_bytes", "attachments",
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "pressure",
     "capacity",
-    "ageing", "state", "sharing", "disk", "blocks",
+    "ageing", "state", "sharing", "disk", "blocks", "attachments",
     "appended_tokens", "appended_bytes", "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits",
     "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",
@@ -34,7 +34,7 @@ MEMORY_KEYS = {
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
 COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "flush", "match",
-            "rm", "ping", "control", "bench socket", "bench synthetic"]
+            "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "bench socket", "bench synthetic"]
 
 
 @pytest.fixture

@@ -76,6 +76,7 @@ def test_every_example_of_the_page_runs(daemon, page, tmp_path):
     assert len(lines) >= 10
     np.save(tmp_path / "cache.npy", np.ones((2, 2, 600, 2, 64), np.float16))
     np.save(tmp_path / "ids.npy", np.arange(600))
+    (tmp_path / "sampler.bin").write_text("a sampler's state")
     (tmp_path / "kvq").symlink_to(program("KVQ", "kvq"))
     environment = {**os.environ, "KVQ_SOCKET": daemon.socket, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
     for line in lines:

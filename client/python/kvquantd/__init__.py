@@ -13,7 +13,7 @@ connection; threads that share it take turns.
 """
 
 from ._blocks import Blocks
-from ._calls import Deleted
+from ._calls import Attachment, Deleted
 from ._client import Client, connect
 from ._errors import (
     Busy,
@@ -44,6 +44,7 @@ from ._transfer import Fetched
 __version__ = "0.1.0"
 
 __all__ = [
+    "Attachment",
     "Blocks",
     "Busy",
     "Cancelled",

@@ -205,6 +205,60 @@ def flush(session: Optional[str]) -> Call[int]:
     return Call(lib.kvq_flush, (name, sessions), lambda: int(sessions[0]), name)
 
 
+class Attachment(bytes):
+    """What was attached, as bytes, and how many tokens the session had then."""
+
+    tokens: int
+
+
+def attach(state: Any, name: str, data: Any, if_version: Optional[int]) -> Call[None]:
+    options, result = options_of("kvq_attachment_put_options"), structure("kvq_attachment_result")
+    kept: list[Any] = [text(name), ffi.from_buffer(data)]
+    options.name, options.bytes = kept
+    options.byte_count, options.if_version = len(kept[1]), if_version or 0
+
+    def learn() -> None:
+        state.version = result.version
+
+    return Call(lib.kvq_attachment_put, (state.session, options, result), learn, [state, kept])
+
+
+def _attachment_options(name: str, if_version: Optional[int]) -> tuple[Any, Any]:
+    options, kept = options_of("kvq_attachment_options"), text(name)
+    options.name, options.if_version = kept, if_version or 0
+    return options, kept
+
+
+def attachment(state: Any, name: str, if_version: Optional[int]) -> Call[Attachment]:
+    options, kept = _attachment_options(name, if_version)
+    found = structure("kvq_attachment")
+
+    def got() -> Attachment:
+        copied = Attachment(ffi.buffer(found.bytes, found.byte_count))
+        copied.tokens = int(found.tokens)
+        return copied
+
+    return Call(lib.kvq_attachment_get, (state.session, options, found), got, [state, kept])
+
+
+def detach(state: Any, name: str, if_version: Optional[int]) -> Call[int]:
+    options, kept = _attachment_options(name, if_version)
+    result = structure("kvq_attachment_result")
+
+    def learn() -> int:
+        state.version = result.version
+        return int(result.bytes)
+
+    return Call(lib.kvq_attachment_delete, (state.session, options, result), learn, [state, kept])
+
+
+def attachments(state: Any) -> Call[list[dict[str, Any]]]:
+    found = structure("kvq_attachment_list")
+    return Call(
+        lib.kvq_attachment_list, (state.session, found), lambda: _report.attachments(found), state
+    )
+
+
 def pin(state: Any, lease: Duration) -> Call[None]:
     lease_ms = milliseconds(lease, "a pin's lease")
     if lease_ms == 0:

@@ -90,11 +90,29 @@ def session_info(c: Any) -> dict[str, Any]:
         "tail_coded": bool(c.tail_coded),
         "durability": "disk" if c.durability == lib.KVQ_ON_DISK else "memory",
         "disk_bytes": c.disk_bytes,
+        "attachments": {
+            "count": c.attachments.count,
+            "bytes": c.attachments.bytes,
+            "stored_bytes": c.attachments.stored_bytes,
+        },
         "geometry": _geometry(c.geometry),
     }
     if c.levels != ffi.NULL:
         report["levels"] = _levels(c.levels, c.level_count)
     return report
+
+
+def attachments(c: Any) -> list[dict[str, Any]]:
+    rows = [c.attachments[i] for i in range(c.count)]
+    return [
+        {
+            "name": _text(row.name),
+            "bytes": row.bytes,
+            "stored_bytes": row.stored_bytes,
+            "tokens": row.tokens,
+        }
+        for row in rows
+    ]
 
 
 def aged(c: Any) -> dict[str, Any]:
@@ -179,6 +197,7 @@ _SHARED = (
     "token_ids_bytes",
 )
 _BLOCKS = ("blocks", "tokens", "index_bytes", "put", "asked", "hits", "lost")
+_ATTACHMENTS = ("attachments", "bytes", "stored_bytes", "put", "hits", "misses", "damaged")
 _KEEPER = ("queued_sessions", "chunks", "bytes_before", "bytes_after")
 _PRESSURE = (
     "rounds",
@@ -256,6 +275,7 @@ def status(c: Any) -> dict[str, Any]:
         "ageing": {key: getattr(c.ageing, key) for key in _AGEING},
         "sharing": {key: getattr(c.sharing, key) for key in _SHARED},
         "blocks": {key: getattr(c.blocks, key) for key in _BLOCKS},
+        "attachments": {key: getattr(c.attachments, key) for key in _ATTACHMENTS},
         "disk": _disk(c.disk),
         **{key: getattr(c, key) for key in _TRAFFIC},
         "requests": {name: row.requests for name, row in operations.items()},

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence
 
 from . import _calls, _transfer
+from ._calls import Attachment
 from ._duration import Duration
 from ._geometry import Geometry, Level, geometry_from_c, level_from_c
 from ._kvq import ffi
@@ -150,6 +151,32 @@ class Session(SessionState):
         than the session's level.
         """
         return self._client._run(_calls.policy(self._state, change))
+
+    def attach(self, name: str, data: Any, *, if_version: Optional[int] = None) -> None:
+        """Keeps a small blob with the session: a sampler's state, token ids, an engine's own state.
+
+        name: 1 to 255 bytes of UTF-8; what has it is replaced. data: bytes or another contiguous
+        buffer, of at most 16 MiB. It is kept exactly, for as long as the session has a token, or from
+        the start had none. A fork has those of its source; one of fewer tokens those that were put
+        when there were no more. Invalid: the name or the size cannot be. Unsupported: the session
+        has 64 others. Full: the memory limit is reached. VersionChanged: the session is no longer at
+        if_version.
+        """
+        self._client._run(_calls.attach(self._state, name, data, if_version))
+
+    def attachment(self, name: str, *, if_version: Optional[int] = None) -> Attachment:
+        """Returns what is attached under this name: bytes, with `tokens`, the session's length when it
+        was put. Miss: nothing is. VersionChanged: the session is no longer at if_version."""
+        return self._client._run(_calls.attachment(self._state, name, if_version))
+
+    def attachments(self) -> list[dict[str, Any]]:
+        """name, bytes, stored_bytes and tokens of each attachment, by name."""
+        return self._client._run(_calls.attachments(self._state))
+
+    def detach(self, name: str, *, if_version: Optional[int] = None) -> int:
+        """Deletes an attachment and returns the bytes that are free by that. Miss: there was none.
+        VersionChanged: the session is no longer at if_version."""
+        return self._client._run(_calls.detach(self._state, name, if_version))
 
     def pin(self, lease: Duration) -> None:
         """Keeps the session out of delete_many() and of whatever the daemon does to make room, for

@@ -17,7 +17,7 @@ import asyncio
 from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
 
 from . import _blocks, _calls, _transfer
-from ._calls import Call, Deleted
+from ._calls import Attachment, Call, Deleted
 from ._connection import Connection
 from ._duration import Duration
 from ._geometry import Geometry, Level
@@ -300,6 +300,22 @@ class AsyncSession(SessionState):
     async def policy(self, change: Optional[Policy] = None) -> Policy:
         """As Session.policy()."""
         return await self._client._run(_calls.policy(self._state, change))
+
+    async def attach(self, name: str, data: Any, *, if_version: Optional[int] = None) -> None:
+        """As Session.attach()."""
+        await self._client._run(_calls.attach(self._state, name, data, if_version))
+
+    async def attachment(self, name: str, *, if_version: Optional[int] = None) -> Attachment:
+        """As Session.attachment()."""
+        return await self._client._run(_calls.attachment(self._state, name, if_version))
+
+    async def attachments(self) -> list[dict[str, Any]]:
+        """As Session.attachments()."""
+        return await self._client._run(_calls.attachments(self._state))
+
+    async def detach(self, name: str, *, if_version: Optional[int] = None) -> int:
+        """As Session.detach()."""
+        return await self._client._run(_calls.detach(self._state, name, if_version))
 
     async def pin(self, lease: Duration) -> None:
         """As Session.pin()."""
