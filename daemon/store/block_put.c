@@ -88,12 +88,13 @@ static enum way look_at(const struct block_put_request *request, const struct bl
     const struct session_policy policy = session_policy_bounded(request->policy);
     pthread_mutex_lock(session->lock);
     bool stands = block_stands(parent) && is_kept_so(&session->policy, &policy);
-    bool is_last = parent->first + parent->tokens == session->tokens && session->cuts.count == 0 &&
-                   !session->appending;
+    uint64_t end = parent->first + parent->tokens, coded = session->tokens - session->tail_tokens;
+    bool fits = fits_behind(request, end > coded ? (uint32_t)(end - coded) : 0);
+    bool is_last = end == session->tokens && session->cuts.count == 0 && !session->appending;
     *target = (struct target){.tokens = session->tokens, .tail_tokens = session->tail_tokens};
     snprintf(target->name, sizeof target->name, "%s", session->name);
     pthread_mutex_unlock(session->lock);
-    if (!stands || (is_last && !fits_behind(request, target->tail_tokens)))
+    if (!stands || !fits)
         return BEGIN_ANEW;
     return is_last ? EXTEND : FORK;
 }

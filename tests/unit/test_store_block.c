@@ -33,6 +33,14 @@ START_TEST(what_comes_behind_a_cut_is_never_taken_for_what_was_there) {
 }
 END_TEST
 
+START_TEST(a_block_of_several_pages_is_put_behind_one_in_the_middle_of_a_page) {
+    put_block("a", "", 0, 16);
+    put_block("b", "a", 16, 16);
+    put_block("long", "a", BLOCK, PAGE + BLOCK);
+    ck_assert(gives("long", BLOCK, PAGE + BLOCK));
+}
+END_TEST
+
 START_TEST(with_the_last_of_its_tokens_a_chain_leaves_nothing) {
     put_chain(6);
     evict("0", UINT64_MAX);
@@ -186,6 +194,7 @@ int main(void) {
     tcase_add_test(cases, an_evicted_block_is_gone_and_those_before_it_are_there);
     tcase_add_test(cases, a_block_half_of_which_was_evicted_is_gone);
     tcase_add_test(cases, what_comes_behind_a_cut_is_never_taken_for_what_was_there);
+    tcase_add_test(cases, a_block_of_several_pages_is_put_behind_one_in_the_middle_of_a_page);
     tcase_add_test(cases, with_the_last_of_its_tokens_a_chain_leaves_nothing);
     tcase_add_test(cases, a_chain_that_goes_away_while_it_is_put_to_takes_the_block_along);
     tcase_add_test(cases, a_second_child_is_put_while_the_first_is);

@@ -33,17 +33,23 @@ static inline int begin_put(const char *key, const char *parent, uint32_t tokens
     return block_put_begin(&store, &request, put);
 }
 
-/* All parts, which have the values of so many tokens from `first` on. */
-static inline void send(struct block_put *put, uint64_t first, uint32_t tokens) {
+static inline void send_page(struct block_put *put, uint32_t at, uint64_t first, uint32_t tokens) {
     for (uint32_t layer = 0; layer < LAYERS; layer++)
         for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
-            struct append_part piece = {.tokens = tokens,
+            struct append_part piece = {.first = at,
+                                        .tokens = tokens,
                                         .layer = layer,
                                         .part = part,
                                         .values = values + first * ROW_VALUES,
                                         .bytes = tokens * ROW_VALUES * sizeof(float)};
             ck_assert_int_eq(block_put_part(put, &piece, workspace), STORE_OK);
         }
+}
+
+/* All parts, which have the values of so many tokens from `first` on, page by page. */
+static inline void send(struct block_put *put, uint64_t first, uint32_t tokens) {
+    for (uint32_t at = 0; at < tokens; at += PAGE)
+        send_page(put, at, first + at, tokens - at < PAGE ? tokens - at : PAGE);
 }
 
 static inline void put_block(const char *key, const char *parent, uint64_t first, uint32_t tokens) {
