@@ -7,6 +7,8 @@
 #include "daemon/store/error.h"
 #include "daemon/store/record_disk.h"
 
+#define TRY_AGAIN_NS CLOCK_NS_PER_S
+
 struct chunk *chunk_new(struct budget *budget, struct usage *usage) {
     if (!budget_reserve(budget, CHUNK_HANDLE_BYTES))
         return NULL;
@@ -190,14 +192,14 @@ void chunk_end_write(struct chunk *chunk, const struct record *record, struct di
 
 bool chunk_is_on_disk(struct chunk *chunk) {
     pthread_mutex_lock(&chunk->lock);
-    bool is_there = chunk->on_disk.serial != 0 && !chunk->lost;
+    bool is_there = chunk->on_disk.serial != 0 && chunk->lost_until_ns != UINT64_MAX;
     pthread_mutex_unlock(&chunk->lock);
     return is_there;
 }
 
 bool chunk_is_lost(struct chunk *chunk) {
     pthread_mutex_lock(&chunk->lock);
-    bool lost = chunk->lost;
+    bool lost = chunk->lost_until_ns == UINT64_MAX;
     pthread_mutex_unlock(&chunk->lock);
     return lost;
 }
@@ -222,8 +224,10 @@ int chunk_begin_load(struct chunk *chunk, struct record **absent) {
     pthread_mutex_lock(&chunk->lock);
     if (!record_is_absent(chunk->record)) {
         status = STORE_OK;
-    } else if (chunk->lost || chunk->loading) {
-        status = chunk->lost ? STORE_MISS : STORE_WAIT;
+    } else if (chunk->loading) {
+        status = STORE_WAIT;
+    } else if (chunk->lost_until_ns > clock_now_ns()) {
+        status = STORE_MISS;
     } else {
         *absent = chunk->record;
         record_pin(*absent);
@@ -233,10 +237,16 @@ int chunk_begin_load(struct chunk *chunk, struct record **absent) {
     return status;
 }
 
-void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *record, bool lost) {
+static uint64_t lost_until_ns(enum chunk_loss loss) {
+    return loss == CHUNK_LOST ? UINT64_MAX
+                              : (loss == CHUNK_LOST_FOR_NOW) * (clock_now_ns() + TRY_AGAIN_NS);
+}
+
+void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *record,
+                    enum chunk_loss loss) {
     pthread_mutex_lock(&chunk->lock);
     chunk->loading = false;
-    chunk->lost = lost;
+    chunk->lost_until_ns = lost_until_ns(loss);
     if (record) {
         put_record(chunk, record);
         chunk_use(chunk);

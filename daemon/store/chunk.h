@@ -35,8 +35,9 @@ struct chunk {
     uint32_t owner_count, owners[USAGE_LEVELS]; /* by level - PAGE_LEVEL_MIN */
     struct prefix_offer offer;                  /* the prefix index's */
     struct chunk_on_disk on_disk;
-    bool writing, loading, lost; /* lost: what was on disk alone cannot be read */
-    _Atomic uint64_t used_ns;    /* when it was last loaded, or a fetch began to read it */
+    bool writing, loading;
+    uint64_t lost_until_ns;   /* what is on disk alone cannot be read: not tried again before */
+    _Atomic uint64_t used_ns; /* when it was last loaded, or a fetch began to read it */
 };
 
 /* What a chunk takes beside its record's extent. */
@@ -95,7 +96,7 @@ void chunk_end_write(struct chunk *chunk, const struct record *record, struct di
 /* Whether something of the chunk is on disk. */
 bool chunk_is_on_disk(struct chunk *chunk);
 
-/* Whether its bytes were on disk alone and cannot be read. */
+/* Whether its bytes were on disk alone and are lost for good. */
 bool chunk_is_lost(struct chunk *chunk);
 
 /* Gives up the bytes in memory of what is on disk as it is. How many that frees. */
@@ -106,7 +107,10 @@ uint64_t chunk_drop_bytes(struct chunk *chunk);
 int chunk_begin_load(struct chunk *chunk, struct record **absent)
     __attribute__((warn_unused_result));
 
-/* With the record that was loaded, or NULL; lost: it never will. */
-void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *record, bool lost);
+/* With the record that was loaded, or NULL and how it is: lost for good, or while the device fails.
+ */
+enum chunk_loss { CHUNK_NOT_LOST, CHUNK_LOST_FOR_NOW, CHUNK_LOST };
+void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *record,
+                    enum chunk_loss loss);
 
 #endif

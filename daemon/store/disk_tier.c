@@ -371,7 +371,10 @@ static void end_load(struct disk_job *job) {
                       (unsigned long long)load->chunk->id);
         record_unpin(record);
     }
-    chunk_end_load(load->chunk, load->absent, arrived ? record : NULL, !arrived);
+    chunk_end_load(load->chunk, load->absent, arrived ? record : NULL,
+                   arrived                      ? CHUNK_NOT_LOST
+                   : job->status == DISK_FAILED ? CHUNK_LOST_FOR_NOW
+                                                : CHUNK_LOST);
     chunk_unref(load->chunk);
     free(load);
     disk_tier_tell_progress(tier);
@@ -408,7 +411,7 @@ int disk_tier_load_chunk(struct disk_tier *tier, struct chunk *chunk,
         return status;
     struct chunk_load *load = load_new(tier, chunk, absent, geometry);
     if (!load) {
-        chunk_end_load(chunk, absent, NULL, false);
+        chunk_end_load(chunk, absent, NULL, CHUNK_NOT_LOST);
         return STORE_FULL;
     }
     chunk_ref(chunk);

@@ -558,6 +558,8 @@ static void say(const struct recovery *recovery, uint64_t begun_ns) {
              recovery->leaves_out
                  ? "; others do not fit the memory limit, or cannot be read now, and stay there"
                  : "");
+    if (recovery->is_incomplete)
+        log_warning("not all that is on disk could be read: what is missing stays there");
     if (damaged > 0)
         log_warning("%llu values on disk are damaged: %llu sessions lost something",
                     (unsigned long long)damaged, (unsigned long long)recovery->cut_sessions);

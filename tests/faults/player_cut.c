@@ -58,7 +58,7 @@ void player_fork(struct player *player, const struct step *step) {
     int expected = target->exists ? STORE_EXISTS : copy_status(source, tokens, version_fits);
     do
         status = store_fork(&player->store, &request, &state);
-    while (player_name_is_to_come(player, status));
+    while (player_name_is_to_come(status));
     if (player_name_is_kept(player, status) || !player_expect_status(player, status, expected))
         return;
     target->exists = true;

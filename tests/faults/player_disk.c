@@ -74,7 +74,7 @@ int player_await_promise(struct player *player, const struct disk_promise *promi
     return status;
 }
 
-bool player_name_is_to_come(struct player *player, int status) {
+bool player_name_is_to_come(int status) {
     if (status == STORE_WAIT)
         player_pause();
     return status == STORE_WAIT;

@@ -85,7 +85,7 @@ void player_open(struct player *player, const struct step *step) {
     int status, expected = open_status(session, &request, model);
     do
         status = store_open(&player->store, &request, &state);
-    while (player_name_is_to_come(player, status));
+    while (player_name_is_to_come(status));
     if (player_name_is_kept(player, status) || !player_expect_status(player, status, expected))
         return;
     bool created = !session->exists;

@@ -193,7 +193,7 @@ int player_await_promise(struct player *player, const struct disk_promise *promi
 
 /* Who had the name that a new session is to have may still be on its way out of the disk, for what
  * making it came to: then it is tried again, or, where that failed, the name is kept. */
-bool player_name_is_to_come(struct player *player, int status);
+bool player_name_is_to_come(int status);
 bool player_name_is_kept(const struct player *player, int status);
 
 /* A change to the session is acknowledged: what is owed to the disk is there before that. */

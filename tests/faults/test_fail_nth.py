@@ -14,8 +14,8 @@ from datetime import date
 
 import pytest
 from faults import SANITIZED, Faults, amount, soon
-from journal import Journal, Lost
-from wire import EXACT, ON_DISK, Closed, Connection
+from journal import Journal, Lost, contents
+from wire import EXACT, ON_DISK, Closed, Connection, Refused
 from wire_support import SMALL, assert_serves
 
 SEED = int(os.environ.get("KVQ_SEED") or random.randrange(1 << 32))
@@ -260,3 +260,18 @@ def test_a_start_that_fails_takes_nothing_off_the_disk(start_daemon, faults, tmp
         with Connection(daemon.socket) as connection:
             journal.check(connection)
         assert daemon.stop() == 0
+
+
+def test_what_the_device_did_not_give_is_there_when_it_does(start_daemon, faults, tmp_path):
+    config = tmp_path / "config"
+    config.write_text(f"disk = {tmp_path / 'disk'}\n")
+    journal = put_on_disk(start_daemon, faults, config)
+    daemon = start_on(start_daemon, faults, config)
+    with Connection(daemon.socket) as connection:
+        assert len(connection.list().sessions) == 2
+        faults.arm(1, kinds=["reading"], sticky=True)
+        with pytest.raises(Refused, match="miss"):
+            connection.fetch(b"exact")
+        faults.disarm()
+        soon(lambda: contents(connection, b"exact") is not None)
+        journal.check(connection)
