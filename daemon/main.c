@@ -6,7 +6,9 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/command_line.h"
+#include "daemon/base/inherited.h"
 #include "daemon/base/log.h"
+#include "daemon/ops/keeping.h"
 #include "daemon/ops/manual.h"
 #include "daemon/ops/notify.h"
 #include "daemon/ops/reload.h"
@@ -24,6 +26,8 @@ enum { PAGE_CACHES_SHARE = 64, PAGE_CACHE_BYTES_MOST = 16 << 20 };
 struct kvquantd {
     struct command_line line;
     struct config config;
+    struct inherited inherited;
+    struct keeping keeping;
     struct store store;
     struct rpc_daemon rpc;
     struct lease_pool leases;
@@ -38,8 +42,8 @@ struct kvquantd {
     _Atomic uint64_t stall_ms; /* the reactors' */
     struct watchdog watchdog;
     struct status status;
-    char sockets[256]; /* in words */
-    bool served;
+    char sockets[256];   /* in words */
+    bool stored, served; /* the store is there; and is served */
 };
 
 /* Memory was freed or the keeper got on; from any thread. */
@@ -118,6 +122,7 @@ static int set_up_store(struct kvquantd *daemon) {
         .disk = {.directory = config->disk,
                  .limit_bytes = config->disk_bytes,
                  .key_file = config->disk_key},
+        .pool_file = daemon->keeping.pool,
         .on_progress = on_progress,
         .context = daemon,
     };
@@ -126,7 +131,11 @@ static int set_up_store(struct kvquantd *daemon) {
         log_error("no memory for the connections' buffers");
         return -1;
     }
-    return store_init(&daemon->store, &options);
+    if (store_init(&daemon->store, &options) < 0)
+        return -1;
+    daemon->stored = true;
+    keeping_settle(&daemon->keeping, &daemon->store);
+    return 0;
 }
 
 static void set_limit(struct kvquantd *daemon) {
@@ -161,7 +170,7 @@ static void apply_live(struct kvquantd *daemon) {
 
 static int set_up_server(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
-    if (listeners_init(&daemon->listeners, config) < 0)
+    if (listeners_init(&daemon->listeners, config, &daemon->inherited) < 0)
         return -1;
     daemon->rpc = (struct rpc_daemon){
         .page_cache_bytes = page_cache_bytes(config),
@@ -171,6 +180,7 @@ static int set_up_server(struct kvquantd *daemon) {
         .sockets = daemon->listeners.names,
         .socket_count = daemon->listeners.count,
         .started_ns = clock_now_ns(),
+        .set_aside_bytes = keeping_set_aside_bytes(&daemon->keeping),
         .on_change = status_changed,
         .change_context = &daemon->status,
     };
@@ -302,8 +312,12 @@ static int tear_down(struct kvquantd *daemon) {
     listeners_deinit(&daemon->listeners);
     if (daemon->served && daemon->config.save_on_exit)
         saving_save_all(&daemon->store);
+    if (daemon->stored && notify_is_wanted())
+        (void)store_hand_over(&daemon->store);
     store_deinit(&daemon->store);
     lease_pool_deinit(&daemon->leases);
+    keeping_deinit(&daemon->keeping);
+    inherited_deinit(&daemon->inherited);
     if (left)
         log_error("an event loop was not empty at the end");
     return left;
@@ -316,7 +330,10 @@ static int run(struct kvquantd *daemon) {
         log_error("no event loop");
         return EXIT_FAILURE;
     }
-    int status = set_up_store(daemon) == 0 && set_up_server(daemon) == 0 ? 0 : -1;
+    int status = inherited_init(&daemon->inherited);
+    keeping_init(&daemon->keeping, &daemon->inherited);
+    if (status == 0)
+        status = set_up_store(daemon) == 0 && set_up_server(daemon) == 0 ? 0 : -1;
     if (status == 0) {
         daemon->served = true;
         announce(daemon);

@@ -815,6 +815,13 @@ struct kvq_model_capacity {
     uint64_t tokens[KVQ_LEVELS]; /* by level - KVQ_LEVEL_EXACT */
 };
 
+enum kvq_takeover {
+    KVQ_TAKEOVER_NONE, /* nothing was kept, or it was empty */
+    KVQ_TAKEOVER_DONE,
+    KVQ_TAKEOVER_COLD,      /* the daemon began without */
+    KVQ_TAKEOVER_SET_ASIDE, /* likewise, for what was kept had crashed it */
+};
+
 struct kvq_stats {
     const char *version; /* the daemon's */
     uint64_t pid;
@@ -890,6 +897,15 @@ struct kvq_stats {
     struct {
         uint64_t attachments, bytes, stored_bytes, put, hits, misses, damaged;
     } attachments;
+    /* How the daemon began with what its service manager kept of the one before: why it could not
+     * be taken over (empty where it could), else what was, how many sessions lost tokens by it, and
+     * how long that took. A pool that crashed the daemon is kept for inspection. */
+    struct {
+        enum kvq_takeover outcome;
+        const char *why;
+        uint64_t sessions, tokens, bytes, cut_sessions, took_us;
+        uint64_t set_aside_bytes; /* that are kept so now; 0: none */
+    } takeover;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

@@ -119,6 +119,20 @@ static void fill_disk(const Kvq__DiskStats *wire, struct kvq_stats *stats) {
     stats->disk.queued_bytes = wire->queued_bytes;
 }
 
+static void fill_takeover(const Kvq__TakeoverStats *wire, struct kvq_stats *stats) {
+    stats->takeover.why = "";
+    if (!wire)
+        return;
+    stats->takeover.outcome = (enum kvq_takeover)wire->outcome;
+    stats->takeover.why = wire->why;
+    stats->takeover.sessions = wire->sessions;
+    stats->takeover.tokens = wire->tokens;
+    stats->takeover.bytes = wire->bytes;
+    stats->takeover.cut_sessions = wire->cut_sessions;
+    stats->takeover.took_us = wire->took_us;
+    stats->takeover.set_aside_bytes = wire->set_aside_bytes;
+}
+
 static int fill_capacity(struct kvq_client *client, const Kvq__StatsReply *reply,
                          struct kvq_stats *stats) {
     struct kvq_model_capacity *models =
@@ -190,6 +204,7 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
     fill_blocks(reply->blocks, stats);
     fill_attachments(reply->attachments, stats);
     fill_disk(reply->disk, stats);
+    fill_takeover(reply->takeover, stats);
 }
 
 static int finish_stats(struct kvq_client *client, const ProtobufCMessage *message) {

@@ -157,6 +157,19 @@ static void disk_json(struct json *json, const struct kvq_stats *stats) {
     json_close_object(json);
 }
 
+static void takeover_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "takeover");
+    json_string(json, "outcome", takeover_name(stats->takeover.outcome));
+    json_string(json, "why", stats->takeover.why[0] ? stats->takeover.why : NULL);
+    json_count(json, "sessions", stats->takeover.sessions);
+    json_count(json, "tokens", stats->takeover.tokens);
+    json_count(json, "bytes", stats->takeover.bytes);
+    json_count(json, "cut_sessions", stats->takeover.cut_sessions);
+    json_count(json, "took_us", stats->takeover.took_us);
+    json_count(json, "set_aside_bytes", stats->takeover.set_aside_bytes);
+    json_close_object(json);
+}
+
 static void capacity_json(struct json *json, const struct kvq_stats *stats) {
     json_open_array(json, "capacity");
     for (size_t i = 0; i < stats->capacity_count; i++) {
@@ -200,6 +213,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     blocks_json(&json, stats);
     attachments_json(&json, stats);
     disk_json(&json, stats);
+    takeover_json(&json, stats);
     traffic_json(&json, stats);
     requests_json(&json, stats);
     json_close_object(&json);

@@ -156,6 +156,22 @@ static void print_disk(const struct kvq_stats *stats) {
     putchar('\n');
 }
 
+static void print_takeover(const struct kvq_stats *stats) {
+    char a[WORD_BYTES], b[WORD_BYTES];
+    if (stats->takeover.outcome == KVQ_TAKEOVER_DONE)
+        printf("taken over  %s sessions of %s tokens in %.3f s\n",
+               count_text(stats->takeover.sessions, a), count_text(stats->takeover.tokens, b),
+               (double)stats->takeover.took_us / 1e6);
+    if (stats->takeover.cut_sessions > 0)
+        printf("            %s of the sessions before were shortened or lost\n",
+               count_text(stats->takeover.cut_sessions, a));
+    if (stats->takeover.why[0])
+        printf("began cold  what the service manager kept %s\n", stats->takeover.why);
+    if (stats->takeover.set_aside_bytes > 0)
+        printf("set aside   %11s that crashed the daemon\n",
+               bytes_text(stats->takeover.set_aside_bytes, a));
+}
+
 static void print_traffic(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
     printf("fetches     %s hits, %s misses", count_text(stats->fetch_hits, a),
@@ -223,6 +239,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_blocks(stats);
     print_attachments(stats);
     print_disk(stats);
+    print_takeover(stats);
     print_traffic(stats);
     print_capacity(stats);
     print_operations(stats);

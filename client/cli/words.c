@@ -53,6 +53,11 @@ const char *state_name(enum kvq_state state) {
     return (unsigned)state < sizeof names / sizeof names[0] ? names[state] : "?";
 }
 
+const char *takeover_name(enum kvq_takeover outcome) {
+    static const char *const names[] = {"none", "done", "cold", "set-aside"};
+    return (unsigned)outcome < sizeof names / sizeof names[0] ? names[outcome] : "?";
+}
+
 const char *pairing_name(enum kvq_pairing pairing) {
     return (unsigned)pairing <= KVQ_PAIRING_HALF ? pairing_names[pairing] : "?";
 }

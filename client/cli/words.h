@@ -13,6 +13,7 @@ const char *level_name(int level);
 const char *dtype_name(enum kvq_dtype dtype);
 const char *pairing_name(enum kvq_pairing pairing);
 const char *state_name(enum kvq_state state);
+const char *takeover_name(enum kvq_takeover outcome);
 
 /* Digits only; *end is what follows them. */
 bool number_prefix(const char *text, const char **end, uint64_t *number);

@@ -139,7 +139,7 @@ void manual_print_page(void) {
          {"kvquantd holds the KV caches of an inference fleet, compressed, so that a "
           "paused chat resumes without a prefill. Workers append the K and V of new "
           "tokens and fetch them again, over a unix socket or TCP on loopback. What is "
-          "stored lives in memory, below a limit, and ends with the daemon.",
+          "stored lives in memory, below a limit, and on disk where one is configured.",
           "A KV cache can be turned back into its prompt: whoever can connect can read "
           "every session."}},
         {0},
@@ -158,6 +158,13 @@ void manual_print_page(void) {
           "main loop and every thread that serves connections answer.",
           "Sockets that are handed over (sd_listen_fds(3)) take the place of the "
           "configured ones: unix stream sockets and TCP on loopback that listen.",
+          "What is in memory is left in the manager's keeping (FileDescriptorStoreMax= of the "
+          "unit, under the name kvquantd-pool), and the daemon that it starts next takes it "
+          "over: `systemctl restart` loses nothing. After a crash, with another layout of what "
+          "is kept, or a memory limit more than doubled, it begins without, and the log and `kvq "
+          "status` say why. What has crashed the daemon twice while it was being taken over is "
+          "kept once more, as kvquantd-pool-set-aside, for inspection: a file among those of the "
+          "manager in /proc/1/fd, until the service is stopped.",
           "Where standard error is the journal, log lines carry the fields KVQ_PEER, "
           "KVQ_CLIENT, KVQ_OPERATION, KVQ_SESSION and KVQ_ERROR as far as known: "
           "`journalctl KVQ_ERROR=protocol`."}},
@@ -167,7 +174,7 @@ void manual_print_page(void) {
           "`KVQ_CPU`\tThe best of the codec's kernels that may be used: portable, x86_64_v3, avx2 "
           "or avx512. What is stored does not depend on them.",
           "`NOTIFY_SOCKET`, `WATCHDOG_USEC`, `WATCHDOG_PID`, `LISTEN_FDS`, "
-          "`LISTEN_PID`, `JOURNAL_STREAM`\tSet by the service manager."}},
+          "`LISTEN_FDNAMES`, `LISTEN_PID`, `JOURNAL_STREAM`\tSet by the service manager."}},
         {"EXIT STATUS",
          {"`0`\tIt was ended by a signal, or had only to print something.",
           "`1`\tIt could not start; the log says why.",

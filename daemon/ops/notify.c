@@ -1,5 +1,6 @@
 #include "daemon/ops/notify.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <systemd/sd-daemon.h>
 
@@ -24,6 +25,16 @@ void notify_stopping(void) {
 void notify_reloading(void) {
     sd_notifyf(0, "RELOADING=1\nMONOTONIC_USEC=%llu",
                (unsigned long long)(clock_now_ns() / CLOCK_NS_PER_US));
+}
+
+void notify_keep(const char *name, int file) {
+    char message[128];
+    snprintf(message, sizeof message, "FDSTORE=1\nFDNAME=%s", name);
+    sd_pid_notify_with_fds(0, 0, message, &file, 1);
+}
+
+void notify_drop(const char *name) {
+    sd_notifyf(0, "FDSTOREREMOVE=1\nFDNAME=%s", name);
 }
 
 uint64_t notify_watchdog_us(void) {

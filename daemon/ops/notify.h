@@ -15,6 +15,10 @@ void notify_stopping(void);
 /* The configuration is read again; notify_ready() follows. */
 void notify_reloading(void);
 
+/* It keeps a copy of the file for the next daemon, under this name; or no longer keeps it. */
+void notify_keep(const char *name, int file);
+void notify_drop(const char *name);
+
 /* Every so many microseconds notify_alive() is expected, by this process; 0: not at all. */
 uint64_t notify_watchdog_us(void);
 void notify_alive(void);

@@ -44,6 +44,7 @@ struct rpc_daemon {
     size_t socket_count;
     size_t page_cache_bytes; /* of each reactor's; a multiple of 64 */
     uint64_t started_ns;
+    uint64_t set_aside_bytes;        /* of a pool that the service manager keeps for inspection */
     _Atomic uint32_t append_wait_ms; /* this and the next may change at any time */
     struct rpc_default_policy default_policy;
     void (*on_change)(void *context); /* after sessions changed; from any reactor; may be NULL */

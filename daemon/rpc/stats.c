@@ -60,6 +60,7 @@ struct stats_parts {
     Kvq__LevelTokens tokens[MODELS_MAX][USAGE_LEVELS], *token_pointers[MODELS_MAX][USAGE_LEVELS];
     Kvq__AgeingStats ageing;
     Kvq__DiskStats disk;
+    Kvq__TakeoverStats takeover;
 };
 
 static void count_errors(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
@@ -271,6 +272,19 @@ static void write_attachments(struct rpc_daemon *daemon, Kvq__AttachmentStats *m
     message->damaged = atomic_load(&usage->attachments_damaged);
 }
 
+static void write_takeover(struct rpc_daemon *daemon, Kvq__TakeoverStats *message) {
+    struct takeover_report *report = &daemon->store->taken;
+    kvq__takeover_stats__init(message);
+    message->outcome = (Kvq__TakeoverOutcome)report->outcome;
+    message->why = report->why;
+    message->sessions = report->sessions;
+    message->tokens = report->tokens;
+    message->bytes = report->bytes;
+    message->cut_sessions = report->cut_sessions;
+    message->took_us = report->took_ns / CLOCK_NS_PER_US;
+    message->set_aside_bytes = daemon->set_aside_bytes;
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct rpc_daemon *daemon = request->context->daemon;
     Kvq__StatsReply reply = KVQ__STATS_REPLY__INIT;
@@ -296,6 +310,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.blocks = &parts.blocks;
     write_attachments(daemon, &parts.attachments);
     reply.attachments = &parts.attachments;
+    write_takeover(daemon, &parts.takeover);
+    reply.takeover = &parts.takeover;
     return rpc_reply(request, frame, &reply.base);
 }
 

@@ -10,14 +10,6 @@
 #include "daemon/base/address.h"
 #include "daemon/base/log.h"
 
-int activation_count(void) {
-    int count = sd_listen_fds(1);
-    if (count < 0)
-        log_error("the sockets that the service manager hands over cannot be taken: %s",
-                  strerror(-count));
-    return count < 0 ? -1 : count;
-}
-
 static bool is_stream_that_listens(int socket) {
     return sd_is_socket(socket, AF_UNSPEC, SOCK_STREAM, 1) > 0;
 }
@@ -56,13 +48,13 @@ static const char *fault_of(struct listener *listener, int socket) {
                : "is not on loopback: addresses beyond it need TLS, which this version has not";
 }
 
-int activation_open(struct listener *listener, int index) {
-    int socket = SD_LISTEN_FDS_START + index, flags = fcntl(socket, F_GETFL);
+int activation_open(struct listener *listener, int socket, int number) {
+    int flags = fcntl(socket, F_GETFL);
     const char *fault = fault_of(listener, socket);
     if (!fault && (flags < 0 || fcntl(socket, F_SETFL, flags | O_NONBLOCK) < 0))
         fault = "cannot be set to not block";
     if (fault) {
-        log_error("socket %d of those that the service manager hands over%s%s %s", index + 1,
+        log_error("socket %d of those that the service manager hands over%s%s %s", number,
                   listener->name[0] ? ", " : "", listener->name, fault);
         return -1;
     }

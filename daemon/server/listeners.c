@@ -36,15 +36,16 @@ static void say_who_may_connect(const struct listeners *listeners) {
             log_info("whoever is on this machine can connect to %s", listeners->names[i]);
 }
 
-int listeners_init(struct listeners *listeners, const struct config *config) {
+int listeners_init(struct listeners *listeners, const struct config *config,
+                   struct inherited *inherited) {
     *listeners = (struct listeners){0};
-    int activated = activation_count();
+    int activated = inherited_left(inherited);
     if (activated == 0)
         return open_configured(listeners, config);
-    if (activated < 0 || allocate(listeners, (size_t)activated) < 0)
+    if (allocate(listeners, (size_t)activated) < 0)
         return -1;
     for (int i = 0; i < activated; i++)
-        if (activation_open(&listeners->all[i], i) < 0)
+        if (activation_open(&listeners->all[i], inherited_take_next(inherited), i + 1) < 0)
             return -1;
     return 0;
 }

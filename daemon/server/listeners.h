@@ -7,6 +7,7 @@
 #define DAEMON_SERVER_LISTENERS_H
 
 #include "daemon/base/config.h"
+#include "daemon/base/inherited.h"
 #include "daemon/server/listener.h"
 
 struct listeners {
@@ -15,9 +16,10 @@ struct listeners {
     size_t count;
 };
 
-/* Opens every socket, without accepting yet. 0, or -1, logged. deinit also after a failure. */
-int listeners_init(struct listeners *listeners, const struct config *config)
-    __attribute__((warn_unused_result));
+/* Opens every socket, without accepting yet; what is left of what was inherited are sockets. 0, or
+ * -1, logged. deinit also after a failure. */
+int listeners_init(struct listeners *listeners, const struct config *config,
+                   struct inherited *inherited) __attribute__((warn_unused_result));
 void listeners_deinit(struct listeners *listeners);
 
 /* 0, or -1, logged. */

@@ -32,17 +32,24 @@ static int lanes_of(uint64_t id) {
     return lanes;
 }
 
+/* Behind all with smaller ids: nearly always at the end. */
+static void link_in(struct list *list, struct session *session, int lane) {
+    struct list_link *ends = &list->ends[lane];
+    struct session *before = ends->previous;
+    while (before && before->id > session->id)
+        before = before->by_id[lane].previous;
+    struct session **link = before ? &before->by_id[lane].next : &ends->next, *behind = *link;
+    session->by_id[lane] = (struct list_link){.next = behind, .previous = before};
+    *link = session;
+    *(behind ? &behind->by_id[lane].previous : &ends->previous) = session;
+}
+
 void list_append(struct list *list, struct session *session) {
     pthread_mutex_lock(&list->lock);
     if (session->id == 0)
         session->id = ++list->id_clock;
-    for (int lane = 0; lane < lanes_of(session->id); lane++) {
-        struct list_link *ends = &list->ends[lane];
-        struct session *last = ends->previous;
-        session->by_id[lane] = (struct list_link){.previous = last};
-        *(last ? &last->by_id[lane].next : &ends->next) = session;
-        ends->previous = session;
-    }
+    for (int lane = 0; lane < lanes_of(session->id); lane++)
+        link_in(list, session, lane);
     session->listed = true;
     pthread_mutex_unlock(&list->lock);
 }

@@ -29,7 +29,7 @@ void list_deinit(struct list *list);
 /* Ids that are given from now on are larger. */
 void list_raise_ids(struct list *list, uint64_t id);
 
-/* Gives the session its id, unless it has one, which is the largest so far. */
+/* Gives the session its id, unless it has one, by which it takes its place. */
 void list_append(struct list *list, struct session *session);
 void list_remove(struct list *list, struct session *session);
 

@@ -224,6 +224,19 @@ static bool can_be(const struct manifest *manifest) {
            (!manifest->tail_is_coded || manifest->slice_count > 0);
 }
 
+/* Salts that overlap or are out of order have no place among others. */
+static bool are_in_order(const struct manifest *manifest) {
+    uint64_t end = 0;
+    for (uint64_t i = 0; i < manifest->salt_count; i++) {
+        const uint8_t *salt = manifest->salts + i * SALT_BYTES;
+        if (bytes_get(salt, 8) < end || bytes_get(salt + 8, 8) < bytes_get(salt, 8) ||
+            bytes_get(salt + 16, 8) > SALT_BYTES_MAX)
+            return false;
+        end = bytes_get(salt + 8, 8);
+    }
+    return true;
+}
+
 /* What is behind them, or NULL if that cannot be; what does not go so far has none. */
 static const uint8_t *read_ids(struct manifest *manifest, const uint8_t *from, const uint8_t *end) {
     size_t room = (size_t)(end - from);
@@ -237,7 +250,7 @@ static const uint8_t *read_ids(struct manifest *manifest, const uint8_t *from, c
     manifest->id_count = ids;
     manifest->salts = from + IDS_HEAD_BYTES;
     manifest->ids = manifest->salts + salts * SALT_BYTES;
-    return manifest->ids + ids * sizeof(uint32_t);
+    return are_in_order(manifest) ? manifest->ids + ids * sizeof(uint32_t) : NULL;
 }
 
 int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count) {

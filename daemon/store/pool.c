@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/base/log.h"
@@ -26,6 +27,7 @@ struct pool {
     size_t free_count, free_capacity;
     uint64_t warm_bytes;
     pthread_cond_t touched;
+    bool frozen;
     bool touching; /* some free memory is out of reach while it is touched */
     char *memory;
     uint64_t bytes;
@@ -41,24 +43,33 @@ uint64_t pool_round(uint64_t bytes) {
     return (bytes + POOL_UNIT_BYTES - 1) / POOL_UNIT_BYTES * POOL_UNIT_BYTES;
 }
 
-static int map_file(struct pool *pool) {
+static uint64_t limit_bytes_max(uint64_t bytes) {
+    return bytes / ADDRESS_SPACE_FACTOR * LIMIT_RISE_FACTOR;
+}
+
+static int make_file(struct pool *pool) {
     pool->file = memfd_create("kvquantd-pool", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (pool->file < 0 || ftruncate(pool->file, (off_t)pool->bytes) < 0 ||
-        fcntl(pool->file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) < 0)
-        return -1;
+    return pool->file >= 0 && ftruncate(pool->file, (off_t)(pool->bytes + POOL_UNIT_BYTES)) == 0 &&
+                   fcntl(pool->file, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) == 0
+               ? 0
+               : -1;
+}
+
+static int map_file(struct pool *pool) {
+    size_t bytes = pool->bytes + POOL_UNIT_BYTES;
     void *memory =
-        mmap(NULL, pool->bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, pool->file, 0);
+        mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, pool->file, 0);
     if (memory == MAP_FAILED)
         return -1;
     pool->memory = memory;
-    madvise(memory, pool->bytes, MADV_DONTDUMP);   /* prompts can be read back from K and V */
-    madvise(memory, pool->bytes, MADV_NOHUGEPAGE); /* or more is resident than is reserved */
+    madvise(memory, bytes, MADV_DONTDUMP);   /* prompts can be read back from K and V */
+    madvise(memory, bytes, MADV_NOHUGEPAGE); /* or more is resident than is reserved */
     return 0;
 }
 
 static void reclaim(void *context, uint64_t bytes);
 
-struct pool *pool_new(struct budget *budget) {
+static struct pool *allocate(struct budget *budget) {
     struct pool *pool = calloc(1, sizeof *pool);
     if (!pool)
         return NULL;
@@ -66,19 +77,64 @@ struct pool *pool_new(struct budget *budget) {
     pthread_cond_init(&pool->touched, NULL);
     pool->budget = budget;
     pool->file = -1;
-    pool->bytes = pool_round(atomic_load(&budget->limit_bytes)) * ADDRESS_SPACE_FACTOR;
     pool->free_capacity = 64;
     pool->free_extents = calloc(pool->free_capacity, sizeof *pool->free_extents);
-    if (!pool->free_extents || map_file(pool) < 0) {
-        log_error("cannot make a pool of %llu bytes: %s", (unsigned long long)pool->bytes,
+    if (pool->free_extents)
+        return pool;
+    pool_free(pool);
+    return NULL;
+}
+
+static struct pool *begin(struct pool *pool) {
+    pool->budget->reclaim_context = pool;
+    pool->budget->reclaim = reclaim;
+    return pool;
+}
+
+struct pool *pool_new(struct budget *budget) {
+    uint64_t bytes = pool_round(atomic_load(&budget->limit_bytes)) * ADDRESS_SPACE_FACTOR;
+    struct pool *pool = allocate(budget);
+    if (pool)
+        pool->bytes = bytes;
+    if (!pool || make_file(pool) < 0 || map_file(pool) < 0) {
+        log_error("cannot make a pool of %llu bytes: %s", (unsigned long long)bytes,
                   strerror(errno));
         pool_free(pool);
         return NULL;
     }
     pool->free_extents[pool->free_count++] = (struct pool_extent){.bytes = pool->bytes};
-    budget->reclaim_context = pool;
-    budget->reclaim = reclaim;
-    return pool;
+    return begin(pool);
+}
+
+/* Of a file that could shrink, a page may go while it is read. */
+static const char *fault_of(int file, const struct budget *budget, uint64_t *bytes) {
+    struct stat status;
+    int seals = fcntl(file, F_GET_SEALS);
+    if (seals < 0 || fstat(file, &status) < 0 || (seals & F_SEAL_SHRINK) == 0 ||
+        (seals & F_SEAL_WRITE) != 0 || status.st_size % POOL_UNIT_BYTES != 0 ||
+        status.st_size < 2 * POOL_UNIT_BYTES)
+        return "is no pool";
+    *bytes = (uint64_t)status.st_size - POOL_UNIT_BYTES;
+    return limit_bytes_max(*bytes) < atomic_load(&budget->limit_bytes)
+               ? "is too small for a memory limit that is more than doubled"
+               : NULL;
+}
+
+struct pool *pool_open(struct budget *budget, int file, const char **fault) {
+    uint64_t bytes;
+    *fault = fault_of(file, budget, &bytes);
+    if (*fault)
+        return NULL;
+    *fault = "cannot be mapped";
+    struct pool *pool = allocate(budget);
+    if (!pool)
+        return NULL;
+    pool->bytes = bytes;
+    pool->file = fcntl(file, F_DUPFD_CLOEXEC, 0);
+    if (pool->file >= 0 && map_file(pool) == 0)
+        return begin(pool);
+    pool_free(pool);
+    return NULL;
 }
 
 void pool_free(struct pool *pool) {
@@ -86,7 +142,7 @@ void pool_free(struct pool *pool) {
         return;
     pool->budget->reclaim = NULL;
     if (pool->memory)
-        munmap(pool->memory, pool->bytes);
+        munmap(pool->memory, pool->bytes + POOL_UNIT_BYTES);
     if (pool->file >= 0)
         close(pool->file);
     pthread_cond_destroy(&pool->touched);
@@ -114,8 +170,9 @@ static int ensure_capacity(struct pool *pool) {
 }
 
 static void punch(const struct pool *pool, uint64_t offset, uint64_t bytes) {
-    if (bytes > 0 && fallocate(pool->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                               (off_t)offset, (off_t)bytes) < 0)
+    if (bytes > 0 && !pool->frozen &&
+        fallocate(pool->file, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset,
+                  (off_t)bytes) < 0)
         memset(pool->memory + offset, 0, bytes);
 }
 
@@ -336,7 +393,84 @@ uint64_t pool_used_bytes(struct pool *pool) {
 }
 
 uint64_t pool_limit_bytes_max(const struct pool *pool) {
-    return pool->bytes / ADDRESS_SPACE_FACTOR * LIMIT_RISE_FACTOR;
+    return limit_bytes_max(pool->bytes);
+}
+
+uint8_t *pool_note(const struct pool *pool) {
+    return (uint8_t *)pool->memory + pool->bytes;
+}
+
+void pool_freeze(struct pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    pool->frozen = true;
+    pthread_mutex_unlock(&pool->lock);
+}
+
+int pool_file(const struct pool *pool) {
+    return pool->file;
+}
+
+uint64_t pool_bytes(const struct pool *pool) {
+    return pool->bytes;
+}
+
+int pool_read(const struct pool *pool, const struct pool_extent *extent, void *to, size_t bytes) {
+    for (size_t done = 0; done < bytes;) {
+        ssize_t got =
+            pread(pool->file, (char *)to + done, bytes - done, (off_t)(extent->offset + done));
+        if (got <= 0)
+            return -1;
+        done += (size_t)got;
+    }
+    return 0;
+}
+
+/* --- what was in use before --- */
+
+static int compare(const void *a, const void *b) {
+    const struct pool_extent *left = a, *right = b;
+    return (left->offset > right->offset) - (left->offset < right->offset);
+}
+
+static bool are_apart(const struct pool *pool, const struct pool_extent *used, size_t count) {
+    uint64_t end = 0;
+    for (size_t i = 0; i < count; i++) {
+        const struct pool_extent *extent = &used[i];
+        if (extent->offset % POOL_UNIT_BYTES != 0 || extent->bytes % POOL_UNIT_BYTES != 0 ||
+            extent->bytes == 0 || extent->offset < end || extent->offset > pool->bytes ||
+            extent->bytes > pool->bytes - extent->offset)
+            return false;
+        end = extent->offset + extent->bytes;
+    }
+    return true;
+}
+
+static void add_gap(struct pool *pool, uint64_t offset, uint64_t end) {
+    if (offset == end)
+        return;
+    punch(pool, offset, end - offset);
+    pool->free_extents[pool->free_count++] =
+        (struct pool_extent){.offset = offset, .bytes = end - offset};
+}
+
+int pool_adopt(struct pool *pool, struct pool_extent *used, size_t count) {
+    if (count > 0)
+        qsort(used, count, sizeof *used, compare);
+    if (!are_apart(pool, used, count))
+        return -1;
+    struct pool_extent *grown =
+        realloc(pool->free_extents, (count + 64) * sizeof *pool->free_extents);
+    if (!grown)
+        return -1;
+    pool->free_extents = grown;
+    pool->free_capacity = count + 64;
+    uint64_t end = 0;
+    for (size_t i = 0; i < count; i++) {
+        add_gap(pool, end, used[i].offset);
+        end = used[i].offset + used[i].bytes;
+    }
+    add_gap(pool, end, pool->bytes);
+    return 0;
 }
 
 uint64_t pool_warm_bytes(struct pool *pool) {

@@ -1,4 +1,5 @@
-/* The pool: one memfd, mapped once, in which chunk records lie whole and by offset.
+/* The pool: one memfd, mapped once, in which chunk records lie whole and by offset. It may outlive
+ * the process, in the hands of a service manager, and be opened by the next one.
  *
  * The file is sparse and several times larger than the memory limit, so that a record finds a free
  * stretch however the pool was used before. Fresh memory is slow to touch, so a part of what is
@@ -28,6 +29,29 @@ enum { POOL_UNIT_BYTES = 4096 };
  * the pool and gets it as its reclaimer. */
 struct pool *pool_new(struct budget *budget);
 void pool_free(struct pool *pool);
+
+/* The same over the file of a pool that was before, of which nothing is given out until
+ * pool_adopt(); the descriptor stays the caller's. NULL, with a sentence of why, if it is no such
+ * file, or of too few bytes for the budget's limit. */
+struct pool *pool_open(struct budget *budget, int file, const char **fault);
+
+/* Of a pool that was opened: these extents, which become sorted, are in use; all else of it is
+ * free, and given back to the system. 0, or -1, and nothing is done, if they cannot be. */
+int pool_adopt(struct pool *pool, struct pool_extent *used, size_t count)
+    __attribute__((warn_unused_result));
+
+/* POOL_UNIT_BYTES at the file's end that the pool leaves to who hands it over to another. */
+uint8_t *pool_note(const struct pool *pool);
+
+/* From now on what is in the file stays there, whatever is given back. Nothing more is taken. */
+void pool_freeze(struct pool *pool);
+
+int pool_file(const struct pool *pool);
+uint64_t pool_bytes(const struct pool *pool);
+
+/* Copies from the file, so that nothing more of it is mapped. 0 or -1. */
+int pool_read(const struct pool *pool, const struct pool_extent *extent, void *to, size_t bytes)
+    __attribute__((warn_unused_result));
 
 /* An extent of at least so many bytes. Its first warm_bytes hold anything and are reserved already;
  * the rest is zero and the caller's to reserve before touching it. For a caller with another budget

@@ -7,9 +7,8 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/chain_recovery.h"
-#include "daemon/store/manifest.h"
 #include "daemon/store/record_disk.h"
-#include "daemon/store/store.h"
+#include "daemon/store/restore.h"
 
 /* A value that the scan has found, by kind and id. */
 struct found {
@@ -24,6 +23,8 @@ struct found {
 
 struct recovery {
     struct store *store;
+    struct takeover *takeover; /* or NULL */
+    bool may_begin;            /* to make sessions; with the disk tier's lock */
     struct found *found;
     size_t count, capacity;
     bool is_incomplete; /* there was no memory for all that is there, or the device failed */
@@ -36,16 +37,29 @@ struct recovery {
     uint64_t sessions, tokens, bytes, damaged, cut_sessions;
 };
 
-struct recovery *recovery_new(struct store *store) {
+struct recovery *recovery_new(struct store *store, struct takeover *takeover) {
     struct recovery *recovery = calloc(1, sizeof *recovery);
-    if (recovery)
-        recovery->store = store;
+    if (!recovery)
+        return NULL;
+    recovery->store = store;
+    recovery->takeover = takeover;
     return recovery;
 }
 
 void recovery_free(struct recovery *recovery) {
+    if (!recovery)
+        return;
+    takeover_free(recovery->takeover);
     free(recovery->found);
     free(recovery);
+}
+
+void recovery_begin(struct recovery *recovery) {
+    struct disk_tier *tier = &recovery->store->disk;
+    pthread_mutex_lock(&tier->lock);
+    recovery->may_begin = true;
+    pthread_cond_broadcast(&tier->changed);
+    pthread_mutex_unlock(&tier->lock);
 }
 
 static uint64_t owner_of(const char *tenant, size_t tenant_bytes, const char *model,
@@ -91,12 +105,6 @@ static struct found *find(struct recovery *recovery, const struct session *sessi
         owner_of(STORE_TENANT, strlen(STORE_TENANT), session->model, session->model_bytes);
     recovery->for_now |= !found && recovery->is_incomplete;
     return found && found->owner == owner ? found : NULL;
-}
-
-/* No number that is on disk is given again. */
-static void raise_clock(_Atomic uint64_t *clock, uint64_t id) {
-    if (atomic_load(clock) < id)
-        atomic_store(clock, id);
 }
 
 /* Reads so many parts of a value from the first on into memory. 0 or -1. */
@@ -154,27 +162,11 @@ static struct chunk *chunk_of(struct recovery *recovery, const struct session *s
 
 /* --- sessions --- */
 
-/* False if the slice is not to be had. */
-static bool add_slice(struct recovery *recovery, struct session *session,
-                      const struct manifest_slice *slice) {
-    struct chunk *chunk = chunk_of(recovery, session, slice->chunk_id);
-    if (!chunk || slice->first > chunk->tokens || slice->tokens > chunk->tokens - slice->first)
-        return false;
-    chunk_own(chunk, slice->level);
-    session->slices[session->slice_count++] = (struct slice){.chunk = chunk,
-                                                             .start = slice->start,
-                                                             .first = slice->first,
-                                                             .tokens = slice->tokens,
-                                                             .level = slice->level};
-    session->tokens = slice->start + slice->tokens;
-    return true;
-}
-
 static bool add_slices(struct recovery *recovery, struct session *session,
                        const struct manifest *manifest) {
     for (uint32_t i = 0; i < manifest->slice_count - manifest->tail_is_coded; i++) {
         struct manifest_slice slice = manifest_slice(manifest, i);
-        if (!add_slice(recovery, session, &slice))
+        if (!restore_slice(session, &slice, chunk_of(recovery, session, slice.chunk_id)))
             return false;
     }
     return true;
@@ -209,25 +201,11 @@ static bool add_coded_tail(struct recovery *recovery, struct session *session,
                            const struct manifest *manifest) {
     struct manifest_slice slice = manifest_slice(manifest, manifest->slice_count - 1);
     struct chunk *chunk = chunk_of(recovery, session, slice.chunk_id);
-    if (!chunk || slice.first != 0 || slice.tokens > chunk->tokens ||
-        slice.tokens != manifest->tail_tokens)
+    if (!restore_coded_tail(session, manifest, chunk))
         return false;
-    chunk_own(chunk, slice.level);
-    session->coded_tail = (struct slice){
-        .chunk = chunk, .start = slice.start, .tokens = slice.tokens, .level = slice.level};
     session->saved.coded_tail = chunk;
     chunk_ref(chunk);
-    session->tail_tokens = slice.tokens;
-    session->tokens += slice.tokens;
     return true;
-}
-
-static void add_losses(struct tail *tail, const struct manifest *manifest) {
-    for (uint32_t layer = 0; layer < tail->geometry.layers; layer++)
-        for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
-            struct loss loss = manifest_tail_loss(manifest, layer, part);
-            tail_inherit(tail, layer, part, manifest->tail_level, &loss);
-        }
 }
 
 static bool make_tail(struct recovery *recovery, struct session *session, size_t pieces) {
@@ -254,8 +232,7 @@ static bool add_tail(struct recovery *recovery, struct session *session,
         all = read_piece(recovery, session, &piece);
     }
     tail_cut(session->tail, session->tail_tokens);
-    if (manifest->tail_level > PAGE_EXACT)
-        add_losses(session->tail, manifest);
+    restore_losses(session->tail, manifest);
     return all;
 }
 
@@ -287,37 +264,12 @@ static uint64_t past_ns_of(uint64_t us) {
 }
 
 static void set_fields(struct session *session, const struct manifest *manifest) {
-    session->id = manifest->session_id;
-    session->version = manifest->version;
-    session->durability = manifest->durability;
-    session->sharing = manifest->sharing;
-    session->lost_tokens = manifest->lost_tokens;
     session->created_ns = past_ns_of(manifest->created_us);
     session->used_ns = session->saved.used_ns = past_ns_of(manifest->used_us);
     session->pinned_until_ns = clock_ns_of(manifest->pinned_us);
     session->saved.any = true;
     session->saved.point.version = manifest->version;
     session->saved.tokens = manifest->tokens;
-}
-
-/* Of the tokens that are there. Without memory for them it is not found by them. */
-static void add_ids(struct recovery *recovery, struct session *session,
-                    const struct manifest *manifest) {
-    struct token_ids text = {.count = manifest->id_count, .salt_count = manifest->salt_count};
-    if (text.count == 0)
-        return;
-    struct salt *salts = malloc(text.salt_count * sizeof *salts + text.count * sizeof *text.ids);
-    if (!salts)
-        return;
-    uint32_t *ids = (uint32_t *)(salts + text.salt_count);
-    manifest_read_ids(manifest, salts, ids);
-    text.salts = salts;
-    text.ids = ids;
-    text = token_ids_head(&text, session->tokens);
-    if (prefix_extend(&recovery->store->prefixes, session, &text) == STORE_OK &&
-        session->sharing != SESSION_SHARES_NOTHING)
-        prefix_offer(session, 0);
-    free(salts);
 }
 
 /* Without its bytes, which are loaded when somebody wants them. NULL at the memory limit. */
@@ -332,8 +284,8 @@ static struct attachment *make_attachment(struct recovery *recovery, struct foun
     return found->attachment;
 }
 
-/* Those that are on disk. STORE_OK, STORE_MISS if one is not, or STORE_FULL if there is no memory for
- * one, or it may be there another time. */
+/* Those that are on disk. STORE_OK, STORE_MISS if one is not, or STORE_FULL if there is no memory
+ * for one, or it may be there another time. */
 static int add_attachments(struct recovery *recovery, struct session *session,
                            const struct manifest *manifest) {
     struct attachment_spec spec;
@@ -370,7 +322,7 @@ static bool fill(struct recovery *recovery, struct session *session,
     settle_tail(session);
     if (!whole && recovery->for_now)
         return false;
-    add_ids(recovery, session, manifest);
+    restore_ids(recovery->store, session, manifest);
     chain_recover_blocks(recovery->store, session, manifest);
     if (whole)
         return true;
@@ -383,16 +335,10 @@ static bool fill(struct recovery *recovery, struct session *session,
 }
 
 static struct session *make_session(struct recovery *recovery, const struct manifest *manifest) {
-    struct store *store = recovery->store;
-    if (store_admit(store, &manifest->names, &manifest->geometry) != STORE_OK)
-        return NULL;
-    struct session *session = session_new(&store->budget, &store->usage, &manifest->names,
-                                          &manifest->geometry, &manifest->policy);
+    struct session *session = restore_session(recovery->store, manifest);
     if (!session)
         return NULL;
-    int status = session_reserve_slices(session, manifest->slice_count);
-    if (status == STORE_OK)
-        status = add_attachments(recovery, session, manifest);
+    int status = add_attachments(recovery, session, manifest);
     if (status != STORE_FULL && fill(recovery, session, manifest, status == STORE_OK))
         return session;
     session_unref(session);
@@ -414,30 +360,6 @@ static int read_manifest(struct recovery *recovery, const struct found *found, u
                : -1;
 }
 
-/* Of two of the same name the newer counts, whose id is larger: the other's delete was lost. */
-static void delete_older(struct recovery *recovery, const struct session *session) {
-    struct session_discard *discard;
-    struct store_name name = {session->name, session->name_bytes};
-    if (store_delete(recovery->store, name, &discard) == STORE_OK)
-        keeper_discard(&recovery->store->keeper, &discard->discard);
-}
-
-static void insert(struct recovery *recovery, struct session *session) {
-    uint64_t tokens = session->tokens;
-    raise_clock(&recovery->store->version_clock, session->version);
-    int status = store_insert(recovery->store, session, NULL);
-    if (status == STORE_EXISTS) {
-        delete_older(recovery, session);
-        status = store_insert(recovery->store, session, NULL);
-    }
-    if (status != STORE_OK) {
-        session_unref(session);
-        return;
-    }
-    recovery->sessions += !session_is_chain(session);
-    recovery->tokens += tokens;
-}
-
 /* Nothing is left of what it had. */
 static bool is_empty(const struct session *session, const struct manifest *manifest) {
     return session_is_chain(session) ? !session->newest_block
@@ -450,6 +372,34 @@ static void delete_found(struct recovery *recovery, const struct found *found) {
         disk_tier_delete(&recovery->store->disk, found->id, found->name_hash);
     if (promise)
         disk_promise_release(promise);
+}
+
+/* Of two of the same name the newer counts, whose id is larger: the other's delete was lost. */
+static bool delete_older(struct recovery *recovery, const struct session *session) {
+    struct session_discard *discard;
+    struct store_name name = {session->name, session->name_bytes};
+    struct session *other = store_find(recovery->store, name);
+    bool older = !other || other->id < session->id;
+    if (other)
+        session_unref(other);
+    if (older && store_delete(recovery->store, name, &discard) == STORE_OK)
+        keeper_discard(&recovery->store->keeper, &discard->discard);
+    return older;
+}
+
+static void insert(struct recovery *recovery, struct session *session, const struct found *found) {
+    uint64_t tokens = session->tokens;
+    restore_clock(&recovery->store->version_clock, session->version);
+    int status = store_insert(recovery->store, session, NULL);
+    if (status == STORE_EXISTS && delete_older(recovery, session))
+        status = store_insert(recovery->store, session, NULL);
+    if (status != STORE_OK) {
+        delete_found(recovery, found);
+        session_unref(session);
+        return;
+    }
+    recovery->sessions += !session_is_chain(session);
+    recovery->tokens += tokens;
 }
 
 /* It stays on disk, and its name is kept from being used again. */
@@ -476,7 +426,7 @@ static void recover_session(struct recovery *recovery, const struct found *found
             delete_found(recovery, found);
             session_unref(session);
         } else if (session) {
-            insert(recovery, session);
+            insert(recovery, session, found);
         } else {
             leave_out(recovery, found->name_hash);
         }
@@ -488,12 +438,107 @@ static void recover_session(struct recovery *recovery, const struct found *found
     free(bytes);
 }
 
+/* --- what came out of a pool --- */
+
+static bool is_taken(const struct recovery *recovery, uint64_t session_id) {
+    return recovery->takeover && takeover_has(recovery->takeover, session_id);
+}
+
+/* What the pool says of a chunk on disk holds if that is what was found. */
+static bool settle_chunk(struct recovery *recovery, const struct session *session,
+                         struct chunk *chunk) {
+    struct found *found = find(recovery, session, DISK_CHUNK, chunk->id);
+    pthread_mutex_lock(&chunk->lock);
+    bool is_there = found && found->bytes == chunk->on_disk.bytes + RECORD_SUMMARY_BYTES;
+    if (is_there && !found->used) {
+        chunk_ref(chunk);
+        found->chunk = chunk;
+        found->used = true;
+    } else if (!is_there && chunk->on_disk.tier && !recovery->is_incomplete) {
+        chunk->on_disk = (struct chunk_on_disk){0};
+        chunk->lost_until_ns = record_is_absent(chunk->record) ? UINT64_MAX : 0;
+    }
+    pthread_mutex_unlock(&chunk->lock);
+    return is_there;
+}
+
+/* The same of an attachment. */
+static void settle_attachment(struct recovery *recovery, const struct session *session,
+                              struct attachment *attachment) {
+    struct found *found = find(recovery, session, DISK_ATTACHMENT, attachment->spec.id);
+    bool is_there = found && found->bytes == attachment->spec.record_bytes;
+    pthread_mutex_lock(&attachment->lock);
+    if (is_there && attachment->disk && !found->attachment) {
+        attachment_ref(attachment);
+        found->attachment = attachment;
+    } else if (!is_there && attachment->disk && !recovery->is_incomplete) {
+        attachment->disk = NULL;
+        attachment->lost = attachment->extent.bytes == 0;
+    }
+    pthread_mutex_unlock(&attachment->lock);
+}
+
+static bool has_pieces(struct recovery *recovery, const struct session *session) {
+    const struct session_saved *saved = &session->saved;
+    size_t token_bytes = geometry_token_bytes(&session->geometry);
+    bool all = true;
+    for (size_t i = 0; i < saved->piece_count; i++) {
+        struct found *found = find(recovery, session, DISK_TAIL, saved->pieces[i].id);
+        bool is_there = found && found->bytes == saved->pieces[i].rows * token_bytes;
+        if (is_there)
+            found->used = true;
+        all &= is_there;
+    }
+    return all;
+}
+
+/* With the session locked. Without its manifest, or its tail there, nothing of it is saved. */
+static void settle_saved(struct recovery *recovery, struct session *session) {
+    struct session_saved *saved = &session->saved;
+    const struct found *found = find(recovery, session, DISK_SESSION, session->id);
+    bool is_there = found && !found->doubtful && has_pieces(recovery, session);
+    if (saved->coded_tail && !settle_chunk(recovery, session, saved->coded_tail))
+        is_there = false;
+    if (is_there)
+        return;
+    saved->point = (struct session_point){0};
+    saved->piece_count = 0;
+}
+
+/* A session that was deleted meanwhile must not come back. */
+static void settle_session(struct recovery *recovery, struct session *session) {
+    struct disk_promise *promise = NULL;
+    pthread_mutex_lock(session->lock);
+    for (size_t i = 0; i < session->slice_count; i++)
+        settle_chunk(recovery, session, session->slices[i].chunk);
+    if (session->coded_tail.chunk)
+        settle_chunk(recovery, session, session->coded_tail.chunk);
+    for (size_t i = 0; i < attachment_set_count(session->attachments); i++)
+        settle_attachment(recovery, session, session->attachments->attachments[i]);
+    if (session->deleted)
+        promise = disk_tier_delete(&recovery->store->disk, session->id,
+                                   disk_tier_hash_name(session->name, session->name_bytes));
+    else
+        settle_saved(recovery, session);
+    pthread_mutex_unlock(session->lock);
+    if (promise)
+        disk_promise_release(promise);
+}
+
+static void settle_taken(struct recovery *recovery) {
+    struct takeover *takeover = recovery->takeover;
+    for (size_t i = 0; takeover && i < takeover->session_count; i++)
+        settle_session(recovery, takeover->sessions[i]);
+}
+
+/* --- all of them --- */
+
 /* Whose newest manifest may be lost must not come back. */
 static void recover_sessions(struct recovery *recovery) {
     const struct disk_tier *tier = &recovery->store->disk;
     for (size_t i = 0; i < recovery->count && !atomic_load(&tier->ending); i++) {
         const struct found *found = &recovery->found[i];
-        if (found->kind != DISK_SESSION)
+        if (found->kind != DISK_SESSION || is_taken(recovery, found->id))
             continue;
         if (!found->doubtful) {
             recover_session(recovery, found);
@@ -518,7 +563,7 @@ static void raise_clocks(struct recovery *recovery) {
         else if (found->kind == DISK_SESSION)
             list_raise_ids(&store->list, found->id);
         else
-            raise_clock(&store->usage.chunk_id_clock, found->id);
+            restore_clock(&store->usage.chunk_id_clock, found->id);
     }
 }
 
@@ -570,13 +615,16 @@ void recovery_on_scanned(void *context) {
     struct disk_tier *tier = &recovery->store->disk;
     struct disk_stats stats;
     uint64_t begun_ns = clock_now_ns();
-    pthread_mutex_lock(&tier->lock); /* until the store has the disk */
+    pthread_mutex_lock(&tier->lock);
+    while (!recovery->may_begin)
+        pthread_cond_wait(&tier->changed, &tier->lock);
     pthread_mutex_unlock(&tier->lock);
     disk_read_stats(tier->disk, &stats);
     recovery->is_incomplete |= stats.scan_unread > 0;
     if (recovery->count > 0)
         qsort(recovery->found, recovery->count, sizeof *recovery->found, compare);
     raise_clocks(recovery);
+    settle_taken(recovery);
     recover_sessions(recovery);
     chain_settle_all(recovery->store);
     forget_rest(recovery);

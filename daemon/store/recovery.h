@@ -13,15 +13,20 @@
 struct disk_found;
 struct recovery;
 struct store;
+struct takeover;
 
-/* NULL without memory. */
-struct recovery *recovery_new(struct store *store);
+/* With sessions that came out of a pool, or NULL: what is on disk of these is theirs as it is in
+ * memory, and the takeover is the recovery's. NULL without memory. */
+struct recovery *recovery_new(struct store *store, struct takeover *takeover);
 
-/* One that the disk was not opened with. */
+/* One that the disk was not opened with, or NULL. */
 void recovery_free(struct recovery *recovery);
 
-/* The disk's callbacks; the context is the recovery. The second makes the sessions, and frees it.
- */
+/* The store has the disk, and what came out of the pool: the others may be made. */
+void recovery_begin(struct recovery *recovery);
+
+/* The disk's callbacks; the context is the recovery. The second makes the sessions, once it may,
+ * and frees it. */
 void recovery_on_found(void *context, const struct disk_found *found);
 void recovery_on_scanned(void *context);
 

@@ -7,6 +7,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/builder.h"
+#include "daemon/store/handover.h"
 #include "daemon/store/recovery.h"
 #include "daemon/store/saving.h"
 
@@ -71,18 +72,36 @@ static int read_key(const struct store_disk_options *options, uint8_t key[DISK_K
     return -1;
 }
 
-/* The scan, which begins at once, waits for the lock before it makes sessions. */
-static int open_disk(struct store *store, const struct store_disk_options *options) {
+/* The scan begins at once; those of the pool stand before the sessions that it finds. */
+static int start_disk(struct store *store, const struct disk_options *options,
+                      struct takeover *takeover) {
     struct disk_tier *tier = &store->disk;
-    uint8_t key[DISK_KEY_BYTES];
     char message[256];
-    if (!options->directory)
-        return 0;
-    if (read_key(options, key) < 0)
+    pthread_mutex_lock(&tier->lock);
+    tier->recovering = true;
+    tier->disk = disk_open(options, message, sizeof message);
+    pthread_mutex_unlock(&tier->lock);
+    if (!tier->disk) {
+        log_error("%s", message);
         return -1;
-    struct recovery *recovery = recovery_new(store);
+    }
+    if (takeover)
+        takeover_run(takeover);
+    recovery_begin(options->context);
+    return 0;
+}
+
+/* The recovery has the takeover from here on. */
+static int open_disk(struct store *store, const struct store_disk_options *options,
+                     struct takeover *takeover) {
+    uint8_t key[DISK_KEY_BYTES];
+    struct recovery *recovery = recovery_new(store, takeover);
     if (!recovery)
+        takeover_free(takeover);
+    if (!recovery || read_key(options, key) < 0) {
+        recovery_free(recovery);
         return -1;
+    }
     struct disk_options disk = {.directory = options->directory,
                                 .limit_bytes = options->limit_bytes,
                                 .queue_bytes = UINT64_MAX, /* what waits is in memory anyway */
@@ -92,16 +111,11 @@ static int open_disk(struct store *store, const struct store_disk_options *optio
                                 .on_found = recovery_on_found,
                                 .on_scanned = recovery_on_scanned,
                                 .context = recovery};
-    pthread_mutex_lock(&tier->lock);
-    tier->recovering = true;
-    tier->disk = disk_open(&disk, message, sizeof message);
-    pthread_mutex_unlock(&tier->lock);
+    int status = start_disk(store, &disk, takeover);
     explicit_bzero(key, sizeof key);
-    if (tier->disk)
-        return 0;
-    recovery_free(recovery);
-    log_error("%s", message);
-    return -1;
+    if (status < 0)
+        recovery_free(recovery);
+    return status;
 }
 
 /* Waits for what was begun. */
@@ -122,6 +136,46 @@ bool store_is_recovering(struct store *store) {
 
 uint64_t store_empty_bytes(size_t codec_threads) {
     return codec_threads * RECODER_BYTES + STORE_SHARDS * FIRST_BUCKETS * sizeof(struct session *);
+}
+
+/* The pool that is taken over, if there is one that can be. What was within another limit is within
+ * it once more before it has to be within this one. */
+static struct takeover *open_pool(struct store *store, const struct store_options *options) {
+    struct budget *budget = &store->budget;
+    struct takeover *takeover = takeover_begin(store, options->pool_file);
+    if (takeover) {
+        uint64_t before = takeover->note.limit_bytes, now = options->memory_bytes;
+        atomic_store(&budget->limit_bytes, before > now ? before + before / 8 : now + now / 8);
+        return takeover;
+    }
+    store->pool = pool_new(budget);
+    if (store->pool)
+        handover_begin(store);
+    return NULL;
+}
+
+static void put_limit(struct store *store, uint64_t bytes) {
+    struct budget *budget = &store->budget;
+    atomic_store(&budget->limit_bytes, bytes);
+    uint64_t used = atomic_load(&budget->used_bytes);
+    if (used > bytes)
+        budget->reclaim(budget->reclaim_context, used - bytes);
+    budget_tell_waiting(budget);
+    keeper_poke(&store->keeper);
+}
+
+/* With what was there before. */
+static int fill(struct store *store, const struct store_options *options,
+                struct takeover *takeover) {
+    int status = 0;
+    if (options->disk.directory) {
+        status = open_disk(store, &options->disk, takeover);
+    } else if (takeover) {
+        takeover_run(takeover);
+        takeover_free(takeover);
+    }
+    put_limit(store, options->memory_bytes);
+    return status;
 }
 
 int store_init(struct store *store, const struct store_options *options) {
@@ -155,15 +209,17 @@ int store_init(struct store *store, const struct store_options *options) {
                   (unsigned long long)store->fixed_bytes);
         return -1;
     }
-    store->pool = pool_new(&store->budget);
+    struct takeover *takeover = open_pool(store, options);
     if (!store->pool)
         return -1;
     struct keeper_options keeper = {.threads = options->codec_threads,
                                     .on_progress = options->on_progress,
                                     .context = options->context};
-    if (keeper_start(&store->keeper, store, &keeper) < 0)
+    if (keeper_start(&store->keeper, store, &keeper) < 0) {
+        takeover_free(takeover);
         return -1;
-    return open_disk(store, &options->disk);
+    }
+    return fill(store, options, takeover);
 }
 
 static void free_sessions(struct list *list) {
@@ -175,11 +231,21 @@ static void free_sessions(struct list *list) {
     }
 }
 
-void store_deinit(struct store *store) {
+/* Ends what changes the store by itself. */
+static void stop(struct store *store) {
     keeper_stop(&store->keeper);
     atomic_store(&store->disk.keeper, NULL);
-    ageing_deinit(&store->ageing);
     close_disk(&store->disk);
+}
+
+int store_hand_over(struct store *store) {
+    stop(store);
+    return handover_write(store);
+}
+
+void store_deinit(struct store *store) {
+    stop(store);
+    ageing_deinit(&store->ageing);
     free_sessions(&store->list);
     free_sessions(&store->chains);
     for (int i = 0; i < STORE_SHARDS; i++) {
@@ -218,14 +284,9 @@ int store_set_limit(struct store *store, uint64_t bytes) {
         return 0;
     if (bytes < limits.least_bytes || bytes > limits.most_bytes)
         return -1;
-    atomic_store(&store->budget.limit_bytes, bytes);
     log_info("the memory limit is %llu MiB, it was %llu MiB", (unsigned long long)bytes >> 20,
              (unsigned long long)before >> 20);
-    uint64_t used = atomic_load(&store->budget.used_bytes);
-    if (used > bytes)
-        store->budget.reclaim(store->budget.reclaim_context, used - bytes);
-    budget_tell_waiting(&store->budget);
-    keeper_poke(&store->keeper);
+    put_limit(store, bytes);
     return 0;
 }
 

@@ -17,6 +17,7 @@
 #include "daemon/store/models.h"
 #include "daemon/store/pressure.h"
 #include "daemon/store/session.h"
+#include "daemon/store/takeover.h"
 
 enum {
     STORE_SHARDS = 16,
@@ -46,6 +47,7 @@ struct store_options {
     size_t codec_threads; /* that the keeper codes with, at least 1 */
     uint32_t memory_high_percent, memory_low_percent; /* pressure.h */
     struct store_disk_options disk;
+    int pool_file; /* of a pool to take over, that stays the caller's; 0: none */
     void (*on_progress)(void *context); /* memory was freed or the keeper got on; any thread */
     void *context;
 };
@@ -69,6 +71,7 @@ struct store {
     struct keeper keeper;
     struct ageing ageing;
     struct disk_tier disk;
+    struct takeover_report taken; /* once the store is there it does not change */
 };
 
 /* 0, or -1, logged. What is on disk becomes sessions again in the background: until then
@@ -77,6 +80,10 @@ struct store {
 int store_init(struct store *store, const struct store_options *options)
     __attribute__((warn_unused_result));
 void store_deinit(struct store *store);
+
+/* Before store_deinit(), of a store that is there: leaves what is in memory ready in the pool, for
+ * another daemon to take over. 0 or -1, logged. */
+int store_hand_over(struct store *store);
 
 bool store_is_recovering(struct store *store);
 

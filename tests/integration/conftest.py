@@ -31,22 +31,27 @@ def program(variable, default):
     return os.environ.get(variable) or str(ROOT / "build" / default)
 
 
-# Hands listening sockets over as sd_listen_fds(3) wants it: from descriptor 3 on, to this process.
+# Hands descriptors over as sd_listen_fds(3) wants it: from descriptor 3 on, to this process.
 ACTIVATE = """
 import fcntl, os, sys
-numbers, command = sys.argv[1].split(","), sys.argv[2:]
+numbers, names, command = sys.argv[1].split(","), sys.argv[2], sys.argv[3:]
 copies = [fcntl.fcntl(int(number), fcntl.F_DUPFD_CLOEXEC, 100) for number in numbers]
 for index, copy in enumerate(copies):
     os.dup2(copy, 3 + index)
 os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS=str(len(copies)))
+if names:
+    os.environ["LISTEN_FDNAMES"] = names
 os.execv(command[0], command)
 """
 
 
-def activated(command, sockets):
-    """The command that runs this one with these sockets handed over; they go into pass_fds."""
-    numbers = ",".join(str(one.fileno()) for one in sockets)
-    return [sys.executable, "-c", ACTIVATE, numbers, *command]
+def activated(command, sockets, kept=()):
+    """The command that runs this one with these sockets handed over, and then these pairs of a name and a
+    descriptor that the service manager kept; all go into pass_fds.
+    """
+    numbers = ",".join(str(one) for one in [*(one.fileno() for one in sockets), *(file for _, file in kept)])
+    names = ":".join([*("kvquantd.socket" for _ in sockets), *(name for name, _ in kept)]) if kept else ""
+    return [sys.executable, "-c", ACTIVATE, numbers, names, *command]
 
 
 def address_of(listening):
@@ -60,10 +65,11 @@ def address_of(listening):
 class Daemon:
     """A running kvquantd. `log` is the file that takes its stderr.
 
-    With `listening` sockets it is activated by them, and `socket` is the first one's address.
+    With `listening` sockets it is activated by them, and `socket` is the first one's address. `kept` are pairs
+    of a name and a descriptor, from the service manager's store.
     """
 
-    def __init__(self, folder, memory="256M", arguments=(), environment=None, listening=()):
+    def __init__(self, folder, memory="256M", arguments=(), environment=None, listening=(), kept=()):
         self.socket = str(folder / "kvquantd.sock")
         self.log = folder / "kvquantd.log"
         command = [program("KVQUANTD", "kvquantd"), "--socket", self.socket]
@@ -72,8 +78,9 @@ class Daemon:
             self.socket = address_of(listening[0])
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
-                activated([*command, *arguments], listening) if listening else [*command, *arguments],
-                pass_fds=[one.fileno() for one in listening],
+                activated([*command, *arguments], listening, kept) if listening or kept
+                else [*command, *arguments],
+                pass_fds=[*(one.fileno() for one in listening), *(file for _, file in kept)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -151,11 +158,11 @@ def start_daemon(tmp_path):
     """
     daemons = []
 
-    def start(memory="256M", arguments=(), environment=None, folder=None, listening=()):
+    def start(memory="256M", arguments=(), environment=None, folder=None, listening=(), kept=()):
         if folder is None:
             folder = tmp_path / f"daemon{len(daemons)}"
         folder.mkdir(exist_ok=True)
-        daemons.append(Daemon(folder, memory, arguments, environment, listening))
+        daemons.append(Daemon(folder, memory, arguments, environment, listening, kept))
         return daemons[-1]
 
     yield start

@@ -10,6 +10,7 @@ import time
 import numpy
 import pytest
 from conftest import STOP_SECONDS, program
+from manager_support import Manager
 from test_wire_clients import WIDE
 from wire import FETCH, INFO, REPLY, Closed, Connection, Refused, decode
 from wire_support import (SMALL, append, assert_serves, begun_fetch, bits, connection,  # noqa: F401
@@ -17,27 +18,6 @@ from wire_support import (SMALL, append, assert_serves, begun_fetch, bits, conne
 
 MESSAGE_SECONDS = STOP_SECONDS
 DROPPED = "did not end in time"  # what the log says when the daemon waits for requests no longer
-
-
-class Manager:
-    """Plays the service manager: a datagram socket that NOTIFY_SOCKET names."""
-
-    def __init__(self, address):
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(address)
-        self.socket.settimeout(MESSAGE_SECONDS)
-        self.environment = {"NOTIFY_SOCKET": address.replace("\0", "@")}
-
-    def message_with(self, key):
-        """The next message that has this key."""
-        while True:
-            lines = dict(line.split("=", 1) for line in self.socket.recv(4096).decode().splitlines())
-            if key in lines:
-                return lines
-
-    def next(self, key):
-        """The value of key in the next message that has it."""
-        return self.message_with(key)[key]
 
 
 @pytest.fixture(params=["a path", "an abstract name"])

@@ -145,7 +145,9 @@ SCHEMA = {
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
     "33 disk DiskStats, 34 sharing SharingStats, 35 blocks BlockStats, 36 state uint, "
-    "37 capacity ModelCapacity*, 38 ageing AgeingStats, 39 attachments AttachmentStats",
+    "37 capacity ModelCapacity*, 38 ageing AgeingStats, 39 attachments AttachmentStats, 40 takeover TakeoverStats",
+    "TakeoverStats": "1 outcome uint, 2 why str, 3 sessions uint, 4 tokens uint, 5 bytes uint, 6 cut_sessions uint, "
+    "7 took_us uint, 8 set_aside_bytes uint",
     "ModelCapacity": "1 model bytes, 2 levels LevelTokens*",
     "ControlRequest": "1 state uint, 2 limit_bytes uint",
     "ControlReply": "1 state uint, 2 limit_bytes uint, 3 used_bytes uint",

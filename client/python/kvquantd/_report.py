@@ -230,6 +230,22 @@ _DISK = (
 )
 
 
+_TAKEN = (
+    "sessions",
+    "tokens",
+    "bytes",
+    "cut_sessions",
+    "took_us",
+    "set_aside_bytes",
+)
+_OUTCOMES = ("none", "done", "cold", "set-aside")
+
+
+def _takeover(c: Any) -> dict[str, Any]:
+    counts = {key: getattr(c, key) for key in _TAKEN}
+    return {"outcome": _OUTCOMES[c.outcome], "why": _text(c.why) or None, **counts}
+
+
 def _disk(c: Any) -> Optional[dict[str, Any]]:
     """None without one."""
     if c.limit_bytes == 0:
@@ -277,6 +293,7 @@ def status(c: Any) -> dict[str, Any]:
         "blocks": {key: getattr(c.blocks, key) for key in _BLOCKS},
         "attachments": {key: getattr(c.attachments, key) for key in _ATTACHMENTS},
         "disk": _disk(c.disk),
+        "takeover": _takeover(c.takeover),
         **{key: getattr(c, key) for key in _TRAFFIC},
         "requests": {name: row.requests for name, row in operations.items()},
         "operations": {name: _operation(row) for name, row in operations.items()},

@@ -1,0 +1,84 @@
+#include "daemon/store/restore.h"
+
+#include <stdlib.h>
+
+struct session *restore_session(struct store *store, const struct manifest *manifest) {
+    if (store_admit(store, &manifest->names, &manifest->geometry) != STORE_OK)
+        return NULL;
+    struct session *session = session_new(&store->budget, &store->usage, &manifest->names,
+                                          &manifest->geometry, &manifest->policy);
+    if (!session)
+        return NULL;
+    if (session_reserve_slices(session, manifest->slice_count - manifest->tail_is_coded) !=
+        STORE_OK) {
+        session_unref(session);
+        return NULL;
+    }
+    session->id = manifest->session_id;
+    session->version = manifest->version;
+    session->durability = manifest->durability;
+    session->sharing = manifest->sharing;
+    session->lost_tokens = manifest->lost_tokens;
+    return session;
+}
+
+bool restore_slice(struct session *session, const struct manifest_slice *slice,
+                   struct chunk *chunk) {
+    if (!chunk || slice->first > chunk->tokens || slice->tokens > chunk->tokens - slice->first)
+        return false;
+    chunk_own(chunk, slice->level);
+    session->slices[session->slice_count++] = (struct slice){.chunk = chunk,
+                                                             .start = slice->start,
+                                                             .first = slice->first,
+                                                             .tokens = slice->tokens,
+                                                             .level = slice->level};
+    session->tokens = slice->start + slice->tokens;
+    return true;
+}
+
+bool restore_coded_tail(struct session *session, const struct manifest *manifest,
+                        struct chunk *chunk) {
+    struct manifest_slice slice = manifest_slice(manifest, manifest->slice_count - 1);
+    if (!chunk || slice.first != 0 || slice.tokens > chunk->tokens ||
+        slice.tokens != manifest->tail_tokens)
+        return false;
+    chunk_own(chunk, slice.level);
+    session->coded_tail = (struct slice){
+        .chunk = chunk, .start = slice.start, .tokens = slice.tokens, .level = slice.level};
+    session->tail_tokens = slice.tokens;
+    session->tokens += slice.tokens;
+    return true;
+}
+
+void restore_losses(struct tail *tail, const struct manifest *manifest) {
+    if (manifest->tail_level == PAGE_EXACT)
+        return;
+    for (uint32_t layer = 0; layer < tail->geometry.layers; layer++)
+        for (enum page_part part = PAGE_K; part <= PAGE_V; part++) {
+            struct loss loss = manifest_tail_loss(manifest, layer, part);
+            tail_inherit(tail, layer, part, manifest->tail_level, &loss);
+        }
+}
+
+void restore_ids(struct store *store, struct session *session, const struct manifest *manifest) {
+    struct token_ids text = {.count = manifest->id_count, .salt_count = manifest->salt_count};
+    if (text.count == 0)
+        return;
+    struct salt *salts = malloc(text.salt_count * sizeof *salts + text.count * sizeof *text.ids);
+    if (!salts)
+        return;
+    uint32_t *ids = (uint32_t *)(salts + text.salt_count);
+    manifest_read_ids(manifest, salts, ids);
+    text.salts = salts;
+    text.ids = ids;
+    text = token_ids_head(&text, session->tokens);
+    if (prefix_extend(&store->prefixes, session, &text) == STORE_OK &&
+        session->sharing != SESSION_SHARES_NOTHING)
+        prefix_offer(session, 0);
+    free(salts);
+}
+
+void restore_clock(_Atomic uint64_t *clock, uint64_t number) {
+    if (atomic_load(clock) < number)
+        atomic_store(clock, number);
+}
