@@ -318,15 +318,15 @@ static size_t choose_pieces(const struct fetch *fetch, const struct fetch_room *
 
 /* STORE_OK if the source's bytes are in memory, else what comes of loading them. */
 static int load(struct store *store, const struct fetch *fetch, const struct source *source) {
-    int status = STORE_OK;
-    if (source->chunk) {
-        status = disk_tier_load_chunk(&store->disk, source->chunk, &fetch->geometry);
-        status = status == STORE_OK ? STORE_MORE : status; /* it has come: look again */
+    struct disk_tier *tier = &store->disk;
+    if (source->chunk) { /* by itself, so that it comes soonest */
+        int status = disk_tier_load_chunk(tier, source->chunk, &fetch->geometry);
+        return status == STORE_OK ? STORE_MORE : status; /* it has come: look again */
     }
-    for (int i = 0; i < CHUNKS_AHEAD && source->ahead[i] && status != STORE_FULL; i++)
-        if (disk_tier_load_chunk(&store->disk, source->ahead[i], &fetch->geometry) == STORE_FULL)
+    for (int i = 0; i < CHUNKS_AHEAD && source->ahead[i]; i++)
+        if (disk_tier_load_chunk(tier, source->ahead[i], &fetch->geometry) == STORE_FULL)
             break;
-    return status;
+    return STORE_OK;
 }
 
 static int read_pieces(struct fetch *fetch, const struct source *source,

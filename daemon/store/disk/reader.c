@@ -7,7 +7,8 @@
 /* Where a value lies, with a reference to its segment. */
 struct place {
     struct segment *segment;
-    uint64_t offset;
+    uint64_t offset, data_bytes;
+    size_t head_bytes;
 };
 
 /* What lies where is known of this run's values at once, and of earlier ones once all was scanned.
@@ -32,7 +33,8 @@ static bool find_place(struct disk *disk, struct disk_key key, struct place *pla
     pthread_mutex_lock(&disk->lock);
     const struct index_entry *entry = find_certain(disk, key);
     if (entry) {
-        *place = (struct place){entry->segment, entry->offset};
+        *place =
+            (struct place){entry->segment, entry->offset, entry->data_bytes, entry->head_bytes};
         segment_ref(place->segment);
     }
     pthread_mutex_unlock(&disk->lock);
@@ -77,14 +79,47 @@ static struct range find_range(struct reader *reader, const struct disk_job *job
     return range;
 }
 
-static enum disk_status read_range(struct reader *reader, struct disk_job *job,
-                                   const struct segment *segment, const struct head *head,
-                                   const struct range *range) {
-    uint64_t at = 0;
-    if (range->bytes > job->capacity)
+static bool is_of(const struct head *head, const struct disk_job *job) {
+    return head->key.id == job->key.id && head->key.kind == job->key.kind;
+}
+
+/* All that is asked for with the head and what lies before it, in one read, if it fills the job's
+ * memory: the system then reads ahead as far as it is wanted, and no further. False if it is to be
+ * read by and by. */
+static bool read_at_once(struct reader *reader, struct disk_job *job, const struct place *place,
+                         struct head *head, struct range *range) {
+    const struct segment *segment = place->segment;
+    uint64_t before = place->data_bytes - job->capacity, begin = place->head_bytes + before;
+    if (job->read_parts < DISK_PARTS_MAX || job->capacity > place->data_bytes ||
+        begin > HEAD_BYTES_MAX)
+        return false;
+    struct iovec parts[] = {{reader->head, begin}, {job->memory, job->capacity}};
+    if (disk_io_read(segment->io, segment->file, parts, 2, place->offset) < 0 ||
+        segment_check_head(segment, &reader->guarder, place->offset, reader->head, begin, head) < 0)
+        return false;
+    *range = find_range(reader, job, head, place->offset);
+    return is_of(head, job) && range->offset == place->offset + begin &&
+           range->bytes == job->capacity;
+}
+
+static enum disk_status read_by_and_by(struct reader *reader, struct disk_job *job,
+                                       const struct place *place, struct head *head,
+                                       struct range *range) {
+    const struct segment *segment = place->segment;
+    if (segment_read_head(segment, &reader->guarder, place->offset, reader->head, head) < 0)
+        return segment_could_not_read() ? DISK_FAILED : DISK_DAMAGED;
+    *range = find_range(reader, job, head, place->offset);
+    if (!is_of(head, job) || range->bytes > job->capacity)
         return DISK_DAMAGED;
     if (segment_read(segment, range->offset, job->memory, range->bytes) < 0)
         return errno == ENODATA ? DISK_DAMAGED : DISK_FAILED;
+    return DISK_OK;
+}
+
+static enum disk_status check_range(struct reader *reader, struct disk_job *job,
+                                    const struct segment *segment, const struct head *head,
+                                    const struct range *range) {
+    uint64_t at = 0;
     for (uint32_t i = range->begin; i < range->end; i++) {
         if (segment_check_part(segment, &reader->guarder, reader->head, head, i, range->offset + at,
                                job->memory + at) < 0)
@@ -97,17 +132,18 @@ static enum disk_status read_range(struct reader *reader, struct disk_job *job,
 
 static enum disk_status read_value(struct reader *reader, struct disk_job *job,
                                    const struct place *place) {
+    enum disk_status status = DISK_OK;
+    struct range range;
     struct head head;
     job->bytes = 0;
     if (segment_is_removed(place->segment))
         return DISK_MISS;
-    if (segment_read_head(place->segment, &reader->guarder, place->offset, reader->head, &head) < 0)
-        return segment_could_not_read() ? DISK_FAILED : DISK_DAMAGED;
-    if (head.key.id != job->key.id || head.key.kind != job->key.kind)
-        return DISK_DAMAGED;
+    if (!read_at_once(reader, job, place, &head, &range))
+        status = read_by_and_by(reader, job, place, &head, &range);
+    if (status != DISK_OK)
+        return status;
     tell_metadata(job, &head);
-    struct range range = find_range(reader, job, &head, place->offset);
-    return read_range(reader, job, place->segment, &head, &range);
+    return check_range(reader, job, place->segment, &head, &range);
 }
 
 static enum disk_status read_job(struct reader *reader, struct disk_job *job) {

@@ -271,6 +271,14 @@ int segment_read_head(const struct segment *segment, struct guarder *guarder, ui
                         head->head_bytes - HEAD_SIGNED_OFFSET, memory);
 }
 
+int segment_check_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
+                       uint8_t *memory, size_t bytes, struct head *head) {
+    return head_read(memory, bytes, head) < 0 || head->head_bytes > bytes
+               ? -1
+               : guard_verify(guarder, &segment->guard, offset, memory + HEAD_SIGNED_OFFSET,
+                              head->head_bytes - HEAD_SIGNED_OFFSET, memory);
+}
+
 bool segment_could_not_read(void) {
     return errno && errno != ENODATA;
 }

@@ -100,6 +100,11 @@ void segment_read_mark(const struct segment *segment, struct mark *mark);
 int segment_read_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
                       uint8_t *memory, struct head *head) __attribute__((warn_unused_result));
 
+/* The same of a head that was read with all its bytes. 0, or -1 if it is none. */
+int segment_check_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
+                       uint8_t *memory, size_t bytes, struct head *head)
+    __attribute__((warn_unused_result));
+
 /* 0, or -1 with errno, ENODATA behind the file's end. */
 int segment_read(const struct segment *segment, uint64_t offset, void *memory, size_t bytes)
     __attribute__((warn_unused_result));
