@@ -72,7 +72,9 @@ static struct loss_plan make_plan(const struct session *session,
     if (is_empty(session) && request->place != EVICT_FROM_DISK)
         return (struct loss_plan){.freed_bytes = session_own_bytes(session), .any = true};
     size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
-    if (session->tail_tokens > 0) {
+    if (request->keeps_coded)
+        least = plan.keep;
+    if (session->tail_tokens > 0 && !(request->keeps_coded && session->coded_tail.chunk)) {
         plan.freed_bytes = freed_by_tail(session, request->place);
         plan.any = plan.freed_bytes > 0 || request->shared_too;
     }

@@ -11,6 +11,9 @@
 /* A session that was used since then stays, unless appends wait. */
 #define RECENT_NS (1 * CLOCK_NS_PER_S)
 
+/* So long a disk on which a write failed is not relied on. */
+#define DISK_FAILED_NS (10 * CLOCK_NS_PER_S)
+
 /* At once, for somebody who waits. */
 enum { SPILL_LEAST_BYTES = 1 << 20 };
 /* So much of a core is spent on looking in vain. */
@@ -195,16 +198,28 @@ bool pressure_spill(struct pressure *pressure) {
     return spilled;
 }
 
+/* Whether what is coded could go to disk: not for a while after a write failed. */
+static bool disk_takes_more(struct pressure *pressure) {
+    struct store *store = pressure->store;
+    uint64_t failed = atomic_load(&store->disk.counts.failed_writes), now = clock_now_ns();
+    if (failed != pressure->failed_writes)
+        pressure->disk_failed_ns = now;
+    pressure->failed_writes = failed;
+    return disk_tier_is_on(&store->disk) && !store_is_recovering(store) &&
+           now - pressure->disk_failed_ns > DISK_FAILED_NS;
+}
+
 /* Only for those who wait does what was just used go, and in the end what frees nothing because
  * others have it too: when they go as well, it does. */
 bool pressure_evict(struct pressure *pressure) {
     uint64_t above = above_bytes(pressure, low_percent(pressure));
     uint64_t want = above > 0 ? above : 1;
+    bool keeps = disk_takes_more(pressure);
     const struct evict_request requests[] = {
-        {.want_bytes = want, .idle_ns = RECENT_NS},
-        {.want_bytes = want},
-        {.want_bytes = want, .idle_ns = RECENT_NS, .shared_too = true},
-        {.want_bytes = want, .shared_too = true},
+        {.want_bytes = want, .idle_ns = RECENT_NS, .keeps_coded = keeps},
+        {.want_bytes = want, .keeps_coded = keeps},
+        {.want_bytes = want, .idle_ns = RECENT_NS, .shared_too = true, .keeps_coded = keeps},
+        {.want_bytes = want, .shared_too = true, .keeps_coded = keeps},
     };
     if (evict_any(pressure, &requests[0]))
         return true;

@@ -1,6 +1,7 @@
 /* What happens when memory runs short, in this order: what is coldest is aged to its floor, and
  * when there is nothing left to age it goes to disk, and without a disk, or one with room, the
- * coldest session loses its newest tokens.
+ * coldest session loses its newest tokens. What a disk would take is not lost, though it cannot go
+ * there at the moment because it is just being loaded, or was just used.
  *
  * Above the high mark it begins, at the low mark it ends; while appends wait for memory it goes on
  * whatever the marks say, and only then does it take what was just used. The marks are shares of
@@ -33,6 +34,8 @@ struct pressure {
     uint64_t waiting_since_ns; /* appends wait for memory without a break; 0: none does */
     uint64_t evicted_ns;       /* when a session last lost tokens, or went to disk */
     uint64_t rest_until_ns;    /* in vain is not looked again before */
+    uint64_t failed_writes;    /* to disk, that were seen so far, */
+    uint64_t disk_failed_ns;   /* and when the last of them was */
 };
 
 /* Whether there is pressure; begins() counts it as a round, too, unless it rests. */

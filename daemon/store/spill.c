@@ -26,7 +26,7 @@ struct victims {
 /* Of those who share a chunk one may read it while the others are cold. */
 static bool may_go(const struct chunk_view *view, const struct spill_request *request) {
     uint64_t now = clock_now_ns();
-    bool idle = now < view->used_ns || now - view->used_ns >= request->idle_ns;
+    bool idle = !view->shared || now < view->used_ns || now - view->used_ns >= request->idle_ns;
     return !record_is_absent(view->record) && view->shared == request->shared && idle;
 }
 

@@ -78,6 +78,7 @@ START_TEST(what_is_on_disk_stays_as_cold_as_it_was) {
     store_on_disk("cold");
     ck_assert_int_eq(open_session("warm", PAGE_EXACT), STORE_OK);
     store_in_memory("warm");
+    atomic_fetch_add(&store.disk.counts.failed_writes, 1); /* it takes no more */
     ck_assert(pressure_evict(&store.pressure));
     ck_assert(!exists("warm"));
     struct session *cold = find("cold");
