@@ -109,11 +109,15 @@ def test_a_moved_tail_is_cut_anew(daemon, one, non_blocking):
 
 
 @BOTH_FORMS
-def test_what_does_not_fit_is_refused_as_full(start_daemon, non_blocking):
-    daemon = start_daemon(memory="32M")
+@pytest.mark.parametrize("memory, stored, refused", [("32M", False, "too_large"), ("64M", True, "full")])
+def test_what_does_not_fit_alone_or_beside_others_is_refused(start_daemon, memory, stored, refused, non_blocking):
+    daemon = start_daemon(memory=memory)
     with Library(daemon.socket, non_blocking, connections=3) as several:
+        if stored:
+            assert append(several, several.open("other", SHAPE)[1]) == "ok"
+            assert several.call("kvq_pin", b"other", 3600_000) == "ok"
         state = several.open("s", SHAPE)[1]
-        assert append(several, state, wait_ms=100) == "full"
+        assert append(several, state, wait_ms=100) == refused
         assert held(several)[1].tokens == 0
         assert append(several, state, VALUES[:, :, :100]) == "ok"
 

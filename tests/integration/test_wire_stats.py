@@ -130,12 +130,13 @@ def test_the_keepers_work_is_counted(connection):
 
 @pytest.mark.memory("96M")
 def test_appends_that_wait_for_memory_are_counted(daemon, connection):
-    noise = bits(LARGE, 128)[0][0].tobytes()
+    noise, stats = bits(LARGE, 128)[0][0].tobytes(), connection.stats()
+    too_many = (stats.limit_bytes - stats.memory.fixed_bytes) * 11 // 10 // (128 * 65536) * 128
 
     def append_too_much(writer):
         session = writer.open(b"a", geometry=LARGE, level=-2)
-        request_id = session.begin(2048, wait_ms=60000)
-        for offset, tokens, layer, part in session.pieces(2048):
+        request_id = session.begin(too_many, wait_ms=60000)
+        for offset, tokens, layer, part in session.pieces(too_many):
             writer.send(data_frame(request_id, offset, tokens, layer, part, noise))
 
     with waiting(daemon, connection, append_too_much) as outcome:
