@@ -24,7 +24,7 @@ import xml.etree.ElementTree
 UNIT_SECONDS_MAX = 600
 CHECK_SECONDS_MAX = 60  # one test of a suite that says nothing else
 PYTEST_SECONDS_MAX = 2400  # a folder
-AT_ONCE = 2  # tests wait about as much as they compute
+AT_ONCE = 3  # on two cores: tests wait for a third of their time
 PYTEST_FOLDERS = ("tests/integration", "tests/faults", "client/python/tests", "client/python/examples")
 SLOWNESS = 20  # of a sanitizer or an emulator, at most
 # A use after return is found only on asking; a finding names the line that led to it.
@@ -124,10 +124,10 @@ def pytest_of(build, environment):
 
 
 def run_pytest(selection, build, environment, seconds_max):
-    """Some tests at once, but for sanitized programs: a report is of the one test that runs."""
+    """Some files at once, but for sanitized programs: a report is of the one test that runs."""
     program, environment = pytest_of(build, environment)
     if not environment["KVQ_SANITIZE"]:
-        program += ["-n", str(AT_ONCE), "--dist", "worksteal"]
+        program += ["-n", str(AT_ONCE), "--dist", "loadfile", "--no-loadscope-reorder"]
     with tempfile.NamedTemporaryFile(suffix=".xml") as report:
         command = [*program, "-q", "-ra", "--tb=short", "-p", "no:cacheprovider",
                    f"--junitxml={report.name}", "-o", "junit_logging=no", selection]
@@ -144,7 +144,8 @@ def environment_of(build, sanitize, reports):
     environment = dict(os.environ, KVQUANTD=str(build / "kvquantd"), KVQ=str(build / "kvq"),
                        KVQ_EXAMPLES=str(build / "examples"), KVQ_BUILD=str(build),
                        KVQ_SANITIZE=sanitize, KVQ_SANITIZER_REPORTS=reports,
-                       CK_DEFAULT_TIMEOUT=str(CHECK_SECONDS_MAX), PYTHONDONTWRITEBYTECODE="1")
+                       CK_DEFAULT_TIMEOUT=str(CHECK_SECONDS_MAX), PYTHONDONTWRITEBYTECODE="1",
+                       OPENBLAS_NUM_THREADS="1")  # its threads wait busily where others compute
     environment.pop("KVQ_SOCKET", None)  # no test talks to a daemon that is not its own
     for name, options in SANITIZER_OPTIONS.items():
         given = environment.get(name, "")
