@@ -6,6 +6,7 @@
 #include <zstd.h>
 
 #include "daemon/base/bytes.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/attachment_disk.h"
 #include "daemon/store/error.h"
@@ -19,6 +20,8 @@ enum {
     ENTRY_BYTES = 16,
     COMPRESSION_LEVEL = 3,
 };
+
+#define RETRY_NS CLOCK_NS_PER_S
 
 static const char magic[MAGIC_BYTES + 1] = "KVQATTCH";
 
@@ -299,7 +302,7 @@ void attachment_end_write(struct attachment *attachment, struct disk_tier *disk)
 
 bool attachment_is_on_disk(struct attachment *attachment) {
     pthread_mutex_lock(&attachment->lock);
-    bool is_there = attachment->disk && !attachment->lost;
+    bool is_there = attachment->disk != NULL;
     pthread_mutex_unlock(&attachment->lock);
     return is_there;
 }
@@ -323,8 +326,10 @@ int attachment_begin_load(struct attachment *attachment, struct pool_extent *roo
     pthread_mutex_lock(&attachment->lock);
     if (attachment->extent.bytes > 0)
         status = STORE_OK;
-    else if (attachment->lost || attachment->loading)
-        status = attachment->lost ? STORE_MISS : STORE_WAIT;
+    else if (attachment->loading)
+        status = STORE_WAIT;
+    else if (attachment->lost || attachment->retry_ns > clock_now_ns())
+        status = STORE_MISS;
     attachment->loading |= status == STORE_MORE;
     pthread_mutex_unlock(&attachment->lock);
     if (status != STORE_MORE ||
@@ -355,12 +360,16 @@ static bool is_record_of(const struct attachment *attachment, uint8_t *memory) {
     return hash == expected;
 }
 
-bool attachment_end_load(struct attachment *attachment, struct pool_extent *room, bool was_read) {
+bool attachment_end_load(struct attachment *attachment, struct pool_extent *room,
+                         enum attachment_reading reading) {
     const struct attachment_home *home = &attachment->home;
-    bool arrived = was_read && is_record_of(attachment, pool_memory(home->pool, room));
+    bool device_failed = reading == ATTACHMENT_DEVICE_FAILED;
+    bool arrived =
+        reading == ATTACHMENT_READ && is_record_of(attachment, pool_memory(home->pool, room));
     pthread_mutex_lock(&attachment->lock);
     attachment->loading = false;
-    attachment->lost = !arrived;
+    attachment->lost = !arrived && !device_failed;
+    attachment->retry_ns = device_failed ? clock_now_ns() + RETRY_NS : 0;
     if (arrived)
         put_extent(attachment, *room);
     pthread_mutex_unlock(&attachment->lock);

@@ -58,9 +58,10 @@ struct attachment {
     struct attachment_spec spec; /* the name is the handle's own */
     pthread_mutex_t lock;        /* of the fields below */
     unsigned owners, pins;
-    struct pool_extent extent; /* all of it reserved; without bytes: on disk only */
-    struct disk_tier *disk;    /* where it is too; NULL: nowhere */
-    bool writing, loading, lost;
+    struct pool_extent extent;   /* all of it reserved; without bytes: on disk only */
+    struct disk_tier *disk;      /* where it is too; NULL: nowhere */
+    bool writing, loading, lost; /* lost: what is on disk alone is damaged or missing */
+    uint64_t retry_ns;           /* while the device fails it is not read before */
     char name[];
 };
 
@@ -125,6 +126,7 @@ int attachment_read_piece(const struct attachment *attachment, uint32_t piece, v
  * NULL: it failed. */
 bool attachment_begin_write(struct attachment *attachment) __attribute__((warn_unused_result));
 void attachment_end_write(struct attachment *attachment, struct disk_tier *disk);
+/* Whole or damaged. */
 bool attachment_is_on_disk(struct attachment *attachment);
 
 /* Gives up the bytes in memory of one that is on disk. How many that frees. */
@@ -135,8 +137,11 @@ uint64_t attachment_drop_bytes(struct attachment *attachment);
 int attachment_begin_load(struct attachment *attachment, struct pool_extent *room)
     __attribute__((warn_unused_result));
 
-/* With what was read into the room; false if it is not this attachment's record: that is lost. */
-bool attachment_end_load(struct attachment *attachment, struct pool_extent *room, bool was_read);
+/* With what was read into the room, or what went wrong. False if it is not this attachment's
+ * record, which is lost then, or if the device failed. */
+enum attachment_reading { ATTACHMENT_READ, ATTACHMENT_NOT_READ, ATTACHMENT_DEVICE_FAILED };
+bool attachment_end_load(struct attachment *attachment, struct pool_extent *room,
+                         enum attachment_reading reading);
 
 /* Nobody is to have it, but what is on disk stays there. */
 void attachment_leave_on_disk(struct attachment *attachment);

@@ -116,13 +116,17 @@ static void end_load(struct disk_job *job) {
     struct attachment_load *load = (struct attachment_load *)job;
     struct disk_tier *tier = load->tier;
     struct attachment *attachment = load->attachment;
-    bool was_read = job->status == DISK_OK && job->bytes == attachment->spec.record_bytes;
-    if (attachment_end_load(attachment, &load->room, was_read)) {
+    bool is_whole = job->status == DISK_OK && job->bytes == attachment->spec.record_bytes;
+    enum attachment_reading reading = is_whole                     ? ATTACHMENT_READ
+                                      : job->status == DISK_FAILED ? ATTACHMENT_DEVICE_FAILED
+                                                                   : ATTACHMENT_NOT_READ;
+    if (attachment_end_load(attachment, &load->room, reading)) {
         atomic_fetch_add(&tier->counts.loaded_bytes, attachment->spec.record_bytes);
     } else {
         atomic_fetch_add(&tier->counts.failed_loads, 1);
-        log_error("an attachment on disk cannot be read: number %llu",
-                  (unsigned long long)attachment->spec.id);
+        if (job->status != DISK_MISS) /* of a file that is gone the disk has told */
+            log_error("an attachment on disk cannot be read: number %llu",
+                      (unsigned long long)attachment->spec.id);
     }
     attachment_unref(attachment);
     free(load);

@@ -300,7 +300,7 @@ static struct attachment *make_attachment(struct takeover *takeover, size_t i,
         return NULL;
     if (said.extent.bytes > 0 && budget_reserve(&store->budget, said.extent.bytes)) {
         takeover->attachments[i].has_extent = true;
-        (void)attachment_end_load(attachment, &said.extent, true);
+        (void)attachment_end_load(attachment, &said.extent, ATTACHMENT_READ);
     }
     if (attachment->extent.bytes == 0 && !is_on_disk) {
         attachment_unref(attachment);

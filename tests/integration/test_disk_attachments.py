@@ -176,6 +176,7 @@ def test_one_that_is_damaged_on_disk_is_a_miss_and_counted_and_others_are_there(
             connection.attachment(b"a", b"noise")
         assert connection.attachment(b"a", b"text")[0] == DATA[b"text"]
         assert_has(connection, b"a", 300)
+        connection.flush(b"a")
         connection.attach(b"a", b"noise", b"anew")
         assert connection.attachment(b"a", b"noise")[0] == b"anew"
 

@@ -372,7 +372,7 @@ START_TEST(a_record_with_one_bit_changed_is_not_loaded) {
         memcpy(memory, header, attachment->spec.record_bytes);
         if (at < header_bytes * 8)
             memory[at / 8] ^= (uint8_t)(1u << at % 8);
-        ck_assert(attachment_end_load(copy, &room, true) == (at == header_bytes * 8));
+        ck_assert(attachment_end_load(copy, &room, ATTACHMENT_READ) == (at == header_bytes * 8));
         attachment_unref(copy);
     }
 }
@@ -423,6 +423,24 @@ START_TEST(their_list_of_any_bytes_is_read_within_them) {
 }
 END_TEST
 
+START_TEST(what_the_device_did_not_give_is_a_miss_for_a_while) {
+    ck_assert_int_eq(attach("a", "x", text, 100), STORE_OK);
+    struct attachment *copy =
+        attachment_new(&attachment_of("a", "x")->home, &attachment_of("a", "x")->spec);
+    struct pool_extent room;
+    ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_MORE);
+    ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_WAIT);
+    ck_assert(!attachment_end_load(copy, &room, ATTACHMENT_DEVICE_FAILED));
+    ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_MISS);
+    copy->retry_ns = 0;
+    ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_MORE);
+    ck_assert(!attachment_end_load(copy, &room, ATTACHMENT_NOT_READ));
+    copy->retry_ns = 0;
+    ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_MISS);
+    attachment_unref(copy);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("attachment");
     tcase_add_checked_fixture(cases, set_up_attachments, tear_down);
@@ -445,6 +463,7 @@ int main(void) {
     tcase_add_loop_test(cases, a_get_under_way_ends_when_the_attachment_goes, 0, 3);
     tcase_add_loop_test(cases, what_is_damaged_in_memory_is_a_miss_and_counted, 0, 2);
     tcase_add_test(cases, a_record_with_one_bit_changed_is_not_loaded);
+    tcase_add_test(cases, what_the_device_did_not_give_is_a_miss_for_a_while);
     tcase_add_test(cases, a_manifest_names_them);
     tcase_add_test(cases, their_list_of_any_bytes_is_read_within_them);
     return run_suite(cases);
