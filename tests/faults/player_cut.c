@@ -1,5 +1,7 @@
 /* Steps of the model check by which sessions come to have fewer tokens, or others the same: forks,
  * truncations, deletes and evictions. */
+#include <string.h>
+
 #include "daemon/store/evict.h"
 #include "daemon/store/fork.h"
 #include "daemon/store/info.h"
@@ -128,6 +130,7 @@ static void forget(struct player *player, int slot) {
             player->appends[i].incarnation == session->incarnation)
             player->appends[i].dead = true;
     reference_cut(session, 0);
+    memset(session->attachments, 0, sizeof session->attachments);
     session->exists = false;
     session->version = 0;
     session->incarnation = 0;
@@ -198,6 +201,11 @@ static void lose_tokens(struct player *player, int slot, const struct evict_resu
         reference_cut(session, left);
 }
 
+/* One that was just used and has nothing stays a while. */
+static bool waits_for_tokens(const struct reference_session *session) {
+    return session->token_count == 0 && !reference_has_attachments(session);
+}
+
 void player_evict(struct player *player, const struct step *step) {
     int slot = player_pick(player, step->random[0], true);
     struct reference_session *expected = player_session(player, slot);
@@ -216,7 +224,7 @@ void player_evict(struct player *player, const struct step *step) {
     bool evicted = player_expect_status(player, status,
                                         expected->pinned                    ? STORE_BUSY
                                         : player_is_appending(player, slot) ? STORE_WAIT
-                                        : expected->token_count == 0        ? STORE_WAIT
+                                        : waits_for_tokens(expected)        ? STORE_WAIT
                                         : frees_nothing                     ? STORE_UNSUPPORTED
                                                                             : STORE_OK);
     if (evicted)

@@ -7,6 +7,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "daemon/store/attachment_disk.h"
 #include "daemon/store/info.h"
 #include "daemon/store/saving.h"
 #include "tests/faults/player.h"
@@ -183,6 +184,21 @@ static size_t chunks_of(struct session *session, struct chunk **chunks) {
     return count;
 }
 
+static void spill_attachments(struct player *player, struct session *session) {
+    struct attachment *attachments[ATTACHMENTS_MAX];
+    pthread_mutex_lock(session->lock);
+    size_t count = attachment_set_count(session->attachments);
+    for (size_t i = 0; i < count; i++) {
+        attachments[i] = session->attachments->attachments[i];
+        attachment_ref(attachments[i]);
+    }
+    pthread_mutex_unlock(session->lock);
+    for (size_t i = 0; i < count; i++) {
+        (void)attachment_write(&player->store.disk, attachments[i], session, true);
+        attachment_unref(attachments[i]);
+    }
+}
+
 /* As the keeper does it where memory is short; as often as not what follows meets it on its way. */
 void player_spill(struct player *player, const struct step *step) {
     struct disk_tier *tier = &player->store.disk;
@@ -195,6 +211,7 @@ void player_spill(struct player *player, const struct step *step) {
         (void)disk_tier_write_chunk(tier, chunks[i], true);
         chunk_unref(chunks[i]);
     }
+    spill_attachments(player, session);
     session_unref(session);
     while (step->random[1] % 2 == 0 && atomic_load(&tier->counts.spilling_bytes) > 0)
         player_pause();
@@ -283,13 +300,16 @@ static void start_anew(struct player *player) {
     for (int slot = 0; slot < REFERENCE_SESSIONS; slot++) {
         player_check_info(player, slot);
         player_check_all_of(player, slot);
+        player_check_attachments(player, slot);
     }
 }
 
-/* What is saved at an orderly end: all but what never had a token. */
+/* What is saved at an orderly end: all but what never had anything. */
 static bool is_to_be_saved(struct player *player, int slot) {
     struct session *session = store_find(&player->store, player_name(slot));
-    bool is_to_be = session && (session->tokens > 0 || session->saved.any);
+    bool is_to_be =
+        session && (session->tokens > 0 || attachment_set_count(session->attachments) > 0 ||
+                    session->saved.any);
     if (session)
         session_unref(session);
     return is_to_be;

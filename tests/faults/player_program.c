@@ -54,6 +54,9 @@ static void (*const plays[STEP_KINDS])(struct player *player, const struct step 
     [STEP_AWAIT_KEEPER] = play_await_keeper,
     [STEP_EVICT] = player_evict,
     [STEP_MATCH] = player_match,
+    [STEP_ATTACH] = player_attach,
+    [STEP_GET_ATTACHMENT] = player_get_attachment,
+    [STEP_DETACH] = player_detach,
     [STEP_SQUEEZE] = play_squeeze,
     [STEP_REST] = play_rest,
     [STEP_BLOCK_PUT] = player_block_put,
@@ -142,6 +145,7 @@ static void end(struct player *player) {
     for (int slot = 0; slot < REFERENCE_SESSIONS; slot++) {
         player_check_info(player, slot);
         player_check_all_of(player, slot);
+        player_check_attachments(player, slot);
     }
     for (uint32_t i = 0; i < PLAYER_UNDER_WAY; i++)
         player_append_drop(player, &(struct step){.random = {i}});

@@ -172,6 +172,8 @@ void player_check_info(struct player *player, int slot) {
                   info.logical_bytes ==
                       expected->token_count * geometry_token_bytes(expected->geometry),
                   "%llu logical bytes", (unsigned long long)info.logical_bytes);
+    player_expect(player, (info.attachments.count > 0) == reference_has_attachments(expected),
+                  "%llu attachments", (unsigned long long)info.attachments.count);
     expect_counts(player, &info);
 }
 

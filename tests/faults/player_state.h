@@ -155,6 +155,11 @@ bool player_is_appending(const struct player *player, int slot);
 
 void player_match(struct player *player, const struct step *step);
 
+void player_attach(struct player *player, const struct step *step);
+void player_get_attachment(struct player *player, const struct step *step);
+void player_detach(struct player *player, const struct step *step);
+void player_check_attachments(struct player *player, int slot);
+
 void player_fetch(struct player *player, const struct step *step);
 void player_fetch_begin(struct player *player, const struct step *step);
 void player_fetch_next(struct player *player, const struct step *step);

@@ -101,6 +101,8 @@ void reference_append(struct reference *reference, struct reference_session *ses
 
 void reference_cut(struct reference_session *session, uint32_t tokens) {
     uint32_t coded = session->token_count - session->tail_tokens;
+    if (tokens == 0 && session->token_count > 0)
+        memset(session->attachments, 0, sizeof session->attachments);
     while (session->token_count > tokens) {
         struct reference_token *token = &session->tokens[--session->token_count];
         if (token->group)
@@ -121,6 +123,11 @@ void reference_fork(const struct reference_session *source, struct reference_ses
     target->on_disk = source->on_disk;
     target->loosened = source->loosened;
     target->id_tokens = source->id_tokens < tokens ? source->id_tokens : tokens;
+    for (int i = 0; i < REFERENCE_ATTACHMENTS; i++) {
+        target->attachments[i] = source->attachments[i];
+        target->attachments[i].exists &=
+            tokens == source->token_count || source->attachments[i].tokens <= tokens;
+    }
     target->token_count = tokens;
     target->tail_tokens = tokens > coded ? tokens - coded : 0;
     for (uint32_t i = 0; i < tokens; i++) {
@@ -128,6 +135,13 @@ void reference_fork(const struct reference_session *source, struct reference_ses
         if (target->tokens[i].group)
             target->tokens[i].group->references++;
     }
+}
+
+bool reference_has_attachments(const struct reference_session *session) {
+    bool any = false;
+    for (int i = 0; i < REFERENCE_ATTACHMENTS; i++)
+        any |= session->attachments[i].exists;
+    return any;
 }
 
 void reference_copy(const struct reference_session *source, struct reference_session *target) {

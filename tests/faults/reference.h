@@ -39,6 +39,14 @@ struct reference_token {
     uint32_t row;
 };
 
+enum { REFERENCE_ATTACHMENTS = 3 }; /* of a session */
+
+struct reference_attachment {
+    bool exists;
+    uint64_t seed; /* that its bytes are made from */
+    uint32_t bytes, tokens;
+};
+
 struct reference_session {
     bool exists;
     const struct geometry *geometry;
@@ -52,6 +60,7 @@ struct reference_session {
     uint32_t token_count, tail_tokens;
     uint32_t id_tokens; /* that have ids: from the first on, without a gap */
     struct reference_token tokens[REFERENCE_TOKENS_MAX];
+    struct reference_attachment attachments[REFERENCE_ATTACHMENTS];
 };
 
 struct reference {
@@ -70,11 +79,13 @@ void reference_deinit(struct reference *reference);
 void reference_append(struct reference *reference, struct reference_session *session,
                       uint64_t first_stamp, uint32_t tokens, bool settle);
 
-/* Only the first tokens stay. */
+/* Only the first tokens stay; attachments go with the last of them. */
 void reference_cut(struct reference_session *session, uint32_t tokens);
 
 void reference_fork(const struct reference_session *source, struct reference_session *target,
                     uint32_t tokens);
+
+bool reference_has_attachments(const struct reference_session *session);
 
 /* target, which is of no tokens, becomes the same. */
 void reference_copy(const struct reference_session *source, struct reference_session *target);

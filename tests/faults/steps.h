@@ -29,6 +29,9 @@ enum step_kind {
     STEP_MATCH,
     STEP_REST,    /* long enough that something is idle */
     STEP_SQUEEZE, /* leaves little memory, or as much as before */
+    STEP_ATTACH,
+    STEP_GET_ATTACHMENT,
+    STEP_DETACH,
     STEP_BLOCK_PUT,
     STEP_BLOCK_GET,
     STEP_BLOCK_ACT, /* exists, touch, delete */
