@@ -25,7 +25,8 @@ NAMES = IN_MEMORY + [b"on disk 1", b"on disk 2", b"on disk 3"] * (ON_DISK is not
 FILE_KINDS = ["space", "writing", "syncing", "renaming"]
 STEP = amount(usual=4, torture=1, sanitized=16)  # of calls that fail in turn
 TOKENS_MAX = 700
-LIFE_SECONDS = 0.08  # at most, from the first request on
+REQUESTS_MOST = 40  # of a life
+LAST_SECONDS = 0.02  # at most, between them and its end
 
 
 class Writer:
@@ -80,9 +81,11 @@ def start(start_daemon, tmp_path, environment=None):
 
 
 def live_and_die(daemon, writer):
-    """A connection that writes until the daemon is killed, after a random time."""
-    killer = threading.Timer(writer.random.uniform(0, LIFE_SECONDS), daemon.process.kill)
+    """A connection that writes until the daemon is killed, some requests and a moment later."""
+    killer = threading.Timer(writer.random.uniform(0, LAST_SECONDS), daemon.process.kill)
     with contextlib.suppress(Lost, Closed, OSError), Connection(daemon.socket) as connection:
+        for _ in range(writer.random.randint(0, REQUESTS_MOST)):
+            writer.step(connection)
         killer.start()
         while True:
             writer.step(connection)
@@ -112,8 +115,7 @@ def test_what_was_saved_at_an_orderly_end_is_there_after_the_next_start(start_da
         with Connection(daemon.socket) as connection:
             writer.journal.check(connection)
             with contextlib.suppress(Lost):
-                end = time.monotonic() + LIFE_SECONDS
-                while time.monotonic() < end:
+                for _ in range(REQUESTS_MOST):
                     writer.step(connection)
         assert daemon.stop() == 0
         writer.journal.killed(in_memory=[])
