@@ -93,6 +93,7 @@ int main(int argc, char **argv) {
         struct program program = program_of(seed, count);
         if (!holds(&program, print)) {
             report(&program);
+            free(program.steps);
             return EXIT_FAILURE;
         }
         free(program.steps);

@@ -358,6 +358,11 @@ static void name_directory(pid_t pid, char path[PLAYER_PATH_BYTES]) {
     snprintf(path, PLAYER_PATH_BYTES, "%s/kvq-model-%d", in_memory ? "/dev/shm" : "/tmp", pid);
 }
 
+void player_forget_disk(struct player *player) {
+    for (int slot = 0; slot < REFERENCE_SESSIONS; slot++)
+        drop_pictures(&player->saved[slot]);
+}
+
 void player_make_directory(struct player *player) {
     char path[PLAYER_PATH_BYTES + 8], key[DISK_KEY_BYTES] = "any key";
     name_directory(getpid(), player->directory);

@@ -96,6 +96,7 @@ static void set_up(struct player *player) {
 
 static void tear_down(struct player *player) {
     store_deinit(&player->store);
+    player_forget_disk(player);
     reference_deinit(&player->reference);
     free(player->workspace);
     free(player->room);

@@ -184,6 +184,9 @@ void player_look_at_blocks(struct player *player, bool orderly);
 /* For the disk, if there is to be one. */
 void player_make_directory(struct player *player);
 
+/* What is known of the disk, when the store is gone. */
+void player_forget_disk(struct player *player);
+
 void player_flush(struct player *player, const struct step *step);
 void player_spill(struct player *player, const struct step *step);
 void player_restart(struct player *player, const struct step *step);
