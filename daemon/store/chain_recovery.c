@@ -2,14 +2,17 @@
 
 #include "daemon/store/saving.h"
 
-void chain_recover_blocks(struct store *store, struct session *session,
-                          const struct manifest *manifest) {
+int chain_recover_blocks(struct store *store, struct session *session,
+                         const struct manifest *manifest) {
     struct block_entry block;
+    int status = STORE_OK;
     size_t at = 0;
     session->first_position = manifest->first_position;
-    while (session_is_chain(session) && manifest_next_block(manifest, &at, &block) &&
+    while (status != STORE_FULL && session_is_chain(session) &&
+           manifest_next_block(manifest, &at, &block) &&
            block.first + block.tokens <= session->tokens)
-        (void)!block_restore(&store->blocks, session, &block);
+        status = block_restore(&store->blocks, session, &block);
+    return status == STORE_FULL ? STORE_FULL : STORE_OK;
 }
 
 static void settle(struct store *store, struct session *session) {

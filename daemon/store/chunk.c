@@ -256,3 +256,9 @@ void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *r
     if (record)
         record_unpin(absent); /* the chunk's own */
 }
+
+void chunk_leave_on_disk(struct chunk *chunk) {
+    pthread_mutex_lock(&chunk->lock);
+    chunk->on_disk.tier = NULL;
+    pthread_mutex_unlock(&chunk->lock);
+}

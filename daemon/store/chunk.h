@@ -113,4 +113,7 @@ enum chunk_loss { CHUNK_NOT_LOST, CHUNK_LOST_FOR_NOW, CHUNK_LOST };
 void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *record,
                     enum chunk_loss loss);
 
+/* Nobody is to have it, but what is on disk stays there. */
+void chunk_leave_on_disk(struct chunk *chunk);
+
 #endif

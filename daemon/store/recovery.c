@@ -322,8 +322,9 @@ static bool fill(struct recovery *recovery, struct session *session,
     settle_tail(session);
     if (!whole && recovery->for_now)
         return false;
+    if (chain_recover_blocks(recovery->store, session, manifest) != STORE_OK)
+        return false;
     restore_ids(recovery->store, session, manifest);
-    chain_recover_blocks(recovery->store, session, manifest);
     if (whole)
         return true;
     recovery->damaged++;
@@ -387,21 +388,6 @@ static bool delete_older(struct recovery *recovery, const struct session *sessio
     return older;
 }
 
-static void insert(struct recovery *recovery, struct session *session, const struct found *found) {
-    uint64_t tokens = session->tokens;
-    restore_clock(&recovery->store->version_clock, session->version);
-    int status = store_insert(recovery->store, session, NULL);
-    if (status == STORE_EXISTS && delete_older(recovery, session))
-        status = store_insert(recovery->store, session, NULL);
-    if (status != STORE_OK) {
-        delete_found(recovery, found);
-        session_unref(session);
-        return;
-    }
-    recovery->sessions += !session_is_chain(session);
-    recovery->tokens += tokens;
-}
-
 /* It stays on disk, and its name is kept from being used again. */
 static void leave_out(struct recovery *recovery, uint64_t name_hash) {
     recovery->leaves_out = true;
@@ -414,6 +400,25 @@ static void leave_out(struct recovery *recovery, uint64_t name_hash) {
         recovery->left_out_capacity = capacity;
     }
     recovery->left_out[recovery->left_out_count++] = name_hash;
+}
+
+static void insert(struct recovery *recovery, struct session *session, const struct found *found) {
+    uint64_t tokens = session->tokens;
+    restore_clock(&recovery->store->version_clock, session->version);
+    int status = store_insert(recovery->store, session, NULL);
+    bool newer = status != STORE_EXISTS || delete_older(recovery, session);
+    if (status == STORE_EXISTS && newer)
+        status = store_insert(recovery->store, session, NULL);
+    if (status != STORE_OK) {
+        if (newer) /* the older one could not be deleted for lack of memory */
+            leave_out(recovery, found->name_hash);
+        else
+            delete_found(recovery, found);
+        session_unref(session);
+        return;
+    }
+    recovery->sessions += !session_is_chain(session);
+    recovery->tokens += tokens;
 }
 
 static void recover_session(struct recovery *recovery, const struct found *found) {
@@ -567,11 +572,21 @@ static void raise_clocks(struct recovery *recovery) {
     }
 }
 
+/* Whether a session that was not taken may have it. */
+static bool may_be_wanted(const struct recovery *recovery) {
+    return recovery->leaves_out || recovery->is_incomplete;
+}
+
 static void drop_attachment(const struct recovery *recovery, struct attachment *attachment) {
-    bool stays = recovery->leaves_out || recovery->is_incomplete;
-    if (stays && attachment->owners == 0)
+    if (may_be_wanted(recovery) && attachment->owners == 0)
         attachment_leave_on_disk(attachment);
     attachment_unref(attachment);
+}
+
+static void drop_chunk(const struct recovery *recovery, struct chunk *chunk) {
+    if (may_be_wanted(recovery) && chunk->owner_count == 0)
+        chunk_leave_on_disk(chunk);
+    chunk_unref(chunk);
 }
 
 /* What no session has is of no use to anybody, unless that session was not taken. */
@@ -579,10 +594,10 @@ static void forget_rest(struct recovery *recovery) {
     for (size_t i = 0; i < recovery->count; i++) {
         struct found *found = &recovery->found[i];
         if (found->chunk)
-            chunk_unref(found->chunk);
+            drop_chunk(recovery, found->chunk);
         else if (found->attachment)
             drop_attachment(recovery, found->attachment);
-        else if (recovery->leaves_out || recovery->is_incomplete)
+        else if (may_be_wanted(recovery))
             continue;
         else if (found->kind == DISK_CHUNK || found->kind == DISK_ATTACHMENT ||
                  (found->kind == DISK_TAIL && !found->used))

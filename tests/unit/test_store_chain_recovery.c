@@ -1,4 +1,6 @@
 /* Blocks by key after the daemon began again. */
+#include <stdio.h>
+
 #include "daemon/store/manifest.h"
 #include "tests/unit/test_store_block_support.h"
 #include "tests/unit/test_store_disk_support.h"
@@ -219,6 +221,50 @@ START_TEST(ids_of_sessions_stay_below_those_of_chains_after_a_restart) {
 }
 END_TEST
 
+static uint64_t live_disk_bytes(void) {
+    struct disk_stats stats;
+    disk_read_stats(store.disk.disk, &stats);
+    return stats.live_bytes;
+}
+
+static void put_small_blocks(int count) {
+    char key[8], parent[8] = "";
+    for (int i = 0; i < count; i++) {
+        snprintf(key, sizeof key, "%d", i);
+        put_block(key, parent, (uint64_t)i, 1);
+        memcpy(parent, key, sizeof parent);
+    }
+}
+
+/* How many blocks a start with so much memory finds: all or none of a chain's. */
+static uint64_t blocks_with(uint64_t memory_bytes, uint64_t saved_bytes) {
+    bool opened = try_open_store(memory_bytes);
+    uint64_t blocks = store.blocks.blocks;
+    if (opened)
+        ck_assert_uint_ge(live_disk_bytes(), saved_bytes);
+    store_deinit(&store);
+    return blocks;
+}
+
+START_TEST(starts_that_lack_memory_take_nothing_off_the_disk) {
+    enum { BLOCKS = 1000, STEP_BYTES = 256 << 10, SMALL_STEP_BYTES = 8 << 10 };
+    put_small_blocks(BLOCKS);
+    restart();
+    uint64_t saved_bytes = live_disk_bytes(), bytes = store_empty_bytes(2), blocks;
+    store_deinit(&store);
+    while (blocks_with(bytes, saved_bytes) < BLOCKS)
+        bytes += STEP_BYTES;
+    bytes -= STEP_BYTES;
+    while ((blocks = blocks_with(bytes, saved_bytes)) < BLOCKS) {
+        ck_assert_uint_eq(blocks, 0);
+        bytes += SMALL_STEP_BYTES;
+    }
+    open_store();
+    ck_assert_uint_eq(store.blocks.blocks, BLOCKS);
+    ck_assert(gives("999", 999, 1));
+}
+END_TEST
+
 /* Reads all its blocks, if it is one. */
 static void read_manifest_of(const uint8_t *bytes, size_t count) {
     struct manifest manifest;
@@ -272,6 +318,7 @@ int main(void) {
     tcase_add_test(cases, what_eviction_left_of_a_saved_chain_is_saved_at_the_end);
     tcase_add_test(cases, of_two_blocks_of_one_key_the_later_counts);
     tcase_add_test(cases, ids_of_sessions_stay_below_those_of_chains_after_a_restart);
+    tcase_add_test(cases, starts_that_lack_memory_take_nothing_off_the_disk);
     tcase_add_test(cases, a_chains_manifest_of_any_bytes_is_read_within_them);
     return run_suite(cases);
 }
