@@ -6,7 +6,9 @@
 #include "daemon/store/saving.h"
 #include "daemon/store/spill.h"
 
-enum { SAVES_MOST = 64 }; /* under way at a time */
+/* Under way at a time: many that are small, but few that are large, for what is written of those
+ * behind the last that fits a full disk is room lost. */
+enum { SAVES_MOST = 64, QUEUED_BYTES_MOST = 8 << 20 };
 
 #define WAIT_NS (100 * CLOCK_NS_PER_MS)
 
@@ -58,9 +60,18 @@ static int save_one(struct store *store, struct session *session) {
                                            : saving_step(store, session, session_point(session));
 }
 
+static bool may_begin(const struct saving_all *all) {
+    struct disk_stats stats;
+    size_t under_way = all->begun - all->first;
+    if (all->begun == all->count || under_way == SAVES_MOST)
+        return false;
+    disk_read_stats(all->store->disk.disk, &stats);
+    return under_way == 0 || stats.queued_bytes < QUEUED_BYTES_MOST;
+}
+
 /* Begins what may be begun, and lets go of what is done. */
 static void go_on(struct saving_all *all) {
-    for (; all->begun < all->count && all->begun - all->first < SAVES_MOST; all->begun++) {
+    for (; may_begin(all); all->begun++) {
         (void)saving_retry(all->sessions[all->begun]);
         (void)!save_one(all->store, all->sessions[all->begun]);
     }
