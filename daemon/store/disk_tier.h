@@ -34,7 +34,7 @@ enum { DISK_TIER_DELETES = 256 };
 struct keeper;
 
 struct disk_tier {
-    struct disk *disk; /* NULL: there is none */
+    _Atomic(struct disk *) disk; /* NULL: there is none, or not yet */
     void (*on_progress)(void *context);
     void *context;
     _Atomic(struct keeper *) keeper; /* is woken when the disk is full; NULL: it has ended */
