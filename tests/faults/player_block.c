@@ -1,38 +1,37 @@
-/* Steps of the model check on blocks by key: put behind others or alone, got, leased, deleted and
- * evicted. */
+/* Steps of the model check on blocks by key: put behind others or alone, leased, deleted, evicted
+ * and flushed. */
 #include <stdio.h>
 #include <string.h>
 
-#include "daemon/store/block_get.h"
 #include "daemon/store/block_put.h"
 #include "daemon/store/evict.h"
 #include "daemon/store/saving.h"
 #include "tests/faults/player_state.h"
 
-enum { FAMILY = 4, KEYS_MOST = 4, TOKENS_MOST = 256, RUNS_MOST = 64 };
+enum { RUNS_MOST = 64 };
 
 /* Blocks of a family are of one geometry, and may stand behind each other. */
-static const struct geometry *geometry_of(const struct player *player, int slot) {
-    return &player_geometries[(player->world->seed + (unsigned)(slot / FAMILY)) % 5];
+const struct geometry *player_block_geometry(const struct player *player, int slot) {
+    return &player_geometries[(player->world->seed + (unsigned)(slot / PLAYER_FAMILY)) % 5];
 }
 
-static const char *key_text(int slot) {
+const char *player_block_text(int slot) {
     static const char *const texts[PLAYER_BLOCKS] = {"k0", "k1", "k2", "k3",
                                                      "k4", "k5", "k6", "k7"};
     return texts[slot];
 }
 
-static struct block_key key_of(const struct player *player, int slot) {
+struct block_key player_block_key(const struct player *player, int slot) {
     struct store_name model = player_model(0);
     return (struct block_key){.model = model.text,
                               .model_bytes = model.bytes,
-                              .text = key_text(slot),
+                              .text = player_block_text(slot),
                               .text_bytes = 2,
-                              .geometry = geometry_of(player, slot)};
+                              .geometry = player_block_geometry(player, slot)};
 }
 
 struct block_place player_find_block(struct player *player, int slot) {
-    struct block_key key = key_of(player, slot);
+    struct block_key key = player_block_key(player, slot);
     struct block_place place = {0};
     int status = block_find(&player->store.blocks, &key, &place);
     player_expect(player, (status == STORE_OK) == player->blocks[slot].is_there,
@@ -85,17 +84,17 @@ static bool commit(struct player *player, struct block_put *put) {
 }
 
 static uint32_t tokens_of(const uint32_t *random) {
-    static const uint32_t counts[] = {16, 64, 100, 128, 200, TOKENS_MOST};
+    static const uint32_t counts[] = {16, 64, 100, 128, 200, PLAYER_BLOCK_TOKENS_MAX};
     return counts[random[0] % 6];
 }
 
 static int begin_put(struct player *player, int slot, const struct player_block_content *block,
                      const uint32_t *random, struct block_put **put) {
-    int parent = slot / FAMILY * FAMILY + (int)(random[0] % FAMILY);
-    bool has_parent = random[0] / FAMILY % 4 > 0;
+    int parent = slot / PLAYER_FAMILY * PLAYER_FAMILY + (int)(random[0] % PLAYER_FAMILY);
+    bool has_parent = random[0] / PLAYER_FAMILY % 4 > 0;
     struct block_put_request request = {
-        .key = key_of(player, slot),
-        .parent = key_text(parent),
+        .key = player_block_key(player, slot),
+        .parent = player_block_text(parent),
         .parent_bytes = has_parent ? 2 : 0,
         .tokens = block->tokens,
         .first_position = random[1] % 2 * 64,
@@ -103,7 +102,7 @@ static int begin_put(struct player *player, int slot, const struct player_block_
         .heads_first = random[2] % 2,
         .runs_max = RUNS_MOST};
     player_say(player, "put block %d of %u tokens at level %d behind %s", slot, block->tokens,
-               block->level, has_parent ? key_text(parent) : "none");
+               block->level, has_parent ? player_block_text(parent) : "none");
     return block_put_begin(&player->store, &request, put);
 }
 
@@ -111,7 +110,7 @@ static int begin_put(struct player *player, int slot, const struct player_block_
 static void expect_hidden(struct player *player, int slot, const struct player_block_content *block,
                           const uint32_t *random) {
     struct block_put *other;
-    struct block_key key = key_of(player, slot);
+    struct block_key key = player_block_key(player, slot);
     player_expect(player, block_exists(&player->store, &key, false, 0) == 0,
                   "block %d is there before it was committed", slot);
     player_expect_status(player, begin_put(player, slot, block, random, &other), STORE_BUSY);
@@ -120,7 +119,7 @@ static void expect_hidden(struct player *player, int slot, const struct player_b
 void player_block_put(struct player *player, const struct step *step) {
     const uint32_t *random = step->random;
     int slot = (int)(random[0] % PLAYER_BLOCKS);
-    const struct geometry *geometry = geometry_of(player, slot);
+    const struct geometry *geometry = player_block_geometry(player, slot);
     struct player_block *block = &player->blocks[slot];
     struct player_block_content new = {.tokens = tokens_of(random + 1),
                                        .first_stamp = player->stamps + 1,
@@ -142,97 +141,7 @@ void player_block_put(struct player *player, const struct step *step) {
     block_put_end(put);
 }
 
-/* --- get --- */
-
-/* Whether it is what the block has there. */
-static bool is_right(struct player *player, const int *slots, const struct block_get *get,
-                     const struct fetch_piece *got, const char *values) {
-    int slot = slots[got->first / get->tokens];
-    uint32_t first = (uint32_t)(got->first % get->tokens);
-    const struct player_block *block = &player->blocks[slot];
-    struct reference_token tokens[TOKENS_MOST];
-    struct reference_piece piece = {.tokens = got->tokens,
-                                    .layer = got->layer,
-                                    .part = got->part,
-                                    .dtype = get->geometry.dtype,
-                                    .heads_first = get->wanted.heads_first,
-                                    .values = values,
-                                    .bytes = got->bytes};
-    player_expect(player, block->is_there && first + got->tokens <= block->content.tokens,
-                  "tokens %u to %u of block %d came", first, first + got->tokens, slot);
-    for (uint32_t i = 0; i < got->tokens; i++)
-        tokens[i] = (struct reference_token){.stamp = block->content.first_stamp + first + i};
-    return reference_is_near(&player->reference, geometry_of(player, slot), tokens, &piece,
-                             block->content.level);
-}
-
-static int pull(struct player *player, const int *slots, struct block_get *get, bool *differs) {
-    size_t count = 0;
-    struct fetch_piece pieces[GEOMETRY_PARTS];
-    struct fetch_room room = {.values = player->room,
-                              .bytes = 2 * block_get_piece_bytes_max(get),
-                              .cache = &player->cache};
-    int status = block_get_next(get, &room, player->workspace, pieces, &count);
-    const char *values = player->room;
-    for (size_t i = 0; status == STORE_MORE && i < count; i++) {
-        *differs |= !is_right(player, slots, get, &pieces[i], values);
-        values += pieces[i].bytes;
-    }
-    if (status == STORE_WAIT)
-        player_pause();
-    return status;
-}
-
-/* Those that are there, and of as many tokens as asked for, come whole. */
-static void get_all(struct player *player, const int *slots, struct block_get *get) {
-    bool differs = false;
-    int status;
-    do
-        status = pull(player, slots, get, &differs);
-    while (status == STORE_MORE || status == STORE_WAIT);
-    player_expect(player, !differs, "a block came otherwise than it was accepted");
-    if (status == STORE_FULL && player->world->disk)
-        return;
-    player_expect(player, status == STORE_OK, "block_get_next gave %d", status);
-    for (size_t i = 0; i < get->key_count; i++) {
-        const struct player_block *block = &player->blocks[slots[i]];
-        player_expect(player,
-                      get->keys[i].is_hit ==
-                          (block->is_there && block->content.tokens == get->tokens),
-                      "block %d came: %d", slots[i], get->keys[i].is_hit);
-    }
-}
-
-void player_block_get(struct player *player, const struct step *step) {
-    const uint32_t *random = step->random;
-    int slots[KEYS_MOST], first = (int)(random[0] % PLAYER_BLOCKS);
-    struct store_name keys[KEYS_MOST];
-    struct block_get *get;
-    struct block_get_request request = {.model = player_model(0),
-                                        .geometry = geometry_of(player, first),
-                                        .keys = keys,
-                                        .key_count = 1 + random[1] % KEYS_MOST,
-                                        .tokens = player->blocks[first].content.tokens,
-                                        .fetch = {.heads_first = random[2] % 2}};
-    if (!player->blocks[first].is_there)
-        request.tokens = 16;
-    player_say(player, "get %zu blocks of %u tokens:", request.key_count, request.tokens);
-    for (size_t i = 0; i < request.key_count; i++) {
-        slots[i] = first / FAMILY * FAMILY + (first + (int)(random[3 + i] % 2 * i)) % FAMILY;
-        keys[i] = (struct store_name){key_text(slots[i]), 2};
-        player_say(player, " %d", slots[i]);
-    }
-    if (!player_expect_status(player, block_get_begin(&player->store, &request, &get), STORE_OK))
-        return;
-    get_all(player, slots, get);
-    block_get_end(get);
-}
-
 /* --- the rest --- */
-
-static struct player_block gone(void) {
-    return (struct player_block){0};
-}
 
 static void note_former(struct player *player, struct player_block *block,
                         struct player_block_content content) {
@@ -252,13 +161,13 @@ static int await_deletion(struct player *player, const struct block_deletion *de
 
 static void delete_block(struct player *player, int slot) {
     struct player_block *block = &player->blocks[slot], before = *block;
-    struct block_key key = key_of(player, slot);
+    struct block_key key = player_block_key(player, slot);
     struct block_deletion deletion;
     player_say(player, "delete block %d\n", slot);
     block_delete(&player->store, &key, &deletion);
     player_expect(player, deletion.tokens == (block->is_there ? block->content.tokens : 0),
                   "block %d had %u tokens", slot, deletion.tokens);
-    *block = gone();
+    *block = (struct player_block){0};
     if (await_deletion(player, &deletion) != STORE_OK) {
         *block = before;
         block->is_there = block->is_flushed = false;
@@ -273,7 +182,7 @@ static void delete_block(struct player *player, int slot) {
 
 static void look_for(struct player *player, int slot, bool use, uint64_t lease_ns) {
     const struct player_block *block = &player->blocks[slot];
-    struct block_key key = key_of(player, slot);
+    struct block_key key = player_block_key(player, slot);
     uint32_t tokens = block_exists(&player->store, &key, use, lease_ns);
     player_expect(player, tokens == (block->is_there ? block->content.tokens : 0),
                   "block %d has %u tokens", slot, tokens);
@@ -358,47 +267,4 @@ void player_flush_blocks(struct player *player) {
             player->blocks[slot].is_flushed = true;
         session_unref(chain);
     }
-}
-
-/* Whether the block that came back is this one. */
-static bool is(struct player *player, int slot, const struct player_block_content *content) {
-    struct player_block *block = &player->blocks[slot];
-    struct block_get *get;
-    struct store_name key = {key_text(slot), 2};
-    struct block_get_request request = {.model = player_model(0),
-                                        .geometry = geometry_of(player, slot),
-                                        .keys = &key,
-                                        .key_count = 1,
-                                        .tokens = content->tokens};
-    block->is_there = true;
-    block->content = *content;
-    int status = block_get_begin(&player->store, &request, &get);
-    player_expect(player, status == STORE_OK, "block_get_begin gave %d", status);
-    bool differs = false;
-    do
-        status = pull(player, &slot, get, &differs);
-    while (status == STORE_MORE || status == STORE_WAIT);
-    bool is_hit = get->keys[0].is_hit;
-    block_get_end(get);
-    return is_hit && !differs;
-}
-
-static void look_at(struct player *player, int slot, bool orderly) {
-    struct player_block before = player->blocks[slot], *block = &player->blocks[slot];
-    struct block_key key = key_of(player, slot);
-    uint32_t tokens = block_exists(&player->store, &key, false, 0);
-    *block = gone();
-    player_say(player, "  block %d: %u tokens\n", slot, tokens);
-    player_expect(player, tokens > 0 || !before.is_there || !(orderly || before.is_flushed),
-                  "block %d did not come back", slot);
-    bool found = tokens > 0 && before.is_there && is(player, slot, &before.content);
-    for (size_t i = 0; tokens > 0 && !found && i < before.former_count; i++)
-        found = is(player, slot, &before.former[i]);
-    player_expect(player, found || tokens == 0, "block %d came back as it never was", slot);
-    block->is_flushed = block->is_there;
-}
-
-void player_look_at_blocks(struct player *player, bool orderly) {
-    for (int slot = 0; slot < PLAYER_BLOCKS; slot++)
-        look_at(player, slot, orderly);
 }

@@ -9,7 +9,10 @@
 #include "tests/faults/steps.h"
 
 enum { PLAYER_UNDER_WAY = 3, PLAYER_PARTS_MAX = 64, PLAYER_MEMBERS_MAX = 3 };
-enum { PLAYER_BLOCKS = 8, PLAYER_FORMER_MAX = 4 };
+enum { PLAYER_BLOCKS = 8, PLAYER_FORMER_MAX = 4, PLAYER_BLOCK_TOKENS_MAX = 256 };
+enum {
+    PLAYER_FAMILY = 4
+}; /* so many blocks may stand behind each other: they are of one geometry */
 enum { PLAYER_PICTURES_MAX = 2, PLAYER_PATH_BYTES = 64 };
 
 /* An append: its parts in the order in which they are put. */
@@ -166,6 +169,10 @@ void player_fetch_next(struct player *player, const struct step *step);
 
 /* Fetches all of the session and compares it. */
 void player_check_all_of(struct player *player, int slot);
+
+const struct geometry *player_block_geometry(const struct player *player, int slot);
+const char *player_block_text(int slot);
+struct block_key player_block_key(const struct player *player, int slot);
 
 /* Where the block is, with a reference to its chain; without one it is not there. */
 struct block_place player_find_block(struct player *player, int slot);
