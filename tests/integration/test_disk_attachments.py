@@ -116,6 +116,7 @@ def test_a_fork_shares_them_after_a_restart_too(disk):
         connection.fork(b"a", b"b")
     disk.restart()
     with disk.connect() as connection:
+        assert_has_all(connection, b"a")
         assert connection.stats().attachments.attachments == len(DATA)
         connection.delete(b"a")
         assert_has_all(connection, b"b")
