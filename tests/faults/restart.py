@@ -17,7 +17,7 @@ sys.path.insert(0, str(ROOT / "tests/integration"))
 from conftest import Daemon  # noqa: E402
 from manager_support import Service  # noqa: E402
 from wire import EXACT, OPEN_EXISTING, Geometry  # noqa: E402
-from wire_support import append, assert_holds, bits  # noqa: E402
+from wire_support import assert_holds, bits, packed  # noqa: E402
 
 MODEL = Geometry(layers=32, heads=8, head_dim_k=128, head_dim_v=128)  # 128 KiB a token, 16 MiB a chunk
 TOKENS = 1032  # with a tail
@@ -25,9 +25,9 @@ TOKENS = 1032  # with a tail
 
 def fill(connection, stored_bytes):
     """Sessions of the same values until pages take so much; how many."""
-    arrays, count = bits(MODEL, TOKENS), 0
+    values, count = packed(bits(MODEL, TOKENS)), 0
     while connection.stats().memory.pages_bytes < stored_bytes:
-        append(connection.open(b"%d" % count, geometry=MODEL, level=EXACT), arrays)
+        connection.open(b"%d" % count, geometry=MODEL, level=EXACT).append(TOKENS, values)
         count += 1
     return count
 
