@@ -108,7 +108,8 @@ static ssize_t power_writev(int descriptor, const struct iovec *parts, int count
     if (is_done()) {
         written = disk_io_system.writev(descriptor, parts, count, offset);
     } else {
-        struct iovec half = {parts->iov_base, had_ended ? 0 : parts->iov_len / 2};
+        bool is_new = offset >= file_of[descriptor]->bytes; /* a block in place is written whole */
+        struct iovec half = {parts->iov_base, had_ended || !is_new ? 0 : parts->iov_len / 2};
         written = disk_io_system.writev(descriptor, &half, 1, offset);
         note_written(descriptor, offset + written);
         written = -1;

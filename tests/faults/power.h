@@ -12,8 +12,8 @@
 
 extern const struct disk_io power_io;
 
-/* After so many more calls that change a file all fail, and change nothing; of the last a half may
- * be done. Any thread may be at it. */
+/* After so many more calls that change a file all fail, and change nothing; of a last write at
+ * the file's end a half may be done. Any thread may be at it. */
 void power_end_after(uint64_t calls);
 
 /* Whether they fail by now. */
