@@ -15,6 +15,7 @@ enum {
     ADDRESS_SPACE_FACTOR = 4,
     LIMIT_RISE_FACTOR = 2,            /* that leaves the half of it free */
     WARM_SHARE = 4,                   /* warm is at most this part of the limit */
+    WARM_FREED_SHARE = 4,             /* of which this part is for what is freed */
     WARM_AHEAD_BYTES_MAX = 256 << 20, /* and touched ahead no more than this */
     WARM_STEP_BYTES = 1 << 20,
     COOL_BYTES_MAX = 1 << 20, /* at once, for two stretches to become one */
@@ -28,6 +29,7 @@ struct pool {
     uint64_t warm_bytes;
     pthread_cond_t touched;
     bool frozen;
+    bool warming;  /* until enough is warm; again when half of it is left */
     bool touching; /* some free memory is out of reach while it is touched */
     char *memory;
     uint64_t bytes;
@@ -338,15 +340,20 @@ static struct pool_extent *first_to_warm(struct pool *pool) {
     return NULL;
 }
 
-/* Takes out some free memory that is to be touched, and counts as warm already; what lies behind it
+/* What is taken and freed in turn, as when pages are coded anew, is not touched anew each time: not
+ * before half of what was touched is gone.
+ *
+ * Takes out some free memory that is to be touched, and counts as warm already; what lies behind it
  * becomes a stretch of its own. Without bytes there is none, enough is warm, or no room for more.
  */
 static struct pool_extent take_cold(struct pool *pool) {
     struct pool_extent *extent = first_to_warm(pool), cold = {0};
     uint64_t limit = atomic_load(&pool->budget->limit_bytes);
-    uint64_t most = limit / WARM_SHARE < WARM_AHEAD_BYTES_MAX ? limit / WARM_SHARE
-                                                              : (uint64_t)WARM_AHEAD_BYTES_MAX;
-    if (!extent || pool->warm_bytes + WARM_STEP_BYTES > most)
+    uint64_t share = limit / WARM_SHARE - limit / WARM_SHARE / WARM_FREED_SHARE;
+    uint64_t most = share < WARM_AHEAD_BYTES_MAX ? share : (uint64_t)WARM_AHEAD_BYTES_MAX;
+    pool->warming = pool->warm_bytes + WARM_STEP_BYTES <= most &&
+                    (pool->warming || pool->warm_bytes <= most / 2);
+    if (!extent || !pool->warming)
         return cold;
     uint64_t bytes = extent->bytes - extent->warm_bytes;
     uint64_t step = bytes < WARM_STEP_BYTES ? bytes : (uint64_t)WARM_STEP_BYTES;
