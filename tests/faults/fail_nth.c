@@ -162,7 +162,7 @@ int ftruncate(int file, off_t bytes) {
 }
 
 int unlink(const char *path) {
-    return fails_with(SPACE, EIO) ? -1 : (int)syscall(SYS_unlink, path);
+    return fails_with(SPACE, EIO) ? -1 : (int)syscall(SYS_unlinkat, AT_FDCWD, path, 0);
 }
 
 int unlinkat(int folder, const char *path, int flags) {
@@ -211,7 +211,8 @@ int fdatasync(int file) {
 }
 
 int rename(const char *from, const char *to) {
-    return fails_with(RENAMING, EIO) ? -1 : (int)syscall(SYS_rename, from, to);
+    return fails_with(RENAMING, EIO) ? -1
+                                     : (int)syscall(SYS_renameat2, AT_FDCWD, from, AT_FDCWD, to, 0);
 }
 
 int renameat(int from_folder, const char *from, int to_folder, const char *to) {
