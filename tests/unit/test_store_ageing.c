@@ -28,17 +28,10 @@ static void wait_for_tokens_at(const char *name, int level, uint64_t tokens) {
     ck_assert_uint_eq(tokens_at(name, level), tokens);
 }
 
-static bool is_there(const char *name) {
-    struct session *session = store_find(&store, name_of(name));
-    if (session)
-        session_unref(session);
-    return session != NULL;
-}
-
 static void wait_until_gone(const char *name) {
-    for (int i = 0; i < WAIT_STEPS && is_there(name); i++)
+    for (int i = 0; i < WAIT_STEPS && has_session(name); i++)
         wait_step();
-    ck_assert(!is_there(name));
+    ck_assert(!has_session(name));
 }
 
 static void change_policy(const char *name, const struct session_policy_change *change) {
@@ -186,7 +179,7 @@ START_TEST(a_session_past_its_time_to_live_is_deleted) {
     uint64_t before = info_of("b").stored_bytes;
     set_ttl("a", STEP_MS);
     wait_until_gone("a");
-    ck_assert(is_there("b"));
+    ck_assert(has_session("b"));
     ck_assert_uint_eq(info_of("b").stored_bytes, before);
     struct ageing_stats stats;
     ageing_read_stats(&store.ageing, &stats);
@@ -199,7 +192,7 @@ START_TEST(a_pinned_session_lives_until_its_pin_has_ended) {
     pin_for("a", UINT64_MAX);
     set_ttl("a", STEP_MS);
     sleep_ms(4 * STEP_MS);
-    ck_assert(is_there("a"));
+    ck_assert(has_session("a"));
     pin_for("a", 0);
     wait_until_gone("a");
 }
@@ -211,7 +204,7 @@ START_TEST(an_append_under_way_keeps_a_session_alive) {
     set_ttl("a", STEP_MS);
     sleep_ms(4 * STEP_MS);
     ck_assert_int_eq(put_all(append, 0, 128), STORE_OK);
-    ck_assert(is_there("a"));
+    ck_assert(has_session("a"));
     ck_assert_int_eq(commit(append), STORE_OK);
     append_end(append);
 }

@@ -4,7 +4,6 @@
 #include <sys/syscall.h>
 
 #include "daemon/base/clock.h"
-#include "daemon/store/fork.h"
 #include "daemon/store/spill.h"
 #include "tests/unit/test_store_disk_support.h"
 
@@ -45,12 +44,6 @@ static void save(const char *name, uint64_t tokens) {
     session_unref(session);
 }
 
-static int fork_all(const char *name, const char *target) {
-    struct session_state state;
-    struct fork_request request = {.session = name_of(name), .target = name_of(target)};
-    return store_fork(&store, &request, &state);
-}
-
 /* What opening comes to when it does not wait any more. */
 static int open_at_last(const char *name) {
     int status;
@@ -73,20 +66,13 @@ static void await_spilled(const char *name, size_t slice) {
         pause_a_moment();
 }
 
-/* As if it had not been used since the machine started. */
-static void leave_idle(const char *name) {
-    struct session *session = find(name);
-    session->used_ns = 0;
-    session_unref(session);
-}
-
 START_TEST(a_name_is_not_given_anew_before_its_delete_is_on_disk) {
     save("a", PAGE);
     sync_waits = true;
     ck_assert_int_eq(delete_session("a"), STORE_OK);
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_WAIT);
     ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
-    ck_assert_int_eq(fork_all("b", "a"), STORE_WAIT);
+    ck_assert_int_eq(fork_session("b", "a", 0), STORE_WAIT);
     sync_waits = false;
     ck_assert_int_eq(open_at_last("a"), STORE_OK);
     ck_assert_uint_eq(info_of("a").state.tokens, 0);
@@ -118,7 +104,7 @@ END_TEST
 START_TEST(a_chunk_that_another_session_was_just_given_is_not_spilled) {
     ck_assert_int_eq(open_session("cold", PAGE_EXACT), STORE_OK);
     store_tokens("cold", 0, PAGE, false);
-    ck_assert_int_eq(fork_all("cold", "hot"), STORE_OK);
+    ck_assert_int_eq(fork_session("cold", "hot", 0), STORE_OK);
     store_tokens("cold", PAGE, 2 * PAGE, false);
     leave_idle("cold");
     ck_assert_int_eq(fetch_all("hot", 0, PAGE, 0), STORE_OK);
@@ -133,7 +119,7 @@ END_TEST
 START_TEST(what_sessions_share_is_spilled_after_what_they_do_not) {
     ck_assert_int_eq(open_session("colder", PAGE_EXACT), STORE_OK);
     store_tokens("colder", 0, PAGE, false);
-    ck_assert_int_eq(fork_all("colder", "fork"), STORE_OK);
+    ck_assert_int_eq(fork_session("colder", "fork", 0), STORE_OK);
     ck_assert_int_eq(open_session("cold", PAGE_EXACT), STORE_OK);
     store_tokens("cold", 0, PAGE, false);
     ck_assert(spill(&store, 1, 0));

@@ -1,6 +1,5 @@
 /* Eviction: a session loses its newest tokens; what is left is a hit, anything else a miss. */
 #include "daemon/store/evict.h"
-#include "daemon/store/fork.h"
 #include "tests/unit/test_store_support.h"
 
 static const struct evict_request one_chunk = {.want_bytes = 1};
@@ -13,19 +12,6 @@ static int evict(const char *name, const struct evict_request *request,
     int status = evict_session(&store, session, request, result);
     session_unref(session);
     return status;
-}
-
-static bool exists(const char *name) {
-    struct session *session = store_find(&store, name_of(name));
-    if (session)
-        session_unref(session);
-    return session != NULL;
-}
-
-static void fork_all(const char *name, const char *target) {
-    struct session_state state;
-    struct fork_request request = {.session = name_of(name), .target = name_of(target)};
-    ck_assert_int_eq(store_fork(&store, &request, &state), STORE_OK);
 }
 
 static void store_exactly(const char *name, uint64_t tokens) {
@@ -68,16 +54,9 @@ START_TEST(a_session_that_loses_its_last_token_is_deleted) {
     ck_assert_int_eq(evict("a", &all, &result), STORE_OK);
     ck_assert(result.deleted);
     ck_assert_uint_eq(result.tokens, 2 * PAGE + 1);
-    ck_assert(!exists("a"));
+    ck_assert(!has_session("a"));
 }
 END_TEST
-
-/* As if it had not been used for long. */
-static void leave_idle(const char *name) {
-    struct session *session = store_find(&store, name_of(name));
-    session->used_ns = 0;
-    session_unref(session);
-}
 
 START_TEST(a_session_without_tokens_goes_as_a_whole_once_it_is_idle) {
     struct evict_result result;
@@ -88,7 +67,7 @@ START_TEST(a_session_without_tokens_goes_as_a_whole_once_it_is_idle) {
     ck_assert_int_eq(evict("a", &one_chunk, &result), STORE_OK);
     ck_assert(result.deleted);
     ck_assert_uint_eq(result.tokens, 0);
-    ck_assert(!exists("a"));
+    ck_assert(!has_session("a"));
     ck_assert_uint_eq(store_used_bytes(&store), used - result.bytes);
 }
 END_TEST
@@ -138,7 +117,7 @@ END_TEST
 START_TEST(what_a_fork_has_too_frees_nothing_and_stays) {
     struct evict_result result;
     store_exactly("a", 2 * PAGE);
-    fork_all("a", "b");
+    ck_assert_int_eq(fork_session("a", "b", 0), STORE_OK);
     ck_assert_int_eq(evict("a", &all, &result), STORE_UNSUPPORTED);
     store_tokens("b", 2 * PAGE, 4 * PAGE, false);
     ck_assert_int_eq(evict("b", &all, &result), STORE_OK);
@@ -152,9 +131,9 @@ START_TEST(what_is_shared_goes_where_that_is_asked_and_the_other_keeps_it) {
     struct evict_result result;
     struct evict_request shared_too = {.want_bytes = UINT64_MAX, .shared_too = true};
     store_exactly("a", 2 * PAGE);
-    fork_all("a", "b");
+    ck_assert_int_eq(fork_session("a", "b", 0), STORE_OK);
     ck_assert_int_eq(evict("a", &shared_too, &result), STORE_OK);
-    ck_assert(!exists("a"));
+    ck_assert(!has_session("a"));
     ck_assert_int_eq(fetch_all("b", 0, 2 * PAGE, 0), STORE_OK);
     ck_assert_int_eq(evict("b", &all, &result), STORE_OK);
     ck_assert(result.deleted);

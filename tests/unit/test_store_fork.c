@@ -3,29 +3,9 @@
 #include <stdio.h>
 
 #include "daemon/base/bytes.h"
-#include "daemon/store/fork.h"
 #include "daemon/store/policy.h"
 #include "daemon/store/saving.h"
 #include "tests/unit/test_store_support.h"
-
-static int fork_session(const char *name, const char *target, uint64_t tokens) {
-    struct session_state state;
-    struct fork_request request = {
-        .session = name_of(name), .target = name_of(target), .tokens = tokens};
-    return store_fork(&store, &request, &state);
-}
-
-static int truncate_session(const char *name, uint64_t tokens) {
-    struct session_state state;
-    struct session_discard *discard;
-    struct truncate_request request = {.session = name_of(name), .tokens = tokens};
-    int status = store_truncate(&store, &request, &state, &discard);
-    while (discard && session_discard_step(discard))
-        ;
-    if (discard)
-        session_discard_free(discard);
-    return status;
-}
 
 static struct session *locked(const char *name) {
     struct session *session = store_find(&store, name_of(name));

@@ -1,7 +1,6 @@
 /* Tails of idle sessions are coded, and stay what they are to everybody who reads or goes on. */
 #include "daemon/base/clock.h"
 #include "daemon/store/evict.h"
-#include "daemon/store/fork.h"
 #include "tests/unit/test_store_support.h"
 
 enum { IDLE_MS = 30 };
@@ -26,22 +25,6 @@ static struct ageing_stats stats(void) {
     struct ageing_stats stats;
     ageing_read_stats(&store.ageing, &stats);
     return stats;
-}
-
-static int fork_session(const char *name, const char *target, uint64_t tokens) {
-    struct session_state state;
-    struct fork_request fork = {
-        .session = name_of(name), .target = name_of(target), .tokens = tokens};
-    return store_fork(&store, &fork, &state);
-}
-
-static void truncate_session(const char *name, uint64_t tokens) {
-    struct session_state state;
-    struct session_discard *discard;
-    struct truncate_request request = {.session = name_of(name), .tokens = tokens};
-    ck_assert_int_eq(store_truncate(&store, &request, &state, &discard), STORE_OK);
-    if (discard)
-        keeper_discard(&store.keeper, &discard->discard);
 }
 
 /* Appends behind a tail, which is then coded with it. */
@@ -193,12 +176,12 @@ START_TEST(a_cut_within_a_coded_tail_leaves_its_first_rows) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 228, false);
     code_tail("a");
-    truncate_session("a", 150);
+    ck_assert_int_eq(truncate_session("a", 150), STORE_OK);
     ck_assert_uint_eq(info_of("a").tail.tokens, 22);
     store_tokens("a", 150, 200, false);
     ck_assert_int_eq(fetch_all("a", 0, 200, 0), STORE_OK);
     code_tail("a");
-    truncate_session("a", 100);
+    ck_assert_int_eq(truncate_session("a", 100), STORE_OK);
     ck_assert_uint_eq(info_of("a").tail.tokens, 0);
 }
 END_TEST
@@ -227,7 +210,7 @@ START_TEST(rows_that_were_cut_off_are_not_taken_from_what_a_fork_coded) {
     ageing_set_tails(&store.ageing, 300, PAGE_EXACT);
     while (!info_of("a").tail_coded)
         ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
-    truncate_session("b", 50);
+    ck_assert_int_eq(truncate_session("b", 50), STORE_OK);
     store_tokens("b", 50, 100, false);
     code_tail("b");
     ck_assert_int_eq(fetch_all("b", 50, 100, 0), STORE_OK);
@@ -285,7 +268,7 @@ START_TEST(deleting_a_session_frees_its_coded_tail) {
     uint64_t entry = store_used_bytes(&store);
     store_tokens("a", 0, 100, false);
     code_tail("a");
-    truncate_session("a", 0);
+    ck_assert_int_eq(truncate_session("a", 0), STORE_OK);
     for (int i = 0; i < WAIT_STEPS && atomic_load(&store.usage.pages_bytes) > 0; i++)
         wait_step();
     ck_assert_uint_eq(atomic_load(&store.usage.pages_bytes), 0);

@@ -1,7 +1,6 @@
 /* Who loses tokens when memory runs short. */
 #include <stdio.h>
 
-#include "daemon/store/fork.h"
 #include "daemon/store/pressure.h"
 #include "tests/unit/test_store_support.h"
 
@@ -10,45 +9,25 @@ static void store_exactly(const char *name) {
     store_tokens(name, 0, PAGE, false);
 }
 
-static void fork_all(const char *name, const char *target) {
-    struct session_state state;
-    struct fork_request request = {.session = name_of(name), .target = name_of(target)};
-    ck_assert_int_eq(store_fork(&store, &request, &state), STORE_OK);
-}
-
-/* As if it had not been used for long. */
-static void leave_idle(const char *name) {
-    struct session *session = store_find(&store, name_of(name));
-    ck_assert_ptr_nonnull(session);
-    session->used_ns = 0;
-    session_unref(session);
-}
-
 static void leave_all_idle(void) {
     struct session *session = list_after(&store.list, 0);
     for (; session; session = list_next(&store.list, session))
         leave_idle(session->name);
 }
 
-static bool exists(const char *name) {
-    struct session *session = store_find(&store, name_of(name));
-    if (session)
-        session_unref(session);
-    return session != NULL;
-}
-
 START_TEST(one_that_frees_nothing_does_not_cost_those_that_were_touched) {
     const char *names[] = {"a", "fork of a", "touched", "never touched"};
     store_exactly("a");
-    fork_all("a", "fork of a"); /* neither frees anything alone */
+    ck_assert_int_eq(fork_session("a", "fork of a", 0),
+                     STORE_OK); /* neither frees anything alone */
     store_exactly("touched");
     store_exactly("never touched");
     ck_assert_int_eq(fetch_all("touched", 0, PAGE, 0), STORE_OK);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         leave_idle(names[i]);
     ck_assert(pressure_evict(&store.pressure));
-    ck_assert(exists("touched"));
-    ck_assert(!exists("never touched"));
+    ck_assert(has_session("touched"));
+    ck_assert(!has_session("never touched"));
 }
 END_TEST
 
@@ -111,7 +90,7 @@ START_TEST(sessions_that_are_opened_without_end_cost_neither_the_store_nor_other
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     }
     ck_assert(open_another(number + 1));
-    ck_assert(!exists("0"));
+    ck_assert(!has_session("0"));
     ck_assert_int_eq(fetch_all("read again", 0, PAGE, 0), STORE_OK);
 }
 END_TEST

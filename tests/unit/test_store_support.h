@@ -10,17 +10,11 @@
 
 #include "daemon/store/append.h"
 #include "daemon/store/fetch.h"
+#include "daemon/store/fork.h"
 #include "daemon/store/info.h"
 #include "daemon/store/policy.h"
 
-enum {
-    DISK_LIMIT_BYTES = 256 << 20,
-    LIMIT_BYTES = 64 << 20,
-    LAYERS = 2,
-    HEADS = 2,
-    HEAD_DIM = 64,
-    PAGE = 128
-};
+enum { LIMIT_BYTES = 64 << 20, LAYERS = 2, HEADS = 2, HEAD_DIM = 64, PAGE = 128 };
 enum { ROW_VALUES = HEADS * HEAD_DIM, TOKENS_MAX = 1024 };
 
 static const struct geometry geometry = {.layers = LAYERS,
@@ -44,6 +38,7 @@ static inline float nearly_normal(void) {
 
 /* NULL: without a disk. */
 static const char *store_directory;
+static uint64_t store_disk_bytes = 256 << 20;
 
 /* False if that is too little. */
 static inline bool try_open_store(uint64_t memory_bytes) {
@@ -53,7 +48,7 @@ static inline bool try_open_store(uint64_t memory_bytes) {
         .codec_threads = 2,
         .memory_high_percent = 92,
         .memory_low_percent = 88,
-        .disk = {.directory = store_directory, .limit_bytes = DISK_LIMIT_BYTES}};
+        .disk = {.directory = store_directory, .limit_bytes = store_disk_bytes}};
     if (store_init(&store, &options) != 0)
         return false;
     for (int i = 0; i < 1000 && store_is_recovering(&store); i++)
@@ -107,6 +102,41 @@ static inline int delete_session(const char *name) {
         ;
     session_discard_free(discard);
     return STORE_OK;
+}
+
+static inline bool has_session(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    if (session)
+        session_unref(session);
+    return session != NULL;
+}
+
+/* As if it had not been used since the machine started. */
+static inline void leave_idle(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    ck_assert_ptr_nonnull(session);
+    session->used_ns = 0;
+    session_unref(session);
+}
+
+/* Of so many tokens; 0: of all. */
+static inline int fork_session(const char *name, const char *target, uint64_t tokens) {
+    struct session_state state;
+    struct fork_request request = {
+        .session = name_of(name), .target = name_of(target), .tokens = tokens};
+    return store_fork(&store, &request, &state);
+}
+
+static inline int truncate_session(const char *name, uint64_t tokens) {
+    struct session_state state;
+    struct session_discard *discard;
+    struct truncate_request request = {.session = name_of(name), .tokens = tokens};
+    int status = store_truncate(&store, &request, &state, &discard);
+    while (discard && session_discard_step(discard))
+        ;
+    if (discard)
+        session_discard_free(discard);
+    return status;
 }
 
 static inline struct append_member *begin(const char *name, uint64_t first, uint64_t tokens,

@@ -5,7 +5,6 @@
 #include <unistd.h>
 
 #include "daemon/base/bytes.h"
-#include "daemon/store/fork.h"
 #include "daemon/store/takeover_index.h"
 #include "tests/unit/test_store_ids_support.h"
 
@@ -43,13 +42,6 @@ static void restart(void) {
     int file = hand_over();
     start(file, LIMIT_BYTES);
     close(file);
-}
-
-static void fork_session(const char *source, const char *target, uint64_t tokens) {
-    struct session_state state;
-    struct fork_request request = {
-        .session = name_of(source), .target = name_of(target), .tokens = tokens};
-    ck_assert_int_eq(store_fork(&store, &request, &state), STORE_OK);
 }
 
 static void store_session(const char *name, int level, uint64_t tokens) {
@@ -101,8 +93,8 @@ END_TEST
 
 START_TEST(they_take_the_memory_that_they_took) {
     store_session("a", PAGE_EXACT, 300);
-    fork_session("a", "b", 299);
-    fork_session("a", "c", 200);
+    ck_assert_int_eq(fork_session("a", "b", 299), STORE_OK);
+    ck_assert_int_eq(fork_session("a", "c", 200), STORE_OK);
     store_session("d", 2, 256);
     uint64_t before = used_bytes(), pages = atomic_load(&store.usage.pages_bytes);
     restart();
@@ -121,7 +113,7 @@ END_TEST
 
 START_TEST(forks_share_chunks_and_tail_and_go_on_alone) {
     store_session("a", PAGE_EXACT, 300);
-    fork_session("a", "b", 290);
+    ck_assert_int_eq(fork_session("a", "b", 290), STORE_OK);
     restart();
     ck_assert_uint_eq(atomic_load(&store.usage.tails_bytes) * 2,
                       atomic_load(&store.usage.tails_full_bytes));
@@ -240,7 +232,7 @@ static struct picture stored_picture(void) {
     start(0, SMALL_LIMIT_BYTES);
     store_session("a", PAGE_EXACT, 300);
     store_session("b", 2, 256);
-    fork_session("a", "c", 280);
+    ck_assert_int_eq(fork_session("a", "c", 280), STORE_OK);
     ck_assert_int_eq(open_session("d", PAGE_EXACT), STORE_OK);
     const struct salt salts[] = {{.first = 3, .end = 9, .bytes = 3, .text = "cat"},
                                  {.first = 100, .end = 200, .bytes = 3, .text = "dog"}};
