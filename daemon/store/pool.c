@@ -340,20 +340,24 @@ static struct pool_extent *first_to_warm(struct pool *pool) {
     return NULL;
 }
 
-/* What is taken and freed in turn, as when pages are coded anew, is not touched anew each time: not
- * before half of what was touched is gone.
- *
- * Takes out some free memory that is to be touched, and counts as warm already; what lies behind it
+/* What is taken and freed in turn, as when pages are coded anew, is not touched each time: not
+ * before half of what was touched ahead is gone. */
+static bool needs_warmth(struct pool *pool) {
+    uint64_t share = atomic_load(&pool->budget->limit_bytes) / WARM_SHARE;
+    uint64_t ahead = share - share / WARM_FREED_SHARE;
+    uint64_t most = ahead < WARM_AHEAD_BYTES_MAX ? ahead : (uint64_t)WARM_AHEAD_BYTES_MAX;
+    pool->warming = pool->warm_bytes + WARM_STEP_BYTES <= most &&
+                    (pool->warming || pool->warm_bytes <= most / 2);
+    return pool->warming;
+}
+
+/* Takes out some free memory that is to be touched, and counts as warm already; what lies behind it
  * becomes a stretch of its own. Without bytes there is none, enough is warm, or no room for more.
  */
 static struct pool_extent take_cold(struct pool *pool) {
-    struct pool_extent *extent = first_to_warm(pool), cold = {0};
-    uint64_t limit = atomic_load(&pool->budget->limit_bytes);
-    uint64_t share = limit / WARM_SHARE - limit / WARM_SHARE / WARM_FREED_SHARE;
-    uint64_t most = share < WARM_AHEAD_BYTES_MAX ? share : (uint64_t)WARM_AHEAD_BYTES_MAX;
-    pool->warming = pool->warm_bytes + WARM_STEP_BYTES <= most &&
-                    (pool->warming || pool->warm_bytes <= most / 2);
-    if (!extent || !pool->warming)
+    struct pool_extent cold = {0};
+    struct pool_extent *extent = needs_warmth(pool) ? first_to_warm(pool) : NULL;
+    if (!extent)
         return cold;
     uint64_t bytes = extent->bytes - extent->warm_bytes;
     uint64_t step = bytes < WARM_STEP_BYTES ? bytes : (uint64_t)WARM_STEP_BYTES;
