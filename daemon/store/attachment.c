@@ -328,7 +328,7 @@ int attachment_begin_load(struct attachment *attachment, struct pool_extent *roo
         status = STORE_OK;
     else if (attachment->loading)
         status = STORE_WAIT;
-    else if (attachment->lost || attachment->retry_ns > clock_now_ns())
+    else if (attachment->lost_until_ns > clock_now_ns())
         status = STORE_MISS;
     attachment->loading |= status == STORE_MORE;
     pthread_mutex_unlock(&attachment->lock);
@@ -363,13 +363,13 @@ static bool is_record_of(const struct attachment *attachment, uint8_t *memory) {
 bool attachment_end_load(struct attachment *attachment, struct pool_extent *room,
                          enum attachment_reading reading) {
     const struct attachment_home *home = &attachment->home;
-    bool device_failed = reading == ATTACHMENT_DEVICE_FAILED;
     bool arrived =
         reading == ATTACHMENT_READ && is_record_of(attachment, pool_memory(home->pool, room));
+    uint64_t lost_until_ns =
+        reading == ATTACHMENT_DEVICE_FAILED ? clock_now_ns() + RETRY_NS : UINT64_MAX;
     pthread_mutex_lock(&attachment->lock);
     attachment->loading = false;
-    attachment->lost = !arrived && !device_failed;
-    attachment->retry_ns = device_failed ? clock_now_ns() + RETRY_NS : 0;
+    attachment->lost_until_ns = arrived ? 0 : lost_until_ns;
     if (arrived)
         put_extent(attachment, *room);
     pthread_mutex_unlock(&attachment->lock);

@@ -58,10 +58,10 @@ struct attachment {
     struct attachment_spec spec; /* the name is the handle's own */
     pthread_mutex_t lock;        /* of the fields below */
     unsigned owners, pins;
-    struct pool_extent extent;   /* all of it reserved; without bytes: on disk only */
-    struct disk_tier *disk;      /* where it is too; NULL: nowhere */
-    bool writing, loading, lost; /* lost: what is on disk alone is damaged or missing */
-    uint64_t retry_ns;           /* while the device fails it is not read before */
+    struct pool_extent extent; /* all of it reserved; without bytes: on disk only */
+    struct disk_tier *disk;    /* where it is too; NULL: nowhere */
+    bool writing, loading;
+    uint64_t lost_until_ns; /* what is on disk alone cannot be read: not tried again before */
     char name[];
 };
 

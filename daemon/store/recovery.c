@@ -478,7 +478,7 @@ static void settle_attachment(struct recovery *recovery, const struct session *s
         found->attachment = attachment;
     } else if (!is_there && attachment->disk && !recovery->is_incomplete) {
         attachment->disk = NULL;
-        attachment->lost = attachment->extent.bytes == 0;
+        attachment->lost_until_ns = attachment->extent.bytes == 0 ? UINT64_MAX : 0;
     }
     pthread_mutex_unlock(&attachment->lock);
 }

@@ -306,7 +306,7 @@ static struct attachment *make_attachment(struct takeover *takeover, size_t i,
         attachment_unref(attachment);
         return NULL;
     }
-    attachment->lost = false;
+    attachment->lost_until_ns = 0;
     attachment->disk = is_on_disk ? &store->disk : NULL;
     return attachment;
 }

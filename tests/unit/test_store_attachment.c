@@ -414,10 +414,10 @@ START_TEST(what_the_device_did_not_give_is_a_miss_for_a_while) {
     ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_WAIT);
     ck_assert(!attachment_end_load(copy, &room, ATTACHMENT_DEVICE_FAILED));
     ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_MISS);
-    copy->retry_ns = 0;
+    copy->lost_until_ns = 0;
     ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_MORE);
     ck_assert(!attachment_end_load(copy, &room, ATTACHMENT_NOT_READ));
-    copy->retry_ns = 0;
+    ck_assert_uint_eq(copy->lost_until_ns, UINT64_MAX);
     ck_assert_int_eq(attachment_begin_load(copy, &room), STORE_MISS);
     attachment_unref(copy);
 }
