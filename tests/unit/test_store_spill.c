@@ -61,11 +61,30 @@ START_TEST(a_disk_too_full_to_save_costs_nothing_that_is_not_there) {
 }
 END_TEST
 
+static void set_recovering(bool recovering) {
+    pthread_mutex_lock(&store.disk.lock);
+    store.disk.recovering = recovering;
+    pthread_mutex_unlock(&store.disk.lock);
+}
+
+/* What a pool had may be above the limit by then, and on disk as it is. */
+START_TEST(while_what_is_on_disk_is_looked_for_nothing_that_is_coded_goes) {
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    store_in_memory("a");
+    set_recovering(true);
+    bool evicted = pressure_evict(&store.pressure);
+    set_recovering(false);
+    ck_assert(!evicted);
+    ck_assert_uint_eq(info_of("a").state.tokens, PAGE);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("spill");
     tcase_add_checked_fixture(cases, set_up_with_small_disk, tear_down_with_disk);
     tcase_add_test(cases, what_is_on_disk_stays_as_cold_as_it_was);
     tcase_add_test(cases, a_disk_too_full_to_spill_costs_the_coldest_even_if_that_is_in_memory);
     tcase_add_test(cases, a_disk_too_full_to_save_costs_nothing_that_is_not_there);
+    tcase_add_test(cases, while_what_is_on_disk_is_looked_for_nothing_that_is_coded_goes);
     return run_suite(cases);
 }
