@@ -5,22 +5,10 @@
 #include "tests/unit/test_store_block_support.h"
 #include "tests/unit/test_store_disk_support.h"
 
-/* As FLUSH does. */
 static void save_chains(void) {
     struct session *session = list_after(&store.chains, 0);
-    for (; session; session = list_next(&store.chains, session)) {
-        struct session_point point = saving_retry(session);
-        int status;
-        while ((status = saving_step(&store, session, point)) != STORE_OK)
-            wait_for_disk(status);
-    }
-}
-
-/* What was begun there is done. */
-static void await_disk(void) {
-    struct disk_job job = {.operation = DISK_SYNC};
-    disk_tier_do(&store.disk, &job);
-    ck_assert_int_eq(job.status, DISK_OK);
+    for (; session; session = list_next(&store.chains, session))
+        flush_session(session);
 }
 
 START_TEST(blocks_come_back_after_a_restart) {
@@ -186,7 +174,7 @@ START_TEST(what_eviction_left_of_a_saved_chain_is_saved_at_the_end) {
 END_TEST
 
 /* As a crash may leave it: the older chain's manifest still has what it lost. */
-START_TEST(of_two_blocks_of_one_key_the_later_counts) {
+static void put_beside_older_on_disk(void) {
     put_chain(1);
     save_chains();
     struct session *old = chain_of("0");
@@ -196,6 +184,10 @@ START_TEST(of_two_blocks_of_one_key_the_later_counts) {
     keeper_discard(&store.keeper, &discard->discard);
     session_unref(old);
     put_block("0", "", 5 * (uint64_t)BLOCK, BLOCK);
+}
+
+START_TEST(of_two_blocks_of_one_key_the_later_counts) {
+    put_beside_older_on_disk();
     restart();
     ck_assert(gives("0", 5 * (uint64_t)BLOCK, BLOCK));
     ck_assert_uint_eq(store.usage.chains, 1);

@@ -30,6 +30,22 @@ static inline void tear_down_with_disk(void) {
     nftw(store_directory, remove_entry, 16, FTW_DEPTH | FTW_PHYS);
 }
 
+/* As FLUSH does. */
+static inline void flush_session(struct session *session) {
+    struct session_point point = saving_retry(session);
+    int status;
+    while ((status = saving_step(&store, session, point)) == STORE_WAIT)
+        wait_step();
+    ck_assert_int_eq(status, STORE_OK);
+}
+
+/* What was begun there is done. */
+static inline void await_disk(void) {
+    struct disk_job job = {.operation = DISK_SYNC};
+    disk_tier_do(&store.disk, &job);
+    ck_assert_int_eq(job.status, DISK_OK);
+}
+
 /* It ends in order, with all that it has saved. */
 static inline void restart(void) {
     keeper_stop(&store.keeper);

@@ -9,11 +9,7 @@ static void pause_shortly(void) {
 
 static void flush(const char *name) {
     struct session *session = store_find(&store, name_of(name));
-    struct session_point point = saving_retry(session);
-    int status;
-    while ((status = saving_step(&store, session, point)) == STORE_WAIT)
-        pause_shortly();
-    ck_assert_int_eq(status, STORE_OK);
+    flush_session(session);
     session_unref(session);
 }
 

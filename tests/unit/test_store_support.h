@@ -40,21 +40,30 @@ static inline float nearly_normal(void) {
 static const char *store_directory;
 static uint64_t store_disk_bytes = 256 << 20;
 
-/* False if that is too little. */
-static inline bool try_open_store(uint64_t memory_bytes) {
-    struct store_options options = {
+static inline struct store_options store_options_with(uint64_t memory_bytes) {
+    return (struct store_options){
         .memory_bytes = memory_bytes,
         .landing_level = PAGE_FAST8,
         .codec_threads = 2,
         .memory_high_percent = 92,
         .memory_low_percent = 88,
         .disk = {.directory = store_directory, .limit_bytes = store_disk_bytes}};
-    if (store_init(&store, &options) != 0)
+}
+
+/* False if it cannot start; else all is there that is to come back. */
+static inline bool try_start(const struct store_options *options) {
+    if (store_init(&store, options) != 0)
         return false;
     for (int i = 0; i < 1000 && store_is_recovering(&store); i++)
         nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
     ck_assert(!store_is_recovering(&store));
     return true;
+}
+
+/* False if that is too little. */
+static inline bool try_open_store(uint64_t memory_bytes) {
+    struct store_options options = store_options_with(memory_bytes);
+    return try_start(&options);
 }
 
 static inline void open_store(void) {

@@ -1,47 +1,17 @@
 /* A pool that is handed over: the next store has the sessions of the one before, or begins without,
  * whatever is wrong with it. */
-#include <fcntl.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "daemon/base/bytes.h"
 #include "daemon/store/takeover_index.h"
 #include "tests/unit/test_store_ids_support.h"
+#include "tests/unit/test_store_takeover_support.h"
 
 enum { SMALL_LIMIT_BYTES = 16 << 20 };
 
 /* How many pools are damaged, each in another place: in `make torture` many more. */
 static int flips(void) {
     return getenv("KVQ_TORTURE") ? 3000 : 24;
-}
-
-static const struct store_options options = {.memory_bytes = LIMIT_BYTES,
-                                             .landing_level = PAGE_FAST8,
-                                             .codec_threads = 2,
-                                             .memory_high_percent = 92,
-                                             .memory_low_percent = 88};
-
-static void start(int file, uint64_t memory_bytes) {
-    struct store_options with = options;
-    with.memory_bytes = memory_bytes;
-    with.pool_file = file;
-    ck_assert_int_eq(store_init(&store, &with), 0);
-}
-
-/* Ends the store; the file of its pool, the caller's. */
-static int hand_over(void) {
-    ck_assert_int_eq(store_hand_over(&store), 0);
-    int file = fcntl(pool_file(store.pool), F_DUPFD_CLOEXEC, 3);
-    ck_assert_int_gt(file, 0);
-    store_deinit(&store);
-    return file;
-}
-
-/* With the next one. */
-static void restart(void) {
-    int file = hand_over();
-    start(file, LIMIT_BYTES);
-    close(file);
 }
 
 static void store_session(const char *name, int level, uint64_t tokens) {
@@ -77,8 +47,7 @@ START_TEST(sessions_are_what_they_were) {
     store_session("b", 2, 256);
     store_session("c", PAGE_EXACT, 7);
     struct session_info before = info_of("b");
-    restart();
-    ck_assert_int_eq(store.taken.outcome, TAKEOVER_DONE);
+    hand_on();
     ck_assert_uint_eq(store.taken.sessions, 3);
     ck_assert_uint_eq(store.taken.tokens, 563);
     ck_assert_uint_eq(store.taken.cut_sessions, 0);
@@ -97,12 +66,12 @@ START_TEST(they_take_the_memory_that_they_took) {
     ck_assert_int_eq(fork_session("a", "c", 200), STORE_OK);
     store_session("d", 2, 256);
     uint64_t before = used_bytes(), pages = atomic_load(&store.usage.pages_bytes);
-    restart();
+    hand_on();
     ck_assert_uint_eq(atomic_load(&store.usage.pages_bytes), pages);
     uint64_t once = used_bytes();
     ck_assert_uint_le(once, before);
     for (int i = 0; i < 3; i++)
-        restart();
+        hand_on();
     ck_assert_uint_eq(used_bytes(), once);
     for (const char *name = "abcd"; *name; name++)
         ck_assert_int_eq(delete_session((char[]){*name, 0}), STORE_OK);
@@ -114,7 +83,7 @@ END_TEST
 START_TEST(forks_share_chunks_and_tail_and_go_on_alone) {
     store_session("a", PAGE_EXACT, 300);
     ck_assert_int_eq(fork_session("a", "b", 290), STORE_OK);
-    restart();
+    hand_on();
     ck_assert_uint_eq(atomic_load(&store.usage.tails_bytes) * 2,
                       atomic_load(&store.usage.tails_full_bytes));
     store_tokens("a", 300, 400, false);
@@ -129,7 +98,7 @@ START_TEST(no_number_comes_twice) {
     struct session *session = store_find(&store, name_of("a"));
     uint64_t version = session->version, id = session->id, chunk = session->slices[1].chunk->id;
     session_unref(session);
-    restart();
+    hand_on();
     store_session("b", PAGE_EXACT, PAGE);
     session = store_find(&store, name_of("b"));
     ck_assert_uint_gt(session->version, version);
@@ -300,8 +269,7 @@ END_TEST
 START_TEST(a_store_that_could_not_start_leaves_the_pool_for_the_next) {
     struct picture picture = stored_picture();
     int file = develop(&picture);
-    struct store_options with = options;
-    with.memory_bytes = SMALL_LIMIT_BYTES;
+    struct store_options with = store_options_with(SMALL_LIMIT_BYTES);
     with.pool_file = file;
     with.disk = (struct store_disk_options){.directory = "/proc/not/there", .limit_bytes = 1 << 30};
     for (int i = 0; i < 3; i++) {
