@@ -267,7 +267,7 @@ static struct session *holder_of(struct block_index *index, const struct block_k
     return block_find(index, key, &place) == STORE_OK ? place.session : NULL;
 }
 
-/* True if the key is free then. */
+/* True if the key is free then. What is on disk of the chain that gives way has the block. */
 static bool give_way(struct block_index *index, const struct block_key *key,
                      struct session *session) {
     struct session *holder = holder_of(index, key);
@@ -277,10 +277,10 @@ static bool give_way(struct block_index *index, const struct block_key *key,
     if (is_older) {
         pthread_mutex_lock(holder->lock);
         take_out(find_in(index, key, holder));
-        holder->changes++;
+        holder->saved.cuts = UINT64_MAX;
         pthread_mutex_unlock(holder->lock);
     } else {
-        session->changes++;
+        session->saved.cuts = UINT64_MAX;
     }
     session_unref(holder);
     return is_older;

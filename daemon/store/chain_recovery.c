@@ -18,9 +18,10 @@ int chain_recover_blocks(struct store *store, struct session *session,
 static void settle(struct store *store, struct session *session) {
     pthread_mutex_lock(session->lock);
     struct session_point point = session_point(session);
+    bool is_owed = saving_is_owed(session);
     pthread_mutex_unlock(session->lock);
     block_drop_unused(store, session);
-    if (point.changes > 0)
+    if (is_owed)
         (void)!saving_step(store, session, point);
 }
 

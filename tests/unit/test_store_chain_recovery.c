@@ -4,6 +4,7 @@
 #include "daemon/store/manifest.h"
 #include "tests/unit/test_store_block_support.h"
 #include "tests/unit/test_store_disk_support.h"
+#include "tests/unit/test_store_takeover_support.h"
 
 static void save_chains(void) {
     struct session *session = list_after(&store.chains, 0);
@@ -197,6 +198,17 @@ START_TEST(of_two_blocks_of_one_key_the_later_counts) {
 }
 END_TEST
 
+START_TEST(chains_out_of_a_pool_that_were_never_saved_are_not_saved_for_that) {
+    put_chain(3);
+    hand_on();
+    struct session *session = chain_of("0");
+    pthread_mutex_lock(session->lock);
+    ck_assert(!session->saved.under_way && !session->saved.any);
+    pthread_mutex_unlock(session->lock);
+    session_unref(session);
+}
+END_TEST
+
 START_TEST(ids_of_sessions_stay_below_those_of_chains_after_a_restart) {
     put_chain(1);
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
@@ -309,6 +321,7 @@ int main(void) {
     tcase_add_test(cases, what_was_evicted_of_a_saved_chain_does_not_come_back);
     tcase_add_test(cases, what_eviction_left_of_a_saved_chain_is_saved_at_the_end);
     tcase_add_test(cases, of_two_blocks_of_one_key_the_later_counts);
+    tcase_add_test(cases, chains_out_of_a_pool_that_were_never_saved_are_not_saved_for_that);
     tcase_add_test(cases, ids_of_sessions_stay_below_those_of_chains_after_a_restart);
     tcase_add_test(cases, starts_that_lack_memory_take_nothing_off_the_disk);
     tcase_add_test(cases, a_chains_manifest_of_any_bytes_is_read_within_them);
