@@ -267,13 +267,19 @@ static struct session *holder_of(struct block_index *index, const struct block_k
     return block_find(index, key, &place) == STORE_OK ? place.session : NULL;
 }
 
+/* Of its manifest on disk. What was never saved came out of a pool, which is newer than that. */
+static uint64_t saved_version(const struct session *session) {
+    uint64_t version = session->saved.point.version;
+    return version > 0 ? version : UINT64_MAX;
+}
+
 /* True if the key is free then. What is on disk of the chain that gives way has the block. */
 static bool give_way(struct block_index *index, const struct block_key *key,
                      struct session *session) {
     struct session *holder = holder_of(index, key);
     if (!holder)
         return false;
-    bool is_older = holder->saved.point.version < session->saved.point.version;
+    bool is_older = saved_version(holder) < saved_version(session);
     if (is_older) {
         pthread_mutex_lock(holder->lock);
         take_out(find_in(index, key, holder));

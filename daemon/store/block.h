@@ -98,7 +98,7 @@ void block_each(const struct session *session,
                 void (*take)(void *context, const struct block_entry *entry), void *context);
 
 /* A block of a chain that comes back, behind those that it has by now, is there again. Of two with
- * one key that counts whose chain is of the later version, as it was saved: the other chain is to
+ * one key that counts whose chain was saved at the later version, or never: the other chain is to
  * be saved anew. STORE_OK, STORE_EXISTS or STORE_FULL. */
 int block_restore(struct block_index *index, struct session *session,
                   const struct block_entry *entry) __attribute__((warn_unused_result));

@@ -198,6 +198,14 @@ START_TEST(of_two_blocks_of_one_key_the_later_counts) {
 }
 END_TEST
 
+START_TEST(a_block_that_was_never_saved_is_later_than_one_on_disk) {
+    put_beside_older_on_disk();
+    hand_on();
+    ck_assert(gives("0", 5 * (uint64_t)BLOCK, BLOCK));
+    ck_assert_uint_eq(store.usage.chains, 1);
+}
+END_TEST
+
 START_TEST(chains_out_of_a_pool_that_were_never_saved_are_not_saved_for_that) {
     put_chain(3);
     hand_on();
@@ -321,6 +329,7 @@ int main(void) {
     tcase_add_test(cases, what_was_evicted_of_a_saved_chain_does_not_come_back);
     tcase_add_test(cases, what_eviction_left_of_a_saved_chain_is_saved_at_the_end);
     tcase_add_test(cases, of_two_blocks_of_one_key_the_later_counts);
+    tcase_add_test(cases, a_block_that_was_never_saved_is_later_than_one_on_disk);
     tcase_add_test(cases, chains_out_of_a_pool_that_were_never_saved_are_not_saved_for_that);
     tcase_add_test(cases, ids_of_sessions_stay_below_those_of_chains_after_a_restart);
     tcase_add_test(cases, starts_that_lack_memory_take_nothing_off_the_disk);
