@@ -14,17 +14,17 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if (code)
         return code;
     *detach = (struct rpc_detach){.session = store_find(store, key.session)};
+    if (!detach->session)
+        return rpc_fail(request, WIRE_MISS, NULL);
     int status = attachment_delete(store, detach->session, &key, &detach->result);
-    if (status == STORE_OK) {
-        request->irrevocable = true;
-        rpc_changed(request);
-        return WIRE_OK;
-    }
-    code = status == STORE_MISS ? messages_fail_attachment(request, detach->session != NULL)
-                                : rpc_fail_store(request, status, NULL);
-    if (detach->session)
+    if (status != STORE_OK) {
         session_unref(detach->session);
-    return code;
+        return status == STORE_MISS ? messages_fail_attachment(request, true)
+                                    : rpc_fail_store(request, status, NULL);
+    }
+    request->irrevocable = true;
+    rpc_changed(request);
+    return WIRE_OK;
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {

@@ -8,7 +8,7 @@
 #include "daemon/base/bytes.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
-#include "daemon/store/attachment_disk.h"
+#include "daemon/store/disk_tier.h"
 #include "daemon/store/error.h"
 #include "daemon/store/record.h"
 
@@ -80,7 +80,7 @@ void attachment_unref(struct attachment *attachment) {
     if (atomic_fetch_sub(&attachment->references, 1) > 1)
         return;
     if (attachment->disk)
-        attachment_forget_on_disk(attachment->disk, attachment);
+        disk_tier_forget(attachment->disk, DISK_ATTACHMENT, attachment->spec.id);
     if (attachment->extent.bytes > 0)
         give(&attachment->home, &attachment->extent, 0);
     budget_release(attachment->home.budget, handle_bytes(attachment));
@@ -236,10 +236,6 @@ void attachment_unpin(struct attachment *attachment) {
     pthread_mutex_lock(&attachment->lock);
     attachment->pins--;
     pthread_mutex_unlock(&attachment->lock);
-}
-
-const uint8_t *attachment_record(const struct attachment *attachment) {
-    return memory_of(attachment);
 }
 
 bool attachment_find_part(const struct attachment *attachment, uint32_t part, const uint8_t **start,

@@ -108,9 +108,6 @@ void attachment_seal(struct attachment *attachment);
 bool attachment_pin(struct attachment *attachment) __attribute__((warn_unused_result));
 void attachment_unpin(struct attachment *attachment);
 
-/* The record's memory, while it is pinned. */
-const uint8_t *attachment_record(const struct attachment *attachment);
-
 /* A part of the record: its header with the directory, or from 1 on its pieces. False if the
  * directory cannot be. */
 bool attachment_find_part(const struct attachment *attachment, uint32_t part, const uint8_t **start,
@@ -126,7 +123,8 @@ int attachment_read_piece(const struct attachment *attachment, uint32_t piece, v
  * NULL: it failed. */
 bool attachment_begin_write(struct attachment *attachment) __attribute__((warn_unused_result));
 void attachment_end_write(struct attachment *attachment, struct disk_tier *disk);
-/* Whole or damaged. */
+
+/* Whether its bytes are on disk, be they damaged. */
 bool attachment_is_on_disk(struct attachment *attachment);
 
 /* Gives up the bytes in memory of one that is on disk. How many that frees. */

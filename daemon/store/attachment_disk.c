@@ -16,10 +16,6 @@ struct attachment_write {
     struct disk_part parts[];
 };
 
-void attachment_forget_on_disk(struct disk_tier *tier, const struct attachment *attachment) {
-    disk_tier_forget(tier, DISK_ATTACHMENT, attachment->spec.id);
-}
-
 static uint64_t drop_bytes(struct disk_tier *tier, struct attachment *attachment) {
     uint64_t bytes = attachment_drop_bytes(attachment);
     atomic_fetch_add(&tier->counts.spilled_bytes, bytes);

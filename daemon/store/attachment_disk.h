@@ -15,7 +15,4 @@ uint64_t attachment_write(struct disk_tier *tier, struct attachment *attachment,
  * are in memory by now, STORE_FULL at the memory limit, STORE_MISS if they are lost. */
 int attachment_load(struct attachment *attachment) __attribute__((warn_unused_result));
 
-/* Nobody has it any more. */
-void attachment_forget_on_disk(struct disk_tier *tier, const struct attachment *attachment);
-
 #endif

@@ -19,7 +19,6 @@ struct attachment_put {
     struct attachment *attachment; /* owned reference */
     uint64_t if_version;
     uint32_t next_piece;
-    bool has_room;
 };
 
 static bool has_room_for(const struct session *session, struct store_name name) {
@@ -63,10 +62,8 @@ int attachment_put_begin(struct store *store, const struct attachment_key *key, 
     return STORE_OK;
 }
 
-static int provide(struct attachment_put *put) {
-    int status = put->has_room ? STORE_OK : attachment_provide(put->attachment);
-    put->has_room = status == STORE_OK;
-    return status;
+static int provide(struct attachment *attachment) {
+    return attachment->extent.bytes > 0 ? STORE_OK : attachment_provide(attachment);
 }
 
 int attachment_put_piece(struct attachment_put *put, uint64_t offset, const void *bytes,
@@ -76,7 +73,7 @@ int attachment_put_piece(struct attachment_put *put, uint64_t offset, const void
         offset != (uint64_t)put->next_piece * ATTACHMENT_PIECE_BYTES ||
         count != attachment_piece_bytes(attachment, put->next_piece))
         return STORE_INVALID;
-    int status = provide(put);
+    int status = provide(attachment);
     if (status == STORE_OK)
         attachment_write_piece(attachment, put->next_piece++, bytes, workspace);
     return status;
@@ -85,7 +82,7 @@ int attachment_put_piece(struct attachment_put *put, uint64_t offset, const void
 /* All that can be wanting before the record is sealed. */
 static int prepare(struct attachment_put *put) {
     struct session *session = put->session;
-    int status = provide(put);
+    int status = provide(put->attachment);
     if (status != STORE_OK)
         return status;
     pthread_mutex_lock(session->lock);
@@ -204,8 +201,6 @@ void attachment_get_end(struct attachment_get *get) {
 int attachment_delete(struct store *store, struct session *session,
                       const struct attachment_key *key, struct attachment_result *result) {
     struct attachment *attachment = NULL;
-    if (!session)
-        return STORE_MISS;
     pthread_mutex_lock(session->lock);
     int status = check(session, key->if_version);
     if (status == STORE_OK)

@@ -68,7 +68,7 @@ void attachment_get_end(struct attachment_get *get);
 
 /* --- delete --- */
 
-/* With the session found, or NULL. STORE_OK, STORE_MISS or STORE_VERSION_CHANGED. */
+/* With the session found. STORE_OK, STORE_MISS or STORE_VERSION_CHANGED. */
 int attachment_delete(struct store *store, struct session *session,
                       const struct attachment_key *key, struct attachment_result *result)
     __attribute__((warn_unused_result));

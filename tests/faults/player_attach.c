@@ -142,7 +142,7 @@ void player_detach(struct player *player, const struct step *step) {
     struct session *session = store_find(&player->store, key.session);
     struct attachment_result result;
     player_say(player, "detach %s of %s", key.name.text, key.session.text);
-    int status = attachment_delete(&player->store, session, &key, &result);
+    int status = session ? attachment_delete(&player->store, session, &key, &result) : STORE_MISS;
     if (session)
         session_unref(session);
     if (!player_expect_status(player, status,
