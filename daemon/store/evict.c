@@ -32,6 +32,11 @@ static int may_go(const struct session *session, uint64_t idle_ns) {
     return session->appending || now - session->used_ns < idle_ns ? STORE_WAIT : STORE_OK;
 }
 
+static uint64_t bytes_at(enum evict_place place, uint64_t memory_bytes, uint64_t disk_bytes) {
+    return (place == EVICT_FROM_DISK ? 0 : memory_bytes) +
+           (place == EVICT_FROM_MEMORY ? 0 : disk_bytes);
+}
+
 /* What dropping the slice frees: nothing where others have its chunk too, and next to nothing of
  * memory where it is on disk only. */
 static uint64_t freed_by(const struct slice *slice, enum evict_place place) {
@@ -39,28 +44,22 @@ static uint64_t freed_by(const struct slice *slice, enum evict_place place) {
     bool absent = record_is_absent(view.record);
     uint64_t in_memory = absent ? 0 : view.record->reserved_bytes + CHUNK_HANDLE_BYTES;
     record_unpin(view.record);
-    if (view.shared)
-        return 0;
-    return (place == EVICT_FROM_DISK ? 0 : in_memory) +
-           (place == EVICT_FROM_MEMORY ? 0 : view.disk_bytes);
+    return view.shared ? 0 : bytes_at(place, in_memory, view.disk_bytes);
 }
 
 static uint64_t freed_by_tail(const struct session *session, enum evict_place place) {
     bool shared;
     if (session->coded_tail.chunk)
         return freed_by(&session->coded_tail, place);
-    if (place == EVICT_FROM_DISK)
-        return 0;
     uint64_t bytes = tail_bytes(session->tail, &shared);
-    return shared ? 0 : bytes;
+    return shared ? 0 : bytes_at(place, bytes, 0);
 }
 
 /* They go with the session, which then has no token left. */
 static void add_attachments(struct loss_plan *plan, const struct session *session,
                             const struct evict_request *request) {
     struct attachment_sums sums = attachment_set_sums(session->attachments);
-    uint64_t bytes = (request->place == EVICT_FROM_DISK ? 0 : sums.freed_memory_bytes) +
-                     (request->place == EVICT_FROM_MEMORY ? 0 : sums.freed_disk_bytes);
+    uint64_t bytes = bytes_at(request->place, sums.freed_memory_bytes, sums.freed_disk_bytes);
     plan->freed_bytes += bytes;
     plan->any |= bytes > 0;
 }
