@@ -635,7 +635,7 @@ void recovery_on_scanned(void *context) {
         pthread_cond_wait(&tier->changed, &tier->lock);
     pthread_mutex_unlock(&tier->lock);
     disk_read_stats(tier->disk, &stats);
-    recovery->is_incomplete |= stats.scan_unread > 0;
+    recovery->is_incomplete |= stats.scan_unread;
     if (recovery->count > 0)
         qsort(recovery->found, recovery->count, sizeof *recovery->found, compare);
     raise_clocks(recovery);

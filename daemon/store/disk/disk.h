@@ -134,8 +134,8 @@ struct disk_stats {
     uint64_t scan_damaged;           /* records that were damaged, and skipped */
     uint64_t scan_unknown;   /* of these: stretches of which it is not known what they were */
     uint64_t scan_cut_bytes; /* of torn tails */
-    uint64_t scan_unread; /* segments of which something is not known for this run only: the device
-                           * failed, or there was no memory to note it */
+    bool scan_unread; /* something is not known for this run only: the device failed, or there
+                       * was no memory to note it */
 };
 
 /* Creates the directory (mode 0700) where it is missing, locks it against other daemons and begins

@@ -157,7 +157,7 @@ static void cut_tail(struct scan *scan) {
 
 static void note_unread(struct scan *scan, bool unread) {
     pthread_mutex_lock(&scan->disk->lock);
-    scan->disk->stats.scan_unread += unread;
+    scan->disk->stats.scan_unread |= unread;
     pthread_mutex_unlock(&scan->disk->lock);
 }
 
@@ -180,8 +180,8 @@ static void scan_segment(struct scan *scan) {
     segment->stuck = scan->walk.failed || scan->unread;
     segment->worth_rewriting = segment->end_bytes < disk->appender.segment_bytes / 2;
     disk->stats.scanned_bytes += segment->end_bytes;
+    disk->stats.scan_unread |= segment->stuck;
     pthread_mutex_unlock(&disk->lock);
-    note_unread(scan, segment->stuck);
 }
 
 static void tell_found(struct scan *scan) {
