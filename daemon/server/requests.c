@@ -121,7 +121,6 @@ static uint32_t begin(struct connection *connection, struct rpc_request *request
     const struct rpc_operation *operation = rpc_find(header->type);
     if (!operation)
         return rpc_fail(request, WIRE_UNKNOWN_OPERATION, NULL);
-    atomic_fetch_add(&daemon->requests[header->type], 1);
     request->receiving = operation->data != NULL;
     if (in_flight(connection) > WIRE_REQUESTS_MAX)
         return rpc_fail(request, WIRE_TOO_MANY_REQUESTS, NULL);
@@ -132,8 +131,6 @@ static uint32_t begin(struct connection *connection, struct rpc_request *request
     if (!rpc_can_begin(daemon, header->type))
         return rpc_fail(request, WIRE_BUSY, "the daemon still reads what its disk holds");
     uint32_t code = operation->begin(request, control, header->control_bytes);
-    if (code == RPC_LATER)
-        atomic_fetch_sub(&daemon->requests[header->type], 1);
     if (code == WIRE_OK)
         request->operation = operation;
     return code;
@@ -152,6 +149,8 @@ bool requests_begin(struct connection *connection, const struct wire_header *hea
             requests_remove(connection, request);
         return false;
     }
+    if (rpc_find(header->type))
+        atomic_fetch_add(&connection->reactor->context.daemon->requests[header->type], 1);
     if (code != WIRE_OK)
         requests_fail(connection, request);
     return true;
