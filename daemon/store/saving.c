@@ -25,9 +25,8 @@ struct save {
     size_t chunk_count;
     struct attachment **attachments; /* owned references */
     size_t attachment_count;
-    struct chunk
-        *coded_tail; /* owned reference: the manifest's, in the end that of the one before */
-    bool is_full;    /* the disk, and so it failed */
+    struct chunk *coded_tail; /* owned reference: the manifest's, in the end its forerunner's */
+    bool is_full;             /* the disk, and so it failed */
     uint8_t *manifest;
     size_t manifest_bytes;
 };
@@ -109,7 +108,8 @@ static bool take_room(struct save *save, const struct session *session) {
     save->piece_capacity = session->saved.piece_count + 1;
     save->pieces = calloc(save->piece_capacity, sizeof *save->pieces);
     save->chunks = calloc(session->slice_count + 1, sizeof(struct chunk *));
-    save->attachments = calloc(ATTACHMENTS_MAX, sizeof(struct attachment *));
+    save->attachments =
+        calloc(attachment_set_count(session->attachments) + 1, sizeof(struct attachment *));
     size_t most = manifest_bytes(session, save->piece_capacity);
     size_t coded = manifest_bytes(session, 0);
     save->manifest = calloc(1, most > coded ? most : coded);
