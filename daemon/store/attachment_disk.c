@@ -1,7 +1,6 @@
 #include "daemon/store/attachment_disk.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "daemon/base/log.h"
 #include "daemon/store/disk_tier.h"
@@ -66,14 +65,7 @@ static struct attachment_write *write_new(struct disk_tier *tier, struct attachm
     write->job = (struct disk_job){
         .operation = DISK_WRITE,
         .key = {.id = attachment->spec.id, .kind = DISK_ATTACHMENT},
-        .metadata = {.tenant = STORE_TENANT,
-                     .tenant_bytes = strlen(STORE_TENANT),
-                     .model = session->model,
-                     .model_bytes = session->model_bytes,
-                     .session = session->name,
-                     .session_bytes = session->name_bytes,
-                     .tokens = attachment->spec.tokens,
-                     .level = PAGE_EXACT},
+        .metadata = session_metadata(session, attachment->spec.tokens),
         .parts = write->parts,
         .part_count = count,
         .done = end_write,

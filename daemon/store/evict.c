@@ -17,13 +17,9 @@ struct loss_plan {
     bool any;
 };
 
-static bool is_empty(const struct session *session) {
-    return session->tokens == 0 && attachment_set_count(session->attachments) == 0;
-}
-
 static int may_go(const struct session *session, uint64_t idle_ns) {
     uint64_t now = clock_now_ns();
-    if (is_empty(session) && idle_ns < EMPTY_IDLE_NS)
+    if (session_is_empty(session) && idle_ns < EMPTY_IDLE_NS)
         idle_ns = EMPTY_IDLE_NS;
     if (session->deleted)
         return STORE_MISS;
@@ -68,7 +64,7 @@ static void add_attachments(struct loss_plan *plan, const struct session *sessio
 static struct loss_plan make_plan(const struct session *session,
                                   const struct evict_request *request) {
     struct loss_plan plan = {.keep = session->slice_count};
-    if (is_empty(session) && request->place != EVICT_FROM_DISK)
+    if (session_is_empty(session) && request->place != EVICT_FROM_DISK)
         return (struct loss_plan){.freed_bytes = session_own_bytes(session), .any = true};
     size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
     if (request->keeps_coded)

@@ -1,7 +1,6 @@
 #include "daemon/store/saving.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/store/attachment_disk.h"
@@ -239,17 +238,6 @@ static void end_manifest(struct disk_job *job) {
     end_save(save, job->status == DISK_OK);
 }
 
-static struct disk_metadata metadata_of(const struct session *session, uint64_t tokens) {
-    return (struct disk_metadata){.tenant = STORE_TENANT,
-                                  .tenant_bytes = strlen(STORE_TENANT),
-                                  .model = session->model,
-                                  .model_bytes = session->model_bytes,
-                                  .session = session->name,
-                                  .session_bytes = session->name_bytes,
-                                  .tokens = tokens,
-                                  .level = PAGE_EXACT};
-}
-
 /* With the session locked. */
 static void submit_manifest(struct save *save) {
     save->session->saved.any = true;
@@ -257,7 +245,7 @@ static void submit_manifest(struct save *save) {
     save->job = (struct disk_job){.operation = DISK_WRITE,
                                   .key = {.id = save->session->id, .kind = DISK_SESSION},
                                   .durable = true,
-                                  .metadata = metadata_of(save->session, save->tokens),
+                                  .metadata = session_metadata(save->session, save->tokens),
                                   .parts = &save->part,
                                   .part_count = 1,
                                   .done = end_manifest};
@@ -294,7 +282,7 @@ static void submit_tail(struct save *save) {
     const struct tail_piece *piece = &save->pieces[save->piece_count - 1];
     save->tail_job = (struct disk_job){.operation = DISK_WRITE,
                                        .key = {.id = piece->id, .kind = DISK_TAIL},
-                                       .metadata = metadata_of(save->session, piece->rows),
+                                       .metadata = session_metadata(save->session, piece->rows),
                                        .parts = &save->tail_part,
                                        .part_count = 1,
                                        .done = end_parts,

@@ -55,9 +55,9 @@ static void collect(struct saving_all *all) {
 }
 
 static int save_one(struct store *store, struct session *session) {
-    bool is_empty = session->tokens == 0 && attachment_set_count(session->attachments) == 0;
-    return is_empty && !session->saved.any ? STORE_OK
-                                           : saving_step(store, session, session_point(session));
+    return session_is_empty(session) && !session->saved.any
+               ? STORE_OK
+               : saving_step(store, session, session_point(session));
 }
 
 static bool may_begin(const struct saving_all *all) {

@@ -5,6 +5,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/store/block.h"
+#include "daemon/store/disk/disk.h"
 #include "daemon/store/error.h"
 
 #define PAUSE_NS (5 * CLOCK_NS_PER_S)
@@ -219,6 +220,19 @@ struct record_spec session_spec(const struct session *session, uint64_t first_to
 static uint32_t sinks_in(uint64_t first_position, uint32_t tokens) {
     uint64_t left = first_position < PAGE_SINK_TOKENS ? PAGE_SINK_TOKENS - first_position : 0;
     return (uint32_t)(left < tokens ? left : tokens);
+}
+
+struct disk_metadata session_metadata(const struct session *session, uint64_t tokens) {
+    return (struct disk_metadata){
+        .tenant = STORE_TENANT,
+        .tenant_bytes = strlen(STORE_TENANT),
+        .model = session->model,
+        .model_bytes = session->model_bytes,
+        .session = session->name,
+        .session_bytes = session->name_bytes,
+        .tokens = tokens,
+        .level = PAGE_EXACT,
+    };
 }
 
 struct page_source session_source(const struct session *session, uint64_t first_token,

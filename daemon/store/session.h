@@ -20,6 +20,7 @@
 
 #define STORE_TENANT "default"
 
+struct disk_metadata;
 struct known_model;
 
 /* Whether a session takes chunks of others for its own, of the same token ids, and offers it them:
@@ -144,6 +145,11 @@ static inline struct session_point session_point(const struct session *session) 
 /* With the session locked. */
 void session_read_state(const struct session *session, struct session_state *state);
 
+/* With the session locked: neither tokens nor attachments. */
+static inline bool session_is_empty(const struct session *session) {
+    return session->tokens == 0 && attachment_set_count(session->attachments) == 0;
+}
+
 /* What the session takes of the budget beside its chunks and tail. */
 uint64_t session_own_bytes(const struct session *session);
 
@@ -188,6 +194,9 @@ struct session_discard *session_detach(struct session *session) __attribute__((w
 /* What records of this session's chunks say of themselves. */
 struct record_spec session_spec(const struct session *session, uint64_t first_token,
                                 uint32_t tokens, int level);
+
+/* What other values of it on disk say of themselves. */
+struct disk_metadata session_metadata(const struct session *session, uint64_t tokens);
 
 /* Where a page of its tokens is coded from: all but the values, the level and the layer. */
 struct page_source session_source(const struct session *session, uint64_t first_token,
