@@ -342,18 +342,14 @@ int attachment_begin_load(struct attachment *attachment, struct pool_extent *roo
 static bool is_record_of(const struct attachment *attachment, uint8_t *memory) {
     const struct attachment_spec *spec = &attachment->spec;
     size_t header = header_bytes(attachment);
-    if (spec->record_bytes < header || memcmp(memory, magic, MAGIC_BYTES) != 0 ||
-        bytes_get(memory + 8, 4) != FORMAT || bytes_get(memory + 12, 4) != header ||
-        bytes_get(memory + 16, 8) != spec->record_bytes || bytes_get(memory + 24, 8) != spec->id ||
-        bytes_get(memory + 32, 8) != spec->bytes || bytes_get(memory + 40, 8) != spec->tokens ||
-        bytes_get(memory + 48, 2) != spec->name_bytes ||
-        memcmp(memory + FIXED_BYTES, spec->name, spec->name_bytes) != 0)
-        return false;
-    uint64_t hash = bytes_get(memory + HASH_OFFSET, 8);
-    bytes_put(memory + HASH_OFFSET, 0, 8);
-    uint64_t expected = record_hash(memory, header);
-    bytes_put(memory + HASH_OFFSET, hash, 8);
-    return hash == expected;
+    return spec->record_bytes >= header && memcmp(memory, magic, MAGIC_BYTES) == 0 &&
+           bytes_get(memory + 8, 4) == FORMAT && bytes_get(memory + 12, 4) == header &&
+           bytes_get(memory + 16, 8) == spec->record_bytes &&
+           bytes_get(memory + 24, 8) == spec->id && bytes_get(memory + 32, 8) == spec->bytes &&
+           bytes_get(memory + 40, 8) == spec->tokens &&
+           bytes_get(memory + 48, 2) == spec->name_bytes &&
+           memcmp(memory + FIXED_BYTES, spec->name, spec->name_bytes) == 0 &&
+           record_header_is_whole(memory, header, HASH_OFFSET);
 }
 
 bool attachment_end_load(struct attachment *attachment, struct pool_extent *room,

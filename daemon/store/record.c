@@ -31,6 +31,14 @@ uint64_t record_hash(const void *bytes, size_t count) {
     return XXH3_64bits_dispatch ? XXH3_64bits_dispatch(bytes, count) : XXH3_64bits(bytes, count);
 }
 
+bool record_header_is_whole(uint8_t *memory, size_t bytes, size_t hash_offset) {
+    uint64_t hash = bytes_get(memory + hash_offset, 8);
+    bytes_put(memory + hash_offset, 0, 8);
+    uint64_t expected = record_hash(memory, bytes);
+    bytes_put(memory + hash_offset, hash, 8);
+    return hash == expected;
+}
+
 static size_t directory_offset(const struct record_spec *spec) {
     return (FIXED_BYTES + spec->tenant_bytes + spec->model_bytes + spec->session_bytes + 7) / 8 * 8;
 }
@@ -115,13 +123,11 @@ int record_check_header(const struct record *record, const struct geometry *geom
                                .model_bytes = bytes_get(memory + 84, 2),
                                .session_bytes = bytes_get(memory + 86, 2),
                                .geometry = geometry};
-    uint64_t header_bytes = bytes_get(memory + 12, 4), hash = bytes_get(memory + HASH_OFFSET, 8);
-    if (header_bytes != record_header_bytes(&spec) || header_bytes > record->bytes)
-        return -1;
-    bytes_put(memory + HASH_OFFSET, 0, 8);
-    uint64_t expected = record_hash(memory, header_bytes);
-    bytes_put(memory + HASH_OFFSET, hash, 8);
-    return hash == expected ? 0 : -1;
+    uint64_t header_bytes = bytes_get(memory + 12, 4);
+    return header_bytes == record_header_bytes(&spec) && header_bytes <= record->bytes &&
+                   record_header_is_whole(memory, header_bytes, HASH_OFFSET)
+               ? 0
+               : -1;
 }
 
 void record_divide(const struct record *record, struct record_share whole,

@@ -93,6 +93,10 @@ void record_divide(const struct record *record, struct record_share whole,
 /* What guards pages and headers: xxh3 of 64 bits. */
 uint64_t record_hash(const void *bytes, size_t count);
 
+/* Whether a header, of a record or an attachment, has its own hash at that offset, which was taken
+ * with 0 there. */
+bool record_header_is_whole(uint8_t *memory, size_t bytes, size_t hash_offset);
+
 size_t record_header_bytes(const struct record_spec *spec);
 
 /* Writes the header without record bytes and hash; memory is zeroed and of record_header_bytes. */
