@@ -55,22 +55,6 @@ bool kvq_append_go_on(const struct kvq_append *append, struct kvq_append_share *
     return true;
 }
 
-static void queue_head(struct kvq_connection *connection, const struct kvq_append *append,
-                       const struct kvq_append_share *share, size_t payload_bytes) {
-    struct wire_header header = {.type = WIRE_DATA,
-                                 .request_id = share->request_id,
-                                 .control_bytes = WIRE_DATA_BYTES,
-                                 .payload_bytes = (uint32_t)payload_bytes};
-    struct wire_data data = {.first = append->first + share->run.offset,
-                             .tokens = share->run.tokens,
-                             .layer = share->layer,
-                             .part = (uint8_t)share->part};
-    uint8_t *head =
-        kvq_channel_queue_head(&connection->channel, WIRE_HEADER_BYTES + WIRE_DATA_BYTES);
-    wire_header_write(head, &header);
-    wire_data_write(head + WIRE_HEADER_BYTES, &data);
-}
-
 /* Queues the next frame, its values where they stand or, where they lie in too many rows, gathered.
  * Returns whether there was room. */
 bool kvq_queue_frame(struct kvq_connection *connection, const struct kvq_append *append,
@@ -89,16 +73,19 @@ bool kvq_queue_frame(struct kvq_connection *connection, const struct kvq_append 
     if (channel->out_bytes >= QUEUED_BYTES_FULL || !kvq_channel_has_room(channel, pieces) ||
         (!in_place && payload_bytes > WIRE_PAYLOAD_BYTES_MAX - connection->bounce_used))
         return false;
-    queue_head(connection, append, share, payload_bytes);
+    struct wire_data data = {.first = append->first + share->run.offset,
+                             .tokens = share->run.tokens,
+                             .layer = share->layer,
+                             .part = (uint8_t)share->part};
     if (in_place) {
+        kvq_queue_data_head(connection, share->request_id, &data, payload_bytes);
         kvq_rows_pieces(&rows, kvq_channel_output_end(channel));
+        kvq_channel_queue(channel, pieces);
     } else {
         uint8_t *packed = connection->bounce + connection->bounce_used;
         kvq_rows_gather(&rows, packed);
         connection->bounce_used += payload_bytes;
-        *kvq_channel_output_end(channel) =
-            (struct iovec){.iov_base = packed, .iov_len = payload_bytes};
+        kvq_queue_data(connection, share->request_id, &data, packed, payload_bytes);
     }
-    kvq_channel_queue(channel, pieces);
     return true;
 }

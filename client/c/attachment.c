@@ -58,53 +58,25 @@ static int run(struct kvq_client *client, const ProtobufCMessage *message, bool 
 
 /* ---- Put ---- */
 
-static void queue_piece(struct kvq_client *client, size_t offset, size_t count) {
-    const struct kvq_attachment_call *call = &client->call.attachment;
-    struct kvq_channel *channel = &client->connections[0]->channel;
-    struct wire_header header = {.type = WIRE_DATA,
-                                 .request_id = call->request_id,
-                                 .control_bytes = WIRE_DATA_BYTES,
-                                 .payload_bytes = (uint32_t)count};
-    struct wire_data data = {.first = offset, .tokens = (uint32_t)count, .part = WIRE_PART_BYTES};
-    uint8_t *head = kvq_channel_queue_head(channel, WIRE_HEADER_BYTES + WIRE_DATA_BYTES);
-    wire_header_write(head, &header);
-    wire_data_write(head + WIRE_HEADER_BYTES, &data);
-    *kvq_channel_output_end(channel) =
-        (struct iovec){.iov_base = (char *)call->bytes + offset, .iov_len = count};
-    kvq_channel_queue(channel, 1);
-}
-
 static void queue_put(struct kvq_client *client) {
     const struct kvq_attachment_call *call = &client->call.attachment;
     queue_request(client);
     for (size_t offset = 0; offset < call->byte_count; offset += WIRE_ATTACHMENT_PIECE_BYTES) {
         size_t left = call->byte_count - offset;
-        queue_piece(client, offset,
-                    left < WIRE_ATTACHMENT_PIECE_BYTES ? left : WIRE_ATTACHMENT_PIECE_BYTES);
+        size_t count = left < WIRE_ATTACHMENT_PIECE_BYTES ? left : WIRE_ATTACHMENT_PIECE_BYTES;
+        struct wire_data data = {
+            .first = offset, .tokens = (uint32_t)count, .part = WIRE_PART_BYTES};
+        kvq_queue_data(client->connections[0], call->request_id, &data, call->bytes + offset,
+                       count);
     }
     kvq_queue_control(client->connections[0], WIRE_COMMIT, call->request_id, NULL, 0);
 }
 
-/* KVQ_OK once all is sent or an answer is there. */
-static int send_all(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
-    int error = kvq_send(client, connection, client->call.attachment.request_id);
-    if (!error)
-        client->call.sent = true;
-    return error == KVQ_AGAIN && kvq_frame_waits(connection) ? KVQ_OK : error;
-}
-
-/* An answer that came before all was sent is a refusal. The daemon reads on up to the COMMIT that
- * is queued and does not answer that; the bytes before it need not be the caller's any more. */
 static int take_put_answer(struct kvq_client *client) {
     const struct kvq_attachment_call *call = &client->call.attachment;
-    struct kvq_connection *connection = client->connections[0];
     ProtobufCMessage *message;
-    int error = kvq_receive(client, connection, call->request_id);
-    if (!error)
-        error = kvq_read_answer(client, connection, &kvq__attach_put_reply__descriptor, &message);
-    if (error != KVQ_AGAIN && connection->state == KVQ_READY)
-        kvq_channel_disown_output(&connection->channel, connection->bounce);
+    int error = kvq_receive_answer(client, client->connections[0], call->request_id,
+                                   &kvq__attach_put_reply__descriptor, &message);
     if (error)
         return error;
     const Kvq__AttachPutReply *reply = (const Kvq__AttachPutReply *)message;
@@ -123,7 +95,8 @@ static int put_step(struct kvq_client *client) {
         call->stage = SEND;
     }
     if (call->stage == SEND) {
-        if ((error = send_all(client)))
+        if ((error =
+                 kvq_send_with_data(client, client->connections[0], call->attachment.request_id)))
             return error;
         call->stage = RECEIVE;
     }

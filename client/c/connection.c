@@ -77,6 +77,26 @@ void kvq_queue_control(struct kvq_connection *connection, enum wire_type type, u
         memcpy(head + WIRE_HEADER_BYTES, control, control_bytes);
 }
 
+void kvq_queue_data_head(struct kvq_connection *connection, uint32_t request_id,
+                         const struct wire_data *data, size_t payload_bytes) {
+    struct wire_header header = {.type = WIRE_DATA,
+                                 .request_id = request_id,
+                                 .control_bytes = WIRE_DATA_BYTES,
+                                 .payload_bytes = (uint32_t)payload_bytes};
+    uint8_t *head =
+        kvq_channel_queue_head(&connection->channel, WIRE_HEADER_BYTES + WIRE_DATA_BYTES);
+    wire_header_write(head, &header);
+    wire_data_write(head + WIRE_HEADER_BYTES, data);
+}
+
+void kvq_queue_data(struct kvq_connection *connection, uint32_t request_id,
+                    const struct wire_data *data, const void *payload, size_t payload_bytes) {
+    kvq_queue_data_head(connection, request_id, data, payload_bytes);
+    *kvq_channel_output_end(&connection->channel) =
+        (struct iovec){.iov_base = (void *)payload, .iov_len = payload_bytes};
+    kvq_channel_queue(&connection->channel, 1);
+}
+
 /* Nobody reads any more: the daemon may have said why before it closed. Where this call had not
  * sent anything yet, it does not concern it. */
 static int lost_in_send(struct kvq_client *client, struct kvq_connection *connection,
@@ -102,6 +122,14 @@ int kvq_send(struct kvq_client *client, struct kvq_connection *connection, uint3
     else
         return error;
     return error ? error : KVQ_AGAIN;
+}
+
+int kvq_send_with_data(struct kvq_client *client, struct kvq_connection *connection,
+                       uint32_t request_id) {
+    int error = kvq_send(client, connection, request_id);
+    if (!error)
+        client->call.sent = true;
+    return error == KVQ_AGAIN && kvq_frame_waits(connection) ? KVQ_OK : error;
 }
 
 /* ---- Receiving ---- */
@@ -225,6 +253,17 @@ int kvq_read_answer(struct kvq_client *client, struct kvq_connection *connection
         return daemon_failed(client, connection, (const Kvq__ErrorReply *)message);
     *reply = message;
     return KVQ_OK;
+}
+
+int kvq_receive_answer(struct kvq_client *client, struct kvq_connection *connection,
+                       uint32_t request_id, const ProtobufCMessageDescriptor *type,
+                       ProtobufCMessage **reply) {
+    int error = kvq_receive(client, connection, request_id);
+    if (!error)
+        error = kvq_read_answer(client, connection, type, reply);
+    if (error != KVQ_AGAIN && connection->state == KVQ_READY)
+        kvq_channel_disown_output(&connection->channel, connection->bounce);
+    return error;
 }
 
 /* ---- Giving up ---- */

@@ -72,9 +72,23 @@ int kvq_break(struct kvq_client *client, struct kvq_connection *connection, int 
 void kvq_queue_control(struct kvq_connection *connection, enum wire_type type, uint32_t request_id,
                        const uint8_t *control, size_t control_bytes);
 
+/* Queues the header and descriptor of a DATA frame, for which there must be room; the caller queues
+ * its payload behind them. */
+void kvq_queue_data_head(struct kvq_connection *connection, uint32_t request_id,
+                         const struct wire_data *data, size_t payload_bytes);
+
+/* Queues a DATA frame whose payload lies in one piece, and stays there. */
+void kvq_queue_data(struct kvq_connection *connection, uint32_t request_id,
+                    const struct wire_data *data, const void *payload, size_t payload_bytes);
+
 /* Sends what is queued, and takes a frame of request_id that comes meanwhile, which can only be a
  * refusal: kvq_frame_waits(). */
 int kvq_send(struct kvq_client *client, struct kvq_connection *connection, uint32_t request_id);
+
+/* Sends a request whose DATA and COMMIT are queued behind it. KVQ_OK, too, where an answer is there
+ * before all is sent. */
+int kvq_send_with_data(struct kvq_client *client, struct kvq_connection *connection,
+                       uint32_t request_id);
 
 /* Receives the next frame's header and control part: one of request_id, or an error that ends the
  * connection. */
@@ -86,6 +100,13 @@ bool kvq_frame_waits(const struct kvq_connection *connection);
  * REPLY is decoded into the arena as type. */
 int kvq_read_answer(struct kvq_client *client, struct kvq_connection *connection,
                     const ProtobufCMessageDescriptor *type, ProtobufCMessage **reply);
+
+/* Receives the answer, and lets go of what is still queued: one that came before all was sent is a
+ * refusal. The daemon reads on up to the COMMIT behind it and does not answer that; the payload
+ * before it need not be the caller's any more. */
+int kvq_receive_answer(struct kvq_client *client, struct kvq_connection *connection,
+                       uint32_t request_id, const ProtobufCMessageDescriptor *type,
+                       ProtobufCMessage **reply);
 
 /* Receives the payload of the DATA frame at hand. */
 int kvq_receive_payload(struct kvq_client *client, struct kvq_connection *connection);

@@ -47,23 +47,10 @@ static int take(struct kvq_client *client, const Kvq__MatchReply *reply) {
     return KVQ_OK;
 }
 
-/* KVQ_OK once all is sent or an answer is there. */
-static int send_all(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
-    int error = kvq_send(client, connection, client->call.match.request_id);
-    return error == KVQ_AGAIN && kvq_frame_waits(connection) ? KVQ_OK : error;
-}
-
-/* An answer that came before all was sent is a refusal. The daemon reads on up to the COMMIT that
- * is queued and does not answer that; the ids before it need not be the caller's any more. */
 static int take_answer(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
     ProtobufCMessage *reply;
-    int error = kvq_receive(client, connection, client->call.match.request_id);
-    if (!error)
-        error = kvq_read_answer(client, connection, &kvq__match_reply__descriptor, &reply);
-    if (error != KVQ_AGAIN && connection->state == KVQ_READY)
-        kvq_channel_disown_output(&connection->channel, connection->bounce);
+    int error = kvq_receive_answer(client, client->connections[0], client->call.match.request_id,
+                                   &kvq__match_reply__descriptor, &reply);
     return error ? error : take(client, (const Kvq__MatchReply *)reply);
 }
 
@@ -77,7 +64,7 @@ static int step(struct kvq_client *client) {
         call->stage = error ? PREPARE : SEND;
     }
     if (!error && call->stage == SEND) {
-        error = send_all(client);
+        error = kvq_send_with_data(client, client->connections[0], call->match.request_id);
         call->stage = error ? SEND : RECEIVE;
     }
     return error ? error : take_answer(client);
@@ -112,6 +99,7 @@ int kvq_match(struct kvq_client *client, const struct kvq_match_options *options
     error = kvq_salts_to_wire(client, known.salts, known.salt_count, &call->salts);
     if (error)
         return error;
+    client->call.safe = true;
     client->call.stage = PREPARE;
     return kvq_run_call(client, step, leave);
 }

@@ -35,9 +35,8 @@ static int step(struct kvq_client *client) {
         call->stage = RECEIVE;
     }
     ProtobufCMessage *reply;
-    error = kvq_receive(client, connection, request->request_id);
-    if (!error)
-        error = kvq_read_answer(client, connection, request->reply_type, &reply);
+    error =
+        kvq_receive_answer(client, connection, request->request_id, request->reply_type, &reply);
     return error || !request->finish ? error : request->finish(client, reply);
 }
 

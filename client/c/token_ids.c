@@ -62,23 +62,6 @@ static void queue_message(struct kvq_connection *connection, const struct kvq_id
     kvq_channel_queue(channel, 1);
 }
 
-static void queue_ids(struct kvq_connection *connection, const struct kvq_ids_request *request,
-                      uint64_t offset, uint32_t count) {
-    struct kvq_channel *channel = &connection->channel;
-    struct wire_header header = {.type = WIRE_DATA,
-                                 .request_id = request->request_id,
-                                 .control_bytes = WIRE_DATA_BYTES,
-                                 .payload_bytes = count * (uint32_t)sizeof *request->ids};
-    struct wire_data data = {
-        .first = request->first + offset, .tokens = count, .part = WIRE_PART_TOKEN_IDS};
-    uint8_t *head = kvq_channel_queue_head(channel, WIRE_HEADER_BYTES + WIRE_DATA_BYTES);
-    wire_header_write(head, &header);
-    wire_data_write(head + WIRE_HEADER_BYTES, &data);
-    *kvq_channel_output_end(channel) = (struct iovec){.iov_base = (void *)(request->ids + offset),
-                                                      .iov_len = header.payload_bytes};
-    kvq_channel_queue(channel, 1);
-}
-
 int kvq_queue_with_ids(struct kvq_client *client, struct kvq_connection *connection,
                        const struct kvq_ids_request *request) {
     size_t bytes = protobuf_c_message_get_packed_size(request->message);
@@ -87,8 +70,11 @@ int kvq_queue_with_ids(struct kvq_client *client, struct kvq_connection *connect
     queue_message(connection, request, bytes);
     for (uint64_t offset = 0; request->ids && offset < request->count; offset += IDS_PER_FRAME) {
         uint64_t left = request->count - offset;
-        queue_ids(connection, request, offset,
-                  (uint32_t)(left < IDS_PER_FRAME ? left : IDS_PER_FRAME));
+        uint32_t count = (uint32_t)(left < IDS_PER_FRAME ? left : IDS_PER_FRAME);
+        struct wire_data data = {
+            .first = request->first + offset, .tokens = count, .part = WIRE_PART_TOKEN_IDS};
+        kvq_queue_data(connection, request->request_id, &data, request->ids + offset,
+                       count * sizeof *request->ids);
     }
     return KVQ_OK;
 }
