@@ -32,7 +32,7 @@ struct kvquantd {
     struct rpc_daemon rpc;
     struct lease_pool leases;
     struct reactor reactors[REACTORS_MAX];
-    size_t reactor_count; /* those that were started */
+    _Atomic size_t reactor_count; /* those that were started; the store's threads wake them */
     struct listeners listeners;
     struct dealer dealer;
     uv_loop_t loop;
@@ -303,18 +303,19 @@ static int tear_down(struct kvquantd *daemon) {
     if (daemon->reactor_count == 0)
         end_if_all_ended(daemon);
     uv_run(&daemon->loop, UV_RUN_DEFAULT);
-    keeper_stop(&daemon->store.keeper); /* the last other thread that wakes reactors */
+    keeper_stop(&daemon->store.keeper);
     for (size_t i = 0; i < daemon->reactor_count; i++)
         left |= reactor_join(&daemon->reactors[i]);
-    daemon->reactor_count = 0;
     left |= uv_loop_close(&daemon->loop);
-    status_deinit(&daemon->status);
     listeners_deinit(&daemon->listeners);
     if (daemon->served && daemon->config.save_on_exit)
         saving_save_all(&daemon->store);
     if (daemon->stored && notify_is_wanted())
         (void)store_hand_over(&daemon->store);
-    store_deinit(&daemon->store);
+    store_deinit(&daemon->store); /* ends the last threads that wake reactors */
+    for (size_t i = 0; i < daemon->reactor_count; i++)
+        reactor_deinit(&daemon->reactors[i]);
+    status_deinit(&daemon->status);
     lease_pool_deinit(&daemon->leases);
     keeping_deinit(&daemon->keeping);
     inherited_deinit(&daemon->inherited);

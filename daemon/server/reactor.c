@@ -231,8 +231,11 @@ int reactor_join(struct reactor *reactor) {
         return 0;
     uv_thread_join(&reactor->thread);
     free(reactor->memory);
-    uv_mutex_destroy(&reactor->lock);
     return uv_loop_close(&reactor->loop);
+}
+
+void reactor_deinit(struct reactor *reactor) {
+    uv_mutex_destroy(&reactor->lock);
 }
 
 struct rpc_request *reactor_take_request(struct reactor *reactor) {

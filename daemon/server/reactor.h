@@ -57,7 +57,7 @@ int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lea
 /* Hands over a connected socket; false if the inbox is full, then it stays the caller's. */
 bool reactor_give(struct reactor *reactor, int socket) __attribute__((warn_unused_result));
 
-/* Memory was freed, or the keeper got on: whoever waits is stepped. */
+/* Memory was freed, or the keeper got on: whoever waits is stepped. Until reactor_deinit(). */
 void reactor_wake(struct reactor *reactor);
 
 /* No new requests; connections end once they have none. With abandon they end at once. */
@@ -71,9 +71,12 @@ bool reactor_has_answered(struct reactor *reactor);
 
 bool reactor_has_ended(struct reactor *reactor);
 
-/* Waits for the thread to end and frees all. Returns uv_loop_close()'s verdict: 0 if nothing was
- * left. */
+/* Waits for the thread to end and frees what it had. Returns uv_loop_close()'s verdict: 0 if
+ * nothing was left. */
 int reactor_join(struct reactor *reactor);
+
+/* Once nobody wakes it any more. */
+void reactor_deinit(struct reactor *reactor);
 
 /* The rest is for connections, on the reactor's thread. */
 
