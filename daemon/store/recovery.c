@@ -501,6 +501,7 @@ static bool has_pieces(struct recovery *recovery, const struct session *session)
 static void settle_saved(struct recovery *recovery, struct session *session) {
     struct session_saved *saved = &session->saved;
     const struct found *found = find(recovery, session, DISK_SESSION, session->id);
+    saved->any |= found != NULL; /* the daemon before may have had no disk, and not known */
     bool is_there = found && !found->doubtful && has_pieces(recovery, session);
     if (saved->coded_tail && !settle_chunk(recovery, session, saved->coded_tail))
         is_there = false;

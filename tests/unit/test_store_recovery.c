@@ -1,6 +1,7 @@
 /* What sessions are after the daemon began again. */
 #include "daemon/store/evict.h"
 #include "tests/unit/test_store_disk_support.h"
+#include "tests/unit/test_store_takeover_support.h"
 
 static void evict_a_chunk(const char *name) {
     struct session *session = store_find(&store, name_of(name));
@@ -57,11 +58,29 @@ START_TEST(what_is_appended_after_a_loss_ends_it) {
 }
 END_TEST
 
+START_TEST(what_was_deleted_stays_so_though_a_daemon_in_between_had_no_disk) {
+    const char *directory = store_directory;
+    store_exactly("a", 2 * PAGE);
+    struct session *session = store_find(&store, name_of("a"));
+    flush_session(session);
+    session_unref(session);
+    store_directory = NULL;
+    hand_on();
+    store_directory = directory;
+    hand_on();
+    ck_assert_int_eq(delete_session("a"), STORE_OK);
+    await_disk();
+    crash();
+    ck_assert(!has_session("a"));
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("recovery");
     tcase_add_checked_fixture(cases, set_up_with_disk, tear_down_with_disk);
     tcase_add_test(cases, what_a_session_lost_is_known_after_a_restart);
     tcase_add_test(cases, what_is_not_found_any_more_counts_as_lost);
     tcase_add_test(cases, what_is_appended_after_a_loss_ends_it);
+    tcase_add_test(cases, what_was_deleted_stays_so_though_a_daemon_in_between_had_no_disk);
     return run_suite(cases);
 }
