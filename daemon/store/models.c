@@ -64,17 +64,18 @@ void models_note_append(struct session *session) {
         atomic_store(&session->known_model->sample_id, session->id);
 }
 
-/* On the session that was appended to last, as it is now. No session is locked inside the lock. */
+/* On what was appended to last, as it is now. No session is locked inside the lock. */
 static void measure(struct store *store, struct known_model *known) {
     struct session_info info;
     uint64_t id = atomic_load(&known->sample_id);
-    struct session *session = id > 0 ? list_after(&store->list, id - 1) : NULL;
+    struct list *list = id > STORE_CHAIN_IDS ? &store->chains : &store->list;
+    struct session *session = id > 0 ? list_after(list, id - 1) : NULL;
     if (!session)
         return;
     bool is_read = session->id == id && info_read(session, &info) == STORE_OK;
     pthread_mutex_lock(&store->models.lock);
     double values = (double)geometry_values_per_token(&known->geometry);
-    is_read = is_read && is_of(known, session); /* chains of blocks have ids of their own */
+    is_read = is_read && is_of(known, session); /* it may be another model's place by now */
     for (int i = 0; is_read && i < USAGE_LEVELS; i++)
         if (info.levels[i].tokens > 0)
             known->bits[i] =

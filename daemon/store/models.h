@@ -19,7 +19,7 @@ struct known_model {
     size_t name_bytes; /* 0: a free place */
     struct geometry geometry;
     uint64_t sessions;          /* the place is another model's only when there is none */
-    _Atomic uint64_t sample_id; /* the session that was appended to last */
+    _Atomic uint64_t sample_id; /* the session or chain that was appended to last */
     double bits[USAGE_LEVELS];  /* a value takes at a level, as last measured; 0: never */
 };
 

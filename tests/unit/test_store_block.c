@@ -1,6 +1,14 @@
 /* Blocks: what a key gives when its chain is cut, deleted or continued. */
 #include "tests/unit/test_store_block_support.h"
 
+START_TEST(what_a_model_takes_is_measured_on_blocks_too) {
+    struct model_capacity capacity[MODELS_MAX];
+    put_chain(PAGE / BLOCK);
+    ck_assert_uint_eq(models_read(&store, capacity), 1);
+    ck_assert_double_gt(store.models.known[0].bits[PAGE_EXACT - PAGE_LEVEL_MIN], 0);
+}
+END_TEST
+
 START_TEST(an_evicted_block_is_gone_and_those_before_it_are_there) {
     put_chain(6);
     evict("0", 1);
@@ -191,6 +199,7 @@ END_TEST
 int main(void) {
     TCase *cases = tcase_create("block");
     tcase_add_checked_fixture(cases, set_up, tear_down);
+    tcase_add_test(cases, what_a_model_takes_is_measured_on_blocks_too);
     tcase_add_test(cases, an_evicted_block_is_gone_and_those_before_it_are_there);
     tcase_add_test(cases, a_block_half_of_which_was_evicted_is_gone);
     tcase_add_test(cases, what_comes_behind_a_cut_is_never_taken_for_what_was_there);
