@@ -216,7 +216,7 @@ static int truncate_locked(struct store *store, struct session *session,
         return status;
     session_use(session, false);
     session->lost_tokens = 0;
-    if (request->tokens == session->tokens)
+    if (request->tokens == session->tokens && (request->tokens > 0 || session_is_empty(session)))
         return STORE_OK;
     struct cut cut = cut_at(session, request->tokens);
     *discard = discard_behind(session, cut);

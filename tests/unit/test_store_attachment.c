@@ -269,6 +269,16 @@ START_TEST(a_truncation_to_nothing_takes_them_along_and_any_other_leaves_them) {
 }
 END_TEST
 
+START_TEST(a_truncation_of_a_session_without_tokens_takes_them_along) {
+    ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
+    ck_assert_int_eq(attach("b", "x", text, 100), STORE_OK);
+    uint64_t version = info_of("b").state.version;
+    ck_assert_int_eq(truncate_session("b", 0), STORE_OK);
+    ck_assert_int_eq(status_of_get("b", "x"), STORE_MISS);
+    ck_assert_uint_gt(info_of("b").state.version, version);
+}
+END_TEST
+
 static int evict(const char *name, uint64_t want_bytes, struct evict_result *result) {
     struct session *session = store_find(&store, name_of(name));
     int status =
@@ -439,6 +449,7 @@ int main(void) {
     tcase_add_test(cases, a_fork_has_them_without_a_copy_and_goes_its_own_way);
     tcase_add_test(cases, a_fork_of_fewer_tokens_has_what_a_session_so_long_had);
     tcase_add_test(cases, a_truncation_to_nothing_takes_them_along_and_any_other_leaves_them);
+    tcase_add_test(cases, a_truncation_of_a_session_without_tokens_takes_them_along);
     tcase_add_test(cases, an_eviction_leaves_them_until_the_last_token_goes);
     tcase_add_test(cases, a_session_of_attachments_alone_can_be_evicted);
     tcase_add_loop_test(cases, a_get_under_way_ends_when_the_attachment_goes, 0, 3);
