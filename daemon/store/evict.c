@@ -81,7 +81,7 @@ static struct loss_plan make_plan(const struct session *session,
         plan.keep = keep - 1;
         plan.any = true;
     }
-    if (plan.keep == 0)
+    if (plan.keep == 0 && !request->keeps_coded) /* they could go to disk, too */
         add_attachments(&plan, session, request);
     return plan;
 }

@@ -309,6 +309,18 @@ START_TEST(a_session_of_attachments_alone_can_be_evicted) {
 }
 END_TEST
 
+START_TEST(attachments_that_could_go_to_disk_are_not_evicted) {
+    struct evict_request request = {.want_bytes = UINT64_MAX, .keeps_coded = true};
+    struct evict_result result;
+    ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
+    ck_assert_int_eq(attach("b", "x", text, 100), STORE_OK);
+    struct session *session = store_find(&store, name_of("b"));
+    ck_assert_int_eq(evict_session(&store, session, &request, &result), STORE_UNSUPPORTED);
+    session_unref(session);
+    check("b", "x", text, 100);
+}
+END_TEST
+
 START_TEST(a_get_under_way_ends_when_the_attachment_goes) {
     struct attachment_get got;
     struct attachment_key key = key_of("a", "x");
@@ -452,6 +464,7 @@ int main(void) {
     tcase_add_test(cases, a_truncation_of_a_session_without_tokens_takes_them_along);
     tcase_add_test(cases, an_eviction_leaves_them_until_the_last_token_goes);
     tcase_add_test(cases, a_session_of_attachments_alone_can_be_evicted);
+    tcase_add_test(cases, attachments_that_could_go_to_disk_are_not_evicted);
     tcase_add_loop_test(cases, a_get_under_way_ends_when_the_attachment_goes, 0, 3);
     tcase_add_loop_test(cases, what_is_damaged_in_memory_is_a_miss_and_counted, 0, 2);
     tcase_add_test(cases, a_record_with_one_bit_changed_is_not_loaded);
