@@ -163,6 +163,8 @@ uint64_t evict_lost(struct store *store, struct session *session) {
         pthread_mutex_unlock(session->lock);
         let_go(&dropped);
     }
+    if (session_is_chain(session))
+        block_drop_unused(store, session);
     return tokens;
 }
 

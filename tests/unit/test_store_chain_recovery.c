@@ -93,20 +93,36 @@ START_TEST(what_is_put_behind_saved_blocks_may_be_lost_and_they_are_not) {
 }
 END_TEST
 
-START_TEST(a_block_whose_tokens_are_damaged_is_gone_and_those_before_it_are_there) {
-    put_chain(6);
-    restart();
+/* What is on disk of the chain's slice. */
+static void lose_chunk(size_t slice) {
     struct session *session = chain_of("0");
     struct disk_job job = {
         .operation = DISK_DELETE,
-        .key = {.id = session->slices[1].chunk->id, .kind = DISK_CHUNK},
+        .key = {.id = session->slices[slice].chunk->id, .kind = DISK_CHUNK},
     };
     session_unref(session);
     disk_tier_do(&store.disk, &job);
+    ck_assert_int_eq(job.status, DISK_OK);
+}
+
+START_TEST(a_block_whose_tokens_are_damaged_is_gone_and_those_before_it_are_there) {
+    put_chain(6);
+    restart();
+    lose_chunk(1);
     crash();
     ck_assert_uint_eq(store.blocks.blocks, 2);
     ck_assert(gives("1", BLOCK, BLOCK));
     ck_assert_uint_eq(exists("2"), 0);
+}
+END_TEST
+
+START_TEST(a_chain_whose_first_tokens_are_found_lost_leaves_nothing) {
+    put_chain(4);
+    restart();
+    lose_chunk(0);
+    ck_assert(!gives("0", 0, BLOCK));
+    ck_assert_uint_eq(store.blocks.blocks, 0);
+    ck_assert_uint_eq(store.usage.chains, 0);
 }
 END_TEST
 
@@ -324,6 +340,7 @@ int main(void) {
     tcase_add_test(cases, blocks_that_were_not_saved_are_gone_after_a_crash_and_leave_nothing);
     tcase_add_test(cases, what_is_put_behind_saved_blocks_may_be_lost_and_they_are_not);
     tcase_add_test(cases, a_block_whose_tokens_are_damaged_is_gone_and_those_before_it_are_there);
+    tcase_add_test(cases, a_chain_whose_first_tokens_are_found_lost_leaves_nothing);
     tcase_add_test(cases, a_deleted_block_does_not_come_back);
     tcase_add_test(cases, a_chain_of_which_all_was_deleted_does_not_come_back);
     tcase_add_test(cases, what_was_evicted_of_a_saved_chain_does_not_come_back);
