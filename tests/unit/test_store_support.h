@@ -60,14 +60,9 @@ static inline bool try_start(const struct store_options *options) {
     return true;
 }
 
-/* False if that is too little. */
-static inline bool try_open_store(uint64_t memory_bytes) {
-    struct store_options options = store_options_with(memory_bytes);
-    return try_start(&options);
-}
-
 static inline void open_store(void) {
-    ck_assert(try_open_store(LIMIT_BYTES));
+    struct store_options options = store_options_with(LIMIT_BYTES);
+    ck_assert(try_start(&options));
 }
 
 static inline void set_up(void) {
