@@ -278,7 +278,7 @@ int keeper_start(struct keeper *keeper, struct store *store, const struct keeper
 }
 
 void keeper_stop(struct keeper *keeper) {
-    if (!keeper->store)
+    if (!keeper->store || keeper->stopping)
         return;
     pthread_mutex_lock(&keeper->lock);
     keeper->stopping = true;
@@ -287,6 +287,13 @@ void keeper_stop(struct keeper *keeper) {
     if (keeper->started)
         pthread_join(keeper->thread, NULL);
     coders_stop(&keeper->coders);
+    free_discards(keeper);
+}
+
+void keeper_deinit(struct keeper *keeper) {
+    if (!keeper->store)
+        return;
+    keeper_stop(keeper);
     free_discards(keeper);
     for (struct session *session = keeper->first, *next; session; session = next) {
         next = session->next_in_queue;

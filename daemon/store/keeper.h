@@ -49,10 +49,15 @@ struct keeper_options {
     void *context;
 };
 
-/* 0, or -1, logged; stop also after that. */
+/* 0, or -1, logged; deinit also after that. */
 int keeper_start(struct keeper *keeper, struct store *store, const struct keeper_options *options)
     __attribute__((warn_unused_result));
+
+/* Ends its threads; what it is asked for afterwards is left undone. */
 void keeper_stop(struct keeper *keeper);
+
+/* Once nobody asks it for anything any more: frees what is left to it. */
+void keeper_deinit(struct keeper *keeper);
 
 /* Takes working space for records of up to so many bytes, one a thread. STORE_OK or STORE_FULL. */
 int keeper_provide(struct keeper *keeper, uint64_t record_bytes)

@@ -245,6 +245,7 @@ int store_hand_over(struct store *store) {
 
 void store_deinit(struct store *store) {
     stop(store);
+    keeper_deinit(&store->keeper);
     ageing_deinit(&store->ageing);
     free_sessions(&store->list);
     free_sessions(&store->chains);

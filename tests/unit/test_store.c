@@ -78,6 +78,24 @@ START_TEST(the_keepers_working_space_is_free_again_after_its_work) {
 }
 END_TEST
 
+static bool freed;
+
+static bool note_freed(struct discard *discard) {
+    (void)discard;
+    freed = true;
+    return false;
+}
+
+START_TEST(what_is_left_to_the_keeper_after_its_end_is_freed_with_the_store) {
+    struct discard discard = {.step = note_freed};
+    keeper_stop(&store.keeper);
+    keeper_discard(&store.keeper, &discard);
+    store_deinit(&store);
+    ck_assert(freed);
+    open_store();
+}
+END_TEST
+
 START_TEST(at_the_limit_an_append_is_told_to_wait_and_goes_on_when_there_is_room) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
@@ -186,6 +204,7 @@ int main(void) {
     tcase_add_test(cases, settled_means_that_no_tail_is_left);
     tcase_add_test(cases, the_keeper_brings_pages_to_their_level_and_says_the_loss_is_estimated);
     tcase_add_test(cases, the_keepers_working_space_is_free_again_after_its_work);
+    tcase_add_test(cases, what_is_left_to_the_keeper_after_its_end_is_freed_with_the_store);
     tcase_add_test(cases, at_the_limit_an_append_is_told_to_wait_and_goes_on_when_there_is_room);
     tcase_add_test(cases, damaged_bytes_are_a_miss);
     tcase_add_test(cases, a_record_says_what_it_is);
