@@ -1,41 +1,12 @@
-#include "daemon/store/recovery.h"
+#include "daemon/store/recovery_state.h"
 
 #include <stdlib.h>
 #include <string.h>
-#include <xxhash.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/chain_recovery.h"
-#include "daemon/store/record_disk.h"
 #include "daemon/store/restore.h"
-
-/* A value that the scan has found, by kind and id. */
-struct found {
-    uint64_t id, bytes;
-    uint64_t owner;     /* a hash of its tenant and model */
-    uint64_t name_hash; /* of its session's */
-    uint8_t kind;
-    bool doubtful, used;
-    struct chunk *chunk;           /* once a session has it: a reference of the recovery's */
-    struct attachment *attachment; /* likewise */
-};
-
-struct recovery {
-    struct store *store;
-    struct takeover *takeover; /* or NULL */
-    bool may_begin;            /* to make sessions; with the disk tier's lock */
-    struct found *found;
-    size_t count, capacity;
-    bool is_incomplete; /* there was no memory for all that is there, or the device failed */
-    bool for_now;       /* what the session at hand lacks is there another time: there is no memory
-                         * for it, or the device fails */
-    bool leaves_out;    /* some were not taken for that: nothing is forgotten */
-    uint64_t *left_out; /* hashes of the names of such sessions */
-    size_t left_out_count, left_out_capacity;
-    /* what came of it */
-    uint64_t sessions, tokens, bytes, damaged, cut_sessions;
-};
 
 struct recovery *recovery_new(struct store *store, struct takeover *takeover) {
     struct recovery *recovery = calloc(1, sizeof *recovery);
@@ -62,111 +33,13 @@ void recovery_begin(struct recovery *recovery) {
     pthread_mutex_unlock(&tier->lock);
 }
 
-static uint64_t owner_of(const char *tenant, size_t tenant_bytes, const char *model,
-                         size_t model_bytes) {
-    return XXH3_64bits_withSeed(model, model_bytes, XXH3_64bits(tenant, tenant_bytes));
-}
-
-void recovery_on_found(void *context, const struct disk_found *found) {
-    struct recovery *recovery = context;
-    const struct disk_metadata *metadata = found->metadata;
-    if (recovery->count == recovery->capacity) {
-        size_t capacity = recovery->capacity ? 2 * recovery->capacity : 1024;
-        struct found *grown = realloc(recovery->found, capacity * sizeof *grown);
-        recovery->is_incomplete |= grown == NULL;
-        if (!grown)
-            return;
-        recovery->found = grown;
-        recovery->capacity = capacity;
-    }
-    recovery->found[recovery->count++] =
-        (struct found){.id = found->key.id,
-                       .kind = found->key.kind,
-                       .bytes = found->bytes,
-                       .owner = owner_of(metadata->tenant, metadata->tenant_bytes, metadata->model,
-                                         metadata->model_bytes),
-                       .name_hash = disk_tier_hash_name(metadata->session, metadata->session_bytes),
-                       .doubtful = found->doubtful};
-}
-
-static int compare(const void *a, const void *b) {
-    const struct found *left = a, *right = b;
-    if (left->kind != right->kind)
-        return (left->kind > right->kind) - (left->kind < right->kind);
-    return (left->id > right->id) - (left->id < right->id);
-}
-
-/* What the session has under that id: not if it is another tenant's or model's. */
-static struct found *find(struct recovery *recovery, const struct session *session,
-                          enum disk_kind kind, uint64_t id) {
-    struct found key = {.id = id, .kind = (uint8_t)kind};
-    struct found *found = bsearch(&key, recovery->found, recovery->count, sizeof key, compare);
-    uint64_t owner =
-        owner_of(STORE_TENANT, strlen(STORE_TENANT), session->model, session->model_bytes);
-    recovery->for_now |= !found && recovery->is_incomplete;
-    return found && found->owner == owner ? found : NULL;
-}
-
-/* Reads so many parts of a value from the first on into memory. 0 or -1. */
-static int read_value(struct recovery *recovery, const struct found *found, uint32_t parts,
-                      void *memory, size_t capacity, size_t *bytes) {
-    struct disk_job job = {.operation = DISK_READ,
-                           .key = {.id = found->id, .kind = found->kind},
-                           .read_parts = parts,
-                           .memory = memory,
-                           .capacity = capacity};
-    disk_tier_do(&recovery->store->disk, &job);
-    *bytes = job.bytes;
-    recovery->for_now |= job.status == DISK_FAILED;
-    return job.status == DISK_OK ? 0 : -1;
-}
-
-/* --- chunks --- */
-
-static struct chunk *make_chunk(struct recovery *recovery, const struct found *found) {
-    struct store *store = recovery->store;
-    uint8_t summary[RECORD_SUMMARY_BYTES];
-    size_t bytes;
-    if (read_value(recovery, found, 1, summary, sizeof summary, &bytes) < 0 ||
-        bytes != sizeof summary)
-        return NULL;
-    struct record *record = record_read_summary(store->pool, &store->budget, summary);
-    recovery->for_now |= !record;
-    if (!record || record->bytes + sizeof summary != found->bytes) {
-        free(record);
-        return NULL;
-    }
-    struct chunk *chunk = chunk_new(&store->budget, &store->usage);
-    recovery->for_now |= !chunk;
-    if (!chunk) {
-        record_unpin(record);
-        return NULL;
-    }
-    chunk->id = found->id;
-    chunk_complete(chunk, record);
-    chunk->on_disk = (struct chunk_on_disk){&store->disk, record->serial, record->bytes};
-    return chunk;
-}
-
-/* The chunk of that id, if it is on disk. */
-static struct chunk *chunk_of(struct recovery *recovery, const struct session *session,
-                              uint64_t id) {
-    struct found *found = find(recovery, session, DISK_CHUNK, id);
-    if (!found)
-        return NULL;
-    if (!found->used)
-        found->chunk = make_chunk(recovery, found);
-    found->used = !recovery->for_now;
-    return found->chunk;
-}
-
 /* --- sessions --- */
 
 static bool add_slices(struct recovery *recovery, struct session *session,
                        const struct manifest *manifest) {
     for (uint32_t i = 0; i < manifest->slice_count - manifest->tail_is_coded; i++) {
         struct manifest_slice slice = manifest_slice(manifest, i);
-        if (!restore_slice(session, &slice, chunk_of(recovery, session, slice.chunk_id)))
+        if (!restore_slice(session, &slice, recovery_chunk_of(recovery, session, slice.chunk_id)))
             return false;
     }
     return true;
@@ -182,12 +55,12 @@ static bool extend(struct recovery *recovery, struct tail *tail, uint32_t rows) 
 static bool read_piece(struct recovery *recovery, struct session *session,
                        const struct tail_piece *piece) {
     struct tail *tail = session->tail;
-    struct found *found = find(recovery, session, DISK_TAIL, piece->id);
+    struct found *found = recovery_find(recovery, session, DISK_TAIL, piece->id);
     size_t bytes = piece->rows * tail->token_bytes, got;
     if (!found || found->bytes != bytes ||
         !extend(recovery, tail, session->tail_tokens + piece->rows) ||
-        read_value(recovery, found, 1, tail_at(tail, session->tail_tokens, 0, PAGE_K), bytes,
-                   &got) < 0 ||
+        recovery_read(recovery, found, 1, tail_at(tail, session->tail_tokens, 0, PAGE_K), bytes,
+                      &got) < 0 ||
         got != bytes)
         return false;
     found->used = true;
@@ -200,7 +73,7 @@ static bool read_piece(struct recovery *recovery, struct session *session,
 static bool add_coded_tail(struct recovery *recovery, struct session *session,
                            const struct manifest *manifest) {
     struct manifest_slice slice = manifest_slice(manifest, manifest->slice_count - 1);
-    struct chunk *chunk = chunk_of(recovery, session, slice.chunk_id);
+    struct chunk *chunk = recovery_chunk_of(recovery, session, slice.chunk_id);
     if (!restore_coded_tail(session, manifest, chunk))
         return false;
     session->saved.coded_tail = chunk;
@@ -272,18 +145,6 @@ static void set_fields(struct session *session, const struct manifest *manifest)
     session->saved.tokens = manifest->tokens;
 }
 
-/* Without its bytes, which are loaded when somebody wants them. NULL at the memory limit. */
-static struct attachment *make_attachment(struct recovery *recovery, struct found *found,
-                                          const struct attachment_spec *spec) {
-    struct store *store = recovery->store;
-    struct attachment_home home = {store->pool, &store->budget, &store->usage};
-    if (!found->attachment)
-        found->attachment = attachment_new(&home, spec);
-    if (found->attachment)
-        found->attachment->disk = &store->disk;
-    return found->attachment;
-}
-
 /* Those that are on disk. STORE_OK, STORE_MISS if one is not, or STORE_FULL if there is no memory
  * for one, or it may be there another time. */
 static int add_attachments(struct recovery *recovery, struct session *session,
@@ -295,7 +156,7 @@ static int add_attachments(struct recovery *recovery, struct session *session,
         return STORE_FULL;
     for (size_t at = 0; manifest_next_attachment(manifest, &at, &spec);) {
         struct attachment *replaced = NULL;
-        struct found *found = find(recovery, session, DISK_ATTACHMENT, spec.id);
+        struct found *found = recovery_find(recovery, session, DISK_ATTACHMENT, spec.id);
         if (recovery->for_now)
             return STORE_FULL;
         if (!found || found->bytes != spec.record_bytes) {
@@ -303,7 +164,7 @@ static int add_attachments(struct recovery *recovery, struct session *session,
             status = STORE_MISS;
             continue;
         }
-        struct attachment *attachment = make_attachment(recovery, found, &spec);
+        struct attachment *attachment = recovery_attachment_of(recovery, found, &spec);
         if (!attachment)
             return STORE_FULL;
         if (attachment_set_put(session, attachment, &replaced) == STORE_OK && replaced)
@@ -354,7 +215,7 @@ static bool is_ours(const struct manifest *manifest, const struct found *found) 
 static int read_manifest(struct recovery *recovery, const struct found *found, uint8_t *bytes,
                          struct manifest *manifest) {
     size_t got;
-    return read_value(recovery, found, 1, bytes, (size_t)found->bytes, &got) == 0 &&
+    return recovery_read(recovery, found, 1, bytes, (size_t)found->bytes, &got) == 0 &&
                    got == found->bytes && manifest_read(manifest, bytes, got) == 0 &&
                    is_ours(manifest, found)
                ? 0
@@ -390,10 +251,10 @@ static bool delete_older(struct recovery *recovery, const struct session *sessio
 
 /* It stays on disk, and its name is kept from being used again. */
 static void leave_out(struct recovery *recovery, uint64_t name_hash) {
-    recovery->leaves_out = true;
     if (recovery->left_out_count == recovery->left_out_capacity) {
         size_t capacity = recovery->left_out_capacity ? 2 * recovery->left_out_capacity : 64;
         uint64_t *grown = realloc(recovery->left_out, capacity * sizeof *grown);
+        recovery->is_incomplete |= grown == NULL;
         if (!grown)
             return;
         recovery->left_out = grown;
@@ -443,101 +304,11 @@ static void recover_session(struct recovery *recovery, const struct found *found
     free(bytes);
 }
 
-/* --- what came out of a pool --- */
+/* --- all of them --- */
 
 static bool is_taken(const struct recovery *recovery, uint64_t session_id) {
     return recovery->takeover && takeover_has(recovery->takeover, session_id);
 }
-
-/* What the pool says of a chunk on disk holds if that is what was found. */
-static bool settle_chunk(struct recovery *recovery, const struct session *session,
-                         struct chunk *chunk) {
-    struct found *found = find(recovery, session, DISK_CHUNK, chunk->id);
-    pthread_mutex_lock(&chunk->lock);
-    bool is_there = found && found->bytes == chunk->on_disk.bytes + RECORD_SUMMARY_BYTES;
-    if (is_there && !found->used) {
-        chunk_ref(chunk);
-        found->chunk = chunk;
-        found->used = true;
-    } else if (!is_there && chunk->on_disk.tier && !recovery->is_incomplete) {
-        chunk->on_disk = (struct chunk_on_disk){0};
-        chunk->lost_until_ns = record_is_absent(chunk->record) ? UINT64_MAX : 0;
-    }
-    pthread_mutex_unlock(&chunk->lock);
-    return is_there;
-}
-
-/* The same of an attachment. */
-static void settle_attachment(struct recovery *recovery, const struct session *session,
-                              struct attachment *attachment) {
-    struct found *found = find(recovery, session, DISK_ATTACHMENT, attachment->spec.id);
-    bool is_there = found && found->bytes == attachment->spec.record_bytes;
-    pthread_mutex_lock(&attachment->lock);
-    if (is_there && attachment->disk && !found->attachment) {
-        attachment_ref(attachment);
-        found->attachment = attachment;
-    } else if (!is_there && attachment->disk && !recovery->is_incomplete) {
-        attachment->disk = NULL;
-        attachment->lost_until_ns = attachment->extent.bytes == 0 ? UINT64_MAX : 0;
-    }
-    pthread_mutex_unlock(&attachment->lock);
-}
-
-static bool has_pieces(struct recovery *recovery, const struct session *session) {
-    const struct session_saved *saved = &session->saved;
-    size_t token_bytes = geometry_token_bytes(&session->geometry);
-    bool all = true;
-    for (size_t i = 0; i < saved->piece_count; i++) {
-        struct found *found = find(recovery, session, DISK_TAIL, saved->pieces[i].id);
-        bool is_there = found && found->bytes == saved->pieces[i].rows * token_bytes;
-        if (is_there)
-            found->used = true;
-        all &= is_there;
-    }
-    return all;
-}
-
-/* With the session locked. Without its manifest, or its tail there, nothing of it is saved. */
-static void settle_saved(struct recovery *recovery, struct session *session) {
-    struct session_saved *saved = &session->saved;
-    const struct found *found = find(recovery, session, DISK_SESSION, session->id);
-    saved->any |= found != NULL; /* the daemon before may have had no disk, and not known */
-    bool is_there = found && !found->doubtful && has_pieces(recovery, session);
-    if (saved->coded_tail && !settle_chunk(recovery, session, saved->coded_tail))
-        is_there = false;
-    if (is_there)
-        return;
-    saved->point = (struct session_point){0};
-    saved->piece_count = 0;
-}
-
-/* A session that was deleted meanwhile must not come back. */
-static void settle_session(struct recovery *recovery, struct session *session) {
-    struct disk_promise *promise = NULL;
-    pthread_mutex_lock(session->lock);
-    for (size_t i = 0; i < session->slice_count; i++)
-        settle_chunk(recovery, session, session->slices[i].chunk);
-    if (session->coded_tail.chunk)
-        settle_chunk(recovery, session, session->coded_tail.chunk);
-    for (size_t i = 0; i < attachment_set_count(session->attachments); i++)
-        settle_attachment(recovery, session, session->attachments->attachments[i]);
-    if (session->deleted)
-        promise = disk_tier_delete(&recovery->store->disk, session->id,
-                                   disk_tier_hash_name(session->name, session->name_bytes));
-    else
-        settle_saved(recovery, session);
-    pthread_mutex_unlock(session->lock);
-    if (promise)
-        disk_promise_release(promise);
-}
-
-static void settle_taken(struct recovery *recovery) {
-    struct takeover *takeover = recovery->takeover;
-    for (size_t i = 0; takeover && i < takeover->session_count; i++)
-        settle_session(recovery, takeover->sessions[i]);
-}
-
-/* --- all of them --- */
 
 /* Whose newest manifest may be lost must not come back. */
 static void recover_sessions(struct recovery *recovery) {
@@ -559,53 +330,6 @@ static void recover_sessions(struct recovery *recovery) {
     }
 }
 
-static void raise_clocks(struct recovery *recovery) {
-    struct store *store = recovery->store;
-    for (size_t i = 0; i < recovery->count; i++) {
-        const struct found *found = &recovery->found[i];
-        recovery->bytes += found->bytes;
-        if (found->kind == DISK_SESSION && found->id > STORE_CHAIN_IDS)
-            list_raise_ids(&store->chains, found->id);
-        else if (found->kind == DISK_SESSION)
-            list_raise_ids(&store->list, found->id);
-        else
-            restore_clock(&store->usage.chunk_id_clock, found->id);
-    }
-}
-
-/* Whether a session that was not taken may have it. */
-static bool may_be_wanted(const struct recovery *recovery) {
-    return recovery->leaves_out || recovery->is_incomplete;
-}
-
-static void drop_attachment(const struct recovery *recovery, struct attachment *attachment) {
-    if (may_be_wanted(recovery) && attachment->owners == 0)
-        attachment_leave_on_disk(attachment);
-    attachment_unref(attachment);
-}
-
-static void drop_chunk(const struct recovery *recovery, struct chunk *chunk) {
-    if (may_be_wanted(recovery) && chunk->owner_count == 0)
-        chunk_leave_on_disk(chunk);
-    chunk_unref(chunk);
-}
-
-/* What no session has is of no use to anybody, unless that session was not taken. */
-static void forget_rest(struct recovery *recovery) {
-    for (size_t i = 0; i < recovery->count; i++) {
-        struct found *found = &recovery->found[i];
-        if (found->chunk)
-            drop_chunk(recovery, found->chunk);
-        else if (found->attachment)
-            drop_attachment(recovery, found->attachment);
-        else if (may_be_wanted(recovery))
-            continue;
-        else if (found->kind == DISK_CHUNK || found->kind == DISK_ATTACHMENT ||
-                 (found->kind == DISK_TAIL && !found->used))
-            disk_tier_forget(&recovery->store->disk, (enum disk_kind)found->kind, found->id);
-    }
-}
-
 static void say(const struct recovery *recovery, uint64_t begun_ns) {
     struct disk_stats stats;
     disk_read_stats(recovery->store->disk.disk, &stats);
@@ -616,7 +340,7 @@ static void say(const struct recovery *recovery, uint64_t begun_ns) {
              (unsigned long long)atomic_load(&recovery->store->blocks.blocks),
              (unsigned long long)recovery->tokens, (unsigned long long)recovery->bytes >> 20,
              (unsigned long long)((clock_now_ns() - begun_ns) + stats.scan_ns) / CLOCK_NS_PER_MS,
-             recovery->leaves_out
+             recovery->left_out_count > 0
                  ? "; others do not fit the memory limit, or cannot be read now, and stay there"
                  : "");
     if (recovery->is_incomplete)
@@ -637,13 +361,11 @@ void recovery_on_scanned(void *context) {
     pthread_mutex_unlock(&tier->lock);
     disk_read_stats(tier->disk, &stats);
     recovery->is_incomplete |= stats.scan_unread;
-    if (recovery->count > 0)
-        qsort(recovery->found, recovery->count, sizeof *recovery->found, compare);
-    raise_clocks(recovery);
-    settle_taken(recovery);
+    recovery_order_found(recovery);
+    recovery_settle_taken(recovery);
     recover_sessions(recovery);
     chain_settle_all(recovery->store);
-    forget_rest(recovery);
+    recovery_forget_rest(recovery);
     say(recovery, begun_ns);
     disk_tier_leave_out(tier, recovery->left_out, recovery->left_out_count);
     recovery_free(recovery);

@@ -1,0 +1,166 @@
+#include "daemon/store/recovery_state.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <xxhash.h>
+
+#include "daemon/store/record_disk.h"
+#include "daemon/store/restore.h"
+
+static uint64_t owner_of(const char *tenant, size_t tenant_bytes, const char *model,
+                         size_t model_bytes) {
+    return XXH3_64bits_withSeed(model, model_bytes, XXH3_64bits(tenant, tenant_bytes));
+}
+
+void recovery_on_found(void *context, const struct disk_found *found) {
+    struct recovery *recovery = context;
+    const struct disk_metadata *metadata = found->metadata;
+    if (recovery->count == recovery->capacity) {
+        size_t capacity = recovery->capacity ? 2 * recovery->capacity : 1024;
+        struct found *grown = realloc(recovery->found, capacity * sizeof *grown);
+        recovery->is_incomplete |= grown == NULL;
+        if (!grown)
+            return;
+        recovery->found = grown;
+        recovery->capacity = capacity;
+    }
+    recovery->found[recovery->count++] =
+        (struct found){.id = found->key.id,
+                       .kind = found->key.kind,
+                       .bytes = found->bytes,
+                       .owner = owner_of(metadata->tenant, metadata->tenant_bytes, metadata->model,
+                                         metadata->model_bytes),
+                       .name_hash = disk_tier_hash_name(metadata->session, metadata->session_bytes),
+                       .doubtful = found->doubtful};
+}
+
+static int compare(const void *a, const void *b) {
+    const struct found *left = a, *right = b;
+    if (left->kind != right->kind)
+        return (left->kind > right->kind) - (left->kind < right->kind);
+    return (left->id > right->id) - (left->id < right->id);
+}
+
+struct found *recovery_find(struct recovery *recovery, const struct session *session,
+                            enum disk_kind kind, uint64_t id) {
+    struct found key = {.id = id, .kind = (uint8_t)kind};
+    struct found *found = bsearch(&key, recovery->found, recovery->count, sizeof key, compare);
+    uint64_t owner =
+        owner_of(STORE_TENANT, strlen(STORE_TENANT), session->model, session->model_bytes);
+    recovery->for_now |= !found && recovery->is_incomplete;
+    return found && found->owner == owner ? found : NULL;
+}
+
+int recovery_read(struct recovery *recovery, const struct found *found, uint32_t parts,
+                  void *memory, size_t capacity, size_t *bytes) {
+    struct disk_job job = {.operation = DISK_READ,
+                           .key = {.id = found->id, .kind = found->kind},
+                           .read_parts = parts,
+                           .memory = memory,
+                           .capacity = capacity};
+    disk_tier_do(&recovery->store->disk, &job);
+    *bytes = job.bytes;
+    recovery->for_now |= job.status == DISK_FAILED;
+    return job.status == DISK_OK ? 0 : -1;
+}
+
+/* --- what sessions are made of --- */
+
+static struct chunk *make_chunk(struct recovery *recovery, const struct found *found) {
+    struct store *store = recovery->store;
+    uint8_t summary[RECORD_SUMMARY_BYTES];
+    size_t bytes;
+    if (recovery_read(recovery, found, 1, summary, sizeof summary, &bytes) < 0 ||
+        bytes != sizeof summary)
+        return NULL;
+    struct record *record = record_read_summary(store->pool, &store->budget, summary);
+    recovery->for_now |= !record;
+    if (!record || record->bytes + sizeof summary != found->bytes) {
+        free(record);
+        return NULL;
+    }
+    struct chunk *chunk = chunk_new(&store->budget, &store->usage);
+    recovery->for_now |= !chunk;
+    if (!chunk) {
+        record_unpin(record);
+        return NULL;
+    }
+    chunk->id = found->id;
+    chunk_complete(chunk, record);
+    chunk->on_disk = (struct chunk_on_disk){&store->disk, record->serial, record->bytes};
+    return chunk;
+}
+
+struct chunk *recovery_chunk_of(struct recovery *recovery, const struct session *session,
+                                uint64_t id) {
+    struct found *found = recovery_find(recovery, session, DISK_CHUNK, id);
+    if (!found)
+        return NULL;
+    if (!found->used)
+        found->chunk = make_chunk(recovery, found);
+    found->used = !recovery->for_now;
+    return found->chunk;
+}
+
+struct attachment *recovery_attachment_of(struct recovery *recovery, struct found *found,
+                                          const struct attachment_spec *spec) {
+    struct store *store = recovery->store;
+    struct attachment_home home = {store->pool, &store->budget, &store->usage};
+    if (!found->attachment)
+        found->attachment = attachment_new(&home, spec);
+    if (found->attachment)
+        found->attachment->disk = &store->disk;
+    return found->attachment;
+}
+
+static void raise_clocks(struct recovery *recovery) {
+    struct store *store = recovery->store;
+    for (size_t i = 0; i < recovery->count; i++) {
+        const struct found *found = &recovery->found[i];
+        recovery->bytes += found->bytes;
+        if (found->kind == DISK_SESSION && found->id > STORE_CHAIN_IDS)
+            list_raise_ids(&store->chains, found->id);
+        else if (found->kind == DISK_SESSION)
+            list_raise_ids(&store->list, found->id);
+        else
+            restore_clock(&store->usage.chunk_id_clock, found->id);
+    }
+}
+
+void recovery_order_found(struct recovery *recovery) {
+    if (recovery->count > 0)
+        qsort(recovery->found, recovery->count, sizeof *recovery->found, compare);
+    raise_clocks(recovery);
+}
+
+/* Whether a session that was not taken may have it. */
+static bool may_be_wanted(const struct recovery *recovery) {
+    return recovery->left_out_count > 0 || recovery->is_incomplete;
+}
+
+static void drop_attachment(const struct recovery *recovery, struct attachment *attachment) {
+    if (may_be_wanted(recovery) && attachment->owners == 0)
+        attachment_leave_on_disk(attachment);
+    attachment_unref(attachment);
+}
+
+static void drop_chunk(const struct recovery *recovery, struct chunk *chunk) {
+    if (may_be_wanted(recovery) && chunk->owner_count == 0)
+        chunk_leave_on_disk(chunk);
+    chunk_unref(chunk);
+}
+
+void recovery_forget_rest(struct recovery *recovery) {
+    for (size_t i = 0; i < recovery->count; i++) {
+        struct found *found = &recovery->found[i];
+        if (found->chunk)
+            drop_chunk(recovery, found->chunk);
+        else if (found->attachment)
+            drop_attachment(recovery, found->attachment);
+        else if (may_be_wanted(recovery))
+            continue;
+        else if (found->kind == DISK_CHUNK || found->kind == DISK_ATTACHMENT ||
+                 (found->kind == DISK_TAIL && !found->used))
+            disk_tier_forget(&recovery->store->disk, (enum disk_kind)found->kind, found->id);
+    }
+}
