@@ -10,11 +10,11 @@
 
 #include "daemon/store/takeover_index.h"
 
-struct attachment;
-struct chunk;
 struct session;
 struct store;
-struct tail;
+struct taken_attachment;
+struct taken_chunk;
+struct taken_tail;
 
 /* Taking over that was begun so often without coming to an end has crashed the daemon. */
 enum { TAKEOVER_ATTEMPTS_MAX = 2 };
@@ -30,21 +30,6 @@ struct takeover_report {
     enum takeover_outcome outcome;
     char why[160];
     uint64_t sessions, tokens, bytes, cut_sessions, took_ns; /* what was taken over */
-};
-
-struct taken_tail {
-    struct tail *tail; /* a reference of the takeover's, as is a chunk */
-    bool tried;
-};
-
-struct taken_chunk {
-    struct chunk *chunk; /* NULL: no session has it */
-    bool tried, has_record;
-};
-
-struct taken_attachment {
-    struct attachment *attachment; /* likewise */
-    bool tried, has_extent;
 };
 
 struct takeover {
