@@ -48,6 +48,9 @@ struct exact_reader {
     void *tile; /* of decoded values, [PAGE_BLOCK][RANS_ROW_VALUES] of the page's width */
 };
 
+/* What decoding takes. */
+size_t exact_decode_workspace_bytes(size_t channels);
+
 /* Reads the side rows; false if the payload is damaged. Keeps what it takes of the workspace. */
 bool exact_open(struct exact_reader *reader, const struct page_header *header,
                 struct payload payload, struct workspace *workspace)

@@ -1,6 +1,7 @@
 /* Coding 1, decoding: side rows, then tile by tile rows of the entropy coder and their values. */
 #include "proto/page/convert.h"
 #include "proto/page/exact.h"
+#include "proto/page/side_rows.h"
 
 /* A side row's numbers, all of them below `limit`. */
 static bool take_side_row(const int16_t *offset, int centre, size_t channels, int limit,
@@ -32,6 +33,16 @@ static bool decode_side_rows(struct exact_reader *reader) {
     for (size_t c = 0; c < page->channels; c++)
         most = page->classes[c].low_bits > most ? page->classes[c].low_bits : most;
     return most <= RANS_NARROW_BITS;
+}
+
+size_t exact_decode_workspace_bytes(size_t channels) {
+    size_t blocks = (channels + PAGE_BLOCK - 1) / PAGE_BLOCK;
+    return workspace_piece(PAGE_TABLES * sizeof(struct rans_decode_model)) +
+           workspace_piece(PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t)) +
+           2 * side_row_piece(channels) + 2 * workspace_piece(channels) +
+           workspace_piece(channels * sizeof(struct rans_class)) +
+           workspace_piece(blocks * sizeof(struct page_codes)) +
+           workspace_piece(sizeof(struct page_staging));
 }
 
 bool exact_open(struct exact_reader *reader, const struct page_header *header,

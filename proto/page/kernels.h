@@ -193,9 +193,16 @@ extern const struct page_kernels page_kernels_portable, page_kernels_x86_64_v3;
 /* Where the build has them. */
 extern const struct page_kernels page_kernels_avx2, page_kernels_avx512;
 
+#if __STDC_HOSTED__
 /* The best table that this processor and its system run, or the best that is no better than the one
  * that the environment variable KVQ_CPU names: portable, x86_64_v3, avx2, avx512. Chosen once. */
 const struct page_kernels *page_kernels(void);
+#else
+/* Without an operating system (-ffreestanding) there is nothing to choose, and no dispatch.c. */
+static inline const struct page_kernels *page_kernels(void) {
+    return &page_kernels_portable;
+}
+#endif
 
 /* NULL if the build has no table of this name, or the processor does not run it. */
 const struct page_kernels *page_kernels_by_name(const char *name);

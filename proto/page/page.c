@@ -8,7 +8,6 @@
 #include "proto/page/quantise.h"
 #include "proto/page/rows.h"
 
-#include <math.h>
 #ifdef __SSE__
 #include <xmmintrin.h>
 #endif
@@ -65,6 +64,17 @@ static size_t token_bytes(const struct page_header *header) {
 size_t page_bound_bytes(const struct page_shape *shape) {
     size_t row = page_row_bytes(shape->dtype, shape_channels(shape));
     return PAGE_HEADER_BYTES + shape->tokens * (1 + row);
+}
+
+size_t page_decode_workspace_bytes(const struct page_shape *shape) {
+    size_t channels = shape_channels(shape);
+    if (!is_shape_valid(shape))
+        return 0;
+    if (channels > PAGE_CHANNELS_MAX) /* raw */
+        return workspace_piece(1);
+    size_t quantised = quantise_decode_workspace_bytes(shape->tokens, channels);
+    size_t exact = exact_decode_workspace_bytes(channels);
+    return quantised > exact ? quantised : exact;
 }
 
 /* ---- encoding ---- */
@@ -181,11 +191,25 @@ static double rounding_error(const struct page_header *header) {
     return share / 12 * (double)header->energy;
 }
 
+/* 10^(decibels / 10), the same on every machine: no C library's. */
+static double ratio_of(double decibels) {
+    const double one_decibel = 0x1.4248ef8fc2604p+0, exponent_of_one = 0x1.d791c5f888823p-3;
+    double ratio = 1, term = 1, series = 1;
+    for (; decibels >= 1; decibels--)
+        ratio *= one_decibel;
+    for (int i = 1; i <= 12; i++) {
+        term *= decibels * exponent_of_one / i;
+        series += term;
+    }
+    return ratio * series;
+}
+
 static bool has_decibels(const struct page_header *header, double decibels) {
-    if (header->error == 0)
-        return true;
+    enum { FLOATS_APART = 1000 }; /* no energy is so many above an error */
+    if (header->error == 0 || decibels > FLOATS_APART)
+        return header->error == 0;
     double error = (double)header->error + rounding_error(header);
-    return 10 * log10((double)header->energy / error) >= decibels;
+    return (double)header->energy >= error * ratio_of(decibels);
 }
 
 /* The coarsest of the levels that has as many decibels as are wanted. */

@@ -93,6 +93,10 @@ size_t page_bound_bytes(const struct page_shape *shape);
 /* Scratch to encode, decode and age any page, 64-byte aligned memory of the caller. */
 enum { PAGE_WORKSPACE_BYTES = 7 << 19 };
 
+/* What page_decode() uses of it for a page of this shape: all that it needs, for who has looked
+ * with page_peek() that the page has this shape. 0 for a shape that no page has. */
+size_t page_decode_workspace_bytes(const struct page_shape *shape);
+
 struct page_source {
     struct page_shape shape;
     enum page_part part;

@@ -41,6 +41,9 @@ struct quantise_reader {
     void *spare; /* of int8: room for one more */
 };
 
+/* What decoding a page of at most so many coded tokens takes: more than fast8's does. */
+size_t quantise_decode_workspace_bytes(size_t tokens, size_t channels);
+
 /* Reads the side rows; false if the payload is damaged. Keeps what it takes of the workspace. */
 bool quantise_open(struct quantise_reader *reader, const struct page_header *header,
                    struct payload payload, struct workspace *workspace)

@@ -2,6 +2,7 @@
  */
 #include "proto/page/compact.h"
 #include "proto/page/quantise.h"
+#include "proto/page/side_rows.h"
 
 static bool decode_scales(struct quantise_reader *reader) {
     const struct page_header *header = reader->header;
@@ -51,6 +52,15 @@ static bool decode_means(struct quantise_reader *reader) {
     for (size_t c = 0; c < page->channels; c++)
         page->mean[c] = (float)page->mean_units[c] * unit;
     return true;
+}
+
+size_t quantise_decode_workspace_bytes(size_t tokens, size_t channels) {
+    return workspace_piece(PAGE_TABLES * sizeof(struct rans_decode_model)) +
+           workspace_piece(PAGE_BLOCK * RANS_ROW_VALUES * sizeof(int16_t)) +
+           side_row_piece(tokens) + 2 * side_row_piece(channels) +
+           workspace_piece(channels * sizeof(float)) +
+           workspace_piece(channels * sizeof(struct rans_class)) +
+           workspace_piece(sizeof(struct page_staging));
 }
 
 bool quantise_open(struct quantise_reader *reader, const struct page_header *header,

@@ -1,12 +1,15 @@
 #include "proto/page/side_rows.h"
 
+size_t side_row_piece(size_t count) {
+    return (count + RANS_LANES - 1) / RANS_LANES * RANS_LANES * sizeof(int16_t);
+}
+
 int16_t *side_row_take(struct workspace *workspace, size_t count) {
-    size_t whole = (count + RANS_LANES - 1) / RANS_LANES * RANS_LANES;
-    return workspace_take(workspace, whole * sizeof(int16_t));
+    return workspace_take(workspace, side_row_piece(count));
 }
 
 uint8_t side_row_centre(const uint8_t *values, size_t count, int16_t *offsets) {
-    assert(count > 0);
+    must_hold(count > 0);
     size_t sum = 0;
     for (size_t i = 0; i < count; i++)
         sum += values[i];

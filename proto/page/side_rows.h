@@ -7,7 +7,8 @@
 #include "proto/page/rans.h"
 #include "proto/page/workspace.h"
 
-/* Memory for a row, with the room that kernels want behind it. */
+/* Memory for a row, with the room that kernels want behind it, and how much that is. */
+size_t side_row_piece(size_t count);
 int16_t *side_row_take(struct workspace *workspace, size_t count);
 
 /* Differences to the values' mean, rounded, which is returned. There is a value at least. */

@@ -4,7 +4,6 @@
 
 #include "proto/page/page.h"
 
-#include <assert.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -12,6 +11,12 @@
 /* For arrays on the stack that are written before they are read: builds that zero every variable
  * first would take a tenth longer for a page. */
 #define PAGE_SCRATCH __attribute__((uninitialized))
+
+/* What no page and no caller can make false. Not assert(), which wants a C library. */
+static inline void must_hold(bool holds) {
+    if (!holds)
+        __builtin_trap();
+}
 
 struct workspace {
     uint8_t *next, *end;
@@ -26,15 +31,19 @@ static inline struct workspace page_workspace(void *memory) {
     return (struct workspace){memory, (uint8_t *)memory + PAGE_WORKSPACE_BYTES};
 }
 
+/* What a piece takes of the workspace. */
+static inline size_t workspace_piece(size_t bytes) {
+    return (bytes + 63) & ~(size_t)63;
+}
+
 /* 64-byte aligned. What one encode or decode takes stays within PAGE_WORKSPACE_BYTES, because a
  * page that is not raw has at most PAGE_VALUES_MAX values and PAGE_CHANNELS_MAX channels. The most
  * is ageing's with rows of int16 and 9 tokens, so that planes are hardly filled: 524 KB of values,
  * 1.94 MB of a stream, 11 bytes a channel, 380 KB of fixed parts. */
 static inline void *workspace_take(struct workspace *workspace, size_t bytes) {
     uint8_t *piece = workspace->next;
-    size_t rounded = (bytes + 63) & ~(size_t)63;
-    assert(rounded <= (size_t)(workspace->end - piece));
-    workspace->next += rounded;
+    must_hold(workspace_piece(bytes) <= (size_t)(workspace->end - piece));
+    workspace->next += workspace_piece(bytes);
     return piece;
 }
 
