@@ -31,7 +31,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -50,9 +50,11 @@ $(BUILD)/proto/page/%.o: FLOAT_FLAGS := -fno-math-errno -ffp-contract=off $(ALIG
 $(BUILD)/tests/unit/test_page%.o: FLOAT_FLAGS := $(ALIGNED_FRAMES)
 
 PROTO := $(wildcard proto/wire/*.proto)
-GENERATED := $(PROTO:%.proto=$(BUILD)/gen/%.pb-c.c)
+GENERATED_C := $(PROTO:%.proto=$(BUILD)/gen/%.pb-c.c)
+GENERATED = $(GENERATED_C) $(PROFILES)
+PROFILES := $(BUILD)/gen/profiles/tiny.inc
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
-WIRE_OBJECTS := $(call objects,$(wildcard proto/wire/*.c)) $(GENERATED:.c=.o)
+WIRE_OBJECTS := $(call objects,$(wildcard proto/wire/*.c)) $(GENERATED_C:.c=.o)
 # On x86-64 the page codec's kernels are compiled for newer processors too: dispatch.c chooses.
 ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 PAGE_V3_OBJECTS := $(patsubst proto/page/%.c,$(BUILD)/proto/page/x86_64_v3/%.o, \
@@ -93,6 +95,17 @@ FAULT_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(filter tests/faults/%_check.c,$(FA
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCH_SUPPORT := $(call objects,$(filter-out tests/bench/bench_%,$(BENCH_SOURCES)))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(filter tests/bench/bench_%,$(BENCH_SOURCES)))
+# The page codec's portable C and a program of tests/tiny, for processors without a system.
+TINY := $(BUILD)/tiny
+TINY_CC := arm-none-eabi-gcc
+TINY_CFLAGS = -std=gnu11 -O2 -g -ffreestanding -ffp-contract=off -fno-math-errno \
+    -ffunction-sections -fdata-sections -fstack-usage -fcallgraph-info=su \
+    -Wall -Wextra -Wconversion -Werror -I. -isystem tests/tiny/freestanding
+TINY_SOURCES := $(filter-out proto/page/avx% proto/page/dispatch.c,$(wildcard proto/page/*.c)) \
+    $(addprefix tests/tiny/,startup.c semihosting.c stack.c target.c freestanding/memory.c)
+TINY_IMAGES := $(TINY)/cortex-m3/check_decoder.elf $(TINY)/cortex-m7/check_codec.elf
+$(foreach image,$(TINY_IMAGES),$(eval $(image): \
+    $(patsubst %.c,$(dir $(image))%.o,$(TINY_SOURCES) tests/tiny/$(notdir $(image:.elf=.c)))))
 
 # What `make install` puts where: tools/install.sh says what the words mean.
 define INSTALLED
@@ -115,6 +128,7 @@ file 644 deploy/user/kvquantd.socket $(PREFIX)/lib/systemd/user
 file 644 deploy/kvquantd-tcp.conf $(PREFIX)/share/kvquant
 as   644 deploy/sysusers.conf $(PREFIX)/lib/sysusers.d/kvquantd.conf
 as   644 deploy/tmpfiles.conf $(PREFIX)/lib/tmpfiles.d/kvquantd.conf
+file 644 config/profiles/*.json $(PREFIX)/share/kvquant/profiles
 keep config/kvquantd.conf $(SYSCONFDIR)/kvquant/kvquantd.conf
 endef
 export INSTALLED
@@ -243,6 +257,12 @@ test-aarch64: aarch64
 	$(Q)python3 tools/run-tests.py --build $(AARCH64) --under 'qemu-aarch64 -L $(SYSROOT)' \
 	    $(or $(TESTS),$(filter tests/unit/test_%,$(UNIT_SOURCES)))
 
+## test-tiny: the page codec without a C library, on emulated Cortex-M3 and M7
+test-tiny:
+	$(Q)tools/bootstrap.sh build test tiny
+	$(Q)+$(SUBMAKE) $(PROGRAMS) tiny
+	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) $(or $(TESTS),tests/tiny)
+
 ## stop: end what `make run` left running
 stop:
 	$(Q)tools/stop.sh $(RUN)
@@ -264,6 +284,8 @@ help:
 	@sed -n 's/^## \([a-z0-9-]*\): /\1\t/p' Makefile | expand -t 14
 	@echo 'Variables: CC=clang, V=1, WERROR=1, SANITIZE=address,undefined (or thread), BUILD=folder'
 
+tiny: $(TINY)/vectors $(TINY_IMAGES)
+	@:
 unit-tests: $(UNIT_TESTS) $(FAULT_PROGRAMS)
 	@:
 examples: $(EXAMPLES)
@@ -301,7 +323,7 @@ $(BUILD)/kvquantd: $(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJEC
 
 $(BUILD)/kvq: $(CLI_OBJECTS) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLI_LIBS) -lm
 
 $(BUILD)/man/kvq.1: $(BUILD)/kvq
 	@mkdir -p $(@D)
@@ -374,10 +396,40 @@ $(BUILD)/tests/golden/write_golden: $(BUILD)/tests/golden/write_golden.o \
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ -lxxhash -lm
 
+$(TINY)/vectors: $(BUILD)/tests/tiny/write_vectors
+	@mkdir -p $(@D)
+	$(Q)$< $@
+
+$(BUILD)/tests/tiny/write_vectors: $(BUILD)/tests/tiny/write_vectors.o \
+    $(BUILD)/tests/golden/golden_cases.o $(BUILD)/client/cli/model_values.o $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ -lxxhash -lm
+
+$(TINY)/cortex-m3/%: TINY_CPU := -mcpu=cortex-m3
+$(TINY)/cortex-m7/%: TINY_CPU := -mcpu=cortex-m7 -mfpu=fpv5-d16 -mfloat-abi=hard
+
+$(TINY)/%.elf: tests/tiny/mps2.ld
+	$(call say,LINK,$@)
+	$(Q)$(TINY_CC) $(TINY_CPU) -mthumb -nostdlib -Wl,--gc-sections,-T,$< -o $@ \
+	    $(filter %.o,$^) -lgcc
+
+define TINY_OBJECT
+$(TINY)/$(1)/%.o: %.c
+	@mkdir -p $$(@D)
+	$$(call say,CC,'$$< for $(1)')
+	$$(Q)$$(TINY_CC) $$(TINY_CPU) -mthumb $$(TINY_CFLAGS) -MMD -MP -c -o $$@ $$<
+endef
+$(foreach cpu,cortex-m3 cortex-m7,$(eval $(call TINY_OBJECT,$(cpu))))
+
 $(BUILD)/examples/%: $(BUILD)/client/c/examples/%.o $(BUILD)/libkvq.a
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
+
+# A profile as a string of C, so that kvq has it wherever it runs.
+$(BUILD)/gen/profiles/%.inc: config/profiles/%.json
+	@mkdir -p $(@D)
+	$(Q)sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $< >$@
 
 $(BUILD)/%.o: %.c $(PROBED) | $(GENERATED)
 	@mkdir -p $(@D)
@@ -417,12 +469,13 @@ $(PROBED): tools/probe.sh Makefile
 	@echo 'BUILT_WITH := $(subst ','\'',$(subst $$,$$$$,$(PROBED_WITH)))' >>$@.new
 	@mv $@.new $@
 
+-include $(wildcard $(TINY)/*/*/*/*.d)
 -include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

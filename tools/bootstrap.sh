@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv.
-# usage: tools/bootstrap.sh SET...   sets: build lint test model bench peers fuzz aarch64
+# usage: tools/bootstrap.sh SET...   sets: build lint test model bench peers fuzz aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -8,10 +8,11 @@ cd "$(dirname "$0")/.."
 VENV=build/venv
 PYTHON=${PYTHON:-/usr/bin/python3}
 # What is linked: for aarch64 the same packages of that architecture, in a folder of their own.
-build_libraries='libc6-dev libprotobuf-c-dev libuv1-dev libinih-dev libxxhash-dev libssl-dev libsystemd-dev libzstd-dev'
+build_libraries='libc6-dev libprotobuf-c-dev libuv1-dev libinih-dev libxxhash-dev libssl-dev libsystemd-dev libzstd-dev libjansson-dev'
 test_libraries='check libsubunit-dev'
 build_packages="gcc make pkg-config protobuf-c-compiler $build_libraries"
 test_packages="$test_libraries groff-base python3 python3-dev python3-venv"
+tiny_packages='gcc-arm-none-eabi qemu-system-arm python3'
 aarch64_packages='gcc-aarch64-linux-gnu qemu-user python3'
 lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
@@ -81,6 +82,7 @@ for set; do
     bench) all="$all $bench_packages" ;;
     peers) all="$all $peers_packages" ;;
     fuzz) all="$all $fuzz_packages" ;;
+    tiny) all="$all $tiny_packages" ;;
     aarch64) all="$all $aarch64_packages" ;;
     *) echo "no such set: $set" >&2; exit 2 ;;
     esac

@@ -64,5 +64,6 @@ printf 'HARDENING :=%s\n' "$hardening"
 printf 'LINK_HARDENING :=%s\n' \
     "$(accepted -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now -Wl,--as-needed)"
 client=$(packages libprotobuf-c)
+cli=$(packages libprotobuf-c jansson)
 daemon=$(packages libprotobuf-c libuv inih libxxhash libsystemd libcrypto libzstd)
-printf 'CLIENT_LIBS := %s\nDAEMON_LIBS := %s\n' "$client" "$daemon"
+printf 'CLIENT_LIBS := %s\nCLI_LIBS := %s\nDAEMON_LIBS := %s\n' "$client" "$cli" "$daemon"

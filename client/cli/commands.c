@@ -9,5 +9,6 @@ const struct command *const commands[] = {
     &attach_put_command, &attach_get_command,   &attach_list_command,
     &attach_rm_command,  &rm_command,           &ping_command,
     &control_command,    &bench_socket_command, &bench_synthetic_command,
+    &profile_command,
 };
 const int command_count = sizeof commands / sizeof commands[0];

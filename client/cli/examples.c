@@ -22,6 +22,7 @@ const struct example examples[] = {
     {"kvq info chat-42 --json", "Give a program all that is known of a session:"},
     {"kvq status", "See how the daemon is:"},
     {"kvq control drain", "Let it take no more, before it is stopped:"},
+    {"kvq profile tiny", "See what a microcontroller's cache takes, without a daemon:"},
     {"kvq rm --prefix chat- --older 1ms --dry-run", "See what deleting in bulk would delete:"},
     {"kvq rm --model my-model --pinned-too", "Delete all sessions of a model:"},
 };

@@ -194,11 +194,12 @@ static double rounding_error(const struct page_header *header) {
 /* 10^(decibels / 10), the same on every machine: no C library's. */
 static double ratio_of(double decibels) {
     const double one_decibel = 0x1.4248ef8fc2604p+0, exponent_of_one = 0x1.d791c5f888823p-3;
+    int whole = (int)decibels;
     double ratio = 1, term = 1, series = 1;
-    for (; decibels >= 1; decibels--)
+    for (int i = 0; i < whole; i++)
         ratio *= one_decibel;
     for (int i = 1; i <= 12; i++) {
-        term *= decibels * exponent_of_one / i;
+        term *= (decibels - whole) * exponent_of_one / i;
         series += term;
     }
     return ratio * series;

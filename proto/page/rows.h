@@ -55,7 +55,7 @@ static inline size_t row_bytes(const struct page_layout *layout, size_t channels
 /* How many channels from `channel` on stand side by side, at most `limit`. */
 static inline size_t page_layout_run(const struct page_layout *layout, size_t channel,
                                      size_t limit) {
-    must_hold(layout->head_dim > 0);
+    PAGE_MUST_HOLD(layout->head_dim > 0);
     if (layout->head_bytes == row_bytes(layout, layout->head_dim))
         return limit;
     size_t left = layout->head_dim - channel % layout->head_dim;
@@ -64,7 +64,7 @@ static inline size_t page_layout_run(const struct page_layout *layout, size_t ch
 
 /* Where a channel stands in a token's row, in bytes. */
 static inline size_t page_layout_offset(const struct page_layout *layout, size_t channel) {
-    must_hold(layout->head_dim > 0);
+    PAGE_MUST_HOLD(layout->head_dim > 0);
     return channel / layout->head_dim * layout->head_bytes +
            row_bytes(layout, channel % layout->head_dim);
 }

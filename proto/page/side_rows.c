@@ -9,7 +9,7 @@ int16_t *side_row_take(struct workspace *workspace, size_t count) {
 }
 
 uint8_t side_row_centre(const uint8_t *values, size_t count, int16_t *offsets) {
-    must_hold(count > 0);
+    PAGE_MUST_HOLD(count > 0);
     size_t sum = 0;
     for (size_t i = 0; i < count; i++)
         sum += values[i];

@@ -13,10 +13,7 @@
 #define PAGE_SCRATCH __attribute__((uninitialized))
 
 /* What no page and no caller can make false. Not assert(), which wants a C library. */
-static inline void must_hold(bool holds) {
-    if (!holds)
-        __builtin_trap();
-}
+#define PAGE_MUST_HOLD(condition) ((condition) ? (void)0 : __builtin_trap())
 
 struct workspace {
     uint8_t *next, *end;
@@ -42,7 +39,7 @@ static inline size_t workspace_piece(size_t bytes) {
  * 1.94 MB of a stream, 11 bytes a channel, 380 KB of fixed parts. */
 static inline void *workspace_take(struct workspace *workspace, size_t bytes) {
     uint8_t *piece = workspace->next;
-    must_hold(workspace_piece(bytes) <= (size_t)(workspace->end - piece));
+    PAGE_MUST_HOLD(workspace_piece(bytes) <= (size_t)(workspace->end - piece));
     workspace->next += workspace_piece(bytes);
     return piece;
 }

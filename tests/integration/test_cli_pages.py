@@ -199,6 +199,8 @@ def test_files_are_completed_where_a_file_is_meant(complete, tmp_path):
     (folder / "cache.npy").touch()
     assert complete("kvq import a ca", cwd=folder) == ["cache.npy"]
     assert complete("kvq status --socket ca", cwd=folder) == ["cache.npy"]
+    assert complete("kvq profile ", cwd=folder) == ["cache.npy", "tiny"]
+    assert complete("kvq profile t", cwd=folder) == ["tiny"]
 
 
 @bash_only
