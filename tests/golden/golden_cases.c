@@ -167,15 +167,20 @@ static struct page_strides strides_of(const struct page_shape *shape) {
                                  .head = shape->head_dim};
 }
 
+static struct page_source source_of(struct golden_work *work, const struct page_shape *shape,
+                                    enum page_part part, int level, uint32_t sinks) {
+    return (struct page_source){.shape = *shape,
+                                .part = part,
+                                .level = level,
+                                .sink_tokens = sinks,
+                                .values = work->values,
+                                .strides = strides_of(shape)};
+}
+
 static size_t encode(struct golden_work *work, const struct page_shape *shape, enum page_part part,
                      int level, uint32_t sinks) {
     size_t written = 0;
-    struct page_source source = {.shape = *shape,
-                                 .part = part,
-                                 .level = level,
-                                 .sink_tokens = sinks,
-                                 .values = work->values,
-                                 .strides = strides_of(shape)};
+    struct page_source source = source_of(work, shape, part, level, sinks);
     must(page_encode(&source, work->workspace, work->page, PAGE_ROOM, &written, NULL) == PAGE_OK,
          "a golden page is encoded");
     return written;
@@ -270,13 +275,18 @@ size_t golden_page_count(void) {
 
 static struct golden_page plain_page(struct golden_work *work, const struct page_shape *shape,
                                      int level, enum oddity oddity) {
-    struct golden_page made = {.page = work->page, .values = work->decoded};
+    bool odd = shape->tokens % 2 != 0;
+    struct golden_page made = {
+        .page = work->page,
+        .values = work->decoded,
+        .source = source_of(work, shape, odd ? PAGE_K : PAGE_V, level, odd ? 2 : 0),
+        .level = level,
+    };
     snprintf(made.name, sizeof made.name, "%s-%s-%" PRIu32 "x%" PRIu32 "x%" PRIu32 "%s",
              level_names[level - PAGE_LEVEL_MIN], dtype_names[shape->dtype], shape->tokens,
              shape->heads, shape->head_dim, oddity_names[oddity]);
     fill(work->values, shape, oddity);
-    made.page_bytes =
-        encode(work, shape, shape->tokens % 2 ? PAGE_K : PAGE_V, level, shape->tokens % 2 ? 2 : 0);
+    made.page_bytes = encode(work, shape, made.source.part, level, made.source.sink_tokens);
     made.value_bytes = decode(work, work->page, made.page_bytes, shape, shape->dtype);
     return made;
 }
@@ -288,6 +298,7 @@ static struct golden_page aged_page(struct golden_work *work, int from, int to) 
     size_t length = made.page_bytes;
     snprintf(made.name, sizeof made.name, "level%d-from-level%d-f16-70x1x9", to, from);
     made.page = work->aged;
+    made.level = to;
     must(page_age((struct page_bytes){work->page, length}, to, work->workspace, work->aged,
                   PAGE_ROOM, &made.page_bytes, NULL) == PAGE_OK,
          "a golden page ages");

@@ -33,6 +33,8 @@ struct golden_page {
     char name[GOLDEN_NAME_BYTES]; /* of its files, without .page and .values */
     size_t page_bytes, value_bytes;
     const void *page, *values; /* in the work, until the next call */
+    struct page_source source; /* what it is made of */
+    int level;                 /* that of the source, or a coarser one that it was aged to */
 };
 size_t golden_page_count(void);
 struct golden_page golden_page(size_t i, struct golden_work *work);

@@ -1,0 +1,10 @@
+/* What a device carries that only reads a cache: it decodes every vector's page. */
+#include "tests/tiny/target.h"
+
+int main(void) {
+    static struct target target;
+    target_open(&target);
+    while (target_next(&target))
+        target_check_decoding(&target);
+    target_close(&target);
+}
