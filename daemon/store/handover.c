@@ -2,6 +2,7 @@
 
 #include <stdlib.h>
 
+#include "daemon/base/array.h"
 #include "daemon/base/bytes.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
@@ -49,21 +50,11 @@ void handover_begin(struct store *store) {
 
 /* --- collecting --- */
 
-static bool grow(void **rows, size_t count, size_t *capacity, size_t row_bytes) {
-    if (count < *capacity)
-        return true;
-    size_t grown_capacity = *capacity ? 2 * *capacity : 256;
-    void *grown = realloc(*rows, grown_capacity * row_bytes);
+static bool add(struct table *table, void *item, uint64_t key, uint32_t rows) {
+    struct row *grown = array_grow(table->rows, table->count, &table->capacity, sizeof *grown);
     if (!grown)
         return false;
-    *rows = grown;
-    *capacity = grown_capacity;
-    return true;
-}
-
-static bool add(struct table *table, void *item, uint64_t key, uint32_t rows) {
-    if (!grow((void **)&table->rows, table->count, &table->capacity, sizeof *table->rows))
-        return false;
+    table->rows = grown;
     table->rows[table->count++] = (struct row){.item = item, .key = key, .rows = rows};
     return true;
 }
@@ -122,11 +113,13 @@ static bool collect_session(struct handover *handover, struct session *session) 
 static bool collect_list(struct handover *handover, struct list *list) {
     struct session *session = list_after(list, 0);
     for (; session; session = list_after(list, session->id)) {
-        if (!grow((void **)&handover->sessions, handover->session_count,
-                  &handover->session_capacity, sizeof(struct session *))) {
+        struct session **grown = array_grow(handover->sessions, handover->session_count,
+                                            &handover->session_capacity, sizeof(struct session *));
+        if (!grown) {
             session_unref(session);
             return false;
         }
+        handover->sessions = grown;
         handover->sessions[handover->session_count++] = session;
         if (!collect_session(handover, session))
             return false;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/base/array.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/chain_recovery.h"
@@ -251,15 +252,12 @@ static bool delete_older(struct recovery *recovery, const struct session *sessio
 
 /* It stays on disk, and its name is kept from being used again. */
 static void leave_out(struct recovery *recovery, uint64_t name_hash) {
-    if (recovery->left_out_count == recovery->left_out_capacity) {
-        size_t capacity = recovery->left_out_capacity ? 2 * recovery->left_out_capacity : 64;
-        uint64_t *grown = realloc(recovery->left_out, capacity * sizeof *grown);
-        recovery->is_incomplete |= grown == NULL;
-        if (!grown)
-            return;
-        recovery->left_out = grown;
-        recovery->left_out_capacity = capacity;
-    }
+    uint64_t *grown = array_grow(recovery->left_out, recovery->left_out_count,
+                                 &recovery->left_out_capacity, sizeof *grown);
+    recovery->is_incomplete |= !grown;
+    if (!grown)
+        return;
+    recovery->left_out = grown;
     recovery->left_out[recovery->left_out_count++] = name_hash;
 }
 

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <xxhash.h>
 
+#include "daemon/base/array.h"
 #include "daemon/store/record_disk.h"
 #include "daemon/store/restore.h"
 
@@ -15,15 +16,12 @@ static uint64_t owner_of(const char *tenant, size_t tenant_bytes, const char *mo
 void recovery_on_found(void *context, const struct disk_found *found) {
     struct recovery *recovery = context;
     const struct disk_metadata *metadata = found->metadata;
-    if (recovery->count == recovery->capacity) {
-        size_t capacity = recovery->capacity ? 2 * recovery->capacity : 1024;
-        struct found *grown = realloc(recovery->found, capacity * sizeof *grown);
-        recovery->is_incomplete |= grown == NULL;
-        if (!grown)
-            return;
-        recovery->found = grown;
-        recovery->capacity = capacity;
-    }
+    struct found *grown =
+        array_grow(recovery->found, recovery->count, &recovery->capacity, sizeof *grown);
+    recovery->is_incomplete |= !grown;
+    if (!grown)
+        return;
+    recovery->found = grown;
     recovery->found[recovery->count++] =
         (struct found){.id = found->key.id,
                        .kind = found->key.kind,

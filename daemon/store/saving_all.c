@@ -1,6 +1,7 @@
 /* Saving all sessions at the end. */
 #include <stdlib.h>
 
+#include "daemon/base/array.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
 #include "daemon/store/saving.h"
@@ -21,14 +22,11 @@ struct saving_all {
 };
 
 static bool add(struct saving_all *all, struct session *session) {
-    if (all->count == all->capacity) {
-        size_t capacity = all->capacity ? 2 * all->capacity : 256;
-        struct session **grown = realloc(all->sessions, capacity * sizeof(struct session *));
-        if (!grown)
-            return false;
-        all->sessions = grown;
-        all->capacity = capacity;
-    }
+    struct session **grown =
+        array_grow(all->sessions, all->count, &all->capacity, sizeof(struct session *));
+    if (!grown)
+        return false;
+    all->sessions = grown;
     session_ref(session);
     all->sessions[all->count++] = session;
     return true;
