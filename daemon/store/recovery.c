@@ -174,8 +174,7 @@ static int add_attachments(struct recovery *recovery, struct session *session,
     return status;
 }
 
-/* What is missing makes it another session: of a new version, and to be saved anew. False if it is
- * not to be taken now. */
+/* Without what is missing. False if it is not to be taken now. */
 static bool fill(struct recovery *recovery, struct session *session,
                  const struct manifest *manifest, bool whole) {
     recovery->for_now = false;
@@ -190,9 +189,7 @@ static bool fill(struct recovery *recovery, struct session *session,
     if (whole)
         return true;
     recovery->damaged++;
-    session->version = store_next_version(recovery->store);
-    session->saved.cuts = UINT64_MAX;
-    session->lost_tokens += manifest->tokens - session->tokens;
+    restore_note_missing(recovery->store, session, manifest->tokens);
     recovery->cut_sessions++;
     return true;
 }

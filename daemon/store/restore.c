@@ -78,6 +78,12 @@ void restore_ids(struct store *store, struct session *session, const struct mani
     free(salts);
 }
 
+void restore_note_missing(struct store *store, struct session *session, uint64_t tokens) {
+    session->lost_tokens += tokens - session->tokens;
+    session->version = store_next_version(store);
+    session->saved.cuts = UINT64_MAX;
+}
+
 void restore_clock(_Atomic uint64_t *clock, uint64_t number) {
     if (atomic_load(clock) < number)
         atomic_store(clock, number);

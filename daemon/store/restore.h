@@ -28,6 +28,10 @@ void restore_losses(struct tail *tail, const struct manifest *manifest);
 /* Ids of the tokens that are there. Without memory for them it is not found by them. */
 void restore_ids(struct store *store, struct session *session, const struct manifest *manifest);
 
+/* What is missing at the end, of so many tokens, makes it another session: of a new version, and to
+ * be saved anew. */
+void restore_note_missing(struct store *store, struct session *session, uint64_t tokens);
+
 /* No number that was given before is given again. */
 void restore_clock(_Atomic uint64_t *clock, uint64_t number);
 

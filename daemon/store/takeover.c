@@ -97,14 +97,6 @@ static void set_fields(struct takeover *takeover, struct session *session,
         session->durability = SESSION_IN_MEMORY;
 }
 
-/* What is missing at the end makes it another session: of a new version, and to be saved anew. */
-static void note_missing(struct takeover *takeover, struct session *session, uint64_t tokens) {
-    session->lost_tokens += tokens - session->tokens;
-    session->version = store_next_version(takeover->store);
-    session->saved.cuts = UINT64_MAX;
-    takeover->store->taken.cut_sessions++;
-}
-
 /* Of a chain: those whose tokens are there. */
 static void add_blocks(struct store *store, struct session *session,
                        const struct manifest *manifest) {
@@ -135,8 +127,10 @@ static struct session *make_session(struct takeover *takeover, const uint8_t *en
         return NULL;
     set_fields(takeover, session, &said, bytes + said.manifest_bytes);
     bool whole = add_attachments(takeover, session, &manifest);
-    if (!add_all(takeover, session, &manifest) || !whole)
-        note_missing(takeover, session, manifest.tokens);
+    if (!add_all(takeover, session, &manifest) || !whole) {
+        restore_note_missing(takeover->store, session, manifest.tokens);
+        takeover->store->taken.cut_sessions++;
+    }
     restore_ids(takeover->store, session, &manifest);
     add_blocks(takeover->store, session, &manifest);
     if (session->tokens > 0 || manifest.tokens == 0)
