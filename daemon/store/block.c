@@ -273,13 +273,14 @@ static uint64_t saved_version(const struct session *session) {
     return version > 0 ? version : UINT64_MAX;
 }
 
-/* True if the key is free then. What is on disk of the chain that gives way has the block. */
+/* True if the key is free then. What is on disk of the chain that gives way has the block. Of one
+ * pool's chains, none of which is in the store yet, none does: ours have each key once. */
 static bool give_way(struct block_index *index, const struct block_key *key,
                      struct session *session) {
     struct session *holder = holder_of(index, key);
     if (!holder)
         return false;
-    bool is_older = saved_version(holder) < saved_version(session);
+    bool is_older = holder->lock && saved_version(holder) < saved_version(session);
     if (is_older) {
         pthread_mutex_lock(holder->lock);
         take_out(find_in(index, key, holder));

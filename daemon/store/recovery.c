@@ -6,8 +6,8 @@
 #include "daemon/base/array.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
-#include "daemon/store/chain_recovery.h"
 #include "daemon/store/restore.h"
+#include "daemon/store/saving.h"
 
 struct recovery *recovery_new(struct store *store, struct takeover *takeover) {
     struct recovery *recovery = calloc(1, sizeof *recovery);
@@ -183,7 +183,7 @@ static bool fill(struct recovery *recovery, struct session *session,
     settle_tail(session);
     if (!whole && recovery->for_now)
         return false;
-    if (chain_recover_blocks(recovery->store, session, manifest) != STORE_OK)
+    if (restore_blocks(recovery->store, session, manifest) != STORE_OK)
         return false;
     restore_ids(recovery->store, session, manifest);
     if (whole)
@@ -218,12 +218,6 @@ static int read_manifest(struct recovery *recovery, const struct found *found, u
                    is_ours(manifest, found)
                ? 0
                : -1;
-}
-
-/* Nothing is left of what it had. */
-static bool is_empty(const struct session *session, const struct manifest *manifest) {
-    return session_is_chain(session) ? !session->newest_block
-                                     : session->tokens == 0 && manifest->tokens > 0;
 }
 
 /* It is not to come back. */
@@ -283,7 +277,7 @@ static void recover_session(struct recovery *recovery, const struct found *found
     recovery->for_now = !bytes;
     if (bytes && read_manifest(recovery, found, bytes, &manifest) == 0) {
         struct session *session = make_session(recovery, &manifest);
-        if (session && is_empty(session, &manifest)) {
+        if (session && restore_left_nothing(session, &manifest)) {
             delete_found(recovery, found);
             session_unref(session);
         } else if (session) {
@@ -325,6 +319,24 @@ static void recover_sessions(struct recovery *recovery) {
     }
 }
 
+static void settle_chain(struct store *store, struct session *session) {
+    pthread_mutex_lock(session->lock);
+    struct session_point point = session_point(session);
+    bool is_owed = saving_is_owed(session);
+    pthread_mutex_unlock(session->lock);
+    block_drop_unused(store, session);
+    if (is_owed)
+        (void)!saving_step(store, session, point);
+}
+
+/* When all chains are there: those that had to give blocks to others are saved without these, which
+ * else came back once the others' are deleted. */
+static void settle_chains(struct store *store) {
+    struct session *session = list_after(&store->chains, 0);
+    for (; session; session = list_next(&store->chains, session))
+        settle_chain(store, session);
+}
+
 static void say(const struct recovery *recovery, uint64_t begun_ns) {
     struct disk_stats stats;
     disk_read_stats(recovery->store->disk.disk, &stats);
@@ -359,7 +371,7 @@ void recovery_on_scanned(void *context) {
     recovery_order_found(recovery);
     recovery_settle_taken(recovery);
     recover_sessions(recovery);
-    chain_settle_all(recovery->store);
+    settle_chains(recovery->store);
     recovery_forget_rest(recovery);
     say(recovery, begun_ns);
     disk_tier_leave_out(tier, recovery->left_out, recovery->left_out_count);

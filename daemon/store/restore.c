@@ -78,6 +78,23 @@ void restore_ids(struct store *store, struct session *session, const struct mani
     free(salts);
 }
 
+int restore_blocks(struct store *store, struct session *session, const struct manifest *manifest) {
+    struct block_entry block;
+    int status = STORE_OK;
+    size_t at = 0;
+    session->first_position = manifest->first_position;
+    while (status != STORE_FULL && session_is_chain(session) &&
+           manifest_next_block(manifest, &at, &block) &&
+           block.first + block.tokens <= session->tokens)
+        status = block_restore(&store->blocks, session, &block);
+    return status == STORE_FULL ? STORE_FULL : STORE_OK;
+}
+
+bool restore_left_nothing(const struct session *session, const struct manifest *manifest) {
+    return session_is_chain(session) ? !session->newest_block
+                                     : session->tokens == 0 && manifest->tokens > 0;
+}
+
 void restore_note_missing(struct store *store, struct session *session, uint64_t tokens) {
     session->lost_tokens += tokens - session->tokens;
     session->version = store_next_version(store);

@@ -28,6 +28,14 @@ void restore_losses(struct tail *tail, const struct manifest *manifest);
 /* Ids of the tokens that are there. Without memory for them it is not found by them. */
 void restore_ids(struct store *store, struct session *session, const struct manifest *manifest);
 
+/* Blocks of a chain whose tokens are there; of another session there are none. STORE_OK, or
+ * STORE_FULL without memory for one. */
+int restore_blocks(struct store *store, struct session *session, const struct manifest *manifest)
+    __attribute__((warn_unused_result));
+
+/* Whether nothing is left of what it had. */
+bool restore_left_nothing(const struct session *session, const struct manifest *manifest);
+
 /* What is missing at the end, of so many tokens, makes it another session: of a new version, and to
  * be saved anew. */
 void restore_note_missing(struct store *store, struct session *session, uint64_t tokens);

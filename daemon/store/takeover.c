@@ -82,7 +82,6 @@ static void set_saved(struct takeover *takeover, struct session *session,
 static void set_fields(struct takeover *takeover, struct session *session,
                        const struct takeover_session *said, const uint8_t *pieces) {
     uint64_t now_ns = clock_now_ns();
-    session->first_position = said->first_position;
     session->changes = said->changes;
     session->cuts.count = said->cuts;
     session->removed_attachments = said->removed_attachments;
@@ -97,24 +96,6 @@ static void set_fields(struct takeover *takeover, struct session *session,
         session->durability = SESSION_IN_MEMORY;
 }
 
-/* Of a chain: those whose tokens are there. */
-static void add_blocks(struct store *store, struct session *session,
-                       const struct manifest *manifest) {
-    struct block_entry block;
-    size_t at = 0;
-    while (session_is_chain(session) && manifest_next_block(manifest, &at, &block) &&
-           block.first + block.tokens <= session->tokens) {
-        struct block_key key = {.model = session->model,
-                                .model_bytes = session->model_bytes,
-                                .text = block.key,
-                                .text_bytes = block.key_bytes,
-                                .geometry = &session->geometry};
-        struct block_place place = {session, block.first, block.tokens};
-        if (block_claim(&store->blocks, &key, &place) == STORE_OK)
-            block_publish(&store->blocks, &key, session);
-    }
-}
-
 /* NULL if nothing of it can be had. */
 static struct session *make_session(struct takeover *takeover, const uint8_t *entry) {
     struct takeover_session said = takeover_read_session(entry);
@@ -127,16 +108,18 @@ static struct session *make_session(struct takeover *takeover, const uint8_t *en
         return NULL;
     set_fields(takeover, session, &said, bytes + said.manifest_bytes);
     bool whole = add_attachments(takeover, session, &manifest);
-    if (!add_all(takeover, session, &manifest) || !whole) {
-        restore_note_missing(takeover->store, session, manifest.tokens);
-        takeover->store->taken.cut_sessions++;
+    whole &= add_all(takeover, session, &manifest);
+    if (restore_blocks(takeover->store, session, &manifest) != STORE_OK ||
+        restore_left_nothing(session, &manifest)) {
+        session_unref(session);
+        return NULL;
     }
     restore_ids(takeover->store, session, &manifest);
-    add_blocks(takeover->store, session, &manifest);
-    if (session->tokens > 0 || manifest.tokens == 0)
+    if (whole)
         return session;
-    session_unref(session);
-    return NULL;
+    restore_note_missing(takeover->store, session, manifest.tokens);
+    takeover->store->taken.cut_sessions++;
+    return session;
 }
 
 /* Whether an entry lies within what is left, with all that belongs to it. */

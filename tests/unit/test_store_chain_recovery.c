@@ -2,6 +2,7 @@
 #include <stdio.h>
 
 #include "daemon/store/manifest.h"
+#include "daemon/store/takeover_index.h"
 #include "tests/unit/test_store_block_support.h"
 #include "tests/unit/test_store_disk_support.h"
 #include "tests/unit/test_store_takeover_support.h"
@@ -233,6 +234,37 @@ START_TEST(chains_out_of_a_pool_that_were_never_saved_are_not_saved_for_that) {
 }
 END_TEST
 
+/* As anybody could have written it. */
+static void change_index(int file, const char *from, const char *to) {
+    uint8_t bytes[TAKEOVER_NOTE_BYTES];
+    off_t note_at = lseek(file, 0, SEEK_END) - POOL_UNIT_BYTES;
+    struct takeover_note note;
+    ck_assert_int_eq(pread(file, bytes, sizeof bytes, note_at), sizeof bytes);
+    ck_assert_int_eq(takeover_read_note(bytes, &note), 0);
+    ssize_t count = (ssize_t)note.index.bytes;
+    uint8_t *index = malloc(note.index.bytes);
+    ck_assert_int_eq(pread(file, index, note.index.bytes, (off_t)note.index.offset), count);
+    memcpy(memmem(index, note.index.bytes, from, strlen(from)), to, strlen(to));
+    note.index_hash = record_hash(index, note.index.bytes);
+    takeover_write_note(bytes, &note);
+    ck_assert_int_eq(pwrite(file, index, note.index.bytes, (off_t)note.index.offset), count);
+    ck_assert_int_eq(pwrite(file, bytes, sizeof bytes, note_at), sizeof bytes);
+    free(index);
+}
+
+START_TEST(of_a_key_that_an_index_of_anybody_has_twice_the_first_counts) {
+    put_block("key-a", "", 0, BLOCK);
+    save_chains();
+    put_block("key-b", "", BLOCK, BLOCK);
+    int file = hand_over();
+    change_index(file, "key-b", "key-a");
+    start(file, LIMIT_BYTES);
+    close(file);
+    ck_assert(gives("key-a", 0, BLOCK));
+    ck_assert_uint_eq(store.usage.chains, 1);
+}
+END_TEST
+
 START_TEST(ids_of_sessions_stay_below_those_of_chains_after_a_restart) {
     put_chain(1);
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
@@ -351,6 +383,7 @@ int main(void) {
     tcase_add_test(cases, of_two_blocks_of_one_key_the_later_counts);
     tcase_add_test(cases, a_block_that_was_never_saved_is_later_than_one_on_disk);
     tcase_add_test(cases, chains_out_of_a_pool_that_were_never_saved_are_not_saved_for_that);
+    tcase_add_test(cases, of_a_key_that_an_index_of_anybody_has_twice_the_first_counts);
     tcase_add_test(cases, ids_of_sessions_stay_below_those_of_chains_after_a_restart);
     tcase_add_test(cases, starts_that_lack_memory_take_nothing_off_the_disk);
     tcase_add_test(cases, a_chains_manifest_of_any_bytes_is_read_within_them);
