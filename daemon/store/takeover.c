@@ -203,6 +203,7 @@ void takeover_run(struct takeover *takeover) {
     takeover_write_note(pool_note(takeover->store->pool), &takeover->note);
     insert_sessions(takeover);
     takeover_give_back_rest(takeover);
+    takeover_free_parts(takeover);
     takeover->done = true;
     store->taken.bytes = atomic_load(&store->usage.pages_bytes);
     store->taken.took_ns = clock_now_ns() - takeover->begun_ns;

@@ -194,17 +194,32 @@ void takeover_give_back_rest(struct takeover *takeover) {
     give_back(store, takeover->note.index);
 }
 
+static void let_go_of_chunk(struct chunk *chunk) {
+    if (atomic_load(&chunk->references) == 1)
+        chunk_leave_on_disk(chunk);
+    chunk_unref(chunk);
+}
+
+static void let_go_of_attachment(struct attachment *attachment) {
+    if (atomic_load(&attachment->references) == 1)
+        attachment_leave_on_disk(attachment);
+    attachment_unref(attachment);
+}
+
 void takeover_free_parts(struct takeover *takeover) {
     for (size_t i = 0; takeover->chunks && i < takeover->head.chunks; i++)
         if (takeover->chunks[i].chunk)
-            chunk_unref(takeover->chunks[i].chunk);
+            let_go_of_chunk(takeover->chunks[i].chunk);
     for (size_t i = 0; takeover->attachments && i < takeover->head.attachments; i++)
         if (takeover->attachments[i].attachment)
-            attachment_unref(takeover->attachments[i].attachment);
+            let_go_of_attachment(takeover->attachments[i].attachment);
     for (size_t i = 0; takeover->tails && i < takeover->head.tails; i++)
         if (takeover->tails[i].tail)
             tail_unref(takeover->tails[i].tail);
     free(takeover->chunks);
     free(takeover->attachments);
     free(takeover->tails);
+    takeover->chunks = NULL;
+    takeover->attachments = NULL;
+    takeover->tails = NULL;
 }

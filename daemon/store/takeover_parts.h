@@ -52,7 +52,8 @@ struct attachment *takeover_attachment_of(struct takeover *takeover,
 /* Extents that no session has, those of tails, and the index. */
 void takeover_give_back_rest(struct takeover *takeover);
 
-/* Lets go of the takeover's references. */
+/* Lets go of the takeover's references. What no session has stays where it is on disk: recovery
+ * finds it there. */
 void takeover_free_parts(struct takeover *takeover);
 
 #endif

@@ -265,6 +265,20 @@ START_TEST(of_a_key_that_an_index_of_anybody_has_twice_the_first_counts) {
 }
 END_TEST
 
+START_TEST(a_chain_that_cannot_be_taken_over_comes_back_from_disk) {
+    put_block("key-a", "", 0, 2 * PAGE);
+    put_block("key-b", "", PAGE, 2 * PAGE);
+    save_chains();
+    int file = hand_over();
+    change_index(file, "key-b", "key-a");
+    start(file, LIMIT_BYTES);
+    close(file);
+    await_disk();
+    ck_assert(gives("key-a", 0, 2 * PAGE));
+    ck_assert(gives("key-b", PAGE, 2 * PAGE));
+}
+END_TEST
+
 START_TEST(ids_of_sessions_stay_below_those_of_chains_after_a_restart) {
     put_chain(1);
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
@@ -384,6 +398,7 @@ int main(void) {
     tcase_add_test(cases, a_block_that_was_never_saved_is_later_than_one_on_disk);
     tcase_add_test(cases, chains_out_of_a_pool_that_were_never_saved_are_not_saved_for_that);
     tcase_add_test(cases, of_a_key_that_an_index_of_anybody_has_twice_the_first_counts);
+    tcase_add_test(cases, a_chain_that_cannot_be_taken_over_comes_back_from_disk);
     tcase_add_test(cases, ids_of_sessions_stay_below_those_of_chains_after_a_restart);
     tcase_add_test(cases, starts_that_lack_memory_take_nothing_off_the_disk);
     tcase_add_test(cases, a_chains_manifest_of_any_bytes_is_read_within_them);
