@@ -37,7 +37,6 @@ static void put_note(struct store *store, enum takeover_state state,
                      const struct pool_extent *index, uint64_t hash) {
     struct takeover_note note = {.layout = TAKEOVER_LAYOUT,
                                  .state = state,
-                                 .pool_bytes = pool_bytes(store->pool),
                                  .limit_bytes = atomic_load(&store->budget.limit_bytes),
                                  .index = *index,
                                  .index_hash = hash};
@@ -218,15 +217,14 @@ static struct takeover_session describe(const struct session *session) {
     return (struct takeover_session){
         .touches = atomic_load(&link->touches) + (link->place == COLDNESS_MAIN),
         .pieces = (uint32_t)saved->piece_count,
-        .first_position = session->first_position,
         .changes = session->changes,
         .cuts = session->cuts.count,
         .removed_attachments = session->removed_attachments,
         .created_ns = session->created_ns,
         .used_ns = session->used_ns,
         .pinned_until_ns = session->pinned_until_ns,
-        .saved = {.any = saved->any,
-                  .version = saved->point.version,
+        .any_saved = saved->any,
+        .saved = {.version = saved->point.version,
                   .changes = saved->point.changes,
                   .tokens = saved->tokens,
                   .cuts = saved->cuts,
@@ -239,12 +237,10 @@ static struct takeover_session describe(const struct session *session) {
 
 static void put_session(struct handover *handover, struct session *session) {
     struct takeover_session said = describe(session);
-    uint64_t first = handover->bytes;
     uint8_t *to = place(handover, TAKEOVER_SESSION_BYTES);
     put_manifest(handover, session, &said.manifest_bytes);
     for (size_t i = 0; i < session->saved.piece_count; i++)
         put_piece(handover, &session->saved.pieces[i]);
-    said.bytes = (uint32_t)(handover->bytes - first);
     if (to)
         takeover_write_session(to, &said);
 }

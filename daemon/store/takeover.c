@@ -60,7 +60,7 @@ static bool add_all(struct takeover *takeover, struct session *session,
 static void set_saved(struct takeover *takeover, struct session *session,
                       const struct takeover_session *said, const uint8_t *pieces) {
     struct session_saved *saved = &session->saved;
-    *saved = (struct session_saved){.any = said->saved.any != 0,
+    *saved = (struct session_saved){.any = said->any_saved != 0,
                                     .point = {said->saved.version, said->saved.changes},
                                     .tokens = said->saved.tokens,
                                     .cuts = said->saved.cuts,
@@ -127,9 +127,7 @@ static bool fits(const uint8_t *entry, uint64_t left) {
     if (left < TAKEOVER_SESSION_BYTES)
         return false;
     struct takeover_session said = takeover_read_session(entry);
-    return said.bytes <= left && TAKEOVER_SESSION_BYTES + (uint64_t)said.manifest_bytes +
-                                         (uint64_t)said.pieces * TAKEOVER_PIECE_BYTES <=
-                                     said.bytes;
+    return takeover_session_bytes(&said) <= left;
 }
 
 static void make_sessions(struct takeover *takeover) {
@@ -146,7 +144,8 @@ static void make_sessions(struct takeover *takeover) {
         } else {
             takeover->store->taken.cut_sessions++;
         }
-        entry += takeover_read_session(entry).bytes;
+        struct takeover_session said = takeover_read_session(entry);
+        entry += takeover_session_bytes(&said);
     }
 }
 

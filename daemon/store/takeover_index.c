@@ -14,11 +14,11 @@ void takeover_write_note(uint8_t *bytes, const struct takeover_note *note) {
     bytes_put(bytes + 8, note->layout, 4);
     bytes_put(bytes + 12, note->state, 4);
     bytes_put(bytes + 16, note->attempts, 8);
-    bytes_put(bytes + 24, note->pool_bytes, 8);
-    bytes_put(bytes + 32, note->index.offset, 8);
-    bytes_put(bytes + 40, note->index.bytes, 8);
-    bytes_put(bytes + 48, note->index_hash, 8);
-    bytes_put(bytes + 56, note->limit_bytes, 8);
+    bytes_put(bytes + 24, note->index.offset, 8);
+    bytes_put(bytes + 32, note->index.bytes, 8);
+    bytes_put(bytes + 40, note->index_hash, 8);
+    bytes_put(bytes + 48, note->limit_bytes, 8);
+    bytes_put(bytes + 56, 0, 8);
     bytes_put(bytes + 64, record_hash(bytes, NOTE_HASHED_BYTES), 8);
 }
 
@@ -30,10 +30,9 @@ int takeover_read_note(const uint8_t *bytes, struct takeover_note *note) {
         .layout = (uint32_t)bytes_get(bytes + 8, 4),
         .state = (enum takeover_state)bytes_get(bytes + 12, 4),
         .attempts = (uint32_t)bytes_get(bytes + 16, 4),
-        .pool_bytes = bytes_get(bytes + 24, 8),
-        .index = {.offset = bytes_get(bytes + 32, 8), .bytes = bytes_get(bytes + 40, 8)},
-        .index_hash = bytes_get(bytes + 48, 8),
-        .limit_bytes = bytes_get(bytes + 56, 8),
+        .index = {.offset = bytes_get(bytes + 24, 8), .bytes = bytes_get(bytes + 32, 8)},
+        .index_hash = bytes_get(bytes + 40, 8),
+        .limit_bytes = bytes_get(bytes + 48, 8),
     };
     return 0;
 }
@@ -145,49 +144,45 @@ struct takeover_tail takeover_read_tail(const uint8_t *bytes) {
 }
 
 void takeover_write_session(uint8_t *bytes, const struct takeover_session *session) {
-    bytes_put(bytes, session->bytes, 4);
-    bytes_put(bytes + 4, session->manifest_bytes, 4);
-    bytes_put(bytes + 8, session->touches, 4);
-    bytes_put(bytes + 12, session->pieces, 4);
-    bytes_put(bytes + 16, session->first_position, 8);
-    bytes_put(bytes + 24, session->changes, 8);
-    bytes_put(bytes + 32, session->cuts, 8);
+    bytes_put(bytes, session->manifest_bytes, 4);
+    bytes_put(bytes + 4, session->touches, 4);
+    bytes_put(bytes + 8, session->pieces, 4);
+    bytes_put(bytes + 12, session->any_saved, 4);
+    bytes_put(bytes + 16, session->changes, 8);
+    bytes_put(bytes + 24, session->cuts, 8);
+    bytes_put(bytes + 32, session->removed_attachments, 8);
     bytes_put(bytes + 40, session->created_ns, 8);
     bytes_put(bytes + 48, session->used_ns, 8);
     bytes_put(bytes + 56, session->pinned_until_ns, 8);
-    bytes_put(bytes + 64, session->saved.any, 4);
-    bytes_put(bytes + 68, session->saved.version, 8);
-    bytes_put(bytes + 76, session->saved.changes, 8);
-    bytes_put(bytes + 84, session->saved.tokens, 8);
-    bytes_put(bytes + 92, session->saved.cuts, 8);
-    bytes_put(bytes + 100, session->saved.used_ns, 8);
-    bytes_put(bytes + 108, session->saved.tail_first, 8);
-    bytes_put(bytes + 116, session->saved.coded_tail, 8);
-    bytes_put(bytes + 124, session->removed_attachments, 8);
-    bytes_put(bytes + 132, session->saved.removed_attachments, 8);
+    bytes_put(bytes + 64, session->saved.version, 8);
+    bytes_put(bytes + 72, session->saved.changes, 8);
+    bytes_put(bytes + 80, session->saved.tokens, 8);
+    bytes_put(bytes + 88, session->saved.cuts, 8);
+    bytes_put(bytes + 96, session->saved.removed_attachments, 8);
+    bytes_put(bytes + 104, session->saved.used_ns, 8);
+    bytes_put(bytes + 112, session->saved.tail_first, 8);
+    bytes_put(bytes + 120, session->saved.coded_tail, 8);
 }
 
 struct takeover_session takeover_read_session(const uint8_t *bytes) {
     return (struct takeover_session){
-        .bytes = (uint32_t)bytes_get(bytes, 4),
-        .manifest_bytes = (uint32_t)bytes_get(bytes + 4, 4),
-        .touches = (uint32_t)bytes_get(bytes + 8, 4),
-        .pieces = (uint32_t)bytes_get(bytes + 12, 4),
-        .first_position = bytes_get(bytes + 16, 8),
-        .changes = bytes_get(bytes + 24, 8),
-        .cuts = bytes_get(bytes + 32, 8),
+        .manifest_bytes = (uint32_t)bytes_get(bytes, 4),
+        .touches = (uint32_t)bytes_get(bytes + 4, 4),
+        .pieces = (uint32_t)bytes_get(bytes + 8, 4),
+        .any_saved = (uint32_t)bytes_get(bytes + 12, 4),
+        .changes = bytes_get(bytes + 16, 8),
+        .cuts = bytes_get(bytes + 24, 8),
+        .removed_attachments = bytes_get(bytes + 32, 8),
         .created_ns = bytes_get(bytes + 40, 8),
         .used_ns = bytes_get(bytes + 48, 8),
         .pinned_until_ns = bytes_get(bytes + 56, 8),
-        .removed_attachments = bytes_get(bytes + 124, 8),
-        .saved = {.any = bytes_get(bytes + 64, 4),
-                  .version = bytes_get(bytes + 68, 8),
-                  .changes = bytes_get(bytes + 76, 8),
-                  .tokens = bytes_get(bytes + 84, 8),
-                  .cuts = bytes_get(bytes + 92, 8),
-                  .used_ns = bytes_get(bytes + 100, 8),
-                  .tail_first = bytes_get(bytes + 108, 8),
-                  .coded_tail = bytes_get(bytes + 116, 8),
-                  .removed_attachments = bytes_get(bytes + 132, 8)},
+        .saved = {.version = bytes_get(bytes + 64, 8),
+                  .changes = bytes_get(bytes + 72, 8),
+                  .tokens = bytes_get(bytes + 80, 8),
+                  .cuts = bytes_get(bytes + 88, 8),
+                  .removed_attachments = bytes_get(bytes + 96, 8),
+                  .used_ns = bytes_get(bytes + 104, 8),
+                  .tail_first = bytes_get(bytes + 112, 8),
+                  .coded_tail = bytes_get(bytes + 120, 8)},
     };
 }

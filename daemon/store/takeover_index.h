@@ -4,25 +4,39 @@
  * Bytes, little-endian. The note:
  *     0  magic "KVQPOOL" 0             8  u32 layout (TAKEOVER_LAYOUT)
  *    12  u32 state                    16  u32 how often taking it over was begun, and not ended
- *    20  u32 0                        24  u64 bytes of the pool
- *    32  u64 offset, 40 u64 bytes, 48 u64 xxh3 of the index
- *    56  u64 memory limit             64  u64 xxh3 of the 64 bytes before
+ *    20  u32 0                        24  u64 offset of the index
+ *    32  u64 bytes of the index       40  u64 xxh3 of the index
+ *    48  u64 memory limit             56  u64 0
+ *    64  u64 xxh3 of the 64 bytes before
  * The index:
  *     0  magic "KVQINDEX"              8  u64 index bytes
  *    16  u64 largest version given    24  u64 of a chunk's ids
  *    32  u64 of the sessions' ids     40  u64 of the chains'
- *    48  u32 chunks, 52 u32 attachments, 56 u32 tails, 60 u32 sessions
- *    64  chunks, ascending by id, 168 bytes:
- *            u64 id, u64 offset and u64 bytes of the extent (0: it is on disk only),
- *            u64 bytes of the record that is on disk, u32 1: it is this one, u32 0,
- *            u64 bytes of exact tokens, u32 bytes of each level from the finest on,
- *            a summary, as record_disk.h has it
- *        attachments, ascending by id, 32 bytes: u64 id, u64 offset and u64 bytes of the extent (0:
- * it is on disk only), u64 1: it is on disk tails, 32 bytes: u64 offset and u64 bytes of the
- * extent, u32 rows, u32 0, u64 xxh3 sessions, ascending by id: TAKEOVER_SESSION_BYTES as struct
- * takeover_session has them, its manifest, whose only tail piece is a tail's number from 1 on, its
- * tail's pieces on disk, 12 bytes: u64 number, u32 rows All of it is checked before it is used: who
- * hands a pool over may be anybody.
+ *    48  u32 chunks                   52  u32 attachments
+ *    56  u32 tails                    60  u32 sessions
+ *    64  the chunks, then attachments, tails and sessions
+ * A chunk, ascending by id:
+ *     0  u64 id                         8  u64 offset of its extent
+ *    16  u64 bytes of it; 0: it is on disk only
+ *    24  u64 bytes of the record that is on disk
+ *    32  u32 1: that is this one       36  u32 0
+ *    40  u64 bytes of exact tokens     48  u32 bytes of each level, from the finest on
+ *    80  a summary, as record_disk.h has it
+ * An attachment, ascending by id:
+ *     0  u64 id                         8  u64 offset of its extent
+ *    16  u64 bytes of it; 0: on disk only
+ *    24  u64 1: it is on disk
+ * A tail:
+ *     0  u64 offset of its extent       8  u64 bytes of it
+ *    16  u32 rows                      20  u32 0
+ *    24  u64 xxh3 of the rows
+ * A session, ascending by id:
+ *     0  u32 bytes of its manifest      4  u32 touches
+ *     8  u32 pieces                    12  u32 1: a manifest was written
+ *    16  what else struct takeover_session has, u64 each, in its order
+ *   128  its manifest, whose only tail piece is a tail's number from 1 on
+ *        its tail's pieces on disk: u64 number, u32 rows each
+ * All of it is checked before it is used: who hands a pool over may be anybody.
  */
 #ifndef DAEMON_STORE_TAKEOVER_INDEX_H
 #define DAEMON_STORE_TAKEOVER_INDEX_H
@@ -30,7 +44,7 @@
 #include "daemon/store/record.h"
 
 /* Another number for whatever changes in here, or of records, pages and manifests. */
-enum { TAKEOVER_LAYOUT = 1 };
+enum { TAKEOVER_LAYOUT = 2 };
 
 enum takeover_state {
     TAKEOVER_IN_USE, /* or it was, when its daemon was killed */
@@ -42,7 +56,7 @@ struct takeover_note {
     uint32_t layout;
     enum takeover_state state;
     uint32_t attempts;
-    uint64_t pool_bytes, limit_bytes;
+    uint64_t limit_bytes;
     struct pool_extent index;
     uint64_t index_hash;
 };
@@ -54,7 +68,7 @@ enum {
     TAKEOVER_ATTACHMENT_BYTES = 32,
     TAKEOVER_TAIL_BYTES = 32,
     TAKEOVER_PIECE_BYTES = 12,
-    TAKEOVER_SESSION_BYTES = 140,
+    TAKEOVER_SESSION_BYTES = 128,
 };
 
 struct takeover_head {
@@ -82,15 +96,20 @@ struct takeover_tail {
 
 /* What a manifest does not say. */
 struct takeover_session {
-    uint32_t bytes, manifest_bytes; /* with all that belongs to it; of the manifest */
-    uint32_t touches, pieces;
-    uint64_t first_position, changes, cuts, removed_attachments;
+    uint32_t manifest_bytes, touches, pieces, any_saved;
+    uint64_t changes, cuts, removed_attachments;
     uint64_t created_ns, used_ns, pinned_until_ns;
     struct {
-        uint64_t any, version, changes, tokens, cuts, removed_attachments, used_ns, tail_first;
+        uint64_t version, changes, tokens, cuts, removed_attachments, used_ns, tail_first;
         uint64_t coded_tail; /* a chunk's id, or 0 */
     } saved;
 };
+
+/* With all that belongs to it. */
+static inline uint64_t takeover_session_bytes(const struct takeover_session *session) {
+    return TAKEOVER_SESSION_BYTES + (uint64_t)session->manifest_bytes +
+           (uint64_t)session->pieces * TAKEOVER_PIECE_BYTES;
+}
 
 void takeover_write_note(uint8_t *bytes, const struct takeover_note *note);
 

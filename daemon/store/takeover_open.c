@@ -55,8 +55,7 @@ static const uint8_t *find_index(const struct takeover *takeover) {
     const struct takeover_note *note = &takeover->note;
     const struct pool_extent *extent = &note->index;
     const struct pool *pool = takeover->store->pool;
-    if (note->pool_bytes != pool_bytes(pool) || extent->offset > pool_bytes(pool) ||
-        extent->bytes > pool_bytes(pool) - extent->offset)
+    if (extent->offset > pool_bytes(pool) || extent->bytes > pool_bytes(pool) - extent->offset)
         return NULL;
     const uint8_t *index = pool_memory(pool, extent);
     return record_hash(index, extent->bytes) == note->index_hash ? index : NULL;
