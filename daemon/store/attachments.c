@@ -94,6 +94,14 @@ static int prepare(struct attachment_put *put) {
     return status;
 }
 
+/* With the session locked: it has one more, or one less. */
+static void note_change(struct store *store, struct session *session,
+                        struct attachment_result *result) {
+    session_use(session, false);
+    session->version = store_next_version(store);
+    result->point = session_point(session);
+}
+
 /* With the session locked. */
 static int enter(struct attachment_put *put, struct attachment **replaced,
                  struct attachment_result *result) {
@@ -103,9 +111,7 @@ static int enter(struct attachment_put *put, struct attachment **replaced,
         status = attachment_set_put(session, put->attachment, replaced);
     if (status != STORE_OK)
         return status;
-    session_use(session, false);
-    session->version = store_next_version(put->store);
-    result->point = session_point(session);
+    note_change(put->store, session, result);
     return STORE_OK;
 }
 
@@ -207,9 +213,7 @@ int attachment_delete(struct store *store, struct session *session,
         attachment = attachment_set_find(session->attachments, key->name.text, key->name.bytes);
     if (attachment) {
         attachment_set_take(session, attachment);
-        session_use(session, false);
-        session->version = store_next_version(store);
-        result->point = session_point(session);
+        note_change(store, session, result);
     } else if (status == STORE_OK) {
         status = STORE_MISS;
     }

@@ -262,21 +262,25 @@ static int read_head_bytes(const struct segment *segment, uint64_t offset, uint8
     return head_read(memory, head->head_bytes, head);
 }
 
+static int verify_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
+                       uint8_t *memory, const struct head *head) {
+    return guard_verify(guarder, &segment->guard, offset, memory + HEAD_SIGNED_OFFSET,
+                        head->head_bytes - HEAD_SIGNED_OFFSET, memory);
+}
+
 int segment_read_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
                       uint8_t *memory, struct head *head) {
     errno = 0;
     if (read_head_bytes(segment, offset, memory, head) < 0)
         return -1;
-    return guard_verify(guarder, &segment->guard, offset, memory + HEAD_SIGNED_OFFSET,
-                        head->head_bytes - HEAD_SIGNED_OFFSET, memory);
+    return verify_head(segment, guarder, offset, memory, head);
 }
 
 int segment_check_head(const struct segment *segment, struct guarder *guarder, uint64_t offset,
                        uint8_t *memory, size_t bytes, struct head *head) {
     return head_read(memory, bytes, head) < 0 || head->head_bytes > bytes
                ? -1
-               : guard_verify(guarder, &segment->guard, offset, memory + HEAD_SIGNED_OFFSET,
-                              head->head_bytes - HEAD_SIGNED_OFFSET, memory);
+               : verify_head(segment, guarder, offset, memory, head);
 }
 
 bool segment_could_not_read(void) {
