@@ -44,8 +44,8 @@ static struct page_strides strides_of(const struct append_member *member,
                                  .head = head_dim};
 }
 
-/* By what its first chunks took: one that is larger than all that sessions may have is refused
- * before others lose their tokens for it, in vain. */
+/* By what its first chunks took: one that is far larger than all that sessions may have is refused
+ * early, for others lose tokens to it. */
 static bool can_fit(struct append *append) {
     struct store *store = append->store;
     uint64_t chunks = atomic_load(&append->closed_chunks);
