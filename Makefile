@@ -20,6 +20,7 @@ endif
 BUILD ?= build
 PLAIN := build
 VENV := build/venv
+VENV_HF := build/venv-hf
 RUN := build/run
 
 Q := $(if $(V),,@)
@@ -31,7 +32,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -158,6 +159,16 @@ test:
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
 	$(Q)+$(SUBMAKE) all unit-tests examples $(if $(findstring address,$(SANITIZE)),sanitized-python)
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) --sanitize '$(SANITIZE)' $(TESTS)
+
+## test-hf: kvquantd.hf with torch and transformers 5, then 4, in build/venv-hf (TESTS='tests/hf/...')
+test-hf: test-hf-5
+	$(Q)+$(SUBMAKE) test-hf-4
+test-hf-4: OLDER = PYTHONPATH=$(CURDIR)/$(VENV_HF)/transformers-4
+test-hf-5 test-hf-4:
+	$(Q)tools/bootstrap.sh build hf
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) VENV=$(VENV_HF) all python
+	$(Q)$(OLDER) OMP_NUM_THREADS=1 $(VENV_HF)/bin/python tools/run-tests.py --build $(PLAIN) \
+	    $(or $(TESTS),tests/hf)
 
 ## overload: three times the memory limit by mixed clients, for two minutes: what holds, as a table
 overload:
@@ -296,7 +307,7 @@ fuzzers: $(FUZZERS)
 	@:
 
 # The Python package, built against this checkout's libkvq, in the checkout's own environment.
-PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/python/kvquantd/*.py*)
+PYTHON_SOURCES := $(wildcard client/python/*.toml client/python/*.py client/python/kvquantd/*.py* client/python/kvquantd/*/*.py)
 python: $(if $(PYTHON_SOURCES),$(VENV)/.kvquantd)
 	@:
 $(VENV)/.kvquantd: $(PYTHON_SOURCES) $(PLAIN)/libkvq.a client/c/kvq.h
@@ -475,7 +486,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

@@ -1,6 +1,7 @@
 #!/bin/sh
-# Installs what is missing, and only that: Debian packages, then the virtual environment build/venv.
-# usage: tools/bootstrap.sh SET...   sets: build lint test model bench peers fuzz aarch64 tiny
+# Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
+# (hf: build/venv-hf).
+# usage: tools/bootstrap.sh SET...   sets: build lint test model hf bench peers fuzz aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -16,6 +17,7 @@ tiny_packages='gcc-arm-none-eabi qemu-system-arm python3'
 aarch64_packages='gcc-aarch64-linux-gnu qemu-user python3'
 lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
+hf_packages=$model_packages
 bench_packages='python3'
 fuzz_packages='clang'
 peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
@@ -57,7 +59,7 @@ install_packages() {
     rm -f "$log"
 }
 
-# Installs a list of requirements once; a changed list is installed anew.
+# Installs a list of requirements once, $2 being options of pip; a changed list is installed anew.
 install_python() {
     list=tools/requirements-$1.txt stamp=$VENV/.installed-$1
     if [ ! -x $VENV/bin/pip ]; then
@@ -66,12 +68,22 @@ install_python() {
     if ! cmp -s "$list" "$stamp"; then
         echo "installing the Python packages of $list"
         # Every line names all it needs, so that nobody is made to download more than is used.
-        $VENV/bin/pip install -qq --no-deps -r "$list"
+        $VENV/bin/pip install -qq --no-deps ${2:-} -r "$list"
         cp "$list" "$stamp"
     fi
 }
 
-[ $# -gt 0 ] || { sed -n '3p' "$0" | cut -c3- >&2; exit 2; }
+# torch and transformers, and beside them transformers 4 with what is older for it.
+install_hf() {
+    VENV=build/venv-hf
+    install_python python && install_python hf &&
+        install_python hf-4 "--target $VENV/transformers-4 --upgrade" || return
+    # What PyPI has of torch for x86-64 asks for libraries of NVIDIA's, which a CPU build does without.
+    $VENV/bin/python -c 'import torch' 2>/dev/null ||
+        $VENV/bin/pip install -qq --force-reinstall "$(grep '^torch==' tools/requirements-hf.txt)"
+}
+
+[ $# -gt 0 ] || { sed -n '4p' "$0" | cut -c3- >&2; exit 2; }
 all=
 for set; do
     case $set in
@@ -79,6 +91,7 @@ for set; do
     lint) all="$all $lint_packages" ;;
     test) all="$all $test_packages" ;;
     model) all="$all $model_packages" ;;
+    hf) all="$all $hf_packages" ;;
     bench) all="$all $bench_packages" ;;
     peers) all="$all $peers_packages" ;;
     fuzz) all="$all $fuzz_packages" ;;
@@ -91,6 +104,7 @@ install_packages $all
 for set; do
     case $set in
     test | model) install_python python && install_python "$set" ;;
+    hf) install_hf ;;
     aarch64) tools/sysroot.sh arm64 build/aarch64/sysroot $build_libraries $test_libraries ;;
     esac
 done

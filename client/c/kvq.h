@@ -927,6 +927,107 @@ struct kvq_control {
 int kvq_control(struct kvq_client *client, const struct kvq_control_options *options,
                 struct kvq_control *control);
 
+/* ---- The codec without a daemon: for programs that keep K and V compressed themselves ----
+ *
+ * A page is K or V of one layer and sequence, all heads, some tokens, in the form in which the
+ * daemon stores them; it says itself what it holds. A layer is what a model's attention works on:
+ * tokens in pages, and newer ones as they are. kvq_layer_step() is one call a layer and step.
+ *
+ * These functions allocate nothing and may be called from any thread. `workspace` is
+ * KVQ_PAGE_WORKSPACE_BYTES of any content, aligned to 64 bytes, for one call at a time.
+ * KVQ_ARGUMENT: shapes and levels that cannot be; KVQ_INVALID: bytes that are no page;
+ * KVQ_UNSUPPORTED: a page of a newer libkvq. */
+
+enum {
+    KVQ_PAGE_WORKSPACE_BYTES = 7 << 19,
+    KVQ_PAGE_TOKENS_MAX = 128,
+    KVQ_PAGE_SINK_TOKENS = 4, /* a sequence's first tokens: kept exact */
+};
+
+/* How many tokens a page of such a layer may have, a power of two; 0: there is no such layer.
+ * head_dim_v is 0 without V. */
+uint32_t kvq_page_tokens(uint32_t heads, uint32_t head_dim_k, uint32_t head_dim_v);
+
+/* Value (token, head, dim) is at values + token * token_stride + head * head_stride + dim values;
+ * strides are in bytes. */
+struct kvq_page_values {
+    void *values;
+    enum kvq_dtype dtype;
+    uint32_t tokens, heads, head_dim;
+    size_t token_stride, head_stride;
+};
+
+struct kvq_page_source {
+    struct kvq_page_values values;
+    enum kvq_part part;
+    int level;              /* KVQ_LEVEL_EXACT to KVQ_LEVEL_COARSEST */
+    uint32_t sink_tokens;   /* so many of the first are kept exact */
+    uint32_t layer, layers; /* of which it is, for V of early layers is coded finer; 0: not known */
+};
+
+/* No page of these values is larger; 0: they have no page. */
+size_t kvq_page_bound_bytes(const struct kvq_page_values *values);
+
+/* Writes a page to `page`, which has room for kvq_page_bound_bytes(), and its length to
+ * *page_bytes. What a lossy level cannot hold (infinities, NaNs) is stored exact. */
+int kvq_page_encode(const struct kvq_page_source *source, void *workspace, void *page,
+                    size_t room_bytes, size_t *page_bytes);
+
+struct kvq_page_info {
+    enum kvq_part part;
+    int level;
+    enum kvq_dtype dtype; /* of the values that it was made of */
+    uint32_t tokens, heads, head_dim;
+    struct kvq_loss loss;
+};
+
+int kvq_page_info(const void *page, size_t page_bytes, struct kvq_page_info *info);
+
+/* Tokens `first` on, as many as the target has, as the target's dtype. After an error the target is
+ * undefined. */
+int kvq_page_decode(const void *page, size_t page_bytes, uint32_t first,
+                    const struct kvq_page_values *target, void *workspace);
+
+/* Makes a page coarser from its integers alone: of a level from 0 on to one above it. `aged` has
+ * room for page_bytes. */
+int kvq_page_age(const void *page, size_t page_bytes, int level, void *workspace, void *aged,
+                 size_t *aged_bytes);
+
+struct kvq_page_bytes {
+    const void *page;
+    size_t bytes;
+};
+
+/* K and V of one layer, of `rows` sequences of equal length. */
+struct kvq_layer {
+    uint32_t rows, heads, head_dim[2];  /* of K, of V */
+    enum kvq_dtype dtype;               /* of what is added and restored */
+    uint32_t page_count;                /* of a row */
+    const struct kvq_page_bytes *pages; /* [page_count][rows][2], K and V */
+    const uint32_t *page_tokens;        /* [page_count]: those that count, from the first on */
+    /* The tokens after them: [rows][heads][tail_room][head_dim] each. */
+    enum kvq_dtype tail_dtype; /* dtype, or KVQ_F16 for KVQ_F32 */
+    void *tail[2];
+    uint32_t tail_tokens, tail_room;
+};
+
+/* New tokens of all rows; strides in bytes. */
+struct kvq_layer_values {
+    const void *values;
+    size_t row_stride, head_stride, token_stride;
+};
+
+/* Puts new tokens behind the tail's, which has room for them. KVQ_TOO_LARGE: a value is too large
+ * for the tail's dtype; the layer is as it was. */
+int kvq_layer_add(struct kvq_layer *layer, uint32_t tokens, const struct kvq_layer_values added[2]);
+
+/* Writes all tokens, K to restored[0] and V to restored[1]: [rows][heads][tokens][head_dim]. */
+int kvq_layer_restore(const struct kvq_layer *layer, void *const restored[2], void *workspace);
+
+/* Both: adds, and restores what was there before with the new values, as they came, behind it. */
+int kvq_layer_step(struct kvq_layer *layer, uint32_t tokens, const struct kvq_layer_values added[2],
+                   void *const restored[2], void *workspace);
+
 #ifdef __cplusplus
 }
 #endif
