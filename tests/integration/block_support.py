@@ -3,13 +3,12 @@
 import itertools
 from types import SimpleNamespace
 
-from wire import (BLOCK_CONTROL, BLOCK_DELETE, BLOCK_EXISTS, BLOCK_GET, BLOCK_PUT, COMMIT, DATA, DATA_CONTROL, ERROR,
-                  EXACT, HEADS_TOKENS_DIM, TOKENS_HEADS_DIM, Geometry, Refused, block, data_frame, decode, frame)
-from wire_support import SMALL, bits, packed
+from wire import (BLOCK_CONTROL, BLOCK_DELETE, BLOCK_EXISTS, BLOCK_GET, BLOCK_PUT, COMMIT, DATA, DATA_CONTROL,
+                  ERROR, EXACT, HEADS_TOKENS_DIM, TOKENS_HEADS_DIM, Refused, block, data_frame, decode, frame)
+from wire_support import SMALL, WIDE, bits, packed
 
 PAGE = 128
 MODEL = b"model"
-WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a page
 
 
 class Blocks:

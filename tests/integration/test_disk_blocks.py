@@ -1,9 +1,10 @@
 """Blocks by key on disk: they spill, come back, and outlast the daemon's end."""
 
-from block_support import PAGE, WIDE, Blocks, chain_of, fill
+from types import SimpleNamespace
+
+from block_support import PAGE, Blocks, chain_of, fill
 from disk_support import disk
-from wire import SimpleNamespace
-from wire_support import SMALL, bits, gaussian, packed, to_dtype, wait_until
+from wire_support import SMALL, WIDE, bits, gaussian, packed, to_dtype, wait_until
 
 __all__ = ["disk"]
 

@@ -11,9 +11,8 @@ import numpy
 import pytest
 from conftest import STOP_SECONDS, program
 from manager_support import Manager
-from test_wire_clients import WIDE
 from wire import FETCH, INFO, REPLY, Closed, Connection, Refused, decode
-from wire_support import (SMALL, append, assert_serves, begun_fetch, bits, connection,  # noqa: F401
+from wire_support import (SMALL, WIDE, append, assert_serves, begun_fetch, bits, connection,  # noqa: F401
                           drain, large, packed, wait_until)
 
 MESSAGE_SECONDS = STOP_SECONDS

@@ -9,12 +9,11 @@ import time
 
 import pytest
 from conftest import RSS_SLACK_BYTES
-from wire import EXACT, Connection, Geometry, Refused
-from wire_support import (TINY, append, assert_holds, bits, connection, refused, wait_until,  # noqa: F401
-                          waiting)
+from wire import EXACT, Connection, Refused
+from wire_support import (TINY, WIDE, append, assert_holds, bits, connection, refused,  # noqa: F401
+                          wait_until, waiting)
 
 LIMIT_BYTES = 64 << 20
-WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 TOKENS = 256
 SESSION_BYTES = TOKENS * 8192
 OVERLOAD_SECONDS = 5

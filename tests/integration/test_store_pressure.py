@@ -9,12 +9,11 @@ import time
 
 import pytest
 from conftest import RSS_SLACK_BYTES, Command
-from wire import EXACT, Connection, Geometry, Refused
-from wire_support import (append, assert_holds, bits, connection, gaussian, refused, to_dtype,  # noqa: F401
-                          wait_until)
+from wire import EXACT, Connection, Refused
+from wire_support import (WIDE, append, assert_holds, bits, connection, gaussian, refused,  # noqa: F401
+                          to_dtype, wait_until)
 
 LIMIT_BYTES = 64 << 20
-WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 TOKENS = 300
 SESSION_BYTES = TOKENS * 8192
 LONG_TOKENS = 1000  # several times what goes at once, from the high mark to the low one

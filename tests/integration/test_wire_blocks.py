@@ -8,11 +8,11 @@ import time
 from types import SimpleNamespace
 
 import pytest
-from block_support import MODEL, PAGE, WIDE, Blocks, chain_of, fill
+from block_support import MODEL, PAGE, Blocks, chain_of, fill
 from wire import (BLOCK_CONTROL, BLOCK_DELETE, BLOCK_TOUCH, COMMIT, ERROR, HEADS_TOKENS_DIM, PLACE_TAIL,
                   TOKENS_HEADS_DIM, Connection, Refused, data_frame, frame)
-from wire_support import (SMALL, bits, connection, gaussian, packed, refused, stored, to_dtype,  # noqa: F401
-                          wait_until)
+from wire_support import (SMALL, WIDE, bits, connection, gaussian, packed, refused, stored,  # noqa: F401
+                          to_dtype, wait_until)
 
 @pytest.fixture
 def blocks(connection):

@@ -5,11 +5,9 @@ import time
 
 import pytest
 from conftest import RSS_SLACK_BYTES
-from wire import F32, FETCH, HELLO, INFO, STATS, Connection, Geometry, Refused, encode, frame
-from wire_support import (SMALL, TINY, append, assert_holds, assert_serves, begun_fetch,  # noqa: F401
+from wire import F32, FETCH, HELLO, INFO, STATS, Connection, Refused, encode, frame
+from wire_support import (SMALL, TINY, WIDE, append, assert_holds, assert_serves, begun_fetch,  # noqa: F401
                           bits, connection, large, packed, refused, stored, wait_until)
-
-WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 
 
 def used_bytes(connection):

@@ -5,9 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 from conftest import program
-from test_store_limit import WIDE
 from wire import APPEND, CANCEL, COMMIT, Connection, Geometry, Refused, decode, encode, frame
-from wire_support import SMALL, append, bits, connection, packed, refused, stored  # noqa: F401
+from wire_support import SMALL, WIDE, append, bits, connection, packed, refused, stored  # noqa: F401
 
 
 def test_a_cancel_behind_a_commit_does_not_hide_that_the_append_is_visible(connection):

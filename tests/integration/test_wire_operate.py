@@ -5,12 +5,9 @@ import threading
 
 import pytest
 from conftest import Command
-from wire import (DRAINED, EXACT, NORMAL, OPEN_EXISTING, OPEN_NEW, READ_ONLY, Connection,
-                  Geometry)
-from wire_support import (TINY, append, assert_holds, bits, connection, refused, stored,  # noqa: F401
+from wire import DRAINED, EXACT, NORMAL, OPEN_EXISTING, OPEN_NEW, READ_ONLY, Connection
+from wire_support import (TINY, WIDE, append, assert_holds, bits, connection, refused, stored,  # noqa: F401
                           wait_until)
-
-WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 
 
 def changes(connection):

@@ -17,6 +17,7 @@ NUMPY_DTYPES = {F16: numpy.float16, F32: numpy.float32, FP8_E4M3: ml_dtypes.floa
 PATTERNS = {1: numpy.uint8, 2: numpy.uint16, 4: numpy.uint32}  # by bytes a value
 SMALL = Geometry(layers=2, heads=3, head_dim_k=16, head_dim_v=16, dtype=F16)
 LARGE = Geometry(layers=16, heads=8, head_dim_k=128, head_dim_v=128)  # 64 KiB a token
+WIDE = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 TINY = Geometry(layers=1, heads=1, head_dim_k=8, head_dim_v=8, dtype=F16)
 
 
