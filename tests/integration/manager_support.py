@@ -1,6 +1,5 @@
 """Service managers as a daemon sees them (sd_notify(3))."""
 
-import contextlib
 import itertools
 import os
 import socket
@@ -134,7 +133,8 @@ class Service:
 def service(start_daemon, tmp_path):
     service = Service(start_daemon, tmp_path)
     yield service
-    if service.daemon and service.daemon.process.returncode is None:
-        with contextlib.suppress(Exception):
-            service.daemon.stop()
-    service.manager.close()
+    try:
+        if service.daemon and service.daemon.process.returncode is None:
+            assert service.daemon.stop() == 0
+    finally:
+        service.manager.close()
