@@ -105,6 +105,8 @@ def test_tails_are_coded_exactly_where_the_configuration_says_so(configured, con
 
 
 def test_no_tail_is_coded_where_the_configuration_says_never(configured, connection):
+    configured.let_tails_idle("50ms")
+    configured.let_tails_idle("never")
     session, given = connection.open(b"a", geometry=SMALL), values(100)
     append(session, given)
     time.sleep(0.3)
