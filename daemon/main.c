@@ -149,7 +149,6 @@ static void set_limit(struct kvquantd *daemon) {
 /* What a reload may change, to where it is used. */
 static void apply_live(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
-    log_set_level((enum log_level)config->log_level);
     set_limit(daemon);
     daemon->store.landing_level = (int)config->landing_level + PAGE_LEVEL_MIN;
     struct rpc_default_policy *policy = &daemon->rpc.default_policy;
@@ -219,13 +218,17 @@ static void on_signal(uv_signal_t *handle, int signal) {
 
 static void on_reload(uv_signal_t *handle, int signal) {
     struct kvquantd *daemon = handle->data;
+    struct config_changes changes;
     char line[STATUS_BYTES];
     (void)signal;
     if (uv_is_active((uv_handle_t *)&daemon->limit))
         return; /* it is ending */
     notify_reloading();
-    reload(&daemon->config, &daemon->line);
-    apply_live(daemon);
+    if (reload(&daemon->config, &daemon->line, &changes)) {
+        apply_live(daemon);
+        reload_say(&changes); /* before a level that hides it */
+        log_set_level((enum log_level)daemon->config.log_level);
+    }
     status_write(&daemon->status, line);
     notify_ready(line);
 }

@@ -2,7 +2,7 @@
 
 #include "daemon/base/log.h"
 
-static void say(const struct config_changes *changes) {
+void reload_say(const struct config_changes *changes) {
     if (!changes->made[0] && !changes->waiting[0])
         log_info("the configuration was read again; nothing changed");
     else if (!changes->waiting[0])
@@ -12,19 +12,19 @@ static void say(const struct config_changes *changes) {
                  changes->made[0] ? changes->made : "nothing changed", changes->waiting);
 }
 
-void reload(struct config *config, const struct command_line *line) {
+bool reload(struct config *config, const struct command_line *line,
+            struct config_changes *changes) {
     struct config fresh;
-    struct config_changes changes;
     char message[800];
     if (!line->config_path) {
         log_info("there is no configuration file to read again");
-        return;
+        return false;
     }
-    if (command_line_configure(line, &fresh, message, sizeof message) < 0) {
+    bool is_right = command_line_configure(line, &fresh, message, sizeof message) == 0;
+    if (is_right)
+        config_take_live(config, &fresh, changes);
+    else
         log_error("%s; the configuration stays as it was", message);
-    } else {
-        config_take_live(config, &fresh, &changes);
-        say(&changes);
-    }
     config_deinit(&fresh);
+    return is_right;
 }

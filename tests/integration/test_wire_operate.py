@@ -1,9 +1,9 @@
 """CONTROL: drain, read-only and back, and another memory limit, while the daemon serves."""
 
-import signal
 import threading
 
 import pytest
+from config_support import Reloading
 from conftest import Command
 from wire import DRAINED, EXACT, NORMAL, OPEN_EXISTING, OPEN_NEW, READ_ONLY, Connection
 from wire_support import (TINY, WIDE, append, assert_holds, bits, connection, refused, stored,  # noqa: F401
@@ -142,16 +142,12 @@ def test_an_append_that_waits_goes_on_under_a_higher_limit(start_daemon):
 
 
 def test_a_reload_changes_the_limit(start_daemon, tmp_path):
-    config = tmp_path / "kvquantd.conf"
-    config.write_text("memory = 64M\n")
-    daemon = start_daemon(memory=None, arguments=["--config", str(config)])
-    with Connection(daemon.socket) as connection:
-        config.write_text("memory = 128M\n")
-        daemon.process.send_signal(signal.SIGHUP)
+    reloading = Reloading(start_daemon, tmp_path / "test.conf", "memory = 64M\n", memory=None)
+    with Connection(reloading.daemon.socket) as connection:
+        reloading.change("memory = 128M\n")
         wait_until(lambda: connection.stats().limit_bytes == 128 << 20)
-        config.write_text("memory = 1G\n")
-        daemon.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "memory can be from" in daemon.log.read_text())
+        reloading.change("memory = 1G\n")
+        wait_until(lambda: "memory can be from" in reloading.log())
         assert connection.stats().limit_bytes == 128 << 20
 
 
