@@ -20,10 +20,9 @@ sys.path.insert(0, str(ROOT / "tests/integration"))
 
 import numpy  # noqa: E402
 from conftest import Daemon  # noqa: E402
-from wire import EXACT, Connection, Geometry, Refused, policy  # noqa: E402
-from wire_support import append, gaussian, to_dtype  # noqa: E402
+from wire import EXACT, Connection, Refused, policy  # noqa: E402
+from wire_support import WIDE, append, gaussian_bits  # noqa: E402
 
-MODEL = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)  # 8 KiB a token, 1 MiB a chunk
 TOKENS = 600
 SESSION_BYTES = TOKENS * 8192
 KEPT = ((EXACT, EXACT), (0, 5), (3, 3))  # levels of sessions and their floors
@@ -34,7 +33,7 @@ PROBE_PAUSE_SECONDS = 0.002
 
 def values():
     """K and V of a session, the same for all: where a hit is of is seen by its first token."""
-    return tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, TOKENS))
+    return gaussian_bits(WIDE, TOKENS)
 
 
 def marked(arrays, number):
@@ -64,7 +63,7 @@ class Client:
     def store(self):
         self.next += 1
         level, floor = self.random.choice(KEPT)
-        session = self.connection.open(b"%d" % self.next, geometry=MODEL, level=level,
+        session = self.connection.open(b"%d" % self.next, geometry=WIDE, level=level,
                                        policy=policy(floor=floor))
         append(session, marked(self.arrays, self.next), wait_ms=10000)
         self.counts["stored_bytes"] += SESSION_BYTES
@@ -91,7 +90,7 @@ class Client:
         session, number = self.random.choice(self.sessions)
         self.next += 1
         self.connection.fork(session.name, b"%d" % self.next)
-        self.keep(self.connection.open(b"%d" % self.next, geometry=MODEL), number)
+        self.keep(self.connection.open(b"%d" % self.next, geometry=WIDE), number)
 
 
 def run_client(socket, index, kept, ended, results):
@@ -106,7 +105,7 @@ def run_probe(socket, ended, results):
     """Small requests, one after the other, with a pause between them; their milliseconds."""
     milliseconds = {probe: [] for probe in PROBES}
     with Connection(socket, timeout=60) as connection:
-        session = connection.open(b"probe", geometry=MODEL, level=EXACT)
+        session = connection.open(b"probe", geometry=WIDE, level=EXACT)
         append(session, tuple(part[:, :200] for part in values()))
         connection.pin(b"probe", 3600000)
         calls = {"ping": connection.ping, "info": lambda: connection.info(b"probe"),

@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from block_support import PAGE, Blocks, chain_of, fill
 from disk_support import disk
-from wire_support import SMALL, WIDE, bits, gaussian, packed, to_dtype, wait_until
+from wire_support import SMALL, WIDE, bits, gaussian_bits, packed, wait_until
 
 __all__ = ["disk"]
 
@@ -95,7 +95,7 @@ def test_blocks_age_with_time_and_are_as_coarse_after_a_restart(disk):
     disk.start()
     with disk.connect() as connection:
         blocks = Blocks(connection, level=1)
-        blocks.put(b"key", tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, PAGE)), policy=kept)
+        blocks.put(b"key", gaussian_bits(SMALL, PAGE), policy=kept)
         wait_until(lambda: levels_of(blocks) == [(3, PAGE)])
         came, _ = blocks.get([b"key"], PAGE)
     disk.restart()

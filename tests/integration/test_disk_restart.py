@@ -9,8 +9,8 @@ import numpy
 import pytest
 from disk_support import assert_has, disk, put
 from wire import EXACT, F32, ON_DISK, OPEN_EXISTING, PLACE_PAGES, SHARING_IDS, policy_numbers
-from wire_support import (LARGE, SMALL, append, bits, gaussian, packed, refused, stored, to_dtype, to_float,
-                          unpacked, wait_until)
+from wire_support import (LARGE, SMALL, append, bits, gaussian_bits, packed, refused, stored,
+                          to_float, unpacked, wait_until)
 
 __all__ = ["disk"]
 
@@ -131,7 +131,7 @@ def reported(session, arrays):
 
 @pytest.mark.parametrize("again", ["restart", "crash"])
 def test_what_was_coded_anew_after_it_was_written_is_told_as_it_comes_back(disk, again):
-    arrays = tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 512))
+    arrays = gaussian_bits(SMALL, 512)
     disk.start()
     with disk.connect() as connection:
         session = connection.open(b"a", geometry=SMALL, level=0)

@@ -14,8 +14,8 @@ from conftest import STOP_SECONDS, activated, program
 from disk_support import assert_has, put
 from manager_support import service  # noqa: F401
 from wire import DATA, EXACT, FAST8, FETCH, ON_DISK, OPEN_EXISTING, REPLY, SHARING_IDS, Refused
-from wire_support import (LARGE, SMALL, WIDE, append, assert_holds, assert_serves, bits, drain, gaussian,
-                          packed, refused, stored, to_dtype, wait_until)
+from wire_support import (LARGE, SMALL, WIDE, append, assert_holds, assert_serves, bits, drain,
+                          gaussian_bits, packed, refused, stored, wait_until)
 
 POOL = "kvquantd-pool"
 NONE, DONE, COLD = 0, 1, 2
@@ -132,15 +132,11 @@ def test_blocks_are_found_by_their_keys_and_grow_on(service):
         assert connection.list().sessions == []
 
 
-def to_dtype_pair(arrays):
-    return tuple(to_dtype(part, SMALL.dtype) for part in arrays)
-
-
 def test_a_tail_that_was_coded_while_idle_comes_back_and_grows(service):
     service.start(tail_idle="1s")
     with service.connect() as connection:
         session = connection.open(b"a", geometry=SMALL, level=FAST8)
-        append(session, to_dtype_pair(gaussian(SMALL, 50)))
+        append(session, gaussian_bits(SMALL, 50))
         wait_until(lambda: connection.stats().ageing.coded_tails == 1, 60)
         before, _ = session.fetch()
     service.restart(tail_idle="1h")
@@ -148,7 +144,7 @@ def test_a_tail_that_was_coded_while_idle_comes_back_and_grows(service):
         assert connection.stats().memory.tails_bytes == 0
         session = connection.open(b"a", mode=OPEN_EXISTING)
         assert (session.tokens, session.fetch()[0]) == (50, before)
-        append(session, to_dtype_pair(gaussian(SMALL, 100)))
+        append(session, gaussian_bits(SMALL, 100))
         assert session.fetch()[1].tokens == 150
 
 

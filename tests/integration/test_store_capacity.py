@@ -3,7 +3,7 @@
 import pytest
 from conftest import Command
 from wire import EXACT, Connection, Geometry
-from wire_support import TINY, append, bits, connection, gaussian, to_dtype  # noqa: F401
+from wire_support import TINY, append, bits, connection, gaussian_bits  # noqa: F401
 
 MODEL = Geometry(layers=8, heads=4, head_dim_k=64, head_dim_v=64)
 VALUES = 8 * 2 * 4 * 64  # a token
@@ -18,7 +18,7 @@ def capacity(connection, model=b"model"):
 
 
 def store(connection, name, level):
-    pages = tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, 512))
+    pages = gaussian_bits(MODEL, 512)
     append(connection.open(name, geometry=MODEL, level=level), pages, settle=True)
 
 

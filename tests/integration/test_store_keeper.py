@@ -6,8 +6,8 @@ import numpy
 import pytest
 from conftest import RSS_SLACK_BYTES, SLOWNESS
 from wire import EXACT, FAST8, PLACE_PAGES, PLACE_SINKS, PLACE_TAIL, Connection, Geometry
-from wire_support import (append, assert_holds, bits, connection, gaussian, to_dtype, to_float,  # noqa: F401
-                          unpacked, wait_until)
+from wire_support import (append, assert_holds, bits, connection, gaussian, gaussian_bits, to_dtype,  # noqa: F401
+                          to_float, unpacked, wait_until)
 
 MODEL = Geometry(layers=8, heads=3, head_dim_k=64, head_dim_v=64)
 SETTLING_SECONDS = 60 * SLOWNESS
@@ -15,7 +15,7 @@ SETTLING_SECONDS = 60 * SLOWNESS
 
 def appended(connection, level, tokens=1000, name=b"chat"):
     session = connection.open(name, geometry=MODEL, level=level)
-    patterns = tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, tokens))
+    patterns = gaussian_bits(MODEL, tokens)
     append(session, patterns)
     return session, patterns
 
@@ -107,7 +107,7 @@ def test_an_exact_session_stays_exact(connection):
 
 def test_appends_go_on_while_the_keeper_works(connection):
     session = connection.open(b"chat", geometry=MODEL, level=3)
-    patterns = tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, 2000))
+    patterns = gaussian_bits(MODEL, 2000)
     for first in range(0, 2000, 100):
         append(session, tuple(part[:, first:first + 100] for part in patterns))
     wait_until(lambda: is_settled(session), SETTLING_SECONDS)
@@ -133,7 +133,7 @@ def test_a_deleted_session_is_none_of_the_keepers_business(connection):
 
 @pytest.mark.memory("128M")
 def test_appends_wait_for_the_keeper_until_three_times_the_limit_is_held_at_level_3(daemon, connection):
-    pages = tuple(to_dtype(part, MODEL.dtype) for part in gaussian(MODEL, 384))
+    pages = gaussian_bits(MODEL, 384)
     count = 3 * (128 << 20) // sum(part.nbytes for part in pages) + 1
     for number in range(count):
         session = connection.open(b"%d" % number, geometry=MODEL, level=3)

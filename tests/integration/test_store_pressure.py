@@ -3,15 +3,15 @@ long it is, and the limit holds."""
 
 import contextlib
 import random
-import signal
 import threading
 import time
 
 import pytest
+from config_support import Reloading
 from conftest import RSS_SLACK_BYTES, Command
 from wire import EXACT, Connection, Refused
-from wire_support import (WIDE, append, assert_holds, bits, connection, gaussian, refused,  # noqa: F401
-                          to_dtype, wait_until)
+from wire_support import (WIDE, append, assert_holds, bits, connection, gaussian_bits, refused,  # noqa: F401
+                          wait_until)
 
 LIMIT_BYTES = 64 << 20
 TOKENS = 300
@@ -162,16 +162,12 @@ def test_each_stage_is_counted(daemon, connection):
 
 
 def test_above_the_high_mark_idle_sessions_go_before_anybody_waits(start_daemon, tmp_path):
-    config = tmp_path / "kvquantd.conf"
-    config.write_text("")
-    daemon = start_daemon(memory="64M", arguments=["--config", str(config)])
-    with Connection(daemon.socket) as connection:
+    reloading = Reloading(start_daemon, tmp_path / "test.conf", memory="64M")
+    with Connection(reloading.daemon.socket) as connection:
         for number in range(11):
             store(connection, number)
         assert share_used(connection) > 0.5
-        config.write_text("memory_high = 50\nmemory_low = 40\n")
-        daemon.process.send_signal(signal.SIGHUP)
-        wait_until(lambda: "memory_low 88 -> 40" in daemon.log.read_text())
+        assert "memory_low 88 -> 40" in reloading.reload("memory_high = 50\nmemory_low = 40\n")
         store(connection, 11)
         wait_until(lambda: share_used(connection) <= 0.41)
         assert connection.stats().errors == []
@@ -269,7 +265,7 @@ def test_sessions_are_aged_to_their_floors_before_anybody_loses_tokens(start_dae
     config.write_text("level = 0\nfloor = 5\nlanding_level = 0\n")
     daemon = start_daemon(memory="64M", arguments=["--config", str(config)])
     tokens = 512
-    pages = tuple(to_dtype(part, WIDE.dtype) for part in gaussian(WIDE, tokens))
+    pages = gaussian_bits(WIDE, tokens)
     with Connection(daemon.socket) as connection:
         for number in range(40):  # more than fits at level 0, and less at level 5
             append(connection.open(b"%d" % number, geometry=WIDE), pages, wait_ms=LONG_MS)

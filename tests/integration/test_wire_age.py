@@ -4,15 +4,15 @@ import numpy
 import pytest
 from test_wire_fork import forked
 from wire import FAST8, PLACE_PAGES
-from wire_support import (SMALL, append, assert_holds, connection, gaussian, packed,  # noqa: F401
-                          refused, stored, to_dtype, to_float, unpacked, wait_until)
+from wire_support import (SMALL, append, assert_holds, connection, gaussian_bits, packed, refused,  # noqa: F401
+                          stored, to_float, unpacked, wait_until)
 
 LEVELS = [-2, -1, 0, 1, 2, 3, 4, 5]
 
 
 def modelled(connection, name, tokens=512, level=-2, seed=0):
     session = connection.open(name, geometry=SMALL, level=level)
-    append(session, tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, tokens, seed)), settle=True)
+    append(session, gaussian_bits(SMALL, tokens, seed), settle=True)
     return session
 
 
@@ -37,13 +37,13 @@ def test_ageing_codes_what_is_finer_anew(connection, level):
 def test_what_is_appended_later_lands_at_the_new_level(connection):
     session = modelled(connection, b"a")
     connection.age(b"a", 3)
-    append(session, tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 128)), settle=True)
+    append(session, gaussian_bits(SMALL, 128), settle=True)
     assert page_levels(connection, b"a") == {3}
 
 
 def test_an_append_begun_before_comes_to_the_new_level_too(connection):
     session = connection.open(b"a", geometry=SMALL, level=-1)
-    arrays = tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 128))
+    arrays = gaussian_bits(SMALL, 128)
     request_id, pieces = session.begin(128, settle=True), list(session.pieces(128))
     for piece in pieces[:2]:
         session.send_piece(request_id, packed(arrays), piece)
@@ -120,7 +120,7 @@ def test_a_pin_ends_with_its_lease(connection):
 
 def test_ageing_from_a_level_estimates_its_loss_near_to_what_it_is(connection):
     session = connection.open(b"a", geometry=SMALL, level=2)
-    given = tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 512))
+    given = gaussian_bits(SMALL, 512)
     append(session, given, settle=True)
     connection.age(b"a", 4)
     kv, reply = session.fetch()

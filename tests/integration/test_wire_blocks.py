@@ -11,8 +11,8 @@ import pytest
 from block_support import MODEL, PAGE, Blocks, chain_of, fill
 from wire import (BLOCK_CONTROL, BLOCK_DELETE, BLOCK_TOUCH, COMMIT, ERROR, HEADS_TOKENS_DIM, PLACE_TAIL,
                   TOKENS_HEADS_DIM, Connection, Refused, data_frame, frame)
-from wire_support import (SMALL, WIDE, bits, connection, gaussian, packed, refused, stored,  # noqa: F401
-                          to_dtype, wait_until)
+from wire_support import (SMALL, WIDE, bits, connection, gaussian_bits, packed, refused, stored,  # noqa: F401
+                          wait_until)
 
 @pytest.fixture
 def blocks(connection):
@@ -155,7 +155,7 @@ def test_layers_and_parts_are_chosen(blocks):
 
 def test_a_lossy_block_tells_its_level_and_loss(connection):
     blocks = Blocks(connection, level=3)
-    values = tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, PAGE))
+    values = gaussian_bits(SMALL, PAGE)
     for i in range(8):
         blocks.put(b"%d" % i, tuple(part[:, 16 * i:16 * i + 16] for part in values),
                    parent=b"%d" % (i - 1) if i else b"")
@@ -167,7 +167,7 @@ def test_a_lossy_block_tells_its_level_and_loss(connection):
 
 def test_only_a_sequences_first_tokens_are_sinks(connection):
     blocks = Blocks(connection, level=3)
-    values = tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, PAGE))
+    values = gaussian_bits(SMALL, PAGE)
     sinks = []
     for key, position in ((b"first", 0), (b"later", 4096)):
         blocks.put(key, values, first_position=position)

@@ -4,8 +4,8 @@ import numpy
 import pytest
 from wire import (BF16, DATA, DATA_CONTROL, ERROR, F16, F32, FETCH, REPLY, Connection, Geometry, Refused,
                   decode)
-from wire_support import (LARGE, SMALL, append, begun_fetch, bits, connection, drain,  # noqa: F401
-                          gaussian, large, refused, stored, to_dtype, to_float, unpacked)
+from wire_support import (LARGE, SMALL, append, begun_fetch, bits, connection, drain, gaussian_bits,  # noqa: F401
+                          large, refused, stored, to_dtype, to_float, unpacked)
 
 DTYPES = {F16: "f16", BF16: "bf16", F32: "f32"}
 ALL16 = numpy.arange(1 << 16, dtype=numpy.uint16)
@@ -51,7 +51,7 @@ def test_every_value_is_converted_to_the_nearest_ties_to_even(connection, of, to
 def test_a_lossy_value_is_the_same_in_every_dtype_but_for_rounding(connection, level, to):
     geometry = Geometry(2, 2, 32, 32, F32)
     session = connection.open(b"chat", geometry=geometry, level=level)
-    append(session, tuple(to_dtype(part, F32) for part in gaussian(geometry, 256)), settle=True)
+    append(session, gaussian_bits(geometry, 256), settle=True)
     wide = unpacked(session.fetch(dtype=F32)[0], geometry, dtype=F32)
     narrow = unpacked(session.fetch(dtype=to)[0], geometry, dtype=to)
     for a, b in zip(wide, narrow):

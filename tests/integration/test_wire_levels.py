@@ -5,7 +5,7 @@ import math
 import numpy
 import pytest
 from wire import BF16, EXACT, F16, F32, FAST8, PLACE_PAGES, PLACE_SINKS, PLACE_TAIL, Geometry
-from wire_support import append, assert_holds, connection, gaussian, to_dtype, to_float, unpacked  # noqa: F401
+from wire_support import append, assert_holds, connection, gaussian_bits, to_float, unpacked  # noqa: F401
 
 MODEL = Geometry(layers=4, heads=3, head_dim_k=64, head_dim_v=64)
 LEVELS = [FAST8, 0, 1, 2, 3, 4, 5]
@@ -24,7 +24,7 @@ def measured_db(given, got):
 def coded(connection, level, geometry=MODEL, tokens=512, name=b"chat", settle=True):
     """A session of values as in a model, coded at level; returns it and the values as given."""
     session = connection.open(name, geometry=geometry, level=level)
-    patterns = tuple(to_dtype(part, geometry.dtype) for part in gaussian(geometry, tokens))
+    patterns = gaussian_bits(geometry, tokens)
     append(session, patterns, settle=settle)
     return session, tuple(to_float(part, geometry.dtype) for part in patterns)
 
@@ -120,7 +120,7 @@ def test_the_first_four_tokens_are_kept_exact_at_any_level(connection):
 
 def test_the_first_four_tokens_are_kept_exact_when_they_come_one_by_one(connection):
     session = connection.open(b"chat", geometry=MODEL, level=4)
-    patterns = tuple(to_dtype(part, F16) for part in gaussian(MODEL, 300))
+    patterns = gaussian_bits(MODEL, 300)
     for first, end in ((0, 1), (1, 2), (2, 3), (3, 4), (4, 5), (5, 300)):
         append(session, tuple(part[:, first:end] for part in patterns), settle=True)
     got, _ = fetched(session, end=4)
@@ -130,7 +130,7 @@ def test_the_first_four_tokens_are_kept_exact_when_they_come_one_by_one(connecti
 
 def test_a_page_with_a_nan_is_kept_exact_at_a_lossy_level_and_says_so(connection):
     session = connection.open(b"chat", geometry=MODEL, level=3)
-    patterns = tuple(to_dtype(part, F16) for part in gaussian(MODEL, 128))
+    patterns = gaussian_bits(MODEL, 128)
     for part, value in zip(patterns, (0x7E01, 0xFC00)):  # a NaN of K, an infinity of V in every layer
         part[:, 100, 1, 5] = value
     append(session, patterns, settle=True)

@@ -11,7 +11,7 @@ import pytest
 from wire import (COMMIT, DATA, EXACT, MATCH, OPEN_EXISTING, SHARING_BYTES, SHARING_IDS, TOKEN_IDS, Connection,
                   Geometry, data_frame, frame)
 from wire_support import (SMALL, TINY, append, assert_holds, assert_serves, bits, connection,  # noqa: F401
-                          gaussian, packed, refused, to_dtype, wait_until)
+                          gaussian_bits, packed, refused, wait_until)
 
 PAGE = 128
 MODEL = b"model"
@@ -206,7 +206,7 @@ def test_a_million_tokens_are_matched(connection):
 @pytest.mark.parametrize("level", [EXACT, -1, 2])
 def test_the_same_prefix_appended_twice_is_stored_once(connection, level):
     ids = ids_of(512)
-    arrays = tuple(to_dtype(values, SMALL.dtype) for values in gaussian(SMALL, 512))
+    arrays = gaussian_bits(SMALL, 512)
     stored(connection, b"a", ids, arrays, level=level, settle=True, sharing=SHARING_IDS)
     pages = connection.stats().memory.pages_bytes
     second, _ = stored(connection, b"b", ids, arrays, level=level, settle=True, sharing=SHARING_IDS)

@@ -5,22 +5,17 @@ import math
 import numpy
 import pytest
 from wire import BF16, EXACT, F16, F32, FAST8, FP8_E4M3, FP8_E5M2, INT8, PLACE_PAGES, Geometry
-from wire_support import (append, connection, gaussian, refused, to_dtype, to_float, unpacked,  # noqa: F401
-                          wait_until)
+from wire_support import append, connection, gaussian_bits, refused, to_float, unpacked, wait_until  # noqa: F401
 
 MODEL = Geometry(layers=4, heads=3, head_dim_k=64, head_dim_v=64)
 PAGE = 128
 ROUNDING_DB = 1e-3  # of a page's sums, which it has as float32
 
 
-def values_of(geometry=MODEL, tokens=512):
-    return tuple(to_dtype(part, geometry.dtype) for part in gaussian(geometry, tokens))
-
-
 def stored(connection, min_snr_db, geometry=MODEL, tokens=512, settle=True, **fields):
     """A session with decibels promised, and what was appended to it."""
     session = connection.open(b"chat", geometry=geometry, min_snr_db=min_snr_db, **fields)
-    given = values_of(geometry, tokens)
+    given = gaussian_bits(geometry, tokens)
     append(session, given, settle=settle)
     return session, given
 

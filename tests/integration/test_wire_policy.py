@@ -2,8 +2,7 @@
 
 import pytest
 from wire import EXACT, FAST8, PLACE_PAGES, policy, policy_numbers
-from wire_support import (SMALL, append, connection, gaussian, refused, to_dtype,  # noqa: F401
-                          wait_until)
+from wire_support import SMALL, append, connection, gaussian_bits, refused, wait_until  # noqa: F401
 
 DEFAULTS = dict(newest_tokens=0, newest_level=FAST8, floor=4, idle_step_ms=30 * 60 * 1000, ttl_ms=0)
 CHOSEN = dict(newest_tokens=300, newest_level=1, floor=5, idle_step_ms=60000, ttl_ms=3600000)
@@ -76,18 +75,18 @@ def test_ageing_by_request_moves_floor_and_newest_level_along(connection):
 
 def test_fewer_newest_tokens_bring_the_others_to_the_sessions_level(connection):
     session = connection.open(b"a", geometry=SMALL, level=4, policy=policy(newest_tokens=1000, newest_level=1))
-    append(session, tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 512)))
+    append(session, gaussian_bits(SMALL, 512))
     wait_until(lambda: set(levels(connection, b"a")) == {1})
     connection.policy(b"a", newest_tokens=128)
     wait_until(lambda: levels(connection, b"a").get(1) == 128)
     connection.policy(b"a", newest_tokens=512)
-    append(session, tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 128)), settle=True)
+    append(session, gaussian_bits(SMALL, 128), settle=True)
     assert levels(connection, b"a")[1] == 256, "what is coarser already stays"
 
 
 def test_time_makes_an_idle_session_coarser_and_deletes_it_in_the_end(connection):
     session = connection.open(b"a", geometry=SMALL, level=1, policy=policy(floor=3, idle_step_ms=100))
-    append(session, tuple(to_dtype(part, SMALL.dtype) for part in gaussian(SMALL, 256)), settle=True)
+    append(session, gaussian_bits(SMALL, 256), settle=True)
     connection.open(b"b", geometry=SMALL)
     wait_until(lambda: set(levels(connection, b"a")) == {3})
     assert connection.info(b"a").policy_state.idle_steps >= 2

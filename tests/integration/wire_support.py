@@ -82,6 +82,11 @@ def to_dtype(values, dtype):
         return rounded.astype(NUMPY_DTYPES[dtype]).view(PATTERNS[DTYPE_BYTES[dtype]])
 
 
+def gaussian_bits(geometry, tokens, seed=0):
+    """gaussian() as bit patterns of the geometry's dtype."""
+    return tuple(to_dtype(part, geometry.dtype) for part in gaussian(geometry, tokens, seed))
+
+
 def to_float(patterns, dtype):
     """The values of bit patterns, as float32, exactly."""
     if dtype == BF16:
