@@ -2,7 +2,7 @@
 
 import pytest
 from wire import EXACT, OPEN_EXISTING, Connection
-from wire_support import SMALL, append, assert_holds, bits
+from wire_support import SMALL, append, assert_holds, bits, packed
 
 
 class Disk:
@@ -34,6 +34,17 @@ class Disk:
     def files(self):
         return sorted(path for path in self.folder.rglob("*") if path.is_file())
 
+    def damage(self, what):
+        """Flips a bit in the middle of the only place where a file has these bytes."""
+        hits = [(path, at) for path in self.files() if (at := path.read_bytes().find(what)) >= 0]
+        assert len(hits) == 1
+        path, at = hits[0]
+        with open(path, "r+b") as file:
+            file.seek(at + len(what) // 2)
+            byte = file.read(1)[0]
+            file.seek(-1, 1)
+            file.write(bytes([byte ^ 4]))
+
 
 @pytest.fixture
 def disk(start_daemon, tmp_path):
@@ -44,6 +55,11 @@ def values(tokens, seed=0, geometry=SMALL):
     """Of a session's first tokens: the same however many they are."""
     whole = bits(geometry, 2048, seed)
     return tuple(part[:, :tokens] for part in whole)
+
+
+def exact_page(first, end, geometry=SMALL):
+    """Bytes of values() as they stand in a page of these tokens."""
+    return packed(tuple(part[:, first:end] for part in values(end, geometry=geometry)))[0][0][:64]
 
 
 def put(connection, name, tokens, seed=0, geometry=SMALL, level=EXACT, **fields):

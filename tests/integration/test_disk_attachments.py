@@ -1,19 +1,13 @@
 """Attachments on disk: durable ones outlast kill -9, all of them a restart, and damage is a miss."""
 
-import random
-
 import pytest
 from disk_support import assert_has, disk, put, values
 from wire import EXACT, IN_MEMORY, ON_DISK, OPEN_EXISTING
-from wire_support import SMALL, append, refused, wait_until
+from wire_support import SMALL, append, noise, refused, wait_until
 
 __all__ = ["disk"]
 
 LONG = 600_000  # three pieces
-
-
-def noise(count, seed=0):
-    return random.Random(seed).randbytes(count)
 
 
 DATA = {b"empty": b"", b"text": b"again and " * 60_000, b"noise": noise(LONG)}
@@ -150,24 +144,13 @@ def test_what_a_deleted_session_had_is_forgotten(disk):
         wait_until(lambda: connection.stats().disk.live_bytes < live - LONG)
 
 
-def damage(path, what):
-    """Flips a bit in the middle of the first place where a file has these bytes."""
-    content = bytearray(path.read_bytes())
-    at = content.find(what)
-    if at < 0:
-        return False
-    content[at + len(what) // 2] ^= 4
-    path.write_bytes(content)
-    return True
-
-
 def test_one_that_is_damaged_on_disk_is_a_miss_and_counted_and_others_are_there(disk):
     disk.start()
     with disk.connect() as connection:
         put(connection, b"a", 300)
         attach_all(connection, b"a")
     assert disk.daemon.stop() == 0
-    assert any([damage(path, noise(LONG)[:1000]) for path in disk.files()])
+    disk.damage(noise(LONG)[:1000])
     disk.start()
     with disk.connect() as connection:
         with refused("miss"):

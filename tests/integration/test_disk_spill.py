@@ -3,7 +3,7 @@
 import contextlib
 
 import pytest
-from disk_support import assert_has, disk, put, values
+from disk_support import assert_has, disk, exact_page, put, values
 from wire import EXACT, OPEN_EXISTING, Geometry, Refused
 from wire_support import append, assert_holds, bits, packed, refused, wait_until
 
@@ -111,15 +111,7 @@ def test_a_damaged_chunk_is_a_miss_and_the_tokens_before_it_are_not(disk):
     with disk.connect() as connection:
         put(connection, b"a", 1280)
     assert disk.daemon.stop() == 0
-    page = packed(tuple(part[:, 640:768] for part in values(1280)))[0][0]
-    damaged = 0
-    for path in disk.files():
-        data = path.read_bytes()
-        at = data.find(page[:64])
-        if at >= 0:
-            path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1:])
-            damaged += 1
-    assert damaged == 1
+    disk.damage(exact_page(640, 768))
     disk.start()
     with disk.connect() as connection:
         session = connection.open(b"a", mode=OPEN_EXISTING)

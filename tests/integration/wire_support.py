@@ -1,6 +1,7 @@
 """What the tests of the wire, the store and the service share: values to send, and refusals to expect."""
 
 import contextlib
+import random
 import socket
 import threading
 import time
@@ -42,6 +43,10 @@ def begun_fetch(connection):
     request_id = connection.request(FETCH, "FetchRequest", session=b"large", dtype=F32)
     assert connection.receive().type == DATA
     return request_id
+
+
+def noise(count, seed=0):
+    return random.Random(seed).randbytes(count)
 
 
 def bits(geometry, tokens, seed=0):
