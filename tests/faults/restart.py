@@ -15,7 +15,7 @@ ROOT = pathlib.Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "tests/integration"))
 
 from conftest import Daemon  # noqa: E402
-from manager_support import Service  # noqa: E402
+from manager_support import POOL, Service  # noqa: E402
 from wire import EXACT, OPEN_EXISTING, Geometry  # noqa: E402
 from wire_support import assert_holds, bits, packed  # noqa: E402
 
@@ -60,7 +60,7 @@ def restart(gib, disk_folder, by_disk):
         ended = time.monotonic()
         if by_disk:
             service.manager.catch_up()
-            service.manager.drop("kvquantd-pool")
+            service.manager.drop(POOL)
         service.start(memory=f"{gib * 1280 + 256}M", **options)
         with service.connect() as connection:
             session = connection.open(b"0", mode=OPEN_EXISTING)

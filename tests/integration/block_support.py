@@ -42,8 +42,8 @@ class Blocks:
 
     def get(self, keys, tokens, layout=TOKENS_HEADS_DIM, **fields):
         """What came of each key, as the arrays' packed bytes, or None; and the reply."""
-        request_id = self.connection.request(BLOCK_GET, "BlockGetRequest", **self.space, keys=keys, tokens=tokens,
-                                             layout=layout, **fields)
+        self.connection.request(BLOCK_GET, "BlockGetRequest", **self.space, keys=keys, tokens=tokens, layout=layout,
+                                **fields)
         heads = self.geometry.heads if layout == HEADS_TOKENS_DIM else 1
         came = [tuple([[b""] * heads for _ in range(self.geometry.layers)] for _ in (0, 1)) for _ in keys]
         while (got := self.connection.receive()).type == DATA:

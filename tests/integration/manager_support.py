@@ -6,10 +6,12 @@ import socket
 import threading
 
 import pytest
-from wire import Connection
+from disk_support import Disk
 from wire_support import wait_until
 
 MESSAGE_SECONDS = 600 if os.environ.get("KVQ_SANITIZE") else 60
+POOL, SET_ASIDE = "kvquantd-pool", "kvquantd-pool-set-aside"  # names of what is kept
+TAKEOVER_NONE, TAKEOVER_DONE, TAKEOVER_COLD, TAKEOVER_SET_ASIDE = range(4)
 KEPT_MOST = 2  # FileDescriptorStoreMax= of the units
 
 
@@ -93,13 +95,12 @@ class KeepingManager(Manager):
         self.socket.close()
 
 
-class Service:
+class Service(Disk):
     """One daemon after another, under such a manager."""
 
     def __init__(self, start_daemon, folder):
-        self.start_daemon, self.folder = start_daemon, folder
+        super().__init__(start_daemon, folder)
         self.manager = KeepingManager(str(folder / "notify"))
-        self.daemon = None
 
     def start(self, memory="64M", environment=None, **options):
         """With these options in the configuration file."""
@@ -109,17 +110,6 @@ class Service:
         self.daemon = self.start_daemon(memory=memory, arguments=["--config", str(config)], kept=self.manager.kept,
                                         environment={**self.manager.environment, **(environment or {})})
         return self.daemon
-
-    def restart(self, **options):
-        assert self.daemon.stop() == 0
-        return self.start(**options)
-
-    def crash(self, **options):
-        self.daemon.kill()
-        return self.start(**options)
-
-    def connect(self):
-        return Connection(self.daemon.socket)
 
     def takeover(self):
         with self.connect() as connection:

@@ -17,9 +17,9 @@ def session(kvq, tmp_path):
     return "chat"
 
 
-def put(kvq, name, content, *arguments, session="chat"):
+def put(kvq, name, content, *arguments):
     """kvq as bytes go in."""
-    return kvq("attach", "put", session, name, *arguments, input=content)
+    return kvq("attach", "put", "chat", name, *arguments, input=content)
 
 
 @pytest.mark.parametrize("content", ["", "1", "some text\n" * 1_000_000])

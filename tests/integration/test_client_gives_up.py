@@ -9,7 +9,7 @@ import wire
 from fake_daemon import PATIENCE_SECONDS, play  # noqa: F401
 from kvquantd._kvq import ffi, lib
 from library import Library
-from test_client_reconnects import (BLOCK, MANY_TOKENS, PAGE, SAFE, TOKENS, UNSAFE, answer_of, data_frames,
+from test_client_reconnects import (BLOCK, MANY_TOKENS, SAFE, TOKENS, UNSAFE, answer_of, data_frames,
                                     request_of, state)
 
 LAYERS, HEADS, DIM = 2, 2, 4

@@ -3,7 +3,6 @@
 import os
 import resource
 import signal
-import socket
 import subprocess
 import time
 
@@ -15,7 +14,6 @@ from wire import FETCH, INFO, REPLY, Closed, Connection, Refused, decode
 from wire_support import (SMALL, WIDE, append, assert_serves, begun_fetch, bits, connection,  # noqa: F401
                           drain, large, packed, wait_until)
 
-MESSAGE_SECONDS = STOP_SECONDS
 DROPPED = "did not end in time"  # what the log says when the daemon waits for requests no longer
 
 

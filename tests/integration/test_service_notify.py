@@ -9,7 +9,7 @@ import statistics
 import time
 
 import pytest
-from test_service_life import MESSAGE_SECONDS, Manager
+from manager_support import MESSAGE_SECONDS, Manager
 from wire import Connection
 from wire_support import SMALL, append, bits, wait_until
 

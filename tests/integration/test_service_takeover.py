@@ -10,15 +10,12 @@ from types import SimpleNamespace
 
 import pytest
 from block_support import Blocks
-from conftest import STOP_SECONDS, activated, program
+from conftest import STOP_SECONDS, Command, activated, program
 from disk_support import assert_has, put
-from manager_support import service  # noqa: F401
+from manager_support import POOL, TAKEOVER_COLD, TAKEOVER_DONE, TAKEOVER_NONE, service  # noqa: F401
 from wire import DATA, EXACT, FAST8, FETCH, ON_DISK, OPEN_EXISTING, REPLY, SHARING_IDS, Refused
 from wire_support import (LARGE, SMALL, WIDE, append, assert_holds, assert_serves, bits, drain,
                           gaussian_bits, packed, refused, stored, wait_until)
-
-POOL = "kvquantd-pool"
-NONE, DONE, COLD = 0, 1, 2
 
 
 def test_sessions_stay_as_they_were_to_the_last_bit(service):
@@ -31,7 +28,7 @@ def test_sessions_stay_as_they_were_to_the_last_bit(service):
         before, _ = session.fetch()
     service.restart()
     took = service.takeover()
-    assert (took.outcome, took.sessions, took.tokens, took.cut_sessions) == (DONE, 11, 4810, 0)
+    assert (took.outcome, took.sessions, took.tokens, took.cut_sessions) == (TAKEOVER_DONE, 11, 4810, 0)
     assert "took over 11 sessions of 4810 tokens" in service.log()
     with service.connect() as connection:
         for number in range(10):
@@ -227,7 +224,7 @@ def test_a_start_that_fails_leaves_the_pool_to_the_next(service, tmp_path):
                               pass_fds=[file for _, file in service.manager.kept])
         assert done.returncode == 1
     service.start()
-    assert service.takeover().outcome == DONE
+    assert service.takeover().outcome == TAKEOVER_DONE
     with service.connect() as connection:
         assert_has(connection, b"a", 300)
 
@@ -245,7 +242,7 @@ def test_a_manager_that_keeps_nothing_does_no_harm(service):
     assert service.daemon.stop() == 0
     service.manager.drop(POOL)
     service.start()
-    assert service.takeover().outcome == NONE
+    assert service.takeover().outcome == TAKEOVER_NONE
     assert_serves(service.daemon)
 
 
@@ -257,7 +254,7 @@ def test_after_kill_9_it_starts_cold_and_says_so(service):
         with service.connect() as connection:
             put(connection, b"a", 300)
         service.crash()
-        assert service.takeover().outcome == COLD
+        assert service.takeover().outcome == TAKEOVER_COLD
         assert "starting cold" in service.log() and "crashed or was killed" in service.log()
         with service.connect() as connection:
             with refused("miss"):
@@ -276,7 +273,7 @@ def test_a_pool_that_was_taken_over_is_lost_with_kill_9_like_any_other(service):
         put(connection, b"a", 300)
     service.restart()
     service.crash()
-    assert service.takeover().outcome == COLD
+    assert service.takeover().outcome == TAKEOVER_COLD
     with service.connect() as connection:
         with refused("miss"):
             connection.info(b"a")
@@ -302,7 +299,7 @@ def test_something_else_is_not_taken_over(service, tmp_path, what):
         service.manager.drop(POOL)
         service.manager.kept.append((POOL, other))
     service.start()
-    assert service.takeover().outcome == COLD
+    assert service.takeover().outcome == TAKEOVER_COLD
     assert "starting cold" in service.log()
     assert service.manager.names() == [POOL]
     assert_serves(service.daemon)
@@ -313,22 +310,22 @@ def test_with_far_more_memory_it_starts_cold_and_says_so(service):
     with service.connect() as connection:
         put(connection, b"a", 300)
     service.restart(memory="64M")
-    assert service.takeover().outcome == DONE
+    assert service.takeover().outcome == TAKEOVER_DONE
     service.restart(memory="65M")
     assert "more than doubled" in service.takeover().why
     assert "more than doubled" in service.log()
 
 
-def test_status_tells_what_was_taken_over(service, kvq_of):
+def test_status_tells_what_was_taken_over(service):
     service.start()
     with service.connect() as connection:
         put(connection, b"a", 300)
     service.restart()
-    kvq = kvq_of(service.daemon)
+    kvq = Command(service.daemon.socket)
     assert "taken over  1 sessions of 300 tokens" in kvq("status").stdout
     assert kvq.json("status")["takeover"]["outcome"] == "done"
     service.crash()
-    kvq = kvq_of(service.daemon)
+    kvq = Command(service.daemon.socket)
     assert "began cold  what the service manager kept was in use" in kvq("status").stdout
     assert kvq.json("status")["takeover"]["outcome"] == "cold"
 
@@ -348,7 +345,7 @@ def test_with_a_disk_sessions_come_out_of_memory_and_the_rest_from_there(service
         wait_until(lambda: connection.stats().disk.spilled_chunks > 0)
     service.restart(**options)
     took = service.takeover()
-    assert (took.outcome, took.sessions, took.cut_sessions) == (DONE, 12, 0)
+    assert (took.outcome, took.sessions, took.cut_sessions) == (TAKEOVER_DONE, 12, 0)
     with service.connect() as connection:
         for number in range(10):
             assert_has(connection, b"%d" % number, 128, geometry=LARGE)
@@ -409,9 +406,3 @@ def test_a_fetch_under_way_ends_before_the_pool_is_handed_over(service):
     service.start()
     with service.connect() as connection:
         assert_holds(connection.open(b"a", mode=OPEN_EXISTING), arrays)
-
-
-@pytest.fixture
-def kvq_of():
-    from conftest import Command
-    return lambda daemon: Command(daemon.socket)
