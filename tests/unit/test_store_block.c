@@ -176,8 +176,8 @@ START_TEST(tails_of_blocks_that_are_there_are_coded_once_that_is_wanted) {
     put_block("0", "", 0, BLOCK);
     ck_assert_uint_eq(store.usage.tail_tokens, BLOCK);
     ageing_set_tails(&store.ageing, 1, PAGE_EXACT);
-    for (int i = 0; i < 1000 && store.usage.tail_tokens > 0; i++)
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL); /* the keeper codes it */
+    for (int i = 0; i < WAIT_STEPS && store.usage.tail_tokens > 0; i++)
+        wait_step(); /* the keeper codes it */
     ck_assert_uint_eq(store.usage.tail_tokens, 0);
     ck_assert(gives("0", 0, BLOCK));
 }

@@ -112,7 +112,7 @@ static inline void check_values(const struct fetch_piece *pieces, size_t count, 
 
 static inline void wait_for_disk(int status) {
     ck_assert_int_eq(status, STORE_WAIT);
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+    wait_step();
 }
 
 /* Whether the block is a hit; it then has the values of tokens from `first` on. */

@@ -9,14 +9,10 @@
 
 static _Atomic bool sync_waits, sync_fails;
 
-static void pause_a_moment(void) {
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-}
-
 /* In the system's place. */
 int fdatasync(int file) {
     while (sync_waits)
-        pause_a_moment();
+        wait_step();
     errno = EIO;
     return sync_fails ? -1 : (int)syscall(SYS_fdatasync, file);
 }
@@ -34,13 +30,10 @@ static struct session *find(const char *name) {
 
 /* A session of so many tokens that is on disk as it is. */
 static void save(const char *name, uint64_t tokens) {
-    int status;
     ck_assert_int_eq(open_session(name, PAGE_EXACT), STORE_OK);
     store_tokens(name, 0, tokens, false);
     struct session *session = find(name);
-    while ((status = saving_step(&store, session, session_point(session))) == STORE_WAIT)
-        pause_a_moment();
-    ck_assert_int_eq(status, STORE_OK);
+    flush_session(session);
     session_unref(session);
 }
 
@@ -48,7 +41,7 @@ static void save(const char *name, uint64_t tokens) {
 static int open_at_last(const char *name) {
     int status;
     while ((status = open_session(name, PAGE_EXACT)) == STORE_WAIT)
-        pause_a_moment();
+        wait_step();
     return status;
 }
 
@@ -63,7 +56,7 @@ static bool is_in_memory(const char *name, size_t slice) {
 
 static void await_spilled(const char *name, size_t slice) {
     while (is_in_memory(name, slice))
-        pause_a_moment();
+        wait_step();
 }
 
 START_TEST(a_name_is_not_given_anew_before_its_delete_is_on_disk) {
@@ -138,14 +131,6 @@ static const char *only_segment(void) {
     return path;
 }
 
-/* What a fetch comes to when it does not wait any more. */
-static int fetch_at_last(const char *name, uint64_t first, uint64_t end) {
-    int status;
-    while ((status = fetch_all(name, first, end, 0)) == STORE_WAIT)
-        pause_a_moment();
-    return status;
-}
-
 START_TEST(what_the_disk_would_take_is_not_evicted) {
     struct pressure pressure = {.store = &store, .high_percent = 92, .low_percent = 88};
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
@@ -173,11 +158,11 @@ START_TEST(the_next_chunks_are_loaded_while_one_is_sent) {
     int status;
     while ((status = fetch_next(&store, &fetch, &got_room, workspace, pieces, &count)) ==
            STORE_WAIT)
-        pause_a_moment();
+        wait_step();
     ck_assert_int_eq(status, STORE_MORE);
     for (size_t slice = 1; slice < 3; slice++)
         while (!is_in_memory("a", slice))
-            pause_a_moment();
+            wait_step();
     ck_assert(!is_in_memory("a", 3)); /* it is not asked for */
 }
 END_TEST
@@ -187,12 +172,12 @@ START_TEST(what_a_removed_file_had_is_a_miss_and_the_tokens_before_it_are_not) {
     ck_assert(spill(&store, UINT64_MAX / 2, 0));
     for (size_t slice = 0; slice < 3; slice++)
         await_spilled("a", slice);
-    ck_assert_int_eq(fetch_at_last("a", 0, PAGE), STORE_OK);
+    ck_assert_int_eq(fetch_all("a", 0, PAGE, 0), STORE_OK);
     unlink(only_segment());
-    ck_assert_int_eq(fetch_at_last("a", 0, 3 * PAGE), STORE_MISS);
+    ck_assert_int_eq(fetch_all("a", 0, 3 * PAGE, 0), STORE_MISS);
     ck_assert_uint_eq(info_of("a").state.tokens, PAGE);
     ck_assert_uint_eq(info_of("a").state.lost_tokens, 2 * PAGE + 1);
-    ck_assert_int_eq(fetch_at_last("a", 0, PAGE), STORE_OK);
+    ck_assert_int_eq(fetch_all("a", 0, PAGE, 0), STORE_OK);
 }
 END_TEST
 
@@ -205,11 +190,11 @@ START_TEST(what_is_saved_behind_a_removed_file_is_in_another) {
     while ((status = saving_step(&store, session, session_point(session))) != STORE_OK) {
         if (status == STORE_DISK)
             (void)saving_retry(session);
-        pause_a_moment();
+        wait_step();
     }
     session_unref(session);
     crash();
-    ck_assert_int_eq(fetch_at_last("a", 0, 2 * PAGE), STORE_OK);
+    ck_assert_int_eq(fetch_all("a", 0, 2 * PAGE, 0), STORE_OK);
 }
 END_TEST
 

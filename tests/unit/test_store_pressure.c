@@ -85,9 +85,9 @@ START_TEST(sessions_that_are_opened_without_end_cost_neither_the_store_nor_other
     while (open_another(number))
         number++;
     leave_all_idle();
-    for (int i = 0; i < 1000 && !open_another(number); i++) {
+    for (int i = 0; i < WAIT_STEPS && !open_another(number); i++) {
         keeper_poke(&store.keeper); /* as a refused request does */
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+        wait_step();
     }
     ck_assert(open_another(number + 1));
     ck_assert(!has_session("0"));

@@ -3,10 +3,6 @@
 
 enum { TAIL = 40, SETTLED = 4 * PAGE };
 
-static void pause_shortly(void) {
-    nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
-}
-
 static void flush(const char *name) {
     struct session *session = store_find(&store, name_of(name));
     flush_session(session);
@@ -16,7 +12,7 @@ static void flush(const char *name) {
 static void await_coded_tail(const char *name) {
     ageing_set_tails(&store.ageing, 1, PAGE_EXACT);
     while (!info_of(name).tail_coded)
-        pause_shortly();
+        wait_step();
 }
 
 static uint64_t reclaimed_segments(void) {
@@ -29,7 +25,7 @@ static uint64_t reclaimed_segments(void) {
 static void open_another(void) {
     int status;
     while ((status = open_session("other", PAGE_EXACT)) == STORE_WAIT)
-        pause_shortly();
+        wait_step();
     ck_assert_int_eq(status, STORE_OK);
 }
 

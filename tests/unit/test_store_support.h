@@ -50,12 +50,19 @@ static inline struct store_options store_options_with(uint64_t memory_bytes) {
         .disk = {.directory = store_directory, .limit_bytes = store_disk_bytes}};
 }
 
+/* A state is waited for in steps; so many take longer than a test may. */
+enum { WAIT_STEP_NS = 1000000, WAIT_STEPS = 100000 };
+
+static inline void wait_step(void) {
+    nanosleep(&(struct timespec){.tv_nsec = WAIT_STEP_NS}, NULL);
+}
+
 /* False if it cannot start; else all is there that is to come back. */
 static inline bool try_start(const struct store_options *options) {
     if (store_init(&store, options) != 0)
         return false;
-    for (int i = 0; i < 1000 && store_is_recovering(&store); i++)
-        nanosleep(&(struct timespec){.tv_nsec = 10000000}, NULL);
+    for (int i = 0; i < WAIT_STEPS && store_is_recovering(&store); i++)
+        wait_step();
     ck_assert(!store_is_recovering(&store));
     return true;
 }
@@ -204,13 +211,17 @@ static inline void store_tokens(const char *name, uint64_t first, uint64_t end, 
 static const struct fetch_room got_room = {.values = (char *)got, .bytes = sizeof got};
 
 static inline void check_piece(const struct fetch_piece *piece, const float *at, float error_max) {
-    for (uint32_t i = 0; i < piece->tokens * ROW_VALUES; i++) {
-        float error = at[i] - values[piece->first * ROW_VALUES + i];
+    const float *given = values + piece->first * ROW_VALUES;
+    if (error_max == 0)
+        ck_assert_mem_eq(at, given, piece->tokens * ROW_VALUES * sizeof *at);
+    for (uint32_t i = 0; error_max > 0 && i < piece->tokens * ROW_VALUES; i++) {
+        float error = at[i] - given[i];
         ck_assert_float_le(error < 0 ? -error : error, error_max);
     }
 }
 
-/* STORE_OK if all of the range came and its largest error is at most this. */
+/* STORE_OK if all of the range came and its largest error is at most this; 0: it is the same bit
+ * for bit. */
 static inline int fetch_all(const char *name, uint64_t first, uint64_t end, float error_max) {
     struct fetch fetch;
     struct fetch_piece pieces[GEOMETRY_PARTS];
@@ -224,7 +235,7 @@ static inline int fetch_all(const char *name, uint64_t first, uint64_t end, floa
                STORE_MORE ||
            status == STORE_WAIT) {
         if (status == STORE_WAIT) { /* for the disk */
-            nanosleep(&(struct timespec){.tv_nsec = 1000000}, NULL);
+            wait_step();
             continue;
         }
         const float *at = got;
@@ -253,13 +264,6 @@ static inline bool is_settled(const char *name) {
     bool settled = keeper_has_done(&store.keeper, session, keeper_ticket(&store.keeper, session));
     session_unref(session);
     return settled;
-}
-
-/* A state is waited for in steps; so many take longer than a test may. */
-enum { WAIT_STEP_NS = 5000000, WAIT_STEPS = 20000 };
-
-static inline void wait_step(void) {
-    nanosleep(&(struct timespec){.tv_nsec = WAIT_STEP_NS}, NULL);
 }
 
 static inline void wait_for_keeper(const char *name) {
