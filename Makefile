@@ -176,13 +176,13 @@ overload:
 	$(Q)+$(SUBMAKE) all
 	$(Q)$(VENV)/bin/python tests/faults/overload.py
 
-## torture: the tests of tests/faults at full length, in hours
+## torture: the tests of tests/faults, and of damaged pools, at full length, in hours
 torture:
 	$(Q)tools/bootstrap.sh build test
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
 	$(Q)+$(SUBMAKE) all unit-tests examples
 	$(Q)KVQ_TORTURE=1 $(VENV)/bin/python tools/run-tests.py --build $(BUILD) \
-	    --sanitize '$(SANITIZE)' --seconds 40000 $(or $(TESTS),tests/faults)
+	    --sanitize '$(SANITIZE)' --seconds 40000 $(or $(TESTS),tests/unit/test_store_takeover.c tests/faults)
 
 ## lint: check formatting, clang-tidy, the rooms' "may use" table, a build without warnings
 lint:

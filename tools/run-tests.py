@@ -180,7 +180,7 @@ def main():
     total = Counts()
     with tempfile.TemporaryDirectory(prefix="kvq-sanitizers-") as reports:
         environment = environment_of(build, arguments.sanitize, reports)
-        if arguments.sanitize or arguments.under:
+        if arguments.sanitize or arguments.under or os.environ.get("KVQ_TORTURE"):
             environment["CK_TIMEOUT_MULTIPLIER"] = str(SLOWNESS)
         programs = [build / pathlib.Path(source).with_suffix("") for source in unit]
         total += run_units(programs, arguments.under, environment)

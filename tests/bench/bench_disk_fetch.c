@@ -24,9 +24,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
-enum { ROUNDS_MOST = 100, PATH_MOST_BYTES = 256, KEY_BYTES = 32 };
+enum { ROUNDS_MOST = 100, PATH_MOST_BYTES = 256 };
 
 enum { FROM_MEMORY, FROM_PAGE_CACHE, FROM_DEVICE, FILES, KINDS };
 static const char *const kinds[KINDS] = {"memory", "page cache", "device", "plain files"};

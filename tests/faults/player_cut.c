@@ -72,10 +72,6 @@ void player_fork(struct player *player, const struct step *step) {
     player_save_if_owed(player, target_slot);
 }
 
-static uint32_t lesser(uint32_t a, uint32_t b) {
-    return a < b ? a : b;
-}
-
 static void note_cut(struct player *player, int slot, uint32_t tokens) {
     struct reference_session *session = player_session(player, slot);
     session->least_cut = lesser(session->least_cut, tokens);

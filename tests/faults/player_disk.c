@@ -16,10 +16,6 @@
 
 enum { SPILL_CHUNKS = 64 };
 
-static uint32_t lesser(uint32_t a, uint32_t b) {
-    return a < b ? a : b;
-}
-
 /* --- what is on disk --- */
 
 static void drop_pictures(struct player_saved *saved) {

@@ -87,6 +87,10 @@ struct player {
 extern const struct geometry player_geometries[];
 enum { PLAYER_GEOMETRIES = 6 };
 
+static inline uint32_t lesser(uint32_t a, uint32_t b) {
+    return a < b ? a : b;
+}
+
 struct store_name player_name(int slot);
 struct store_name player_model(unsigned model);
 
