@@ -34,7 +34,8 @@ MEMORY_KEYS = {
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
 COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "flush", "match",
-            "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "bench socket", "bench synthetic"]
+            "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "bench socket", "bench synthetic",
+            "profile"]
 
 
 @pytest.fixture
