@@ -178,22 +178,6 @@ static bool is_finite(float x) {
     return (float_bits(x) & 0x7f800000u) != 0x7f800000u;
 }
 
-/* What the kernels compute, without the values that are not finite. */
-static double finite_energy(const struct page_source_tokens *tokens, size_t token) {
-    float lanes[PAGE_LANES] = {0};
-    const struct page_layout *layout = &tokens->layout;
-    size_t block = page_block_values(layout->dtype);
-    for (size_t c = 0; c < layout->channels; c += block) {
-        float x[BLOCK_VALUES];
-        page_convert_row(layout->dtype,
-                         (const uint8_t *)tokens->rows[token] + page_layout_offset(layout, c),
-                         PAGE_F32, x, block);
-        for (size_t i = 0; i < block; i++)
-            lanes[(c + i) % PAGE_LANES] += is_finite(x[i]) ? x[i] * x[i] : 0;
-    }
-    return (double)page_fold(lanes);
-}
-
 static const uint8_t *values_at(const struct page_source_tokens *tokens, size_t token,
                                 size_t channel) {
     return (const uint8_t *)tokens->rows[token] + page_layout_offset(&tokens->layout, channel);
@@ -217,7 +201,14 @@ static float energy_in_place(const struct page_source_tokens *tokens, size_t tok
     return page_fold(lanes);
 }
 
-static float energy_of_numbers(const struct page_source_tokens *tokens, size_t token) {
+static void clear_infinite(float *x, size_t count) {
+    for (size_t i = 0; i < count; i++)
+        x[i] = is_finite(x[i]) ? x[i] : 0;
+}
+
+/* Also without the values that are not finite. */
+static float energy_of_numbers(const struct page_source_tokens *tokens, size_t token,
+                               bool finite_only) {
     const struct page_layout *layout = &tokens->layout;
     float lanes[PAGE_LANES] = {0}, numbers[PAGE_BLOCK];
     for (size_t first = 0; first < layout->channels; first += PAGE_BLOCK) {
@@ -227,6 +218,8 @@ static float energy_of_numbers(const struct page_source_tokens *tokens, size_t t
             page_convert_row(layout->dtype, values_at(tokens, token, first + c), PAGE_F32,
                              numbers + c, run);
         }
+        if (finite_only)
+            clear_infinite(numbers, channels);
         page_kernels()->squares[PAGE_F32](numbers, channels, lanes);
     }
     return page_fold(lanes);
@@ -238,8 +231,8 @@ double page_tokens_energy(const struct page_source_tokens *tokens) {
     bool in_place = are_lanes_in_place(&tokens->layout);
     double energy = 0;
     for (size_t t = 0; t < tokens->count; t++) {
-        float sum = in_place ? energy_in_place(tokens, t) : energy_of_numbers(tokens, t);
-        energy += is_finite(sum) ? (double)sum : finite_energy(tokens, t);
+        float sum = in_place ? energy_in_place(tokens, t) : energy_of_numbers(tokens, t, false);
+        energy += (double)(is_finite(sum) ? sum : energy_of_numbers(tokens, t, true));
     }
     return energy;
 }
