@@ -272,10 +272,12 @@ static void end_write(struct disk_job *job) {
     struct disk_tier *tier = write->tier;
     bool done = job->status == DISK_OK;
     if (done) {
+        atomic_store(&tier->unrelieved, false);
         atomic_fetch_add(&tier->counts.written_chunks, 1);
         atomic_fetch_add(&tier->counts.written_chunk_bytes, write->record->bytes);
     }
     atomic_fetch_add(&tier->counts.failed_writes, !done);
+    atomic_fetch_add(&tier->counts.full_writes, job->status == DISK_FULL);
     if (write->drop)
         atomic_fetch_sub(&tier->counts.spilling_bytes, write->record->reserved_bytes);
     if (job->status == DISK_FULL)

@@ -21,7 +21,7 @@ enum disk_shortage { DISK_NOT_SHORT, DISK_SHORT_FOR_SPILLING, DISK_SHORT_FOR_SAV
 /* Since the start. */
 struct disk_tier_counts {
     _Atomic uint64_t written_chunks, written_chunk_bytes;
-    _Atomic uint64_t failed_writes;                 /* of chunks */
+    _Atomic uint64_t failed_writes, full_writes;    /* of chunks; those for want of room there */
     _Atomic uint64_t spilled_chunks, spilled_bytes; /* whose memory was given back */
     _Atomic uint64_t loaded_chunks, loaded_bytes, failed_loads;
     _Atomic uint64_t saves, failed_saves; /* of sessions */
@@ -39,6 +39,7 @@ struct disk_tier {
     void *context;
     _Atomic(struct keeper *) keeper; /* is woken when the disk is full; NULL: it has ended */
     _Atomic int shortage;            /* enum disk_shortage: that nobody has seen to yet */
+    _Atomic bool unrelieved;         /* it is full, and nothing there was to be evicted */
     _Atomic bool chains_deleted;     /* a chain of blocks, by whom nobody waits for it */
     _Atomic bool ending;             /* what goes away now is only freed, not forgotten */
     struct disk_tier_counts counts;

@@ -198,15 +198,19 @@ bool pressure_spill(struct pressure *pressure) {
     return spilled;
 }
 
-/* Whether what is coded could go to disk: not for a while after a write failed. Until what is there
- * is found nothing goes, and may be there already; no append waits meanwhile. */
+/* Whether what is coded could go to disk: not for a while after a write failed, but for want of room,
+ * and not where none could be made. Until what is there is found nothing goes, and may be there
+ * already; no append waits meanwhile. */
 static bool disk_takes_more(struct pressure *pressure) {
-    struct store *store = pressure->store;
-    uint64_t failed = atomic_load(&store->disk.counts.failed_writes), now = clock_now_ns();
+    struct disk_tier *tier = &pressure->store->disk;
+    uint64_t failed =
+        atomic_load(&tier->counts.failed_writes) - atomic_load(&tier->counts.full_writes);
+    uint64_t now = clock_now_ns();
     if (failed != pressure->failed_writes)
         pressure->disk_failed_ns = now;
     pressure->failed_writes = failed;
-    return disk_tier_is_on(&store->disk) && now - pressure->disk_failed_ns > DISK_FAILED_NS;
+    return disk_tier_is_on(tier) && !atomic_load(&tier->unrelieved) &&
+           now - pressure->disk_failed_ns > DISK_FAILED_NS;
 }
 
 /* Only for those who wait does what was just used go, and in the end what frees nothing because

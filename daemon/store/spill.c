@@ -157,27 +157,47 @@ static enum evict_place place_to_relieve(int shortage) {
     return shortage == DISK_SHORT_FOR_SPILLING ? EVICT_FROM_BOTH : EVICT_FROM_DISK;
 }
 
-bool spill_relieve_disk(struct store *store) {
-    struct disk_tier *tier = &store->disk;
+/* From the coldest on. What that freed. */
+static uint64_t evict_in_order(struct store *store, const struct evict_request *request) {
     struct coldness *order = &store->coldness;
-    int shortage = atomic_exchange(&tier->shortage, DISK_NOT_SHORT);
-    if (!disk_tier_is_on(tier) || shortage == DISK_NOT_SHORT)
-        return false;
-    struct disk_stats stats;
-    disk_read_stats(tier->disk, &stats);
-    struct evict_request request = {.want_bytes = stats.limit_bytes / RELIEF_SHARE,
-                                    .idle_ns = CLOCK_NS_PER_S, /* not what is being fetched */
-                                    .place = place_to_relieve(shortage)};
+    struct evict_result result;
+    struct session *session;
     uint64_t freed = 0;
     coldness_walk_begin(order);
-    struct session *session;
-    while (freed < request.want_bytes && (session = coldness_walk(order))) {
-        struct evict_result result;
-        while (freed < request.want_bytes &&
-               evict_session(store, session, &request, &result) == STORE_OK)
+    while (freed < request->want_bytes && (session = coldness_walk(order))) {
+        while (freed < request->want_bytes &&
+               evict_session(store, session, request, &result) == STORE_OK)
             freed += result.bytes;
         session_unref(session);
     }
-    atomic_fetch_add(&tier->counts.evicted_bytes, freed);
-    return freed > 0;
+    return freed;
+}
+
+/* Only for those who wait does what was just used go; false while there is nothing else. */
+static bool make_room_on_disk(struct store *store, int shortage, uint64_t *freed_bytes) {
+    struct disk_stats stats;
+    disk_read_stats(store->disk.disk, &stats);
+    struct evict_request request = {.want_bytes = stats.limit_bytes / RELIEF_SHARE,
+                                    .idle_ns = CLOCK_NS_PER_S, /* not what is being fetched */
+                                    .place = place_to_relieve(shortage)};
+    *freed_bytes = evict_in_order(store, &request);
+    if (*freed_bytes > 0 || shortage != DISK_SHORT_FOR_SPILLING)
+        return true;
+    if (atomic_load(&store->budget.waiting) == 0)
+        return false;
+    request.idle_ns = 0;
+    *freed_bytes = evict_in_order(store, &request);
+    return true;
+}
+
+bool spill_relieve_disk(struct store *store) {
+    struct disk_tier *tier = &store->disk;
+    uint64_t freed_bytes;
+    int shortage = atomic_exchange(&tier->shortage, DISK_NOT_SHORT);
+    if (!disk_tier_is_on(tier) || shortage == DISK_NOT_SHORT)
+        return false;
+    if (make_room_on_disk(store, shortage, &freed_bytes))
+        atomic_store(&tier->unrelieved, freed_bytes == 0);
+    atomic_fetch_add(&tier->counts.evicted_bytes, freed_bytes);
+    return freed_bytes > 0;
 }

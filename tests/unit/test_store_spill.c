@@ -61,6 +61,17 @@ START_TEST(a_disk_too_full_to_save_costs_nothing_that_is_not_there) {
 }
 END_TEST
 
+START_TEST(a_full_disk_where_room_was_made_takes_more) {
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    store_in_memory("a");
+    atomic_fetch_add(&store.disk.counts.failed_writes, 1);
+    atomic_fetch_add(&store.disk.counts.full_writes, 1);
+    ck_assert(!pressure_evict(&store.pressure));
+    atomic_store(&store.disk.unrelieved, true);
+    ck_assert(pressure_evict(&store.pressure));
+}
+END_TEST
+
 static void set_recovering(bool recovering) {
     pthread_mutex_lock(&store.disk.lock);
     store.disk.recovering = recovering;
@@ -85,6 +96,7 @@ int main(void) {
     tcase_add_test(cases, what_is_on_disk_stays_as_cold_as_it_was);
     tcase_add_test(cases, a_disk_too_full_to_spill_costs_the_coldest_even_if_that_is_in_memory);
     tcase_add_test(cases, a_disk_too_full_to_save_costs_nothing_that_is_not_there);
+    tcase_add_test(cases, a_full_disk_where_room_was_made_takes_more);
     tcase_add_test(cases, while_what_is_on_disk_is_looked_for_nothing_that_is_coded_goes);
     return run_suite(cases);
 }
