@@ -860,7 +860,8 @@ struct kvq_stats {
     struct {
         uint64_t rounds, aged_sessions, aged_bytes;
         uint64_t evicted_sessions, evicted_tokens, evicted_bytes, deleted_sessions, refused;
-        uint64_t spilled_chunks, spilled_bytes; /* that went to disk, before anything is evicted */
+        uint64_t spilled_chunks, spilled_bytes; /* that went to disk, before anything is evicted, */
+        uint64_t coded_tails, coded_tail_bytes; /* as raw tails are coded */
     } pressure;
     const struct kvq_model_capacity *capacity; /* of some models that sessions are or were of */
     size_t capacity_count;

@@ -63,6 +63,8 @@ static void fill_parts(const Kvq__StatsReply *reply, struct kvq_stats *stats) {
         stats->pressure.refused = reply->pressure->refused;
         stats->pressure.spilled_chunks = reply->pressure->spilled_chunks;
         stats->pressure.spilled_bytes = reply->pressure->spilled_bytes;
+        stats->pressure.coded_tails = reply->pressure->coded_tails;
+        stats->pressure.coded_tail_bytes = reply->pressure->coded_tail_bytes;
     }
     if (reply->sharing) {
         stats->sharing.chunks = reply->sharing->chunks;

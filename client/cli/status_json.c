@@ -80,6 +80,8 @@ static void pressure_json(struct json *json, const struct kvq_stats *stats) {
     json_count(json, "refused", stats->pressure.refused);
     json_count(json, "spilled_chunks", stats->pressure.spilled_chunks);
     json_count(json, "spilled_bytes", stats->pressure.spilled_bytes);
+    json_count(json, "coded_tails", stats->pressure.coded_tails);
+    json_count(json, "coded_tail_bytes", stats->pressure.coded_tail_bytes);
     json_close_object(json);
 }
 

@@ -95,6 +95,9 @@ static void print_pressure(const struct kvq_stats *stats) {
     printf("pressure    %s times; %s sessions aged to their floor, freeing %s\n",
            count_text(stats->pressure.rounds, a), count_text(stats->pressure.aged_sessions, b),
            bytes_text(stats->pressure.aged_bytes, c));
+    printf("raw tails   %s coded to make room, freeing %s\n",
+           count_text(stats->pressure.coded_tails, a),
+           bytes_text(stats->pressure.coded_tail_bytes, b));
     printf("evicted     %s tokens, freeing %s;", count_text(stats->pressure.evicted_tokens, a),
            bytes_text(stats->pressure.evicted_bytes, b));
     printf(" %s sessions whole; %s refused\n", count_text(stats->pressure.deleted_sessions, a),

@@ -162,6 +162,8 @@ static void write_pressure(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
     message->aged_bytes = atomic_load(&stats->aged_bytes);
     message->spilled_chunks = atomic_load(&daemon->store->disk.counts.spilled_chunks);
     message->spilled_bytes = atomic_load(&daemon->store->disk.counts.spilled_bytes);
+    message->coded_tails = atomic_load(&stats->coded_tails);
+    message->coded_tail_bytes = atomic_load(&stats->coded_tail_bytes);
     message->evicted_sessions = atomic_load(&stats->evicted_sessions);
     message->evicted_tokens = atomic_load(&stats->evicted_tokens);
     message->evicted_bytes = atomic_load(&stats->evicted_bytes);

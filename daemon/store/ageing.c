@@ -89,6 +89,12 @@ void ageing_set_tails(struct ageing *ageing, uint64_t idle_ms, int level) {
         schedule_all(ageing);
 }
 
+int ageing_tail_level(const struct ageing *ageing, uint64_t idle_for_ns) {
+    uint64_t idle_ms = atomic_load(&ageing->tail_idle_ms);
+    bool is_due = idle_ms > 0 && idle_for_ns / CLOCK_NS_PER_MS >= idle_ms;
+    return is_due ? atomic_load(&ageing->tail_level) : PAGE_EXACT;
+}
+
 void ageing_forget(struct ageing *ageing, struct session *session) {
     due_set(&ageing->due, session, DUE_NEVER);
 }
@@ -108,23 +114,12 @@ static bool is_tail_due(struct ageing *ageing, struct session *session, uint64_t
     return is_due;
 }
 
-/* What could not be coded is tried again later; where that saves nothing, when it has changed. */
-static void set_retry(struct ageing *ageing, struct session *session, int status) {
-    uint64_t retry_ns = after(clock_now_ns(), 1, atomic_load(&ageing->tail_idle_ms));
-    pthread_mutex_lock(session->lock);
-    session->tail_retry_ns = status == STORE_UNSUPPORTED ? DUE_NEVER : retry_ns;
-    pthread_mutex_unlock(session->lock);
-}
-
-static void code_tail(struct ageing *ageing, struct session *session, struct recoder *recoder) {
+static void code_tail(struct ageing *ageing, struct session *session) {
     struct recode_result result;
-    int level = atomic_load(&ageing->tail_level);
-    int status = idle_tail_code(ageing->store, session, level, recoder, &result);
+    idle_tail_code(ageing->store, session, atomic_load(&ageing->tail_level), &result);
     atomic_fetch_add(&ageing->counts.coded_tails, result.bytes_before > 0);
     atomic_fetch_add(&ageing->counts.tail_bytes_before, result.bytes_before);
     atomic_fetch_add(&ageing->counts.tail_bytes_after, result.bytes_after);
-    if (result.bytes_before == 0)
-        set_retry(ageing, session, status);
 }
 
 /* Unless it is used or pinned just now. */
@@ -165,7 +160,7 @@ static void recode_next(struct ageing *ageing, struct recoder *recoder,
 }
 
 /* False if nothing is due. */
-static bool begin_next(struct ageing *ageing, struct recoder *recoder) {
+static bool begin_next(struct ageing *ageing) {
     uint64_t now_ns = clock_now_ns(), ttl_ms;
     struct session *session = due_take(&ageing->due, now_ns);
     if (!session)
@@ -173,7 +168,7 @@ static bool begin_next(struct ageing *ageing, struct recoder *recoder) {
     if (has_expired(session, now_ns, &ttl_ms))
         expire(ageing, session, ttl_ms);
     else if (is_tail_due(ageing, session, now_ns))
-        code_tail(ageing, session, recoder);
+        code_tail(ageing, session);
     ageing->work = (struct coarsening){.session = session};
     ageing->work_ns = now_ns;
     return true;
@@ -184,7 +179,7 @@ uint64_t ageing_step(struct ageing *ageing, struct recoder *recoder, struct reco
     if (clock_now_ns() < ageing->rest_until_ns)
         return ageing->rest_until_ns;
     uint64_t begun_ns = clock_thread_ns();
-    if (!ageing->work.session && !begin_next(ageing, recoder))
+    if (!ageing->work.session && !begin_next(ageing))
         return due_next_ns(&ageing->due);
     recode_next(ageing, recoder, result);
     uint64_t spent_ns = clock_thread_ns() - begun_ns;

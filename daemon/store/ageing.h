@@ -42,6 +42,10 @@ void ageing_deinit(struct ageing *ageing);
 /* After how long without use tails are coded, and how; at any time. */
 void ageing_set_tails(struct ageing *ageing, uint64_t idle_ms, int level);
 
+/* How the tail of a session may be coded that was not used for so long: exactly, or as time does it
+ * by then. */
+int ageing_tail_level(const struct ageing *ageing, uint64_t idle_for_ns);
+
 /* With the session locked, after it was made or changed, or its policy was: looks at it again when
  * something is due. */
 void ageing_schedule(struct ageing *ageing, struct session *session);

@@ -51,6 +51,12 @@ static uint64_t freed_by_tail(const struct session *session, enum evict_place pl
     return shared ? 0 : bytes_at(place, bytes, 0);
 }
 
+/* A raw tail is coded to be spilled: but where forks have it, too, there may be no room for both.
+ */
+static bool may_lose_tail(const struct session *session, const struct evict_request *request) {
+    return !request->keeps_spillable || (session->tail && request->shared_too);
+}
+
 /* They go with the session, which then has no token left. */
 static void add_attachments(struct loss_plan *plan, const struct session *session,
                             const struct evict_request *request) {
@@ -67,9 +73,9 @@ static struct loss_plan make_plan(const struct session *session,
     if (session_is_empty(session) && request->place != EVICT_FROM_DISK)
         return (struct loss_plan){.freed_bytes = session_own_bytes(session), .any = true};
     size_t least = plan.keep > SLICES_MAX ? plan.keep - SLICES_MAX : 0;
-    if (request->keeps_coded)
+    if (request->keeps_spillable)
         least = plan.keep;
-    if (session->tail_tokens > 0 && !(request->keeps_coded && session->coded_tail.chunk)) {
+    if (session->tail_tokens > 0 && may_lose_tail(session, request)) {
         plan.freed_bytes = freed_by_tail(session, request->place);
         plan.any = plan.freed_bytes > 0 || request->shared_too;
     }
@@ -81,7 +87,7 @@ static struct loss_plan make_plan(const struct session *session,
         plan.keep = keep - 1;
         plan.any = true;
     }
-    if (plan.keep == 0 && !request->keeps_coded) /* they could go to disk, too */
+    if (plan.keep == 0 && !request->keeps_spillable) /* they could go to disk, too */
         add_attachments(&plan, session, request);
     return plan;
 }

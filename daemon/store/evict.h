@@ -13,8 +13,8 @@ struct evict_request {
     uint64_t want_bytes; /* as many tokens go as free this, or a bounded number of them */
     uint64_t idle_ns;    /* a session that was used since stays */
     enum evict_place place;
-    bool shared_too;  /* also what others have, which frees nothing yet */
-    bool keeps_coded; /* not what could go to disk instead */
+    bool shared_too;      /* also what others have, which frees nothing yet */
+    bool keeps_spillable; /* not what could go to disk instead */
 };
 
 struct evict_result {

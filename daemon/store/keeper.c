@@ -305,14 +305,14 @@ void keeper_deinit(struct keeper *keeper) {
     *keeper = (struct keeper){0};
 }
 
-int keeper_provide(struct keeper *keeper, uint64_t record_bytes) {
+int keeper_provide(struct keeper *keeper, uint64_t chunk_bytes) {
     int status = STORE_OK;
-    record_bytes *= keeper->threads;
+    chunk_bytes *= keeper->threads;
     pthread_mutex_lock(&keeper->lock);
     uint64_t limit_bytes = atomic_load(&keeper->budget.limit_bytes);
-    if (record_bytes > limit_bytes) {
-        if (budget_reserve(&keeper->store->budget, record_bytes - limit_bytes))
-            atomic_store(&keeper->budget.limit_bytes, record_bytes);
+    if (chunk_bytes > limit_bytes) {
+        if (budget_reserve(&keeper->store->budget, chunk_bytes - limit_bytes))
+            atomic_store(&keeper->budget.limit_bytes, chunk_bytes);
         else
             status = STORE_FULL;
     }

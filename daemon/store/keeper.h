@@ -59,9 +59,8 @@ void keeper_stop(struct keeper *keeper);
 /* Once nobody asks it for anything any more: frees what is left to it. */
 void keeper_deinit(struct keeper *keeper);
 
-/* Takes working space for records of up to so many bytes, one a thread. STORE_OK or STORE_FULL. */
-int keeper_provide(struct keeper *keeper, uint64_t record_bytes)
-    __attribute__((warn_unused_result));
+/* Takes working space for chunks of up to so many bytes, one a thread. STORE_OK or STORE_FULL. */
+int keeper_provide(struct keeper *keeper, uint64_t chunk_bytes) __attribute__((warn_unused_result));
 
 /* Asks the keeper to look at the session. */
 void keeper_add(struct keeper *keeper, struct session *session);

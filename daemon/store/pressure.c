@@ -3,6 +3,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/store/evict.h"
 #include "daemon/store/spill.h"
+#include "daemon/store/tail_relief.h"
 
 /* So long an append waits for what is being coded, before it costs somebody tokens. */
 #define PATIENCE_NS (500 * CLOCK_NS_PER_MS)
@@ -185,20 +186,32 @@ static bool evict_any(struct pressure *pressure, const struct evict_request *req
     return freed_bytes > 0;
 }
 
+static bool code_tails(struct pressure *pressure, uint64_t want_bytes, uint64_t idle_ns) {
+    bool coded = tail_relief(pressure->store, want_bytes, idle_ns);
+    if (coded)
+        pressure->evicted_ns = clock_now_ns();
+    return coded;
+}
+
+static bool spill_or_code_tails(struct pressure *pressure, uint64_t want_bytes, uint64_t idle_ns) {
+    bool spilled = spill(pressure->store, want_bytes, idle_ns);
+    if (spilled)
+        pressure->evicted_ns = clock_now_ns();
+    return spilled || code_tails(pressure, want_bytes, idle_ns);
+}
+
 /* Only for those who wait does what was just used go. */
 bool pressure_spill(struct pressure *pressure) {
     uint64_t above = above_bytes(pressure, low_percent(pressure));
     uint64_t want = above > SPILL_LEAST_BYTES ? above : SPILL_LEAST_BYTES;
-    bool spilled = spill(pressure->store, want, RECENT_NS);
+    bool spilled = spill_or_code_tails(pressure, want, RECENT_NS);
     pressure->no_choice |= has_no_choice(pressure);
-    if (!spilled && pressure->no_choice)
-        spilled = spill(pressure->store, want, 0);
-    if (spilled)
-        pressure->evicted_ns = clock_now_ns();
+    if (!spilled && pressure->no_choice && disk_tier_is_on(&pressure->store->disk))
+        spilled = spill_or_code_tails(pressure, want, 0);
     return spilled;
 }
 
-/* Whether what is coded could go to disk: not for a while after a write failed, but for want of room,
+/* Whether sessions could go to disk: not for a while after a write failed, but for want of room,
  * and not where none could be made. Until what is there is found nothing goes, and may be there
  * already; no append waits meanwhile. */
 static bool disk_takes_more(struct pressure *pressure) {
@@ -220,16 +233,16 @@ bool pressure_evict(struct pressure *pressure) {
     uint64_t want = above > 0 ? above : 1;
     bool keeps = disk_takes_more(pressure);
     const struct evict_request requests[] = {
-        {.want_bytes = want, .idle_ns = RECENT_NS, .keeps_coded = keeps},
-        {.want_bytes = want, .keeps_coded = keeps},
-        {.want_bytes = want, .idle_ns = RECENT_NS, .shared_too = true, .keeps_coded = keeps},
-        {.want_bytes = want, .shared_too = true, .keeps_coded = keeps},
+        {.want_bytes = want, .idle_ns = RECENT_NS, .keeps_spillable = keeps},
+        {.want_bytes = want, .keeps_spillable = keeps},
+        {.want_bytes = want, .idle_ns = RECENT_NS, .shared_too = true, .keeps_spillable = keeps},
+        {.want_bytes = want, .shared_too = true, .keeps_spillable = keeps},
     };
     if (evict_any(pressure, &requests[0]))
         return true;
     pressure->no_choice |= has_no_choice(pressure);
-    bool evicted = false;
-    for (int i = 1; i < 4 && !evicted && pressure->no_choice; i++)
-        evicted = evict_any(pressure, &requests[i]);
-    return evicted;
+    bool made = pressure->no_choice && code_tails(pressure, want, 0);
+    for (int i = 1; i < 4 && !made && pressure->no_choice; i++)
+        made = evict_any(pressure, &requests[i]);
+    return made;
 }

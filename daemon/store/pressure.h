@@ -1,7 +1,8 @@
 /* What happens when memory runs short, in this order: what is coldest is aged to its floor, and
- * when there is nothing left to age it goes to disk, and without a disk, or one with room, the
- * coldest session loses its newest tokens. What a disk would take is not lost, though it cannot go
- * there at the moment because it is just being loaded, or was just used.
+ * when there is nothing left to age it goes to disk; tails that are raw are coded, and then go,
+ * too; and without a disk, or one with room, the coldest session loses its newest tokens. What a
+ * disk would take is not lost, though it cannot go there at the moment because it is just being
+ * loaded, or was just used.
  *
  * Above the high mark it begins, at the low mark it ends; while appends wait for memory it goes on
  * whatever the marks say, and only then does it take what was just used. The marks are shares of
@@ -22,6 +23,7 @@ struct session;
 struct pressure_stats {
     _Atomic uint64_t rounds; /* times that there was pressure */
     _Atomic uint64_t aged_sessions, aged_bytes;
+    _Atomic uint64_t coded_tails, coded_tail_bytes; /* raw ones, and what that freed */
     _Atomic uint64_t evicted_sessions, evicted_tokens, evicted_bytes; /* times one lost tokens */
     _Atomic uint64_t deleted_sessions;                                /* of these, to the last */
 };
@@ -32,7 +34,8 @@ struct pressure {
     struct pressure_stats stats;
     bool no_choice;            /* in this round: somebody waits, or the limit was lowered */
     uint64_t waiting_since_ns; /* appends wait for memory without a break; 0: none does */
-    uint64_t evicted_ns;       /* when a session last lost tokens, or went to disk */
+    uint64_t evicted_ns;       /* when a session last lost tokens, went to disk, or had its
+ tail coded */
     uint64_t rest_until_ns;    /* in vain is not looked again before */
     uint64_t failed_writes;    /* to disk, that were seen so far, */
     uint64_t disk_failed_ns;   /* and when the last of them was */
@@ -57,7 +60,8 @@ bool pressure_goes_on(struct pressure *pressure);
 struct session *pressure_age(struct pressure *pressure) __attribute__((warn_unused_result));
 void pressure_has_aged(struct pressure *pressure, uint64_t freed_bytes);
 
-/* The coldest sessions go to disk. False if there is no disk, or nothing that can be spilled. */
+/* The coldest sessions go to disk, or if there is no disk, or nothing that can go there as it is,
+ * raw tails are coded. False if there are none either. */
 bool pressure_spill(struct pressure *pressure);
 
 /* The coldest session that can be evicted loses tokens. False if there is none. */

@@ -318,7 +318,7 @@ int store_admit(struct store *store, const struct session_names *names,
     if (raw_bytes > atomic_load(&store->budget.limit_bytes) / STORE_RAW_CHUNK_SHARE ||
         bound_bytes > UINT32_MAX)
         return STORE_UNSUPPORTED;
-    return keeper_provide(&store->keeper, pool_round(bound_bytes));
+    return keeper_provide(&store->keeper, pool_round(bound_bytes) + CHUNK_HANDLE_BYTES);
 }
 
 static struct list *list_of(struct store *store, const struct session *session) {

@@ -128,6 +128,15 @@ void tail_cut(struct tail *tail, uint32_t rows) {
         budget_release(tail->budget, held - keep);
 }
 
+bool tail_yield(struct tail *tail, uint64_t bytes) {
+    pthread_mutex_lock(&tail->lock);
+    bool yields = tail->owners == 1 && atomic_load(&tail->references) == 2;
+    if (yields)
+        charge(tail, tail->charged_bytes - bytes);
+    pthread_mutex_unlock(&tail->lock);
+    return yields;
+}
+
 uint64_t tail_bytes(struct tail *tail, bool *shared) {
     pthread_mutex_lock(&tail->lock);
     uint64_t bytes = tail->charged_bytes;

@@ -60,6 +60,11 @@ void tail_cut(struct tail *tail, uint32_t rows);
 /* Makes room for rows up to a page's tokens. STORE_OK or STORE_FULL. Only for who claimed them. */
 int tail_extend(struct tail *tail, uint32_t rows) __attribute__((warn_unused_result));
 
+/* For a session that is about to let go of it, under the session's lock, and who has the only other
+ * reference: so many of the bytes that the rows have in the budget are the caller's from now on.
+ * False, and nothing is done, if anybody else has the tail or reads it. */
+bool tail_yield(struct tail *tail, uint64_t bytes) __attribute__((warn_unused_result));
+
 /* The bytes it takes, and whether several sessions have it. */
 uint64_t tail_bytes(struct tail *tail, bool *shared);
 

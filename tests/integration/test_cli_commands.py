@@ -129,6 +129,7 @@ def test_status_has_every_key(kvq, daemon, cache):
     assert set(status["memory"]) == MEMORY_KEYS
     assert set(status["keeper"]) == {"queued_sessions", "chunks", "bytes_before", "bytes_after"}
     assert set(status["pressure"]) == {"rounds", "aged_sessions", "aged_bytes", "spilled_chunks", "spilled_bytes",
+                                       "coded_tails", "coded_tail_bytes",
                                        "evicted_sessions", "evicted_tokens", "evicted_bytes", "deleted_sessions", "refused"}
     assert set(status["operations"]["append"]) == {"requests", "errors", "total_us", "mean_us", "max_us"}
     assert status["pid"] == daemon.pid

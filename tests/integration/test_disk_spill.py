@@ -5,7 +5,7 @@ import contextlib
 import pytest
 from disk_support import assert_has, disk, exact_page, put, values
 from wire import EXACT, OPEN_EXISTING, Geometry, Refused
-from wire_support import append, assert_holds, bits, packed, refused, wait_until
+from wire_support import LARGE, append, assert_holds, bits, packed, refused, wait_until
 
 __all__ = ["disk"]
 
@@ -35,6 +35,17 @@ def test_three_times_the_memory_is_held_and_fetched_bit_for_bit(disk):
         assert stats.disk.loaded_bytes > 100 << 20
         assert stats.pressure.evicted_tokens == 0
         assert stats.used_bytes <= stats.limit_bytes
+
+
+def test_raw_tails_go_to_disk_and_nobody_loses_them(disk):
+    disk.start(tail_idle="never", append_wait="60s")
+    with disk.connect() as connection:
+        held = fill(connection, 24, tokens=100, geometry=LARGE)
+        for number, values in enumerate(held):
+            assert_holds(connection.open(b"%d" % number, mode=OPEN_EXISTING), values)
+        stats = connection.stats()
+        assert stats.pressure.coded_tails > 10
+        assert stats.pressure.evicted_tokens == 0
 
 
 def test_what_came_back_unchanged_goes_again_without_being_written(disk):

@@ -340,8 +340,6 @@ def test_with_a_disk_sessions_come_out_of_memory_and_the_rest_from_there(service
             put(connection, b"%d" % number, 128, geometry=LARGE)
         put(connection, b"durable", 300, durability=ON_DISK)
         put(connection, b"memory", 300)
-        for name in (b"durable", b"memory"):  # their tails are of those that no disk takes
-            connection.pin(name, 3_600_000)
         wait_until(lambda: connection.stats().disk.spilled_chunks > 0)
     service.restart(**options)
     took = service.takeover()

@@ -155,7 +155,8 @@ SCHEMA = {
     "7 hits uint, 8 lost uint",
     "PressureStats": "1 rounds uint, 2 aged_sessions uint, 3 aged_bytes uint, 4 spilled_chunks uint, "
     "5 spilled_bytes uint, 6 evicted_sessions uint, "
-    "7 evicted_tokens uint, 8 evicted_bytes uint, 9 deleted_sessions uint, 10 refused uint",
+    "7 evicted_tokens uint, 8 evicted_bytes uint, 9 deleted_sessions uint, 10 refused uint, "
+    "11 coded_tails uint, 12 coded_tail_bytes uint",
     "ErrorReply": "1 code uint, 2 retryable uint, 3 message str, 4 tokens uint, 5 tail_tokens uint",
 }
 FIELDS = {message: [(int(number), name, kind.rstrip("*"), kind.endswith("*"))

@@ -310,7 +310,7 @@ START_TEST(a_session_of_attachments_alone_can_be_evicted) {
 END_TEST
 
 START_TEST(attachments_that_could_go_to_disk_are_not_evicted) {
-    struct evict_request request = {.want_bytes = UINT64_MAX, .keeps_coded = true};
+    struct evict_request request = {.want_bytes = UINT64_MAX, .keeps_spillable = true};
     struct evict_result result;
     ck_assert_int_eq(open_session("b", PAGE_EXACT), STORE_OK);
     ck_assert_int_eq(attach("b", "x", text, 100), STORE_OK);

@@ -3,6 +3,8 @@
 #include "daemon/store/spill.h"
 #include "tests/unit/test_store_disk_support.h"
 
+enum { TAIL = 100 };
+
 /* So full that a session's bytes are what is wanted of it. */
 static void set_up_with_small_disk(void) {
     store_disk_bytes = 8 << 20;
@@ -90,6 +92,54 @@ START_TEST(while_what_is_on_disk_is_looked_for_nothing_that_is_coded_goes) {
 }
 END_TEST
 
+static void store_with_tail(const char *name) {
+    ck_assert_int_eq(open_session(name, PAGE_EXACT), STORE_OK);
+    store_tokens(name, 0, PAGE + TAIL, false);
+    leave_idle(name);
+}
+
+static bool is_spilled(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    ck_assert_ptr_nonnull(session);
+    bool spilled = session->coded_tail.chunk != NULL;
+    if (spilled) {
+        struct record *record = chunk_pin(session->coded_tail.chunk);
+        spilled = record_is_absent(record);
+        record_unpin(record);
+    }
+    session_unref(session);
+    return spilled;
+}
+
+START_TEST(a_raw_tail_goes_to_disk_and_comes_back_exactly) {
+    store_with_tail("a");
+    while (!is_spilled("a"))
+        (void)pressure_spill(&store.pressure);
+    ck_assert(!pressure_evict(&store.pressure));
+    int status;
+    while ((status = fetch_all("a", 0, PAGE + TAIL, 0)) == STORE_WAIT)
+        wait_step();
+    ck_assert_int_eq(status, STORE_OK);
+    ck_assert_uint_eq(info_of("a").state.tail_tokens, TAIL);
+}
+END_TEST
+
+START_TEST(for_a_disk_a_tail_is_coded_that_takes_no_less_then) {
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
+    store_tokens("a", 0, 1, false);
+    leave_idle("a");
+    while (!is_spilled("a"))
+        (void)pressure_spill(&store.pressure);
+}
+END_TEST
+
+START_TEST(a_raw_tail_that_a_disk_would_take_is_not_evicted) {
+    store_with_tail("a");
+    ck_assert(!pressure_evict(&store.pressure));
+    ck_assert_uint_eq(info_of("a").state.tokens, PAGE + TAIL);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("spill");
     tcase_add_checked_fixture(cases, set_up_with_small_disk, tear_down_with_disk);
@@ -98,5 +148,8 @@ int main(void) {
     tcase_add_test(cases, a_disk_too_full_to_save_costs_nothing_that_is_not_there);
     tcase_add_test(cases, a_full_disk_where_room_was_made_takes_more);
     tcase_add_test(cases, while_what_is_on_disk_is_looked_for_nothing_that_is_coded_goes);
+    tcase_add_test(cases, a_raw_tail_goes_to_disk_and_comes_back_exactly);
+    tcase_add_test(cases, for_a_disk_a_tail_is_coded_that_takes_no_less_then);
+    tcase_add_test(cases, a_raw_tail_that_a_disk_would_take_is_not_evicted);
     return run_suite(cases);
 }

@@ -210,6 +210,8 @@ _PRESSURE = (
     "refused",
     "spilled_chunks",
     "spilled_bytes",
+    "coded_tails",
+    "coded_tail_bytes",
 )
 _DISK = (
     "limit_bytes",
