@@ -164,10 +164,9 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
     @property
     def own_nbytes(self) -> int:
         """Everything but pages: the tail with its free room, and the tables."""
-        tables = sum(ffi.sizeof(array) for array in self._kept or ())
-        return sum(int(part.nbytes) for part in self._tail) + tables + int(
-            ffi.sizeof("struct kvq_layer") + ffi.sizeof(self._added)
-        )
+        tables = ffi.sizeof("struct kvq_layer") + ffi.sizeof(self._added)
+        tables += sum(ffi.sizeof(array) for array in self._kept or ())
+        return int(tables + sum(part.nbytes for part in self._tail))
 
     def tokens_at(self) -> dict[Optional[int], int]:
         """Tokens of a row by level; None: as they are."""
