@@ -12,7 +12,7 @@ from ._levels import Levels, levels_of, steps_of
 from ._scratch import Scratch
 
 DEFAULT_LEVELS: dict[int, Level] = {64: 3, 4096: 4}
-PAGE_TOKENS = 64
+PAGE_TOKENS = 128
 
 
 class CompressedDynamicCache(DynamicCache):  # type: ignore[misc]
