@@ -9,6 +9,7 @@ const struct page_kernels page_kernels_avx512 = {
     .sum = {[PAGE_F16] = page_sum_f16_avx512,
             [PAGE_BF16] = page_sum_bf16_avx512,
             [PAGE_F32] = page_sum_f32_avx512},
+    .widen = PAGE_OF_TARGET(widen_),
     .squares = {[PAGE_F16] = page_squares_f16_avx512,
                 [PAGE_BF16] = page_squares_bf16_avx512,
                 [PAGE_F32] = page_squares_f32_avx512},

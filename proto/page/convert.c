@@ -1,5 +1,6 @@
 #include "proto/page/convert.h"
 #include "proto/page/compact.h"
+#include "proto/page/kernels.h"
 
 static float load_one(enum page_dtype dtype, const uint8_t *at) {
     switch (dtype) {
@@ -57,6 +58,10 @@ void page_convert_row(enum page_dtype from, const void *source, enum page_dtype 
                       size_t count) {
     if (from == to) {
         memcpy(target, source, page_row_bytes(from, count));
+        return;
+    }
+    if (from == PAGE_F16 && to == PAGE_F32) {
+        page_kernels()->widen(source, target, count);
         return;
     }
     if (!page_is_compact(from)) {

@@ -122,6 +122,9 @@ struct page_kernels {
     /* sum[c] += each token's value, tokens in order; any number of channels. */
     void (*sum[PAGE_DTYPES])(const struct page_source_rows *in, float *sum);
 
+    /* float16 to float, bit for bit as IEEE 754 converts, NaNs made quiet; at any alignment. */
+    void (*widen)(const void *halves, void *floats, size_t count);
+
     /* Squares of a token's values onto its lanes; any number of channels. */
     void (*squares[PAGE_DTYPES])(const void *values, size_t count, float *lanes);
 

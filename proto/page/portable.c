@@ -6,6 +6,7 @@ const struct page_kernels PAGE_OF_TARGET(kernels_) = {
     .sum = {[PAGE_F16] = PAGE_OF_TARGET(sum_f16_),
             [PAGE_BF16] = PAGE_OF_TARGET(sum_bf16_),
             [PAGE_F32] = PAGE_OF_TARGET(sum_f32_)},
+    .widen = PAGE_OF_TARGET(widen_),
     .squares = {[PAGE_F16] = PAGE_OF_TARGET(squares_f16_),
                 [PAGE_BF16] = PAGE_OF_TARGET(squares_bf16_),
                 [PAGE_F32] = PAGE_OF_TARGET(squares_f32_)},

@@ -33,6 +33,7 @@ void PAGE_OF_TARGET(halve8_)(int8_t *q, size_t channels, size_t tokens, unsigned
 void PAGE_OF_TARGET(halve16_)(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,
                               uint32_t *magnitude);
 
+void PAGE_OF_TARGET(widen_)(const void *halves, void *floats, size_t count);
 void PAGE_OF_TARGET(range16_)(const struct page_source_rows *in, int16_t *low, int16_t *high);
 void PAGE_OF_TARGET(range32_)(const float *row, size_t count, float *low, float *high);
 

@@ -15,6 +15,15 @@ SPECIALISED void load_row(enum page_dtype dtype, const uint8_t *restrict values,
         row[i] = load(dtype, values, i);
 }
 
+void PAGE_OF_TARGET(widen_)(const void *halves, void *floats, size_t count) {
+    const unaligned_u16 *restrict in = halves;
+    unaligned_u32 *restrict out = floats;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t bits = float_bits(half_to_float(in[i]));
+        out[i] = bits | ((bits & 0x7fffffffu) > 0x7f800000u ? 0x400000u : 0);
+    }
+}
+
 SPECIALISED void sum_rows(enum page_dtype dtype, const struct page_source_rows *in,
                           float *restrict sum) {
     size_t channels = in->channels;

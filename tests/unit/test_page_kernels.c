@@ -2,6 +2,8 @@
 #include "proto/page/convert.h"
 #include "tests/unit/test_page_kernels_support.h"
 
+#include <math.h>
+
 enum { CASES = 48, TOKENS = PAGE_TOKENS_MAX, TILE = PAGE_BLOCK * RANS_ROW_VALUES };
 
 /* A tile's numbers, its rows in memory that ends behind the last one. */
@@ -489,6 +491,31 @@ START_TEST(ranges_are_the_same) {
 }
 END_TEST
 
+/* The portable one too: what a half is worth is written here once more. */
+static uint32_t widened(uint32_t half) {
+    uint32_t exponent = half >> 10 & 31, mantissa = half & 1023, sign = (half & 0x8000) << 16;
+    if (exponent == 31)
+        return sign | 0x7f800000u | mantissa << 13 | (mantissa ? 0x400000u : 0);
+    double magnitude =
+        exponent ? ldexp(1024.0 + mantissa, (int)exponent - 25) : ldexp(mantissa, -24);
+    return sign | float_bits((float)magnitude);
+}
+
+START_TEST(halves_are_widened_alike) {
+    const struct page_kernels *kernels = _i < TABLES ? table_of(_i) : &page_kernels_portable;
+    if (kernels == NULL)
+        return;
+    enum { HALVES = 1 << 16 };
+    static uint16_t halves[HALVES];
+    static uint32_t floats[HALVES];
+    for (uint32_t half = 0; half < HALVES; half++)
+        halves[half] = (uint16_t)half;
+    kernels->widen(halves, floats, HALVES);
+    for (uint32_t half = 0; half < HALVES; half++)
+        ck_assert_uint_eq(floats[half], widened(half));
+}
+END_TEST
+
 int main(void) {
     TCase *tests = tcase_create("kernels");
     int all = CASES * TABLES * DTYPE_COUNT;
@@ -503,6 +530,7 @@ int main(void) {
     tcase_add_loop_test(tests, fast8_encodes_alike, 0, all);
     tcase_add_loop_test(tests, fast8_decodes_alike, 0, all);
     tcase_add_loop_test(tests, ranges_are_the_same, 0, 20 * TABLES);
+    tcase_add_loop_test(tests, halves_are_widened_alike, 0, TABLES + 1);
     Suite *suite = suite_create("page, kernels");
     suite_add_tcase(suite, tests);
     return run_suite(suite);
