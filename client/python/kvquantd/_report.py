@@ -256,10 +256,10 @@ def _disk(c: Any) -> Optional[dict[str, Any]]:
 
 
 def _capacity(c: Any) -> dict[str, Any]:
-    return {"model": _text(c.model), "tokens": dict(zip(_LEVEL_NAMES, c.tokens))}
+    levels = (str(level_from_c(lib.KVQ_LEVEL_EXACT + i)) for i in range(len(c.tokens)))
+    return {"model": _text(c.model), "tokens": dict(zip(levels, c.tokens))}
 
 
-_LEVEL_NAMES = ("exact", "fast8", "0", "1", "2", "3", "4", "5")
 STATES = ("?", "normal", "drained", "read-only")
 
 
