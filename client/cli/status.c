@@ -43,9 +43,10 @@ const struct command status_command = {
     .help = "Shows the daemon: version, sockets, memory by kind with each kind's share of the "
             "limit, tokens and bytes at each level, and what it did since it started: hits and "
             "misses of fetches, what the keeper coded anew, what was aged and evicted for want "
-            "of memory, what sessions share that chose to, how many more tokens of each model "
-            "fit at each level into what is free, requests with their mean and longest "
-            "time from the first frame to the last, errors by name. What needs a look stands in "
+            "of memory, what sessions share that chose to, attachments, what was taken over "
+            "from the daemon before, how many more tokens of up to 8 models fit at each level "
+            "into what is free, requests with their mean and longest time from the first frame to "
+            "the last, errors by name. What needs a look stands in "
             "a line that begins with \"attention\".",
     .run = run,
 };

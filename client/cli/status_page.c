@@ -28,6 +28,7 @@ static uint64_t internal_errors(const struct kvq_stats *stats) {
 
 /* What somebody who is paged looks for first. */
 static void print_attention(const struct kvq_stats *stats) {
+    char text[WORD_BYTES];
     double used = percent(stats->used_bytes, stats->limit_bytes);
     attend(used >= NEARLY_FULL_PERCENT, (uint64_t)used, "% of the memory limit is used");
     if (stats->state == KVQ_STATE_DRAINED || stats->state == KVQ_STATE_READ_ONLY)
@@ -39,6 +40,15 @@ static void print_attention(const struct kvq_stats *stats) {
            "connections were closed because the client was too slow");
     attend(internal_errors(stats) > 0, internal_errors(stats),
            "internal errors since the start; see the daemon's log");
+    attend(stats->attachments.damaged > 0, stats->attachments.damaged,
+           "attachments were found damaged since the start");
+    attend(stats->disk.damaged > 0, stats->disk.damaged, "times a value on disk was damaged");
+    if (stats->takeover.why[0])
+        printf("attention   it began cold: what the service manager kept %s\n",
+               stats->takeover.why);
+    if (stats->takeover.set_aside_bytes > 0)
+        printf("attention   %s set aside that crashed the daemon, beside the limit\n",
+               bytes_text(stats->takeover.set_aside_bytes, text));
 }
 
 static void print_daemon(const struct kvq_stats *stats) {
@@ -168,11 +178,6 @@ static void print_takeover(const struct kvq_stats *stats) {
     if (stats->takeover.cut_sessions > 0)
         printf("            %s of the sessions before were shortened or lost\n",
                count_text(stats->takeover.cut_sessions, a));
-    if (stats->takeover.why[0])
-        printf("began cold  what the service manager kept %s\n", stats->takeover.why);
-    if (stats->takeover.set_aside_bytes > 0)
-        printf("set aside   %11s that crashed the daemon\n",
-               bytes_text(stats->takeover.set_aside_bytes, a));
 }
 
 static void print_traffic(const struct kvq_stats *stats) {
@@ -192,7 +197,7 @@ static void print_traffic(const struct kvq_stats *stats) {
            count_text(stats->connections_stalled, b));
 }
 
-/* How many more tokens of each model fit, at each level. */
+/* How many more tokens of up to 8 models fit, at each level. */
 static void print_capacity(const struct kvq_stats *stats) {
     char tokens[WORD_BYTES];
     if (stats->capacity_count == 0)

@@ -118,7 +118,7 @@ static const char *fault_of(int file, const struct budget *budget, uint64_t *byt
         return "is no pool";
     *bytes = (uint64_t)status.st_size - POOL_UNIT_BYTES;
     return limit_bytes_max(*bytes) < atomic_load(&budget->limit_bytes)
-               ? "is too small for a memory limit that is more than doubled"
+               ? "was made with less than half of the memory limit"
                : NULL;
 }
 

@@ -1,6 +1,7 @@
 """Attachments on disk: durable ones outlast kill -9, all of them a restart, and damage is a miss."""
 
 import pytest
+from conftest import Command
 from disk_support import assert_has, disk, put, values
 from wire import EXACT, IN_MEMORY, ON_DISK, OPEN_EXISTING
 from wire_support import SMALL, append, noise, refused, wait_until
@@ -156,6 +157,7 @@ def test_one_that_is_damaged_on_disk_is_a_miss_and_counted_and_others_are_there(
         with refused("miss"):
             connection.attachment(b"a", b"noise")
         assert connection.stats().disk.failed_loads == 1
+        assert "times a value on disk was damaged" in Command(disk.daemon.socket)("status").stdout
         with refused("miss"):
             connection.attachment(b"a", b"noise")
         assert connection.attachment(b"a", b"text")[0] == DATA[b"text"]

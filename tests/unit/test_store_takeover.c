@@ -243,7 +243,7 @@ START_TEST(a_pool_too_small_for_the_limit_is_not_taken_over) {
     start(file, 3 * (uint64_t)LIMIT_BYTES);
     close(file);
     ck_assert_int_eq(store.taken.outcome, TAKEOVER_COLD);
-    ck_assert_ptr_nonnull(strstr(store.taken.why, "more than doubled"));
+    ck_assert_ptr_nonnull(strstr(store.taken.why, "less than half of the memory limit"));
 }
 END_TEST
 
