@@ -23,12 +23,11 @@ static struct kvq_attachment_options attachment_of(const struct options *options
                                            .name = name_of(options)};
 }
 
-static enum exit_status report(const struct kvq_client *client, int error,
-                               const struct options *options) {
+static enum exit_status report(const struct kvq_client *client, int error) {
     if (error != KVQ_MISS)
         return report_failure(client, error);
-    complain("%s; `kvq attach list` shows what session \"%s\" has", kvq_client_message(client),
-             session_of(options));
+    complain("%s; `kvq sessions` and `kvq attach list` show what is there",
+             kvq_client_message(client));
     return EXIT_MISS;
 }
 
@@ -110,7 +109,7 @@ static enum exit_status run_get(const struct options *options) {
     struct kvq_attachment_options wanted = attachment_of(options);
     int error = kvq_attachment_get(client, session_of(options), &wanted, &attachment);
     if (error)
-        return report(client, error, options);
+        return report(client, error);
     (void)fwrite(attachment.bytes, 1, attachment.byte_count, stdout); /* main says what fails */
     return EXIT_DONE;
 }
@@ -189,7 +188,7 @@ static enum exit_status run_rm(const struct options *options) {
     struct kvq_attachment_options wanted = attachment_of(options);
     int error = kvq_attachment_delete(client, session_of(options), &wanted, &result);
     if (error)
-        return report(client, error, options);
+        return report(client, error);
     print_deleted(options, &result);
     return EXIT_DONE;
 }

@@ -23,8 +23,6 @@ static const char *advice(int error) {
         return "; `kvq info` shows the session's";
     case KVQ_FULL:
         return "; delete sessions, or start kvquantd with more --memory";
-    case KVQ_TOO_LARGE:
-        return ", or start kvquantd with more --memory";
     case KVQ_BUSY:
     case KVQ_TAIL_MOVED:
     case KVQ_WRONG_FIRST:

@@ -116,7 +116,7 @@ enum rpc_step rpc_append_step(struct rpc_request *request, int status) {
     if (status == STORE_UNSUPPORTED)
         rpc_fail(request, WIRE_TOO_LARGE,
                  "the append takes more than the memory limit leaves to sessions: send fewer "
-                 "tokens at a time");
+                 "tokens at a time, or start kvquantd with more --memory");
     else
         rpc_fail_store(request, status, NULL);
     return RPC_FAILED;
