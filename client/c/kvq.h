@@ -77,7 +77,7 @@ enum kvq_error {
     /* The daemon's answers. */
     KVQ_PROTOCOL = 1,           /* the daemon did not understand this client; connection gone */
     KVQ_VERSION = 2,            /* no protocol version in common; connection gone */
-    KVQ_TOO_LARGE = 3,          /* a length or count above the daemon's limits */
+    KVQ_TOO_LARGE = 3,          /* above the daemon's limits, or an append that never fits */
     KVQ_UNKNOWN_OPERATION = 4,  /* the daemon is older than this call */
     KVQ_BAD_CONTROL = 5,        /* a message did not decode */
     KVQ_INVALID = 6,            /* a field has a value that cannot be; the message names it */
@@ -86,7 +86,7 @@ enum kvq_error {
     KVQ_TAIL_MOVED = 9,         /* the session's tail has changed since */
     KVQ_BUSY = 10,              /* somebody else is appending to the session */
     KVQ_FULL = 11,              /* the memory limit is reached */
-    KVQ_MISS = 12,              /* no such session or range, or it went away on the way */
+    KVQ_MISS = 12,              /* no such session, range or attachment, or it went away */
     KVQ_VERSION_CHANGED = 13,   /* the session has changed since */
     KVQ_EXISTS = 14,            /* a session of this name exists */
     KVQ_CANCELLED = 15,         /* by a progress function or kvq_cancel() */
@@ -272,8 +272,9 @@ enum kvq_sharing {
     KVQ_SHARE_BYTES = 2, /* only what is coded to the same bytes */
 };
 
-/* When what changes a session returns - append, fork, truncate, delete, policy, pin, age -: when it
- * is done in memory, or when it would outlast a loss of power, too. */
+/* When what changes a session returns - append, fork, truncate, delete, policy, pin, age, an
+ * attachment put or deleted -: when it is done in memory, or when it would outlast a loss of power,
+ * too. */
 enum kvq_durability {
     KVQ_DURABILITY_UNSET = 0, /* as it is; in memory for a session that is created */
     KVQ_IN_MEMORY = 1,
@@ -446,6 +447,7 @@ struct kvq_append_options {
  * it for all. Where a further one breaks before any commit, or comes too late for the others, all
  * is sent again over one.
  * KVQ_WRONG_FIRST: state->tokens now says what the length is. KVQ_BUSY, KVQ_FULL: try again later.
+ * KVQ_TOO_LARGE: more than ever fits; send fewer tokens at a time.
  * KVQ_MISS: the session is gone. */
 int kvq_append(struct kvq_client *client, struct kvq_session_state *state,
                const struct kvq_append_options *options);
@@ -805,8 +807,8 @@ struct kvq_error_count {
     uint64_t count;
 };
 
-/* What a daemon takes: everything; no new sessions, forks or appends; no change at all, but for
- * pins. What is refused is KVQ_READ_ONLY. */
+/* What a daemon takes: everything; no new sessions, forks, appends, attachments or blocks; no
+ * change at all, but for pins. What is refused is KVQ_READ_ONLY. */
 enum kvq_state { KVQ_STATE_UNSET, KVQ_STATE_NORMAL, KVQ_STATE_DRAINED, KVQ_STATE_READ_ONLY };
 
 /* How many more tokens of a model fit into what is free. */

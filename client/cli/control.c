@@ -58,10 +58,11 @@ const struct command control_command = {
     .optional_arguments = 1,
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_MEMORY,
     .summary = "change what the daemon takes",
-    .help = "Drained, the daemon takes no new sessions, forks or appends; read-only, nothing "
-            "changes but pins. What is stored is served in any case. normal ends both. With "
-            "--memory the limit is another, up to twice that of the daemon's start, until it "
-            "reads its configuration again; where more is in use, room is made. Says how it is "
-            "then, or with nothing given now.",
+    .help = "Drained, the daemon takes no new sessions, forks, appends, attachments or blocks; "
+            "read-only, nothing changes but pins. What is stored is served in any case. normal "
+            "ends both. With --memory the limit is another, up to twice that with which its pool "
+            "of memory was made, at this start or at an earlier one that it was taken over from, "
+            "until it reads its configuration again; where more is in use, room is made. Says how "
+            "it is then, or with nothing given now.",
     .run = run,
 };

@@ -11,7 +11,8 @@ const char socket_text[] =
     "The daemon's socket is --socket PATH, else $KVQ_SOCKET, else $XDG_RUNTIME_DIR/kvquantd.sock "
     "if it is there, else /run/kvquantd/kvquantd.sock.";
 
-const char exit_status_text[] = "0 done, 1 refused or failed, 2 usage, 3 no such session or range.";
+const char exit_status_text[] = "0 done, 1 refused or failed, 2 usage, 3 no such session, range or "
+                                "attachment.";
 
 void print_wrapped(FILE *out, int indent, const char *text) {
     int column = 0;

@@ -187,7 +187,7 @@ static void print_session(const struct kvq_session_info *info) {
                bytes_text(info->attachments.bytes, a),
                bytes_text(info->attachments.stored_bytes, b));
     if (info->disk_bytes > 0 || info->durability == KVQ_ON_DISK)
-        printf("on disk     %s of its pages%s\n", bytes_text(info->disk_bytes, a),
+        printf("on disk     %s of its pages and attachments%s\n", bytes_text(info->disk_bytes, a),
                info->durability == KVQ_ON_DISK ? "; it is durable there" : "");
     printf("ratio       %s against %zu bits", figure_text(info->ratio_input, 2, "", a),
            8 * kvq_dtype_bytes(geometry->dtype));

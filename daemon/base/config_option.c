@@ -47,8 +47,9 @@ const struct config_option config_options[] = {
          "own working space stay below it. Up to a quarter of it, at most 256M, is touched "
          "ahead, so that appends need not wait for fresh pages; that is given up for anything "
          "that needs it. A model is refused whose page of tokens, raw and of all layers, "
-         "exceeds an eighth of the limit. At least 32M. A reload changes it, up to twice what it "
-         "was at the start; where more is in use then, room is made."},
+         "exceeds an eighth of the limit. At least 32M. A reload changes it, up to twice that "
+         "with which the pool of memory was made, at this start or at an earlier one that it was "
+         "taken over from; where more is in use then, room is made."},
     {.name = "memory_high",
      .kind = CONFIG_COUNT,
      .offset = AT(memory_high_percent),

@@ -161,10 +161,11 @@ void manual_print_page(void) {
           "What is in memory is left in the manager's keeping (FileDescriptorStoreMax= of the "
           "unit, under the name kvquantd-pool), and the daemon that it starts next takes it "
           "over: `systemctl restart` loses nothing. After a crash, with another layout of what "
-          "is kept, or a memory limit more than doubled, it begins without, and the log and `kvq "
-          "status` say why. What has crashed the daemon twice while it was being taken over is "
-          "kept once more, as kvquantd-pool-set-aside, for inspection: a file among those of the "
-          "manager in /proc/1/fd, until the service is stopped.",
+          "is kept, or a memory limit of more than twice that with which it was made, it begins "
+          "without, and the log and `kvq status` say why. What has crashed the daemon twice while "
+          "it was being taken over is kept once more, as kvquantd-pool-set-aside, for inspection: "
+          "a file among those of the manager in /proc/1/fd, which takes memory beside the limit "
+          "until the service is stopped.",
           "Where standard error is the journal, log lines carry the fields KVQ_PEER, "
           "KVQ_CLIENT, KVQ_OPERATION, KVQ_SESSION and KVQ_ERROR as far as known: "
           "`journalctl KVQ_ERROR=protocol`."}},

@@ -18,7 +18,7 @@ enum wire_error {
     WIRE_TAIL_MOVED = 9,       /* the tail is not what the append was cut for */
     WIRE_BUSY = 10,            /* somebody else is appending to the session */
     WIRE_FULL = 11,            /* the memory limit is reached */
-    WIRE_MISS = 12,            /* no such session or range, or it went away on the way */
+    WIRE_MISS = 12,            /* no such session, range or attachment, or it went away */
     WIRE_VERSION_CHANGED = 13, /* if_version does not hold */
     WIRE_EXISTS = 14,          /* a session of this name exists */
     WIRE_CANCELLED = 15,

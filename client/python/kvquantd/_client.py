@@ -101,8 +101,8 @@ class Client:
         of other sessions for its own, and offers them its own, where all token ids up to there are
         the same and nothing is lost by it; with "bytes" only what is coded to the same bytes, as what
         is exact in any case. With durability "disk" what changes the session - append(), fork(),
-        truncate(), delete(), policy(), pin(), age() - returns when that would outlast a loss of
-        power, from now on; with "memory", as a session that is created, when it is done in memory.
+        truncate(), delete(), policy(), pin(), age(), attach(), detach() - returns when that would
+        outlast a loss of power, from now on; with "memory", as a session that is created, when it is done in memory.
         With new it must not exist (Exists). ModelMismatch: it is another model's, or has another
         geometry. Unsupported: a geometry that this daemon cannot hold.
         """
@@ -187,8 +187,8 @@ class Client:
     def control(self, state: Optional[str] = None, memory: Optional[int] = None) -> dict[str, Any]:
         """Changes what the daemon takes and its memory limit, and returns both with used_bytes.
 
-        state "drained": no new sessions, forks or appends (ReadOnly); "read-only": no change but
-        pins; "normal" ends both. memory: bytes, until the daemon reads its configuration again;
+        state "drained": no new sessions, forks, appends, attachments or blocks (ReadOnly);
+        "read-only": no change but pins; "normal" ends both. memory: bytes, until the daemon reads its configuration again;
         Invalid: it cannot be that without a restart. None: stays. While used_bytes are more than
         limit_bytes, room is being made.
         """

@@ -23,7 +23,7 @@ class Invalid(Error, ValueError):
 
 
 class Miss(Error, LookupError):
-    """No such session or range, or it went away on the way."""
+    """No such session, range or attachment, or it went away on the way."""
 
 
 class ModelMismatch(Error):

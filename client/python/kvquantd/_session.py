@@ -82,7 +82,8 @@ class Session(SessionState):
         which Client.match() finds the session and others may share it; salts: (first, tokens, bytes)
         each, see Salt. A session has ids up to the first append without. With settle the call returns when all
         is coded at the session's level. At the memory limit it waits, then raises Full. Busy:
-        somebody else is appending.
+        somebody else is appending. Error "too_large": more than ever fits: append fewer tokens at a
+        time.
         """
         call = _transfer.append(self._state, self.geometry, k, v, first, token_ids, salts, settle)
         return self._client._run(call) if call else self.tokens
@@ -160,7 +161,7 @@ class Session(SessionState):
         the start had none. A fork has those of its source; one of fewer tokens those that were put
         when there were no more. Invalid: the name or the size cannot be. Unsupported: the session
         has 64 others. Full: the memory limit is reached. VersionChanged: the session is no longer at
-        if_version.
+        if_version. DiskFailed: it is attached, but would not outlast a loss of power.
         """
         self._client._run(_calls.attach(self._state, name, data, if_version))
 
