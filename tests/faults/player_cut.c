@@ -105,10 +105,13 @@ void player_truncate(struct player *player, const struct step *step) {
         drop(player, discard, random[4]);
     if (!player_expect_status(player, status, expected))
         return;
-    bool changes = request.tokens != session->token_count;
+    bool changes = request.tokens != session->token_count ||
+                   (request.tokens == 0 && reference_has_attachments(session));
     if (changes)
         note_cut(player, slot, (uint32_t)request.tokens);
     reference_cut(session, (uint32_t)request.tokens);
+    if (request.tokens == 0)
+        memset(session->attachments, 0, sizeof session->attachments);
     player_expect_state(player, session, &state, changes);
     player_save_if_owed(player, slot);
 }
