@@ -42,7 +42,9 @@ static int compare(const void *a, const void *b) {
 struct found *recovery_find(struct recovery *recovery, const struct session *session,
                             enum disk_kind kind, uint64_t id) {
     struct found key = {.id = id, .kind = (uint8_t)kind};
-    struct found *found = bsearch(&key, recovery->found, recovery->count, sizeof key, compare);
+    struct found *found = NULL;
+    if (recovery->count > 0)
+        found = bsearch(&key, recovery->found, recovery->count, sizeof key, compare);
     uint64_t owner =
         owner_of(STORE_TENANT, strlen(STORE_TENANT), session->model, session->model_bytes);
     recovery->for_now |= !found && recovery->is_incomplete;
