@@ -27,11 +27,12 @@ PYTEST_SECONDS_MAX = 2400  # a folder
 AT_ONCE = 3  # on two cores: tests wait for a third of their time
 PYTEST_FOLDERS = ("tests/integration", "tests/faults", "client/python/tests", "client/python/examples")
 SLOWNESS = 20  # of a sanitizer or an emulator, at most
+SUPPRESSIONS = pathlib.Path(__file__).resolve().with_name("tsan-suppressions.txt")
 # A use after return is found only on asking; a finding names the line that led to it.
 SANITIZER_OPTIONS = {
     "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1",
-    "TSAN_OPTIONS": "second_deadlock_stack=1",
+    "TSAN_OPTIONS": f"second_deadlock_stack=1:suppressions={SUPPRESSIONS}",
 }
 CHECK_SUMMARY = re.compile(r"^\d+%: Checks: (\d+), Failures: (\d+), Errors: (\d+)$", re.MULTILINE)
 
@@ -61,17 +62,17 @@ def counts_of_check(output, returncode):
     return Counts(passed, failed)
 
 
-def run_unit(program, under, environment):
+def run_unit(program, under, environment, seconds_max):
     """What came of it, and what there is to say of that."""
     start = time.monotonic()
     try:
         done = subprocess.run([*under, program], env=environment, text=True, errors="replace",
                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, timeout=UNIT_SECONDS_MAX)
+                              stderr=subprocess.STDOUT, timeout=seconds_max)
         output, returncode = done.stdout, done.returncode
     except subprocess.TimeoutExpired as expired:
         output = (expired.stdout or b"").decode(errors="replace")
-        output, returncode = f"{output}\nnot done after {UNIT_SECONDS_MAX} s", 1
+        output, returncode = f"{output}\nnot done after {seconds_max} s", 1
     counts = counts_of_check(output, returncode)
     verdict = "FAILED" if counts.failed else "ok"
     told = f"{verdict:6} {program.name:32} {counts}  {time.monotonic() - start:.1f} s"
@@ -80,11 +81,11 @@ def run_unit(program, under, environment):
     return counts, told
 
 
-def run_units(programs, under, environment):
+def run_units(programs, *how):
     """Some at once, told of in the order given."""
     total = Counts()
     with concurrent.futures.ThreadPoolExecutor(AT_ONCE) as pool:
-        for counts, told in pool.map(lambda program: run_unit(program, under, environment), programs):
+        for counts, told in pool.map(lambda program: run_unit(program, *how), programs):
             print(told, flush=True)
             total += counts
     return total
@@ -166,7 +167,7 @@ def main():
     parser.add_argument("--build", type=pathlib.Path, required=True)
     parser.add_argument("--sanitize", default="", help="the sanitizers that it was built with")
     parser.add_argument("--under", type=shlex.split, default=[], help="runs the unit tests")
-    parser.add_argument("--seconds", type=int, default=PYTEST_SECONDS_MAX, help="that pytest may take")
+    parser.add_argument("--seconds", type=int, help="that pytest may take")
     parser.add_argument("tests", nargs="*")
     arguments = parser.parse_args()
 
@@ -180,12 +181,14 @@ def main():
     total = Counts()
     with tempfile.TemporaryDirectory(prefix="kvq-sanitizers-") as reports:
         environment = environment_of(build, arguments.sanitize, reports)
-        if arguments.sanitize or arguments.under or os.environ.get("KVQ_TORTURE"):
-            environment["CK_TIMEOUT_MULTIPLIER"] = str(SLOWNESS)
+        slow = arguments.sanitize or arguments.under or os.environ.get("KVQ_TORTURE")
+        slowness = SLOWNESS if slow else 1
+        if slow:
+            environment["CK_TIMEOUT_MULTIPLIER"] = str(slowness)
         programs = [build / pathlib.Path(source).with_suffix("") for source in unit]
-        total += run_units(programs, arguments.under, environment)
+        total += run_units(programs, arguments.under, environment, slowness * UNIT_SECONDS_MAX)
         for selection in pytest:
-            total += run_pytest(selection, build, environment, arguments.seconds)
+            total += run_pytest(selection, build, environment, arguments.seconds or slowness * PYTEST_SECONDS_MAX)
         total += counts_of_reports(reports, total)
     print(total, flush=True)
     return 1 if total.failed or not total.passed else 0
