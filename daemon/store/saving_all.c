@@ -53,9 +53,11 @@ static void collect(struct saving_all *all) {
 }
 
 static int save_one(struct store *store, struct session *session) {
-    return session_is_empty(session) && !session->saved.any
-               ? STORE_OK
-               : saving_step(store, session, session_point(session));
+    pthread_mutex_lock(session->lock);
+    bool has_any = !session_is_empty(session) || session->saved.any;
+    struct session_point point = session_point(session);
+    pthread_mutex_unlock(session->lock);
+    return has_any ? saving_step(store, session, point) : STORE_OK;
 }
 
 static bool may_begin(const struct saving_all *all) {
