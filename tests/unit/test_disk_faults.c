@@ -10,12 +10,15 @@ enum { KEYS = 6, VALUE_BYTES = 9000 };
 /* Which call fails, counted from 0; those behind it too if `sticky`. */
 static struct {
     _Atomic int calls, failing, failing_syncs;
+    _Atomic int failing_at; /* so many reads at that offset fail */
+    off_t failing_offset;
+    _Atomic bool parts_unreadable, keeps_files;
     bool sticky, halves, disorderly;
     int error;
 } faults;
 
 /* Files with records that fdatasync has not reached. */
-enum { DESCRIPTORS_MAX = 1024, RECORDS_BEGIN = 8192 };
+enum { DESCRIPTORS_MAX = 1024, MARK_BEGIN = 4096, RECORDS_BEGIN = 8192 };
 static _Atomic bool unsynced[DESCRIPTORS_MAX];
 
 static bool fails(void) {
@@ -42,7 +45,19 @@ static ssize_t faulty_writev(int file, const struct iovec *parts, int count, off
     return disk_io_system.writev(file, &half, 1, offset);
 }
 
+/* Heads begin with a block, parts behind them. */
+static bool is_unreadable(off_t offset) {
+    if (atomic_load(&faults.parts_unreadable) && offset % MARK_BEGIN != 0)
+        return true;
+    return offset == faults.failing_offset && atomic_load(&faults.failing_at) > 0 &&
+           atomic_fetch_sub(&faults.failing_at, 1) > 0;
+}
+
 static ssize_t faulty_readv(int file, const struct iovec *parts, int count, off_t offset) {
+    if (is_unreadable(offset)) {
+        errno = EIO;
+        return -1;
+    }
     return fails() ? -1 : disk_io_system.readv(file, parts, count, offset);
 }
 
@@ -73,6 +88,10 @@ static int faulty_rename(int folder, const char *from, const char *to) {
 static int faulty_unlink(int folder, const char *name) {
     for (int file = 0; file < DESCRIPTORS_MAX; file++)
         faults.disorderly |= unsynced[file];
+    if (atomic_load(&faults.keeps_files)) {
+        errno = EIO;
+        return -1;
+    }
     return fails() ? -1 : disk_io_system.unlink(folder, name);
 }
 
@@ -306,6 +325,35 @@ START_TEST(what_a_failed_fdatasync_did_not_reach_is_written_anew_before_a_sync_s
 }
 END_TEST
 
+/* A small segment is written anew at a start. */
+static void leave_a_copy(void) {
+    options.segment_bytes = 128 << 10;
+    open_disk();
+    ck_assert_int_eq(try_write(key_of(0), 1, VALUE_BYTES, true), DISK_OK);
+    atomic_store(&faults.keeps_files, true);
+    reopen_disk();
+    while (stats_now().copied_bytes == 0)
+        usleep(1000);
+    close_disk();
+    atomic_store(&faults.keeps_files, false);
+}
+
+START_TEST(of_two_copies_the_one_that_can_be_read_counts) {
+    set_up();
+    leave_a_copy();
+    char names[4][32];
+    ck_assert_uint_eq(list_segments(names, 4), 2);
+    faults.failing_offset = RECORDS_BEGIN;
+    atomic_store(&faults.failing_at, 1);
+    open_disk();
+    ck_assert_int_le(atomic_load(&faults.failing_at), 0);
+    read_value(key_of(0), 1, VALUE_BYTES);
+    reopen_disk();
+    read_value(key_of(0), 1, VALUE_BYTES);
+    remove_directory();
+}
+END_TEST
+
 START_TEST(no_file_goes_before_what_was_copied_is_durable) {
     set_up();
     open_disk();
@@ -330,6 +378,7 @@ int main(void) {
                    a_durable_write_whose_fdatasync_fails_has_failed_and_the_earlier_value_counts);
     tcase_add_test(cases,
                    what_a_failed_fdatasync_did_not_reach_is_written_anew_before_a_sync_succeeds);
+    tcase_add_test(cases, of_two_copies_the_one_that_can_be_read_counts);
     tcase_add_test(cases, no_file_goes_before_what_was_copied_is_durable);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);

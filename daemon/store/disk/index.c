@@ -121,8 +121,8 @@ static struct index_entry *find_or_add(struct index *index, struct disk_key key)
 void index_add(struct index *index, const struct index_record *record) {
     const struct head *head = record->head;
     struct index_entry *entry = find_or_add(index, head->key);
-    if (head->sequence < entry->sequence ||
-        (head->sequence == entry->sequence && !record->replaces)) {
+    bool replaces = record->replaces || entry->state == INDEX_DAMAGED; /* of which it is a copy */
+    if (head->sequence < entry->sequence || (head->sequence == entry->sequence && !replaces)) {
         entry->stale++;
         return;
     }

@@ -44,7 +44,7 @@ int index_reserve(struct index *index, struct disk_key key) __attribute__((warn_
 struct index_entry *index_find(const struct index *index, struct disk_key key);
 
 /* A record is in a file: it counts if it is newer than what is known, or the copy that is to
- * replace it. Room must have been reserved. */
+ * replace it, or of one that cannot be read. Room must have been reserved. */
 struct index_record {
     struct segment *segment;
     uint64_t offset;
