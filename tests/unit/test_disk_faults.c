@@ -354,6 +354,35 @@ START_TEST(of_two_copies_the_one_that_can_be_read_counts) {
 }
 END_TEST
 
+/* What was being written when the daemon ended is no damage; the mark alone tells. */
+static void leave_a_torn_tail(void) {
+    char names[4][32], path[400];
+    open_disk();
+    ck_assert_int_eq(try_write(key_of(0), 1, VALUE_BYTES, true), DISK_OK);
+    close_disk();
+    ck_assert_uint_eq(list_segments(names, 4), 1);
+    path_of(names[0], path, sizeof path);
+    int file = open(path, O_WRONLY | O_APPEND);
+    ck_assert_int_eq(write(file, path, sizeof path), sizeof path);
+    close(file);
+}
+
+START_TEST(where_a_mark_cannot_be_read_it_is_told_that_not_all_could_be) {
+    set_up();
+    leave_a_torn_tail();
+    faults.failing_offset = MARK_BEGIN;
+    atomic_store(&faults.failing_at, 1);
+    open_disk();
+    ck_assert(stats_now().scan_unread);
+    reopen_disk();
+    ck_assert(!stats_now().scan_unread);
+    ck_assert_uint_eq(found_count, 1);
+    ck_assert(!found_doubtful[0]);
+    read_value(key_of(0), 1, VALUE_BYTES);
+    remove_directory();
+}
+END_TEST
+
 START_TEST(no_file_goes_before_what_was_copied_is_durable) {
     set_up();
     open_disk();
@@ -379,6 +408,7 @@ int main(void) {
     tcase_add_test(cases,
                    what_a_failed_fdatasync_did_not_reach_is_written_anew_before_a_sync_succeeds);
     tcase_add_test(cases, of_two_copies_the_one_that_can_be_read_counts);
+    tcase_add_test(cases, where_a_mark_cannot_be_read_it_is_told_that_not_all_could_be);
     tcase_add_test(cases, no_file_goes_before_what_was_copied_is_durable);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);

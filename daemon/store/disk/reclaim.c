@@ -237,6 +237,8 @@ static bool finish(struct disk *disk) {
 }
 
 static bool take_step(struct disk *disk) {
+    if (disk->reclaim.mark.failed)
+        return false; /* it tells what must not be lost sight of */
     switch (walk_next(&disk->reclaim.walk)) {
     case WALK_RECORD:
         return copy_record(disk);

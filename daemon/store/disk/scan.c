@@ -170,6 +170,7 @@ static void scan_segment(struct scan *scan) {
     scan->whole_bytes = SEGMENT_BEGIN;
     scan->torn = scan->holes = scan->unread = false;
     scan->walk = walk_begin(segment, &disk->scanner_guarder, scan->head);
+    scan->walk.failed = scan->mark.failed;
     if (scan->walk.end < scan->mark.synced_bytes)
         scan->walk.end = scan->mark.synced_bytes;
     while (!is_stopping(disk) && (step = walk_next(&scan->walk)) != WALK_END)

@@ -223,8 +223,11 @@ void segment_read_mark(const struct segment *segment, struct mark *mark) {
     uint8_t block[BLOCK_BYTES];
     struct iovec part = {block, sizeof block};
     *mark = (struct mark){.synced_bytes = SEGMENT_BEGIN};
-    if (disk_io_read(segment->io, segment->file, &part, 1, BLOCK_BYTES) < 0 ||
-        !mark_is_whole(segment, block))
+    if (disk_io_read(segment->io, segment->file, &part, 1, BLOCK_BYTES) < 0) {
+        mark->failed = segment_could_not_read();
+        return;
+    }
+    if (!mark_is_whole(segment, block))
         return;
     mark->known = true;
     mark->synced_bytes = bytes_get(block + 24, 8);

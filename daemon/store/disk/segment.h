@@ -84,7 +84,8 @@ void segment_unref(struct segment *segment);
 
 struct mark {
     uint64_t synced_bytes;
-    bool known; /* it could be read */
+    bool known;  /* it could be read */
+    bool failed; /* the device did */
     bool closed;
     struct history history;
 };
