@@ -325,6 +325,31 @@ START_TEST(what_a_failed_fdatasync_did_not_reach_is_written_anew_before_a_sync_s
 }
 END_TEST
 
+START_TEST(what_cannot_be_copied_after_a_failed_fdatasync_fails_syncs_until_it_can) {
+    set_up();
+    open_disk();
+    for (size_t i = 0; i < 5; i++)
+        write_value(key_of(i), i, VALUE_BYTES);
+    char names[4][32];
+    ck_assert_uint_eq(list_segments(names, 4), 2);
+    atomic_store(&faults.parts_unreadable, true);
+    atomic_store(&faults.failing_syncs, 1);
+    ck_assert_int_eq(sync_disk(), DISK_FAILED);
+    for (size_t i = 0; i < 4; i++) /* a file is worth reclaiming, that is not the one in need */
+        disk_forget(disk, key_of(i));
+    ck_assert_int_eq(sync_disk(), DISK_FAILED);
+    write_value(key_of(5), 5, VALUE_BYTES);
+    ck_assert_int_eq(sync_disk(), DISK_FAILED);
+    ck_assert_uint_eq(stats_now().failed_syncs, 1);
+    atomic_store(&faults.parts_unreadable, false);
+    ck_assert_int_eq(sync_disk(), DISK_OK);
+    reopen_disk();
+    read_value(key_of(4), 4, VALUE_BYTES);
+    read_value(key_of(5), 5, VALUE_BYTES);
+    remove_directory();
+}
+END_TEST
+
 /* A small segment is written anew at a start. */
 static void leave_a_copy(void) {
     options.segment_bytes = 128 << 10;
@@ -407,6 +432,7 @@ int main(void) {
                    a_durable_write_whose_fdatasync_fails_has_failed_and_the_earlier_value_counts);
     tcase_add_test(cases,
                    what_a_failed_fdatasync_did_not_reach_is_written_anew_before_a_sync_succeeds);
+    tcase_add_test(cases, what_cannot_be_copied_after_a_failed_fdatasync_fails_syncs_until_it_can);
     tcase_add_test(cases, of_two_copies_the_one_that_can_be_read_counts);
     tcase_add_test(cases, where_a_mark_cannot_be_read_it_is_told_that_not_all_could_be);
     tcase_add_test(cases, no_file_goes_before_what_was_copied_is_durable);

@@ -38,7 +38,7 @@ static void add_segment(struct disk *disk, struct segment *segment) {
 static void note_unsafe(struct disk *disk, struct segment *segment) {
     if (segment->unsafe)
         return;
-    log_error("the disk: fdatasync failed: %s", strerror(errno));
+    log_error("the disk: a segment could not be made durable: %s", strerror(errno));
     pthread_mutex_lock(&disk->lock);
     segment->unsafe = true;
     disk->stats.failed_syncs++;
@@ -94,9 +94,9 @@ static bool spread_unsafe(struct disk *disk) {
     bool unsafe = false;
     for (struct segment *segment = disk->segments; segment; segment = segment->next) {
         unsafe |= segment->unsafe;
-        if (segment == disk->appender.segment && unsafe)
-            disk_segment_failed(disk);
         segment->unsafe = unsafe;
+        if (segment == disk->appender.segment && unsafe)
+            disk_close_segment(disk);
     }
     return unsafe;
 }

@@ -27,21 +27,25 @@ static bool may_take(const struct disk *disk, const struct segment *segment) {
             disk->used_bytes + segment->live_bytes + SEGMENT_BEGIN <= disk->limit_bytes);
 }
 
-/* Of those that are unsafe the newest, so that no copy lies in one that is; else the one with most
- * to gain. The lock is held. */
-static struct segment *choose(const struct disk *disk, bool pressed) {
-    struct segment *best = NULL, *unsafe = NULL;
-    if (!disk->scanned)
-        return NULL;
-    for (struct segment *segment = disk->segments; segment; segment = segment->next) {
-        if (!may_take(disk, segment))
-            continue;
-        if (segment->unsafe)
+/* Of those that are unsafe the newest, so that no copy lies in one that is. The lock is held. */
+static struct segment *choose_unsafe(const struct disk *disk) {
+    struct segment *unsafe = NULL;
+    for (struct segment *segment = disk->segments; segment; segment = segment->next)
+        if (disk->scanned && segment->unsafe && may_take(disk, segment))
             unsafe = segment;
-        if (is_worth_it(segment, pressed) && (!best || dead_bytes(segment) > dead_bytes(best)))
+    return unsafe;
+}
+
+/* The one in need, else the one with most to gain. The lock is held. */
+static struct segment *choose(const struct disk *disk, bool pressed) {
+    struct segment *best = NULL, *unsafe = choose_unsafe(disk);
+    if (unsafe || !disk->scanned)
+        return unsafe;
+    for (struct segment *segment = disk->segments; segment; segment = segment->next)
+        if (may_take(disk, segment) && is_worth_it(segment, pressed) &&
+            (!best || dead_bytes(segment) > dead_bytes(best)))
             best = segment;
-    }
-    return unsafe ? unsafe : best;
+    return best;
 }
 
 bool disk_wants_reclaim(struct disk *disk) {
@@ -140,7 +144,7 @@ static bool copy_record(struct disk *disk) {
         return append(disk, &head);
     case PARTS_UNREADABLE:
         log_error("the disk: a segment cannot be read: %s", strerror(errno));
-        reclaim->segment->stuck = true;
+        reclaim->segment->stuck = !reclaim->segment->unsafe; /* nothing is durable before that is */
         return false;
     case PARTS_DAMAGED:
         break;
@@ -250,6 +254,14 @@ static bool take_step(struct disk *disk) {
     return false;
 }
 
+static bool go_on(struct disk *disk) {
+    if (take_step(disk))
+        return true;
+    disk->reclaim.segment = NULL;
+    disk->reclaim_after_ns = clock_now_ns() + RETRY_NS;
+    return false;
+}
+
 bool disk_reclaim_step(struct disk *disk, bool pressed) {
     if (!disk->reclaim.segment) {
         pthread_mutex_lock(&disk->lock);
@@ -259,11 +271,7 @@ bool disk_reclaim_step(struct disk *disk, bool pressed) {
             return false;
         begin(disk, segment);
     }
-    if (take_step(disk))
-        return true;
-    disk->reclaim.segment = NULL;
-    disk->reclaim_after_ns = clock_now_ns() + RETRY_NS;
-    return false;
+    return go_on(disk);
 }
 
 static const struct segment *find_unsafe(const struct disk *disk) {
@@ -273,12 +281,22 @@ static const struct segment *find_unsafe(const struct disk *disk) {
     return segment;
 }
 
+/* False if none can be: what else there is to reclaim is no help. */
+static bool take_unsafe(struct disk *disk) {
+    const struct segment *taken = disk->reclaim.segment;
+    if (taken && taken->unsafe)
+        return true;
+    pthread_mutex_lock(&disk->lock);
+    struct segment *segment = choose_unsafe(disk);
+    pthread_mutex_unlock(&disk->lock);
+    if (segment)
+        begin(disk, segment);
+    return segment != NULL;
+}
+
 bool disk_rescue(struct disk *disk) {
-    while (find_unsafe(disk)) {
-        if (disk->reclaim.segment && !disk->reclaim.segment->unsafe)
-            disk->reclaim.segment = NULL;
-        if (!disk_reclaim_step(disk, false))
+    while (find_unsafe(disk))
+        if (!take_unsafe(disk) || !go_on(disk))
             return false;
-    }
     return true;
 }
