@@ -32,7 +32,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -165,10 +165,17 @@ test-hf: test-hf-5
 	$(Q)+$(SUBMAKE) test-hf-4
 test-hf-4: OLDER = PYTHONPATH=$(CURDIR)/$(VENV_HF)/transformers-4
 test-hf-5 test-hf-4:
-	$(Q)tools/bootstrap.sh build hf
+	$(Q)tools/bootstrap.sh build hf browser
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) VENV=$(VENV_HF) all python
 	$(Q)$(OLDER) OMP_NUM_THREADS=1 $(VENV_HF)/bin/python tools/run-tests.py --build $(PLAIN) \
 	    $(or $(TESTS),tests/hf)
+
+## e2e: a real model generates with and without kvquantd.hf: build/report/e2e/ (E2E='--tokens 32')
+e2e:
+	$(Q)tools/bootstrap.sh build hf
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) VENV=$(VENV_HF) all python
+	$(Q)KVQUANTD=$(PLAIN)/kvquantd $(VENV_HF)/bin/python client/python/examples/e2e_benchmark.py \
+	    --output-dir $(PLAIN)/report/e2e $(E2E)
 
 ## overload: three times the memory limit by mixed clients, for two minutes: what holds, as a table
 overload:
@@ -486,7 +493,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

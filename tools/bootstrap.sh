@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
 # (hf: build/venv-hf).
-# usage: tools/bootstrap.sh SET...   sets: build lint test model hf bench peers fuzz aarch64 tiny
+# usage: tools/bootstrap.sh SET...: build lint test model hf browser bench peers fuzz aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +18,7 @@ aarch64_packages='gcc-aarch64-linux-gnu qemu-user python3'
 lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
 hf_packages=$model_packages
+browser_packages='chromium-headless-shell' # looks at reports
 bench_packages='python3'
 fuzz_packages='clang'
 peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
@@ -92,6 +93,7 @@ for set; do
     test) all="$all $test_packages" ;;
     model) all="$all $model_packages" ;;
     hf) all="$all $hf_packages" ;;
+    browser) all="$all $browser_packages" ;;
     bench) all="$all $bench_packages" ;;
     peers) all="$all $peers_packages" ;;
     fuzz) all="$all $fuzz_packages" ;;

@@ -1,0 +1,1 @@
+"""What e2e_benchmark.py is made of."""
