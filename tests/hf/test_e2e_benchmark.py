@@ -154,6 +154,20 @@ def test_a_model_of_distilgpt2s_geometry_is_measured(tmp_path):
     assert only["compressed"]["at_rest"]["ratio_16_bits"] > 3
 
 
+def test_layers_with_a_window_are_counted_as_they_are(tmp_path):
+    config = transformers.MistralConfig(
+        hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=4,
+        num_key_value_heads=2, vocab_size=VOCABULARY, sliding_window=32, bos_token_id=None,
+        eos_token_id=None)
+    done = run(tmp_path, transformers.MistralForCausalLM(config).eval(), "--scenario", "long")
+    assert done.returncode == 0, done.stderr
+    report = json.loads((tmp_path / "out" / f"{NAME}.json").read_text())
+    compressed, = (s["compressed"] for s in report["scenarios"])
+    assert compressed["uncompressed_layers"] == [0, 1]
+    assert compressed["in_use"]["ratio_model_dtype"] == pytest.approx(1, rel=0.01)
+    assert report["resume"] is None
+
+
 def test_a_profile_is_shown_without_a_model():
     done = subprocess.run([sys.executable, str(EXAMPLE), "--profile", "tiny"],
                           capture_output=True, text=True)

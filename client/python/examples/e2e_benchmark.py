@@ -18,7 +18,7 @@ import shutil
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).resolve().parents[3]
+BUILT = pathlib.Path(__file__, "../../../../build/kvq").resolve()  # of this checkout
 SMOLLM2 = "SmolLM2-135M-Instruct"
 SCENARIOS = ["product-explainer", "developer-note", "long"]
 
@@ -50,8 +50,7 @@ def arguments():
 
 def profile(name):
     """What `kvq profile` says."""
-    built = ROOT / "build/kvq"
-    program = os.environ.get("KVQ") or (str(built) if built.exists() else shutil.which("kvq"))
+    program = os.environ.get("KVQ") or (str(BUILT) if BUILT.exists() else shutil.which("kvq"))
     if not program:
         raise SystemExit("the program kvq is missing: build it (make), or name it in $KVQ")
     return subprocess.run([program, "profile", name, "--json"]).returncode
@@ -71,18 +70,22 @@ def run(given):
         torch.set_num_threads(given.threads)
     level = int(given.level) if given.level.isdigit() else given.level
     levels = {given.window: level}
+    date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     opened = models.open_model(given.model)
     asked = [scenarios.scenario(name, opened, given.context, given.tokens)
              for name in given.scenario or scenarios.NAMES]
     measured = [measure.measure(opened, one, levels, given.tokens, given.rounds) for one in asked]
-    longest = max(range(len(asked)), key=lambda i: asked[i].ids.shape[1])
-    with resume.daemon(given.socket) as socket:
-        resumed = socket and resume.measure_resume(
-            opened, asked[longest], level, *measured[longest][1:], socket)
     figures = [scenario for scenario, *_ in measured]
+    longest = max(range(len(asked)), key=lambda i: asked[i].ids.shape[1])
+    resumed = None
+    with resume.daemon(given.socket) as socket:
+        # A layer with a window does not have what a session holds.
+        if socket and not figures[longest]["compressed"]["uncompressed_layers"]:
+            resumed = resume.measure_resume(
+                opened, asked[longest], level, *measured[longest][1:], socket)
     return {
         "command": shlex.join(["python", *sys.argv]),
-        "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
+        "date": date,
         "environment": environment(),
         "model": {"name": opened.name, "dtype": opened.dtype,
                   "parameters": opened.model.num_parameters(),
@@ -91,7 +94,7 @@ def run(given):
         "rounds": given.rounds,
         "scenarios": figures,
         "summary": measure.summary(figures),
-        "resume": resumed or None,
+        "resume": resumed,
     }
 
 

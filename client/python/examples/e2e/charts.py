@@ -6,7 +6,7 @@ from xml.sax.saxutils import escape
 WIDTH, HEIGHT = 480, 300  # so that letters of 11 can be read on a phone
 LEFT, RIGHT, TOP, BOTTOM = 48, 16, 46, 40
 BAR_HEIGHT = 18
-LETTER_WIDTH, LETTER_HEIGHT = 5.6, 11
+LETTER_WIDTH, LETTER_HEIGHT = 6.2, 11
 
 
 def text(x, y, content, anchor="start", style="label"):
@@ -24,7 +24,7 @@ def legend(labels):
     for colour, label in enumerate(labels):
         parts.append(f'<rect x="{x}" y="6" width="12" height="12" rx="2" class="fill{colour}"/>')
         parts.append(text(x + 17, 16, label))
-        x += 30 + LETTER_WIDTH * len(label)
+        x += 28 + LETTER_WIDTH * len(label)
     return parts
 
 

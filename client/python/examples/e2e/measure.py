@@ -91,8 +91,10 @@ def forced(model, scenario, cache, baseline):
     cache.settle()
     at_rest = {"bytes": cache.nbytes, "tokens_by_level": by_level(cache)}
     growth.append([cache.get_seq_length(), cache.nbytes])
-    return {"in_use": in_use, "at_rest": at_rest | after_pause(model, scenario, cache, baseline),
-            "bytes_by_tokens": growth, "uncompressed_layers": cache.uncompressed_layers}
+    if not cache.uncompressed_layers:  # those with a window cannot go back
+        at_rest |= after_pause(model, scenario, cache, baseline)
+    return {"in_use": in_use, "at_rest": at_rest, "bytes_by_tokens": growth,
+            "uncompressed_layers": cache.uncompressed_layers}
 
 
 def after_pause(model, scenario, cache, baseline):

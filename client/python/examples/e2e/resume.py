@@ -16,7 +16,7 @@ from transformers import DynamicCache
 
 from .generation import generate, loss
 
-BUILT = pathlib.Path(__file__).resolve().parents[4] / "build/kvquantd"
+BUILT = pathlib.Path(__file__, "../../../../../build/kvquantd").resolve()  # of this checkout
 START_SECONDS = 60
 MEMORY = "2G"
 ROUNDS = 5

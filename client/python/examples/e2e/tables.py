@@ -49,7 +49,7 @@ def loss_table(scenarios):
         for title, name in (("in use", "in_use"), ("at rest", "at_rest")):
             state = s["compressed"][name]
             rows.append([s["name"], title, mib(state["bytes"]), f"{state['bits_per_value']:.2f}",
-                         times(state["ratio_16_bits"]), *loss_cells(state), str(state["tokens"])])
+                         times(state["ratio_16_bits"]), *loss_cells(state)])
     return Table("What it costs", "Bytes and loss of the same cache, on the baseline's text. In use: "
                  "with the newest tokens as they came, as while it generates. At rest: all of them "
                  "coded, and the second half of the text scored on what that left of the first. KLD: "
@@ -57,8 +57,10 @@ def loss_table(scenarios):
 
 
 def loss_cells(state):
+    if "kld_mean" not in state:
+        return [""] * 5
     return [*(f"{state[f'kld_{name}']:.5f}" for name in ("mean", "median", "max")),
-            f"{state['agreement']:.1%}"]
+            f"{state['agreement']:.1%}", str(state["tokens"])]
 
 
 def process_table(scenarios):

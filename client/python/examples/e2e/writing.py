@@ -33,7 +33,7 @@ def settings(report):
             f"{model['layers']} layers",
             "; ".join(f"level {level} from an age of {age} tokens on"
                       for age, level in report["levels"].items())
-            + f"; both caches in turn, {report['rounds']} times each"]
+            + f"; rounds of both caches in turn: {report['rounds']}"]
 
 
 def texts(report):
@@ -119,7 +119,8 @@ def rates(scenarios):
     found = {"known methods": KNOWN_METHODS}
     for title, state in (("kvquantd.hf, in use", "in_use"), ("kvquantd.hf, at rest", "at_rest")):
         found[title] = [(s["name"], s["compressed"][state]["bits_per_value"],
-                         s["compressed"][state]["kld_mean"]) for s in scenarios]
+                         s["compressed"][state]["kld_mean"])
+                        for s in scenarios if "kld_mean" in s["compressed"][state]]
     return found
 
 
