@@ -93,14 +93,14 @@ static int settle(struct store *store, const struct block_deletion *deletion) {
     return status == STORE_MISS ? STORE_OK : status;
 }
 
-/* The same of all that were asked for, and of those with a chain that was evicted before. */
+/* The same of all that were asked for, and of those with a chain that was evicted just before. */
 static int settle_all(struct store *store, struct rpc_block_act *act) {
     int status = STORE_OK;
     while (act->is_delete && act->settled < act->key_count && status == STORE_OK) {
         status = settle(store, &act->deletions[act->settled]);
         act->settled += status == STORE_OK;
     }
-    if (!act->is_delete || status != STORE_OK || !atomic_load(&store->disk.chains_deleted))
+    if (!act->is_delete || status != STORE_OK || atomic_load(&store->disk.chain_deletes) == 0)
         return status;
     if (!act->others)
         act->others = disk_tier_sync(&store->disk);

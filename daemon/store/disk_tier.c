@@ -8,6 +8,7 @@
 #include "daemon/store/error.h"
 #include "daemon/store/keeper.h"
 #include "daemon/store/record_disk.h"
+#include "daemon/store/store.h"
 
 struct disk_promise {
     struct disk_job job;
@@ -155,6 +156,10 @@ static void take_out(struct disk_promise *promise) {
     *place = promise->next;
 }
 
+static bool is_of_chain(uint64_t session_id) {
+    return session_id > STORE_CHAIN_IDS;
+}
+
 /* One that could not be kept stays the tier's: the name is not free. */
 static void end_delete(struct disk_job *job) {
     struct disk_promise *promise = (struct disk_promise *)job;
@@ -162,6 +167,7 @@ static void end_delete(struct disk_job *job) {
     bool done = job->status == DISK_OK;
     if (!done)
         log_error("a delete could not be written to disk: it may come back after a restart");
+    atomic_fetch_sub(&tier->chain_deletes, done && is_of_chain(promise->job.key.id));
     pthread_mutex_lock(&tier->lock);
     if (done)
         take_out(promise);
@@ -200,6 +206,7 @@ struct disk_promise *disk_tier_delete(struct disk_tier *tier, uint64_t session_i
     pthread_mutex_lock(&tier->lock);
     promise->next = *place;
     *place = promise;
+    atomic_fetch_add(&tier->chain_deletes, is_of_chain(session_id));
     submit_delete(promise, session_id);
     pthread_mutex_unlock(&tier->lock);
     return promise;

@@ -40,7 +40,7 @@ struct disk_tier {
     _Atomic(struct keeper *) keeper; /* is woken when the disk is full; NULL: it has ended */
     _Atomic int shortage;            /* enum disk_shortage: that nobody has seen to yet */
     _Atomic bool unrelieved;         /* it is full, and nothing there was to be evicted */
-    _Atomic bool chains_deleted;     /* a chain of blocks, by whom nobody waits for it */
+    _Atomic uint64_t chain_deletes;  /* of chains of blocks, that are not kept yet: nobody waits */
     _Atomic bool ending;             /* what goes away now is only freed, not forgotten */
     struct disk_tier_counts counts;
     pthread_mutex_t lock; /* for who waits: of recovery, and of jobs that are waited for */

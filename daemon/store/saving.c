@@ -361,8 +361,6 @@ int saving_delete(struct disk_tier *tier, struct session *session, struct disk_p
                                 disk_tier_hash_name(session->name, session->name_bytes));
     if (!*promise)
         return STORE_FULL;
-    if (session_is_chain(session))
-        atomic_store(&tier->chains_deleted, true);
     for (size_t i = 0; i < saved->piece_count; i++)
         disk_tier_forget(tier, DISK_TAIL, saved->pieces[i].id);
     return STORE_OK;

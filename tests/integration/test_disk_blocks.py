@@ -64,6 +64,20 @@ def test_an_acknowledged_delete_of_a_block_does_not_come_back(disk):
         wait_until(lambda: connection.stats().disk.live_bytes < 10_000)
 
 
+def test_deletes_that_the_disk_has_cost_those_behind_them_nothing(disk):
+    disk.start()
+    with disk.connect() as connection:
+        blocks = Blocks(connection)
+        saved, _ = chain_of(blocks, 10)
+        connection.flush()
+        blocks.delete(*saved)
+        syncs = connection.stats().disk.syncs
+        in_memory, _ = chain_of(blocks, 10, seed=1)
+        for key in reversed(in_memory):
+            blocks.delete(key)
+        assert connection.stats().disk.syncs == syncs
+
+
 def test_blocks_in_memory_are_gone_after_kill_9(disk):
     disk.start()
     with disk.connect() as connection:
