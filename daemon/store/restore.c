@@ -22,9 +22,18 @@ struct session *restore_session(struct store *store, const struct manifest *mani
     return session;
 }
 
+/* What has become coarser than the session lets it, for others that had it too when this one did
+ * not any more, is not the session's. */
+static bool is_as_promised(const struct session *session, const struct manifest_slice *slice,
+                           const struct chunk *chunk) {
+    int coarsest = slice->level > session->policy.floor ? slice->level : session->policy.floor;
+    return chunk->record->level <= coarsest;
+}
+
 bool restore_slice(struct session *session, const struct manifest_slice *slice,
                    struct chunk *chunk) {
-    if (!chunk || slice->first > chunk->tokens || slice->tokens > chunk->tokens - slice->first)
+    if (!chunk || slice->first > chunk->tokens || slice->tokens > chunk->tokens - slice->first ||
+        !is_as_promised(session, slice, chunk))
         return false;
     chunk_own(chunk, slice->level);
     session->slices[session->slice_count++] = (struct slice){.chunk = chunk,

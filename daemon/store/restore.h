@@ -14,7 +14,8 @@
 struct session *restore_session(struct store *store, const struct manifest *manifest)
     __attribute__((warn_unused_result));
 
-/* One more slice of this chunk. False if there is none, or it has not these tokens. */
+/* One more slice of this chunk. False if there is none, or it has not these tokens as finely as the
+ * session is promised to have them. */
 bool restore_slice(struct session *session, const struct manifest_slice *slice,
                    struct chunk *chunk);
 

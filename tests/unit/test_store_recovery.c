@@ -1,5 +1,6 @@
 /* What sessions are after the daemon began again. */
 #include "daemon/store/evict.h"
+#include "daemon/store/spill.h"
 #include "tests/unit/test_store_disk_support.h"
 #include "tests/unit/test_store_takeover_support.h"
 
@@ -75,6 +76,38 @@ START_TEST(what_was_deleted_stays_so_though_a_daemon_in_between_had_no_disk) {
 }
 END_TEST
 
+static bool is_spilled(const char *name) {
+    struct session *session = store_find(&store, name_of(name));
+    struct record *record = chunk_pin(session->slices[1].chunk);
+    bool spilled = record_is_absent(record);
+    record_unpin(record);
+    session_unref(session);
+    return spilled;
+}
+
+/* The chunk that both have is as coarse as the fork lets it be once the other has let go of it,
+ * which the other's manifest does not know yet. */
+START_TEST(what_a_fork_let_become_coarse_is_no_more_a_session_s_that_is_exact) {
+    store_exactly("a", 2 * PAGE);
+    struct session *session = store_find(&store, name_of("a"));
+    flush_session(session);
+    session_unref(session);
+    ck_assert_int_eq(fork_session("a", "fork", 0), STORE_OK);
+    ck_assert_int_eq(truncate_session("a", PAGE), STORE_OK); /* which is saved before it is told */
+    age_session("fork", 3);
+    while (!is_spilled("fork"))
+        (void)spill(&store, UINT64_MAX / 2, 0);
+    await_disk();
+    crash();
+    int status;
+    uint64_t tokens = info_of("a").state.tokens;
+    ck_assert_uint_ge(tokens, PAGE);
+    while ((status = fetch_all("a", 0, tokens, 0)) == STORE_WAIT)
+        wait_step();
+    ck_assert_int_eq(status, STORE_OK);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("recovery");
     tcase_add_checked_fixture(cases, set_up_with_disk, tear_down_with_disk);
@@ -82,5 +115,6 @@ int main(void) {
     tcase_add_test(cases, what_is_not_found_any_more_counts_as_lost);
     tcase_add_test(cases, what_is_appended_after_a_loss_ends_it);
     tcase_add_test(cases, what_was_deleted_stays_so_though_a_daemon_in_between_had_no_disk);
+    tcase_add_test(cases, what_a_fork_let_become_coarse_is_no_more_a_session_s_that_is_exact);
     return run_suite(cases);
 }
