@@ -163,7 +163,7 @@ END_TEST
 
 START_TEST(after_everything_is_freed_in_any_order_the_whole_is_one_stretch) {
     struct pool_extent extents[256], whole;
-    int order[256];
+    int order[256] = {0};
     srand(1);
     for (int i = 0; i < 256; i++) {
         extents[i] = take((uint64_t)(rand() % 4 + 1) * UNIT);
