@@ -8,7 +8,7 @@ import threading
 import time
 
 import pytest
-from conftest import RSS_SLACK_BYTES
+from conftest import RSS_SLACK_BYTES, SANITIZED
 from wire import EXACT, Connection, Refused
 from wire_support import (TINY, WIDE, append, assert_holds, bits, connection, refused,  # noqa: F401
                           wait_until, waiting)
@@ -17,6 +17,7 @@ LIMIT_BYTES = 64 << 20
 TOKENS = 256
 SESSION_BYTES = TOKENS * 8192
 OVERLOAD_SECONDS = 5
+HANG_SECONDS = 1800
 LEASE_MS = 3600000
 LONG_MS = 60000  # nothing here takes so long
 
@@ -142,6 +143,7 @@ def test_opening_a_session_at_the_limit_is_served_or_refused_with_full(connectio
     assert_all_hold(connection, numbers)
 
 
+@pytest.mark.skipif(SANITIZED, reason="a sanitizer has memory of its own for each session")
 def test_many_small_sessions_take_no_more_of_the_system_than_of_the_limit(daemon, connection):
     def taken():
         stats = connection.stats()
@@ -214,7 +216,7 @@ def test_at_three_times_the_limit_nothing_accepted_is_lost_and_memory_holds(daem
         return sum(writer.appends for writer in writers) * SESSION_BYTES >= 3 * LIMIT_BYTES
 
     while all(writer.is_alive() for writer in writers):
-        if time.monotonic() - start > (OVERLOAD_SECONDS if is_overloaded() else 4 * OVERLOAD_SECONDS):
+        if time.monotonic() - start > (OVERLOAD_SECONDS if is_overloaded() else HANG_SECONDS):
             break
         rss_bytes.append(daemon.rss_bytes())
         used_bytes.append(connection.stats().used_bytes)
