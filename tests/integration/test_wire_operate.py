@@ -4,7 +4,7 @@ import threading
 
 import pytest
 from config_support import Reloading
-from conftest import Command
+from conftest import RSS_SLACK_BYTES, Command
 from wire import DRAINED, EXACT, NORMAL, OPEN_EXISTING, OPEN_NEW, READ_ONLY, Connection
 from wire_support import (TINY, WIDE, append, assert_holds, bits, connection, refused, stored,  # noqa: F401
                           wait_until)
@@ -104,7 +104,7 @@ def test_a_lower_limit_is_reached_by_eviction_and_holds(daemon, connection):
     reply = connection.control(limit_bytes=64 << 20)
     assert reply.limit_bytes == 64 << 20 < reply.used_bytes
     wait_until(lambda: connection.stats().used_bytes <= 64 << 20)
-    wait_until(lambda: daemon.rss_bytes() <= 1.1 * (64 << 20) + (64 << 20))
+    wait_until(lambda: daemon.rss_bytes() <= 1.1 * (64 << 20) + RSS_SLACK_BYTES)
     assert connection.stats().pressure.evicted_tokens > 0
     assert_holds(connection.open(b"0", geometry=WIDE), bits(WIDE, 256, 0))
     append(connection.open(b"new", geometry=WIDE, level=EXACT), bits(WIDE, 256, 1), wait_ms=60000)
