@@ -47,7 +47,7 @@ void print_help(FILE *out) {
           "  --version  the version of this program\n\n",
           out);
     print_wrapped(out, 0, socket_text);
-    fputs("Exit status: ", out);
+    fputs("Exit status:\n", out);
     print_wrapped(out, 0, exit_status_text);
 }
 

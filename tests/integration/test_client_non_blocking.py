@@ -212,7 +212,7 @@ def test_bytes_may_come_one_at_a_time(start_daemon, dribble, sizes, non_blocking
         expected = everything(library)
     with Library(dribble(start_daemon(), sizes), non_blocking) as library:
         assert everything(library) == expected
-        assert library.waits > 20 or not non_blocking
+        assert library.waits > 0 or not non_blocking
 
 
 @pytest.mark.parametrize("k", PLACES)

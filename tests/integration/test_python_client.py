@@ -355,8 +355,8 @@ def test_a_full_store_is_retryable_and_keeps_what_it_took(client):
             session.append(k, k)
     assert caught.value.retryable
     assert session.tokens > 0
-    fetched, _ = session.fetch()
-    assert same(fetched, np.concatenate([k] * (session.tokens // 1024), axis=1))
+    fetched, _ = session.fetch()  # of which the newest may have been evicted meanwhile
+    assert same(fetched, np.concatenate([k] * 100, axis=1)[:, :session.tokens])
 
 
 def test_a_session_knows_itself(client):
