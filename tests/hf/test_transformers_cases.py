@@ -29,6 +29,7 @@ def texts(smollm2, cache, prompts, padding=None, **given):
     """What is generated, with what else generate() tells."""
     model, tokenizer = smollm2
     tokenizer.padding_side = "left"
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token  # transformers 4 reads none from GGUF
     inputs = tokenizer(prompts, padding=True, return_tensors="pt", pad_to_multiple_of=padding)
     out = model.generate(**inputs, past_key_values=cache, do_sample=False, max_new_tokens=10,
                          return_dict_in_generate=True, **given)
