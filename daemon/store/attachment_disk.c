@@ -25,11 +25,9 @@ static void end_write(struct disk_job *job) {
     struct attachment_write *write = (struct attachment_write *)job;
     struct disk_tier *tier = write->tier;
     bool done = job->status == DISK_OK;
-    atomic_fetch_add(&tier->counts.failed_writes, !done);
+    if (!done)
+        disk_tier_tell_failure(tier, job->status, write->drop_bytes > 0);
     atomic_fetch_sub(&tier->counts.spilling_bytes, write->drop_bytes);
-    if (job->status == DISK_FULL)
-        disk_tier_tell_shortage(tier, write->drop_bytes > 0 ? DISK_SHORT_FOR_SPILLING
-                                                            : DISK_SHORT_FOR_SAVING);
     attachment_end_write(write->attachment, done ? tier : NULL);
     if (done && write->drop_bytes > 0)
         drop_bytes(tier, write->attachment);

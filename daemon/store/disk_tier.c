@@ -101,6 +101,14 @@ void disk_tier_tell_shortage(struct disk_tier *tier, enum disk_shortage shortage
         keeper_poke(keeper);
 }
 
+void disk_tier_tell_failure(struct disk_tier *tier, enum disk_status status, bool spilling) {
+    bool full = status == DISK_FULL;
+    atomic_fetch_add(&tier->counts.failed_writes, 1);
+    atomic_fetch_add(&tier->counts.broken_writes, !full);
+    if (full)
+        disk_tier_tell_shortage(tier, spilling ? DISK_SHORT_FOR_SPILLING : DISK_SHORT_FOR_SAVING);
+}
+
 struct waited {
     struct disk_tier *tier;
     bool done;
@@ -283,13 +291,10 @@ static void end_write(struct disk_job *job) {
         atomic_fetch_add(&tier->counts.written_chunks, 1);
         atomic_fetch_add(&tier->counts.written_chunk_bytes, write->record->bytes);
     }
-    atomic_fetch_add(&tier->counts.failed_writes, !done);
-    atomic_fetch_add(&tier->counts.full_writes, job->status == DISK_FULL);
-    if (write->drop)
+    if (!done)
+        disk_tier_tell_failure(tier, job->status, write->drop);
+    if (write->drop) /* who waits for this looks for failures then */
         atomic_fetch_sub(&tier->counts.spilling_bytes, write->record->reserved_bytes);
-    if (job->status == DISK_FULL)
-        disk_tier_tell_shortage(tier,
-                                write->drop ? DISK_SHORT_FOR_SPILLING : DISK_SHORT_FOR_SAVING);
     chunk_end_write(write->chunk, write->record, done ? tier : NULL);
     record_unpin(write->record);
     if (done && write->drop)

@@ -21,7 +21,7 @@ enum disk_shortage { DISK_NOT_SHORT, DISK_SHORT_FOR_SPILLING, DISK_SHORT_FOR_SAV
 /* Since the start. */
 struct disk_tier_counts {
     _Atomic uint64_t written_chunks, written_chunk_bytes;
-    _Atomic uint64_t failed_writes, full_writes;    /* of chunks; those for want of room there */
+    _Atomic uint64_t failed_writes, broken_writes;  /* of values; those not for want of room */
     _Atomic uint64_t spilled_chunks, spilled_bytes; /* whose memory was given back */
     _Atomic uint64_t loaded_chunks, loaded_bytes, failed_loads;
     _Atomic uint64_t saves, failed_saves; /* of sessions */
@@ -117,5 +117,8 @@ void disk_tier_await_progress(struct disk_tier *tier, uint64_t since, uint64_t m
 
 /* A write found the disk full. */
 void disk_tier_tell_shortage(struct disk_tier *tier, enum disk_shortage shortage);
+
+/* A write of a chunk or attachment failed, with this status; it was to spill it, else save it. */
+void disk_tier_tell_failure(struct disk_tier *tier, enum disk_status status, bool spilling);
 
 #endif

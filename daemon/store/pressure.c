@@ -216,12 +216,10 @@ bool pressure_spill(struct pressure *pressure) {
  * already; no append waits meanwhile. */
 static bool disk_takes_more(struct pressure *pressure) {
     struct disk_tier *tier = &pressure->store->disk;
-    uint64_t failed =
-        atomic_load(&tier->counts.failed_writes) - atomic_load(&tier->counts.full_writes);
-    uint64_t now = clock_now_ns();
-    if (failed != pressure->failed_writes)
+    uint64_t broken = atomic_load(&tier->counts.broken_writes), now = clock_now_ns();
+    if (broken != pressure->broken_writes)
         pressure->disk_failed_ns = now;
-    pressure->failed_writes = failed;
+    pressure->broken_writes = broken;
     return disk_tier_is_on(tier) && !atomic_load(&tier->unrelieved) &&
            now - pressure->disk_failed_ns > DISK_FAILED_NS;
 }

@@ -34,10 +34,9 @@ struct pressure {
     struct pressure_stats stats;
     bool no_choice;            /* in this round: somebody waits, or the limit was lowered */
     uint64_t waiting_since_ns; /* appends wait for memory without a break; 0: none does */
-    uint64_t evicted_ns;       /* when a session last lost tokens, went to disk, or had its
- tail coded */
+    uint64_t evicted_ns;       /* a session last lost tokens, went to disk, or had its tail coded */
     uint64_t rest_until_ns;    /* in vain is not looked again before */
-    uint64_t failed_writes;    /* to disk, that were seen so far, */
+    uint64_t broken_writes;    /* to disk, that were seen so far, */
     uint64_t disk_failed_ns;   /* and when the last of them was */
 };
 

@@ -138,7 +138,7 @@ START_TEST(what_the_disk_would_take_is_not_evicted) {
     leave_idle("a");
     ck_assert(!pressure_evict(&pressure));
     ck_assert_uint_eq(info_of("a").state.tokens, PAGE + 1);
-    atomic_fetch_add(&store.disk.counts.failed_writes, 1);
+    atomic_fetch_add(&store.disk.counts.broken_writes, 1);
     ck_assert(pressure_evict(&pressure)); /* its tail */
     ck_assert(pressure_evict(&pressure));
     ck_assert_ptr_null(store_find(&store, name_of("a")));

@@ -33,7 +33,7 @@ START_TEST(what_is_on_disk_stays_as_cold_as_it_was) {
     store_on_disk("cold");
     ck_assert_int_eq(open_session("warm", PAGE_EXACT), STORE_OK);
     store_in_memory("warm");
-    atomic_fetch_add(&store.disk.counts.failed_writes, 1); /* it takes no more */
+    atomic_fetch_add(&store.disk.counts.broken_writes, 1); /* it takes no more */
     ck_assert(pressure_evict(&store.pressure));
     ck_assert(!has_session("warm"));
     struct session *cold = store_find(&store, name_of("cold"));
@@ -66,8 +66,8 @@ END_TEST
 START_TEST(a_full_disk_where_room_was_made_takes_more) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_in_memory("a");
-    atomic_fetch_add(&store.disk.counts.failed_writes, 1);
-    atomic_fetch_add(&store.disk.counts.full_writes, 1);
+    disk_tier_tell_failure(&store.disk, DISK_FULL, false);
+    atomic_store(&store.disk.shortage, DISK_NOT_SHORT); /* as if seen to */
     ck_assert(!pressure_evict(&store.pressure));
     atomic_store(&store.disk.unrelieved, true);
     ck_assert(pressure_evict(&store.pressure));
