@@ -25,6 +25,7 @@ START_TEST(one_that_frees_nothing_does_not_cost_those_that_were_touched) {
     ck_assert_int_eq(fetch_all("touched", 0, PAGE, 0), STORE_OK);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         leave_idle(names[i]);
+    take_over_from_keeper();
     ck_assert(pressure_evict(&store.pressure));
     ck_assert(has_session("touched"));
     ck_assert(!has_session("never touched"));

@@ -34,6 +34,7 @@ START_TEST(what_is_on_disk_stays_as_cold_as_it_was) {
     ck_assert_int_eq(open_session("warm", PAGE_EXACT), STORE_OK);
     store_in_memory("warm");
     atomic_fetch_add(&store.disk.counts.broken_writes, 1); /* it takes no more */
+    take_over_from_keeper();
     ck_assert(pressure_evict(&store.pressure));
     ck_assert(!has_session("warm"));
     struct session *cold = store_find(&store, name_of("cold"));
@@ -68,6 +69,7 @@ START_TEST(a_full_disk_where_room_was_made_takes_more) {
     store_in_memory("a");
     disk_tier_tell_failure(&store.disk, DISK_FULL, false);
     atomic_store(&store.disk.shortage, DISK_NOT_SHORT); /* as if seen to */
+    take_over_from_keeper();
     ck_assert(!pressure_evict(&store.pressure));
     atomic_store(&store.disk.unrelieved, true);
     ck_assert(pressure_evict(&store.pressure));
@@ -84,6 +86,7 @@ static void set_recovering(bool recovering) {
 START_TEST(while_what_is_on_disk_is_looked_for_nothing_that_is_coded_goes) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_in_memory("a");
+    take_over_from_keeper();
     set_recovering(true);
     bool evicted = pressure_evict(&store.pressure);
     set_recovering(false);
@@ -113,6 +116,7 @@ static bool is_spilled(const char *name) {
 
 START_TEST(a_raw_tail_goes_to_disk_and_comes_back_exactly) {
     store_with_tail("a");
+    take_over_from_keeper();
     while (!is_spilled("a"))
         (void)pressure_spill(&store.pressure);
     ck_assert(!pressure_evict(&store.pressure));
@@ -128,6 +132,7 @@ START_TEST(for_a_disk_a_tail_is_coded_that_takes_no_less_then) {
     ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_OK);
     store_tokens("a", 0, 1, false);
     leave_idle("a");
+    take_over_from_keeper();
     while (!is_spilled("a"))
         (void)pressure_spill(&store.pressure);
 }
@@ -135,6 +140,7 @@ END_TEST
 
 START_TEST(a_raw_tail_that_a_disk_would_take_is_not_evicted) {
     store_with_tail("a");
+    take_over_from_keeper();
     ck_assert(!pressure_evict(&store.pressure));
     ck_assert_uint_eq(info_of("a").state.tokens, PAGE + TAIL);
 }

@@ -84,6 +84,17 @@ static inline void tear_down(void) {
     free(workspace);
 }
 
+/* What its thread does is the test's to do from now on. */
+static inline void take_over_from_keeper(void) {
+    struct keeper *keeper = &store.keeper;
+    pthread_mutex_lock(&keeper->lock);
+    keeper->stopping = true;
+    pthread_cond_signal(&keeper->wake);
+    pthread_mutex_unlock(&keeper->lock);
+    pthread_join(keeper->thread, NULL);
+    keeper->started = keeper->stopping = false;
+}
+
 static inline int open_session(const char *name, int level) {
     struct session_state state;
     struct store_open request = {.session = name_of(name),
@@ -126,7 +137,9 @@ static inline bool has_session(const char *name) {
 static inline void leave_idle(const char *name) {
     struct session *session = store_find(&store, name_of(name));
     ck_assert_ptr_nonnull(session);
+    pthread_mutex_lock(session->lock);
     session->used_ns = 0;
+    pthread_mutex_unlock(session->lock);
     session_unref(session);
 }
 

@@ -33,6 +33,7 @@ static void await_coded_tail(const char *name) {
 START_TEST(nobody_loses_tokens_while_a_raw_tail_can_be_coded) {
     store_with_tail("a", PAGE_EXACT);
     store_with_tail("b", PAGE_EXACT);
+    take_over_from_keeper();
     ck_assert(make_room());
     ck_assert(info_of("a").tail_coded);
     ck_assert(info_of("b").tail_coded);
@@ -49,6 +50,7 @@ END_TEST
 START_TEST(a_tail_is_coded_exactly_before_time_would_code_it) {
     ageing_set_tails(&store.ageing, 0, PAGE_FAST8);
     store_with_tail("a", 3);
+    take_over_from_keeper();
     ck_assert(make_room());
     ck_assert_int_eq(info_of("a").tail_level, PAGE_EXACT);
     ck_assert_int_eq(fetch_all("a", PAGE, PAGE + TAIL, 0), STORE_OK);
@@ -79,6 +81,7 @@ START_TEST(a_tail_that_forks_have_is_coded_once_for_all_of_them) {
     ck_assert_int_eq(fork_session("a", "fork", 0), STORE_OK);
     leave_idle("a");
     leave_idle("fork");
+    take_over_from_keeper();
     uint64_t before = store_used_bytes(&store);
     ck_assert(make_room());
     ck_assert_ptr_nonnull(coded_tail_of("a"));
