@@ -64,8 +64,8 @@ static int map_file(struct pool *pool) {
     if (memory == MAP_FAILED)
         return -1;
     pool->memory = memory;
-    madvise(memory, bytes, MADV_DONTDUMP);   /* prompts can be read back from K and V */
-    madvise(memory, bytes, MADV_NOHUGEPAGE); /* or more is resident than is reserved */
+    madvise(memory, bytes, MADV_DONTDUMP); /* prompts can be read back from K and V */
+    madvise(memory, bytes, MADV_HUGEPAGE); /* a punched hole splits one */
     return 0;
 }
 

@@ -5,7 +5,8 @@
  * stretch however the pool was used before. Fresh memory is slow to touch, so a part of what is
  * free stays resident, "warm": freed stretches that are kept, and some touched ahead. Warm bytes
  * are reserved in the budget like those in use, and given back to the system when the budget asks.
- * All else that is freed goes back at once (a punched hole). Safe from any thread.
+ * All else that is freed goes back at once (a punched hole). Huge pages are used where the system
+ * allows them for shared memory (transparent_hugepage/shmem_enabled). Safe from any thread.
  */
 #ifndef DAEMON_STORE_POOL_H
 #define DAEMON_STORE_POOL_H

@@ -1,7 +1,9 @@
 /* The pool: extents never overlap, come zeroed, and freed stretches join up again. */
 #include <check.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "daemon/store/pool.h"
 
@@ -201,6 +203,33 @@ START_TEST(whatever_is_taken_and_freed_warm_and_reserved_bytes_agree) {
 }
 END_TEST
 
+/* Of the pool's mapping, as /proc/self/smaps has them. */
+static bool has_flag_of_mapping(const char *flag) {
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    ck_assert_ptr_nonnull(maps);
+    char line[512];
+    bool ours = false, found = false;
+    while (fgets(line, sizeof line, maps)) {
+        if (strstr(line, "-") && strchr("0123456789abcdef", line[0]))
+            ours = strstr(line, "kvquantd-pool") != NULL;
+        else if (ours && strncmp(line, "VmFlags:", 8) == 0)
+            found |= strstr(line, flag) != NULL;
+    }
+    fclose(maps);
+    return found;
+}
+
+START_TEST(the_system_is_told_that_huge_pages_are_welcome) {
+    if (access("/sys/kernel/mm/transparent_hugepage/shmem_enabled", F_OK) == 0)
+        ck_assert(has_flag_of_mapping(" hg"));
+}
+END_TEST
+
+START_TEST(nothing_of_it_is_in_a_core_dump) {
+    ck_assert(has_flag_of_mapping(" dd"));
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("pool");
     TCase *cases = tcase_create("pool");
@@ -216,6 +245,8 @@ int main(void) {
     tcase_add_test(cases, whatever_is_taken_and_freed_warm_and_reserved_bytes_agree);
     tcase_add_test(cases, a_trimmed_extent_keeps_its_beginning);
     tcase_add_test(cases, what_is_longer_than_any_free_stretch_is_refused);
+    tcase_add_test(cases, the_system_is_told_that_huge_pages_are_welcome);
+    tcase_add_test(cases, nothing_of_it_is_in_a_core_dump);
     tcase_add_test(cases, after_everything_is_freed_in_any_order_the_whole_is_one_stretch);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
