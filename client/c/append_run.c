@@ -96,7 +96,7 @@ static int queue_request(struct kvq_client *client, size_t i) {
     request.tail_tokens = append->state->tail_tokens;
     request.layout = (Kvq__Layout)append->layout;
     request.settle = append->options.settle;
-    request.wait_ms = append->options.wait_ms;
+    request.wait_ms = kvq_memory_wait_ms(client, append->options.wait_ms);
     if (append->share_count > 1) {
         request.group = (ProtobufCBinaryData){sizeof append->group, append->group};
         request.group_connections = (uint32_t)append->share_count;

@@ -123,7 +123,7 @@ int kvq_attachment_put(struct kvq_client *client, const char *session,
     request.name = kvq_text(known.name);
     request.bytes = known.byte_count;
     request.if_version = known.if_version;
-    request.wait_ms = known.wait_ms;
+    request.wait_ms = kvq_memory_wait_ms(client, known.wait_ms);
     return run(client, &request.base, false, put_step);
 }
 

@@ -118,7 +118,7 @@ int kvq_queue_block_put(struct kvq_client *client, struct kvq_connection *connec
     request.min_snr_db = blocks->min_snr_db;
     request.policy = kvq_policy_to_wire(blocks->policy.size ? &blocks->policy : NULL, &policy);
     request.layout = (Kvq__Layout)append->layout;
-    request.wait_ms = append->options.wait_ms;
+    request.wait_ms = kvq_memory_wait_ms(client, append->options.wait_ms);
     return queue(client, connection, WIRE_BLOCK_PUT, request_id, &request.base);
 }
 

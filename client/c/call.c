@@ -93,6 +93,15 @@ static int check_time(struct kvq_client *client) {
     return now >= call->deadline_ns ? past_deadline(client) : KVQ_AGAIN;
 }
 
+uint32_t kvq_memory_wait_ms(const struct kvq_client *client, uint32_t wait_ms) {
+    if (wait_ms || client->call.deadline_ns == INT64_MAX)
+        return wait_ms;
+    int64_t half_ms = (client->call.deadline_ns - kvq_now_ns()) / 2000000;
+    if (half_ms >= client->append_wait_ms)
+        return 0;
+    return half_ms > 0 ? (uint32_t)half_ms : 1;
+}
+
 bool kvq_step_is_long(struct kvq_client *client) {
     return client->call.moved_bytes >= KVQ_STEP_BYTES_MAX;
 }

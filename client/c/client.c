@@ -78,6 +78,10 @@ size_t kvq_connections_worth(const struct kvq_client *client, uint64_t tokens, u
     return worth < client->connections_max ? worth : client->connections_max;
 }
 
+void kvq_set_deadline(struct kvq_client *client, int64_t deadline_ms) {
+    client->deadline_ms = deadline_ms ? deadline_ms : DEADLINE_MS_DEFAULT;
+}
+
 bool kvq_client_connected(const struct kvq_client *client) {
     return client->connections[0]->state == KVQ_READY;
 }
@@ -92,7 +96,7 @@ static struct kvq_client *new_client(const struct kvq_connect_options *options) 
     client->non_blocking = options->non_blocking;
     client->no_reconnect = options->no_reconnect;
     client->connections_max = options->connections ? options->connections : 1;
-    client->deadline_ms = options->deadline_ms ? options->deadline_ms : DEADLINE_MS_DEFAULT;
+    kvq_set_deadline(client, options->deadline_ms);
     void *memory = malloc(KVQ_ARENA_BYTES);
     wire_arena_init(&client->arena, memory, KVQ_ARENA_BYTES);
     client->connections[0] = kvq_connection_new();

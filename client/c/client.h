@@ -99,7 +99,7 @@ struct kvq_client {
     struct kvq_append append;
     uint32_t next_request_id;
     int64_t deadline_ms;
-    uint32_t append_runs_max;
+    uint32_t append_runs_max, append_wait_ms; /* as the daemon has them */
     struct kvq_address addresses[KVQ_ADDRESSES_MAX];
     size_t address_count;
     char address[KVQ_ADDRESS_BYTES];
@@ -191,6 +191,10 @@ int kvq_begin_any_call(struct kvq_client *client, int64_t deadline_ms);
  * as far as it goes. */
 int kvq_run_call(struct kvq_client *client, int (*step)(struct kvq_client *client),
                  void (*leave)(struct kvq_client *client));
+
+/* How long the daemon is to wait for memory, asked for so long: for 0 it is told nothing, or half
+ * of the time that the call has left, so that a full daemon can say so before the call is over. */
+uint32_t kvq_memory_wait_ms(const struct kvq_client *client, uint32_t wait_ms);
 
 /* So many are used from now on: more than one have to be waited for together. */
 void kvq_use_connections(struct kvq_client *client, size_t count);

@@ -101,6 +101,7 @@ static int greet(struct kvq_client *client, struct kvq_connection *connection) {
         return kvq_break(client, connection, KVQ_DAEMON_PROTOCOL,
                          "%s greets with limits that cannot be", client->address);
     client->append_runs_max = hello->append_runs_max;
+    client->append_wait_ms = hello->append_wait_ms;
     connection->state = KVQ_READY;
     return KVQ_OK;
 }

@@ -156,6 +156,9 @@ const char *kvq_client_socket(const struct kvq_client *client);
 /* False until there is a connection, and once it is gone until the next call. */
 bool kvq_client_connected(const struct kvq_client *client);
 
+/* Of calls from now on, as in kvq_connect_options. */
+void kvq_set_deadline(struct kvq_client *client, int64_t deadline_ms);
+
 int kvq_ping(struct kvq_client *client);
 
 /* ---- For programs with a loop of their own: clients opened with non_blocking ---- */
@@ -426,7 +429,8 @@ struct kvq_append_options {
     /* Return once everything, the tail too, is coded at the session's level; else that is done
      * in the daemon's own time. */
     bool settle;
-    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
+    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default, or
+                          * half of the call's deadline where that is shorter */
     int64_t deadline_ms; /* of the whole call; 0: the client's; negative: none */
     /* May be NULL. Called between pages with the bytes of values sent so far, over all connections,
      * from 0 again where the append is repeated; false ends it with KVQ_CANCELLED, and nothing of
@@ -575,7 +579,8 @@ struct kvq_attachment_put_options {
     const void *bytes;   /* stay in place until the call has its result */
     size_t byte_count;   /* at most KVQ_ATTACHMENT_BYTES_MAX; may be 0 */
     uint64_t if_version; /* KVQ_VERSION_CHANGED unless the session still is; 0: not checked */
-    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
+    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default, or
+                          * half of the call's deadline where that is shorter */
     int64_t deadline_ms; /* 0: the client's; negative: none */
 };
 
@@ -684,7 +689,8 @@ struct kvq_block_put_options {
     uint64_t first_position; /* of its first token in the sequence; matters without a parent that is
                               * there: only a sequence's first 4 tokens are kept exact */
     struct kvq_source k, v;
-    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default */
+    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default, or
+                          * half of the call's deadline where that is shorter */
     int64_t deadline_ms; /* 0: the client's; negative: none */
 };
 

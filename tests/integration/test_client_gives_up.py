@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 import wire
-from fake_daemon import PATIENCE_SECONDS, play  # noqa: F401
+from fake_daemon import HELLO, PATIENCE_SECONDS, play  # noqa: F401
 from kvquantd._kvq import ffi, lib
 from library import Library
 from test_client_reconnects import (BLOCK, MANY_TOKENS, SAFE, TOKENS, UNSAFE, answer_of, data_frames,
@@ -248,3 +248,38 @@ def test_appends_are_cancelled_against_the_daemon_too(daemon):
             assert lib.kvq_cancel(library.client) == lib.KVQ_CANCELLED
             error, found = library.find("s")
             assert (error, found.tokens) == ("ok", 0)
+
+
+def test_a_deadline_that_is_set_later_is_that_of_the_calls_after_it(play):
+    def script(peer):
+        peer.greet()
+        peer.answer("PingReply")
+        peer.until_closed()
+
+    with Library(play(script)) as library:
+        lib.kvq_set_deadline(library.client, PATIENCE_SECONDS * 1000)
+        assert library.ping() == "ok"
+        lib.kvq_set_deadline(library.client, 100)
+        assert library.ping() == "deadline"
+
+
+@pytest.mark.parametrize("deadline_ms, wait_ms, told", [
+    (PATIENCE_SECONDS * 1000, 0, range(1, PATIENCE_SECONDS * 500 + 1)),
+    (PATIENCE_SECONDS * 1000, 70, range(70, 71)),
+    (3 * PATIENCE_SECONDS * 1000, 0, range(0, 1)),
+    (-1, 0, range(0, 1)),
+])
+def test_a_full_daemon_is_told_to_say_so_before_the_deadline(play, deadline_ms, wait_ms, told):
+    def script(peer):
+        peer.reply(peer.receive()[1], "HelloReply", **HELLO, append_wait_ms=PATIENCE_SECONDS * 1000)
+        _, request_id, control, _ = peer.receive()
+        told_to.append(wire.decode("AppendRequest", control).wait_ms)
+        while peer.receive()[0] != wire.COMMIT:
+            pass
+        peer.error(request_id, "full")
+
+    told_to, block = [], dict(block=ffi.from_buffer(BLOCK))
+    with Library(play(script), deadline_ms=deadline_ms) as library:
+        given = library.options("kvq_append_options", first=TOKENS, tokens=1, k=block, v=block, wait_ms=wait_ms)
+        assert library.call("kvq_append", state(), given) == "full"
+    assert told_to[0] in told
