@@ -13,6 +13,7 @@ connection; threads that share it take turns.
 """
 
 from ._blocks import Blocks
+from ._breaker import Breaker
 from ._calls import Attachment, Deleted
 from ._client import Client, connect
 from ._errors import (
@@ -46,6 +47,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Attachment",
     "Blocks",
+    "Breaker",
     "Busy",
     "Cancelled",
     "CannotConnect",

@@ -53,6 +53,7 @@ class Client:
     def __init__(self, connection: Connection) -> None:
         self._lock = threading.Lock()
         self._connection = connection
+        self._until: Optional[float] = None  # of time.monotonic(): when all calls must have ended
 
     def __enter__(self) -> Client:
         return self
@@ -73,6 +74,8 @@ class Client:
 
     def _run(self, call: Call[T]) -> T:
         with self._lock:
+            if self._until is not None:
+                self._connection.end_calls_at(self._until)
             return self._connection.finish(call, self._connection.begin(call))
 
     def ping(self) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import time
 from typing import Any, Optional, TypeVar
 
 from ._calls import Call, options_of, text
@@ -66,6 +68,13 @@ class Connection:
         if self._client == ffi.NULL:
             return str(ffi.string(lib.kvq_error_sentence(code)).decode())
         return str(ffi.string(lib.kvq_client_message(self._client)).decode(errors="replace"))
+
+    def end_calls_at(self, until: float) -> None:
+        """Those from now on, by time.monotonic(). Deadline: that is now."""
+        left_ms = math.ceil((until - time.monotonic()) * 1000)
+        if left_ms <= 0:
+            raise error_of(lib.KVQ_DEADLINE, "the time for this and the calls before it is up")
+        lib.kvq_set_deadline(self.handle(), left_ms)
 
     def begin(self, call: Call[Any]) -> int:
         """Returns a number of enum kvq_error."""
