@@ -1,11 +1,13 @@
 """Token ids, matches and sharing, from Python."""
 
 import asyncio
+import weakref
 
 import kvquantd
 import kvquantd.aio
 import numpy as np
 import pytest
+from kvquantd._token_ids import salts_to_c
 
 GEOMETRY = kvquantd.Geometry(layers=2, heads=3, head_dim=16)
 TOKENS = 300
@@ -73,6 +75,13 @@ def test_many_salts_are_sent_too(client, salts):
     given = [(5 * i, 2, bytes([i % 251]) * 64) for i in range(salts)]
     store(client, "a", ids, salts=given)
     assert client.match(ids, "m", given) == ("a", 3000)
+
+
+def test_salts_stay_where_a_call_reads_them():
+    array, _, held = salts_to_c([(0, 1, b"cat")])
+    reference = weakref.ref(array)
+    del array
+    assert reference() is not None
 
 
 def test_more_salts_than_a_request_has_room_for_are_refused(client):

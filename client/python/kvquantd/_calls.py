@@ -152,8 +152,8 @@ def match(
     name = text(model)
     options.model = name
     options.token_ids, options.tokens, ids = ids_to_c(token_ids)
-    options.salts, options.salt_count, texts = salts_to_c(salts)
-    kept = [name, ids, options.salts, texts]
+    options.salts, options.salt_count, held = salts_to_c(salts)
+    kept = [name, ids, held]
     if geometry is not None:
         kept.append(geometry_to_c(geometry_from(geometry)))
         options.geometry = kept[-1]

@@ -66,4 +66,4 @@ def salts_to_c(salts: Optional[Iterable[tuple[int, int, bytes]]]) -> tuple[Any, 
     for target, salt, text in zip(c, given, texts):
         target.first, target.tokens = salt.first, salt.tokens
         target.bytes, target.byte_count = text, len(salt.salt)
-    return c, len(given), texts
+    return c, len(given), (c, texts)

@@ -81,8 +81,8 @@ def append(
     options.settle = settle
     if token_ids is not None:
         options.token_ids, _, ids = ids_to_c(token_ids)
-        options.salts, options.salt_count, texts = salts_to_c(salts)
-        kept += [ids, options.salts, texts]
+        options.salts, options.salt_count, held = salts_to_c(salts)
+        kept += [ids, held]
     elif salts:
         raise ValueError("salts go with token_ids")
 
