@@ -1,17 +1,14 @@
 """kvquantd.Breaker: whatever the daemon does, a run is a hit or a miss in time, and it comes back by itself."""
 
-import contextlib
 import logging
 import os
 import pathlib
-import signal
-import socket
 import threading
 
 import kvquantd
 import numpy as np
 import pytest
-from wire_support import wait_until
+from failing_daemon import Proxy, frozen
 
 SHAPE = LAYERS, TOKENS, HEADS, DIM = 2, 64, 2, 64
 GEOMETRY = kvquantd.Geometry(layers=LAYERS, heads=HEADS, head_dim=DIM)
@@ -119,86 +116,26 @@ def test_one_that_is_restarted_between_two_runs_is_no_failure(breaker, daemon, s
     assert (breaker.misses, breaker.failures) == (1, 0)
 
 
-@contextlib.contextmanager
-def frozen(daemon):
-    """Each of its threads has stopped by the time that this begins."""
-    def stopped():
-        threads = pathlib.Path(f"/proc/{daemon.pid}/task").glob("*/stat")
-        return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
-
-    os.kill(daemon.pid, signal.SIGSTOP)
-    try:
-        wait_until(stopped)
-        yield
-    finally:
-        os.kill(daemon.pid, signal.SIGCONT)
-
-
 def test_one_that_is_frozen_is_a_miss_within_the_deadline(breaker, clock, daemon):
-    with frozen(daemon):
+    with frozen(daemon.pid):
         check_opens(breaker, deadline=SHORT)
     check_comes_back(breaker, clock)
 
 
 def test_one_that_freezes_before_there_is_a_connection_is_a_miss_too(clock, daemon):
     breaker = kvquantd.Breaker(daemon.socket, deadline=SHORT, failures=FAILURES, clock=clock)
-    with frozen(daemon):
+    with frozen(daemon.pid):
         check_opens(breaker)
 
 
-class Proxy:
-    """Between a client and the daemon; while `slow` it hands over a byte at a time, and never many."""
-
-    def __init__(self, path, daemon):
-        self.path, self.daemon, self.slow, self.ended = str(path), daemon, False, threading.Event()
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.path)
-        self.listener.listen()
-        self.sockets, self.threads = [self.listener], []
-        self.start(self.accept)
-
-    def start(self, target, *arguments):
-        self.threads.append(threading.Thread(target=target, args=arguments, daemon=True))
-        self.threads[-1].start()
-
-    def accept(self):
-        with contextlib.suppress(OSError):
-            while not self.ended.is_set():
-                client, server = self.listener.accept()[0], socket.socket(socket.AF_UNIX)
-                server.connect(self.daemon.socket)
-                self.sockets += [client, server]
-                self.start(self.hand_over, client, server)
-                self.start(self.hand_over, server, client)
-
-    def hand_over(self, source, target):
-        with contextlib.suppress(OSError):
-            while data := source.recv(1 if self.slow else 1 << 16):
-                if self.slow:
-                    self.ended.wait(SHORT / 4)
-                target.sendall(data)
-            target.shutdown(socket.SHUT_WR)
-
-    def close(self):
-        self.ended.set()
-        for one in self.sockets:
-            with contextlib.suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-        for thread in self.threads:
-            thread.join(LONG)
-            assert not thread.is_alive()
-        for one in self.sockets:
-            one.close()
-
-
 def test_one_that_is_slow_is_a_miss_within_the_deadline(breaker, clock, daemon, tmp_path):
-    proxy = Proxy(tmp_path / "proxy.sock", daemon)
-    with kvquantd.Breaker(proxy.path, deadline=LONG, failures=FAILURES, clock=clock) as slowed:
+    with Proxy(tmp_path / "proxy.sock", daemon.socket) as proxy, \
+            kvquantd.Breaker(proxy.path, deadline=LONG, failures=FAILURES, clock=clock) as slowed:
         assert is_hit(slowed.run(fetch))
         proxy.slow = True
         check_opens(slowed, deadline=SHORT)
         proxy.slow = False
         check_comes_back(slowed, clock)
-    proxy.close()
 
 
 def test_the_deadline_is_of_all_calls_of_a_run_together(breaker):
@@ -311,7 +248,7 @@ def test_one_that_fails_again_when_it_is_tried_stays_open_as_long_again(broken, 
 
 
 def test_one_run_at_a_time_tries_again(breaker, clock, daemon):
-    with frozen(daemon):
+    with frozen(daemon.pid):
         check_opens(breaker, deadline=SHORT)
     clock.now += 5
     others = []
