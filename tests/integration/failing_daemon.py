@@ -54,11 +54,17 @@ class Proxy:
     def accept(self):
         with contextlib.suppress(OSError):
             while not self.ended.is_set():
-                client, server = self.listener.accept()[0], socket.socket(socket.AF_UNIX)
-                server.connect(self.server)
-                self.sockets += [client, server]
-                self.start(self.hand_over, client, server)
-                self.start(self.hand_over, server, client)
+                self.join(self.listener.accept()[0], socket.socket(socket.AF_UNIX))
+
+    def join(self, client, server):
+        self.sockets += [client, server]
+        try:
+            server.connect(self.server)
+        except OSError:  # nobody is there, as the client now sees
+            client.close()
+            return
+        self.start(self.hand_over, client, server)
+        self.start(self.hand_over, server, client)
 
     def hand_over(self, source, target):
         with contextlib.suppress(OSError):

@@ -8,5 +8,7 @@
 """
 
 from ._cache import CompressedDynamicCache
+from ._fingerprint import fingerprint
+from ._session import Restored, Session
 
-__all__ = ["CompressedDynamicCache"]
+__all__ = ["CompressedDynamicCache", "Restored", "Session", "fingerprint"]

@@ -157,6 +157,11 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
 
     # ---- Sizes ----
 
+    @property
+    def shape(self) -> tuple[int, int, int, tuple[int, int], Any]:
+        """(rows, tokens, heads, head_dim of K and V, dtype)"""
+        return self._rows, self._length(), self._heads, self._dims, self.dtype
+
     def page_rows(self) -> list[bytes]:
         """The bytes of all pages; those that rows share more than once."""
         return [part for page in self._pages for row in page.rows for part in row]
