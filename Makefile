@@ -21,6 +21,7 @@ BUILD ?= build
 PLAIN := build
 VENV := build/venv
 VENV_HF := build/venv-hf
+VENV_LLAMA := build/venv-llama
 RUN := build/run
 
 Q := $(if $(V),,@)
@@ -32,7 +33,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 e2e
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 test-llama e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -169,6 +170,12 @@ test-hf-5 test-hf-4:
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) VENV=$(VENV_HF) all python
 	$(Q)$(OLDER) OMP_NUM_THREADS=1 $(VENV_HF)/bin/python tools/run-tests.py --build $(PLAIN) \
 	    $(or $(TESTS),tests/hf)
+
+## test-llama: kvquantd.llama with llama.cpp, built first (minutes, once), in build/venv-llama
+test-llama:
+	$(Q)tools/bootstrap.sh build llama
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) VENV=$(VENV_LLAMA) all python
+	$(Q)$(VENV_LLAMA)/bin/python tools/run-tests.py --build $(PLAIN) $(or $(TESTS),tests/llama)
 
 ## e2e: a real model generates with and without kvquantd.hf: build/report/e2e/ (E2E='--tokens 32')
 e2e:
@@ -493,7 +500,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 e2e stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
-# (hf: build/venv-hf).
-# usage: tools/bootstrap.sh SET...: build lint test model hf browser bench peers fuzz aarch64 tiny
+# (hf: build/venv-hf, llama: build/venv-llama).
+# usage: tools/bootstrap.sh SET...: build lint test model hf llama browser bench peers fuzz aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -18,6 +18,7 @@ aarch64_packages='gcc-aarch64-linux-gnu qemu-user python3'
 lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
 hf_packages=$model_packages
+llama_packages="g++ $model_packages"
 browser_packages='chromium-headless-shell' # looks at reports
 bench_packages='python3'
 fuzz_packages='clang'
@@ -84,6 +85,12 @@ install_hf() {
         $VENV/bin/pip install -qq --force-reinstall "$(grep '^torch==' tools/requirements-hf.txt)"
 }
 
+# llama-cpp-python and llama-server, built of one source.
+install_llama() {
+    VENV=build/venv-llama
+    install_python python && install_python llama && tools/llama.sh
+}
+
 [ $# -gt 0 ] || { sed -n '4p' "$0" | cut -c3- >&2; exit 2; }
 all=
 for set; do
@@ -93,6 +100,7 @@ for set; do
     test) all="$all $test_packages" ;;
     model) all="$all $model_packages" ;;
     hf) all="$all $hf_packages" ;;
+    llama) all="$all $llama_packages" ;;
     browser) all="$all $browser_packages" ;;
     bench) all="$all $bench_packages" ;;
     peers) all="$all $peers_packages" ;;
@@ -107,6 +115,7 @@ for set; do
     case $set in
     test | model) install_python python && install_python "$set" ;;
     hf) install_hf ;;
+    llama) install_llama ;;
     aarch64) tools/sysroot.sh arm64 build/aarch64/sysroot $build_libraries $test_libraries ;;
     esac
 done
