@@ -153,15 +153,23 @@ def test_layers_and_parts_are_chosen(blocks):
     assert kv[0] == [b"", packed(arrays)[0][1]] and kv[1] == [b"", b""]
 
 
+def await_level(blocks, keys, block_tokens, level):
+    def levels():
+        _, reply = blocks.get(keys, block_tokens)
+        return [(row.level, row.tokens) for row in reply.levels]
+
+    wait_until(lambda: levels() == [(level, PAGE)])
+
+
 def test_a_lossy_block_tells_its_level_and_loss(connection):
     blocks = Blocks(connection, level=3)
     values = gaussian_bits(SMALL, PAGE)
     for i in range(8):
         blocks.put(b"%d" % i, tuple(part[:, 16 * i:16 * i + 16] for part in values),
                    parent=b"%d" % (i - 1) if i else b"")
-    wait_until(lambda: connection.stats().keeper.queued_sessions == 0)
-    _, reply = blocks.get([b"%d" % i for i in range(8)], 16)
-    assert [(level.level, level.tokens) for level in reply.levels] == [(3, PAGE)]
+    keys = [b"%d" % i for i in range(8)]
+    await_level(blocks, keys, 16, 3)
+    _, reply = blocks.get(keys, 16)
     assert 0 < reply.k.error < 0.1 * reply.k.energy and 0 < reply.v.error < 0.1 * reply.v.energy
 
 
@@ -171,7 +179,7 @@ def test_only_a_sequences_first_tokens_are_sinks(connection):
     sinks = []
     for key, position in ((b"first", 0), (b"later", 4096)):
         blocks.put(key, values, first_position=position)
-        wait_until(lambda: connection.stats().keeper.queued_sessions == 0)
+        await_level(blocks, [key], PAGE, 3)
         (kv,), _ = blocks.get([key], PAGE)
         row = SMALL.token_bytes(0)
         sinks.append(all(bytes(kv[0][layer][:4 * row]) == packed(values)[0][layer][:4 * row] for layer in (0, 1)))
