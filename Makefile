@@ -22,6 +22,7 @@ PLAIN := build
 VENV := build/venv
 VENV_HF := build/venv-hf
 VENV_LLAMA := build/venv-llama
+VENV_HOSTS := build/venv-hosts
 RUN := build/run
 
 Q := $(if $(V),,@)
@@ -33,7 +34,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 test-llama e2e
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -176,6 +177,13 @@ test-llama:
 	$(Q)tools/bootstrap.sh build llama
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) VENV=$(VENV_LLAMA) all python
 	$(Q)$(VENV_LLAMA)/bin/python tools/run-tests.py --build $(PLAIN) $(or $(TESTS),tests/llama)
+
+## test-hosts: the adapters to LMCache, SGLang and vLLM against theirs, in build/venv-hosts
+test-hosts:
+	$(Q)tools/bootstrap.sh build hosts
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) VENV=$(VENV_HOSTS) all python
+	$(Q)OMP_NUM_THREADS=1 $(VENV_HOSTS)/bin/python tools/run-tests.py --build $(PLAIN) \
+	    $(or $(TESTS),tests/hosts)
 
 ## e2e: a real model generates with and without kvquantd.hf: build/report/e2e/ (E2E='--tokens 32')
 e2e:
@@ -500,7 +508,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama e2e stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

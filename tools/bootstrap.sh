@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
-# (hf: build/venv-hf, llama: build/venv-llama).
-# usage: tools/bootstrap.sh SET...: build lint test model hf llama browser bench peers fuzz aarch64 tiny
+# (hf: build/venv-hf, llama: build/venv-llama, hosts: build/venv-hosts).
+# usage: tools/bootstrap.sh SET...: build lint test model hf llama hosts browser bench peers fuzz aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -19,6 +19,7 @@ lint_packages='check clang clang-format clang-tidy libsubunit-dev python3'
 model_packages='python3 python3-dev python3-venv'
 hf_packages=$model_packages
 llama_packages="g++ $model_packages"
+hosts_packages=$model_packages
 browser_packages='chromium-headless-shell' # looks at reports
 bench_packages='python3'
 fuzz_packages='clang'
@@ -79,10 +80,19 @@ install_python() {
 install_hf() {
     VENV=build/venv-hf
     install_python python && install_python hf &&
-        install_python hf-4 "--target $VENV/transformers-4 --upgrade" || return
-    # What PyPI has of torch for x86-64 asks for libraries of NVIDIA's, which a CPU build does without.
+        install_python hf-4 "--target $VENV/transformers-4 --upgrade" && complete_torch hf
+}
+
+# The interfaces of inference engines, with torch.
+install_hosts() {
+    VENV=build/venv-hosts
+    install_python python && install_python hosts && complete_torch hosts
+}
+
+# What PyPI has of torch for x86-64 asks for libraries of NVIDIA's, which a CPU build does without.
+complete_torch() {
     $VENV/bin/python -c 'import torch' 2>/dev/null ||
-        $VENV/bin/pip install -qq --force-reinstall "$(grep '^torch==' tools/requirements-hf.txt)"
+        $VENV/bin/pip install -qq --force-reinstall "$(grep '^torch==' tools/requirements-$1.txt)"
 }
 
 # llama-cpp-python and llama-server, built of one source.
@@ -101,6 +111,7 @@ for set; do
     model) all="$all $model_packages" ;;
     hf) all="$all $hf_packages" ;;
     llama) all="$all $llama_packages" ;;
+    hosts) all="$all $hosts_packages" ;;
     browser) all="$all $browser_packages" ;;
     bench) all="$all $bench_packages" ;;
     peers) all="$all $peers_packages" ;;
@@ -116,6 +127,7 @@ for set; do
     test | model) install_python python && install_python "$set" ;;
     hf) install_hf ;;
     llama) install_llama ;;
+    hosts) install_hosts ;;
     aarch64) tools/sysroot.sh arm64 build/aarch64/sysroot $build_libraries $test_libraries ;;
     esac
 done
