@@ -115,6 +115,12 @@ def test_what_comes_back_from_the_daemon_is_compared_with_a_raw_file(report):
     assert all(0 < row["read_seconds"] <= row["seconds"] for row in (compressed, exact, raw))
 
 
+def test_where_llama_cpp_is_not_installed_its_row_says_so(output, report):
+    assert report["resume"]["llama_cpp"] is None
+    assert "| llama.cpp's slot restore |" in (text := (output[0] / f"{NAME}.md").read_text())
+    assert "not installed" in text
+
+
 def test_both_texts_are_shown_in_full_in_every_form(output, report):
     import html
 

@@ -19,6 +19,7 @@ class Opened:
     name: str
     model: Any
     tokenizer: Any
+    gguf: Any = None  # its file, where it is one
 
     @property
     def dtype(self):
@@ -49,4 +50,5 @@ def open_model(name):
     except (OSError, ValueError) as error:
         why = str(error).strip().splitlines()[0]
         raise SystemExit(HUB_IS_AWAY.format(name=name, why=why, default=SMOLLM2)) from None
-    return Opened(path.name if path.is_dir() else name, model.eval(), tokenizer)
+    return Opened(path.name if path.is_dir() else name, model.eval(), tokenizer,
+                  path if path.suffix == ".gguf" else None)

@@ -15,6 +15,7 @@ import torch
 from transformers import DynamicCache
 
 from .generation import generate, loss
+from .llama_slot import measure_slot
 
 BUILT = pathlib.Path(__file__, "../../../../../build/kvquantd").resolve()  # of this checkout
 START_SECONDS = 60
@@ -75,7 +76,8 @@ def measure_resume(opened, scenario, level, baseline, cache, socket):
                  **scored(in_cache(opened.model, *source.read()))}
                 for name, source in sources.items()]
     return {"scenario": scenario.name, "tokens": scenario.ids.shape[1],
-            "prefill_seconds": baseline.first_token_seconds, "rows": rows}
+            "prefill_seconds": baseline.first_token_seconds, "rows": rows,
+            "llama_cpp": measure_slot(opened.gguf, scenario.ids[0].tolist())}
 
 
 class Stored:

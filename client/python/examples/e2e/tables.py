@@ -92,9 +92,18 @@ def resume_table(resume):
     rows += [[row["name"], mib(row["bytes"]), f"{row['read_seconds']:.4f} s",
               f"{row['seconds']:.4f} s", f"{row['speedup']:.1f}x", f"{row['kld_mean']:.5f}",
               f"{row['agreement']:.1%}"] for row in resume["rows"]]
+    rows.append(slot_row(resume["llama_cpp"]))
     return Table("Resume", f"{resume['tokens']:,} tokens of {resume['scenario']}: from the daemon and "
                  "from a file in the page cache, in turn, medians; then the next "
                  f"{resume['rows'][0]['tokens']} tokens of the baseline's text scored.", columns, rows)
+
+
+def slot_row(slot):
+    """llama.cpp's own way, in the time that its own prefill takes."""
+    if slot is None:
+        return ["llama.cpp's slot restore", *[""] * 2, "not installed", *[""] * 3]
+    return ["llama.cpp's slot restore, against its own prefill", mib(slot["bytes"]), "",
+            f"{slot['seconds']:.4f} s", f"{slot['speedup']:.1f}x", "", ""]
 
 
 def known_table():
