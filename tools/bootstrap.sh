@@ -95,7 +95,7 @@ complete_torch() {
         $VENV/bin/pip install -qq --force-reinstall "$(grep '^torch==' tools/requirements-$1.txt)"
 }
 
-# llama-cpp-python and llama-server, built of one source.
+# llama-cpp-python, and the server of llama.cpp.
 install_llama() {
     VENV=build/venv-llama
     install_python python && install_python llama && tools/llama.sh

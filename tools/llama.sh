@@ -1,6 +1,6 @@
 #!/bin/sh
-# Puts llama.cpp into build/venv-llama: llama-cpp-python's sdist has its source. Its library and llama-server
-# are built once, with as little as they need (10 to 20 minutes on two cores), and the Python package on them.
+# Puts llama.cpp into build/venv-llama: llama-cpp-python's sdist has its source. Its library is
+# built once, with as little as it needs (minutes on two cores), and the Python package on it.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -9,7 +9,8 @@ VENV=build/venv-llama
 FOLDER=build/llama.cpp
 SOURCE=$FOLDER/src
 OPTIONS='-DCMAKE_BUILD_TYPE=Release -DLLAMA_OPENSSL=OFF -DGGML_OPENMP=OFF -DGGML_LLAMAFILE=OFF
-    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF -DLLAMA_USE_PREBUILT_UI=OFF'
+    -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF -DLLAMA_BUILD_APP=OFF
+    -DLLAMA_BUILD_TOOLS=OFF -DLLAMA_BUILD_COMMON=OFF'
 # Half the time of -O2, for what hardly counts: the arithmetic is in C, with -O3.
 CXX_FLAGS='-O1 -finline-functions -finline-small-functions -DNDEBUG'
 
@@ -29,7 +30,7 @@ echo "building llama.cpp of llama-cpp-python $VERSION in $FOLDER (its log is in 
 # $OPTIONS is a list: it is meant to be split.
 if ! { cmake -G Ninja -S $SOURCE/vendor/llama.cpp -B $FOLDER/build $OPTIONS \
     "-DCMAKE_CXX_FLAGS_RELEASE=$CXX_FLAGS" &&
-    nice ninja -C $FOLDER/build llama llama-server; } >$FOLDER/log 2>&1; then
+    nice ninja -C $FOLDER/build llama; } >$FOLDER/log 2>&1; then
     tail -n 30 $FOLDER/log >&2
     exit 1
 fi

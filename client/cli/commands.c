@@ -9,6 +9,7 @@ const struct command *const commands[] = {
     &attach_put_command, &attach_get_command,   &attach_list_command,
     &attach_rm_command,  &rm_command,           &ping_command,
     &control_command,    &bench_socket_command, &bench_synthetic_command,
-    &profile_command,
+    &profile_command,    &llama_save_command,   &llama_restore_command,
+    &llama_list_command,
 };
 const int command_count = sizeof commands / sizeof commands[0];

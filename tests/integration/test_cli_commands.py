@@ -35,7 +35,7 @@ MEMORY_KEYS = {
 }
 COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "flush", "match",
             "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "bench socket", "bench synthetic",
-            "profile"]
+            "profile", "llama save", "llama restore", "llama list"]
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""llama.cpp's KV cache in the daemon: `Cache` for llama-cpp-python.
+"""llama.cpp's KV cache in the daemon: `Cache` for llama-cpp-python, and `python -m kvquantd.llama`, which
+`kvq llama` runs, for the slots of a llama-server.
 
     from kvquantd.llama import Cache
 
@@ -23,7 +24,7 @@ __all__ = ["Cache"]
 
 
 def __getattr__(name: str) -> Any:
-    """Only Cache needs llama-cpp-python."""
+    """Only Cache needs llama-cpp-python; the command does not."""
     if name == "Cache":
         from ._cache import Cache
 

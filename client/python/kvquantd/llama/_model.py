@@ -9,6 +9,7 @@ from typing import Iterable
 
 PIECE = re.compile(r"-\d{5}-of-(\d{5})\.gguf$")
 READ_BYTES = 1 << 22
+STEM_MAX = 80  # a model has at most 255 bytes
 
 
 def files_of(path: str) -> list[pathlib.Path]:
@@ -36,7 +37,7 @@ def digest_of_files(paths: Iterable[pathlib.Path]) -> str:
 
 def model_name(path: str) -> str:
     paths = files_of(path)
-    return f"{paths[0].stem}@{digest_of_files(paths)[:32]}"
+    return f"{paths[0].stem[:STEM_MAX]}@{digest_of_files(paths)[:32]}"
 
 
 def digest_of_settings(settings: object) -> str:

@@ -7,6 +7,7 @@ is checked against the bytes that are there, and what is in doubt is not underst
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import struct
 from typing import Any, Optional, Union
@@ -19,6 +20,7 @@ F32, F16, BF16, Q8_0 = 0, 1, 30, 8
 FLOAT_BYTES = {F32: 4, F16: 2, BF16: 2}
 TYPE_NAMES = {F32: "f32", F16: "f16", BF16: "bf16", Q8_0: "q8_0", 2: "q4_0", 3: "q4_1", 6: "q5_0",
               7: "q5_1", 20: "iq4_nl"}
+FLAG_BYTES = 8  # that newer versions write before K; where one is set it is not known what it means
 CELL = np.dtype([("position", "=i4"), ("sequences", "=u4"), ("sequence", "=i4")])
 
 
@@ -50,10 +52,11 @@ class Layout:
     v_transposed: bool
     k: Rows
     v: Optional[Rows]
+    flag_bytes: int = 0
 
     def bytes_of(self, tokens: int) -> int:
         """How many a state of so many tokens has."""
-        head = 4 + 4 * self.streams + CELL.itemsize * tokens + 8
+        head = 4 + 4 * self.streams + CELL.itemsize * tokens + 8 + self.flag_bytes
         rows = self.layers * (12 + tokens * self.k.row_bytes)
         if self.v:
             rows += self.layers * (12 + tokens * self.v.row_bytes)
@@ -100,6 +103,15 @@ class _Reader:
 def parse(data: Buffer) -> State:
     """A state that ends where data ends. NotUnderstood: it is not one, has gaps, or holds the tokens
     of several sequences or caches."""
+    try:
+        return _parse(data, 0)
+    except NotUnderstood as error:
+        with contextlib.suppress(NotUnderstood):
+            return _parse(data, FLAG_BYTES)
+        raise error
+
+
+def _parse(data: Buffer, flag_bytes: int) -> State:
     reader = _Reader(data)
     (streams,) = reader.numbers("I")
     filled, found = None, None
@@ -110,17 +122,19 @@ def parse(data: Buffer) -> State:
         if cells and found:
             raise NotUnderstood("several streams hold tokens")
         if cells:
-            filled, found = stream, _parse_stream(reader, cells)
+            filled, found = stream, _parse_stream(reader, cells, flag_bytes)
     if reader.left:
         raise NotUnderstood(f"{reader.left} bytes more than one cache has")
     if filled is None or found is None:
         raise NotUnderstood("no tokens")
     sequence, transposed, k, v, tokens = found
-    layout = Layout(streams, filled, sequence, len(k[1]), transposed, k[0], v[0])
+    layout = Layout(streams, filled, sequence, len(k[1]), transposed, k[0], v[0], flag_bytes)
     return State(layout, tokens, k[1], v[1])
 
 
-def _parse_stream(reader: _Reader, cells: int) -> tuple[int, bool, Any, Any, int]:
+def _parse_stream(
+    reader: _Reader, cells: int, flag_bytes: int
+) -> tuple[int, bool, Any, Any, int]:
     cell = reader.array(CELL, cells)
     if (cell["sequences"] != 1).any() or (cell["sequence"] != cell["sequence"][0]).any():
         raise NotUnderstood("cells of several sequences")
@@ -128,6 +142,8 @@ def _parse_stream(reader: _Reader, cells: int) -> tuple[int, bool, Any, Any, int
     transposed, layers = reader.numbers("II")
     if transposed > 1 or not 1 <= layers <= LAYERS_MAX:
         raise NotUnderstood(f"{layers} layers, V {transposed}")
+    if reader.array(np.uint8, flag_bytes).any():
+        raise NotUnderstood("flags that are not known here")
     k = _parse_rows(reader, layers, cells, order)
     v: tuple[Optional[Rows], list[Any]] = (None, [])
     if reader.left and transposed:
@@ -211,6 +227,7 @@ class Writer:
         cells["sequences"], cells["sequence"] = 1, self._layout.sequence
         self._put(cells.tobytes())
         self._numbers("II", self._layout.v_transposed, self._layout.layers)
+        self._put(bytes(self._layout.flag_bytes))
 
     def _room(self, count: int) -> Any:
         start, self._offset = self._offset, self._offset + count
