@@ -20,6 +20,7 @@ void page_rans_encode16_avx2(const struct rans_encode_job *jobs, size_t count);
 uint32_t page_row_cost_avx2(const int16_t *values, size_t count, unsigned low_bits,
                             const uint16_t cost[PAGE_SYMBOLS]);
 
+void page_widen_avx2(const void *halves, void *floats, size_t count);
 void page_halve8_avx2(int8_t *q, size_t channels, size_t tokens, unsigned shift, int up,
                       uint32_t *magnitude);
 

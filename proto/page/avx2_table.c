@@ -9,7 +9,7 @@ const struct page_kernels page_kernels_avx2 = {
     .sum = {[PAGE_F16] = page_sum_f16_avx2,
             [PAGE_BF16] = page_sum_bf16_avx2,
             [PAGE_F32] = page_sum_f32_avx2},
-    .widen = PAGE_OF_TARGET(widen_),
+    .widen = page_widen_avx2,
     .squares = {[PAGE_F16] = PAGE_OF_TARGET(squares_f16_),
                 [PAGE_BF16] = PAGE_OF_TARGET(squares_bf16_),
                 [PAGE_F32] = PAGE_OF_TARGET(squares_f32_)},

@@ -52,9 +52,12 @@ bool page_overlap_f16_avx512(const struct rans_decode_job *jobs, const struct pa
                              size_t count);
 bool page_overlap_bf16_avx512(const struct rans_decode_job *jobs, const struct page_tile *tiles,
                               size_t count);
+bool page_overlap_f32_avx512(const struct rans_decode_job *jobs, const struct page_tile *tiles,
+                             size_t count);
 void page_rans_encode8_avx512(const struct rans_encode_job *jobs, size_t count);
 void page_rans_encode16_avx512(const struct rans_encode_job *jobs, size_t count);
 
+void page_widen_avx512(const void *halves, void *floats, size_t count);
 void page_halve8_avx512(int8_t *q, size_t channels, size_t tokens, unsigned shift, int up,
                         uint32_t *magnitude);
 void page_halve16_avx512(int16_t *q, size_t channels, size_t tokens, unsigned shift, int up,

@@ -54,3 +54,4 @@ static bool may_overlap(const struct rans_decode_job *jobs, const struct page_ti
 
 OVERLAP(f16, PAGE_F16)
 OVERLAP(bf16, PAGE_BF16)
+OVERLAP(f32, PAGE_F32)

@@ -516,6 +516,25 @@ START_TEST(halves_are_widened_alike) {
 }
 END_TEST
 
+START_TEST(any_number_of_halves_is_widened_within_its_bounds) {
+    const struct page_kernels *kernels = _i < TABLES ? table_of(_i) : &page_kernels_portable;
+    if (kernels == NULL)
+        return;
+    for (size_t count = 1; count < 70; count++) {
+        struct guarded in, out;
+        uint16_t *halves = guarded_bytes(&in, count * sizeof *halves, false);
+        uint32_t *floats = guarded_bytes(&out, count * sizeof *floats, false);
+        for (size_t i = 0; i < count; i++)
+            halves[i] = (uint16_t)(0x3c00 + i);
+        kernels->widen(halves, floats, count);
+        for (size_t i = 0; i < count; i++)
+            ck_assert_uint_eq(floats[i], widened(halves[i]));
+        guarded_free(&in);
+        guarded_free(&out);
+    }
+}
+END_TEST
+
 int main(void) {
     TCase *tests = tcase_create("kernels");
     int all = CASES * TABLES * DTYPE_COUNT;
@@ -531,6 +550,7 @@ int main(void) {
     tcase_add_loop_test(tests, fast8_decodes_alike, 0, all);
     tcase_add_loop_test(tests, ranges_are_the_same, 0, 20 * TABLES);
     tcase_add_loop_test(tests, halves_are_widened_alike, 0, TABLES + 1);
+    tcase_add_loop_test(tests, any_number_of_halves_is_widened_within_its_bounds, 0, TABLES + 1);
     Suite *suite = suite_create("page, kernels");
     suite_add_tcase(suite, tests);
     return run_suite(suite);
