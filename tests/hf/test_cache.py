@@ -228,9 +228,16 @@ def test_a_cache_is_made_of_what_another_iterates_over():
 def test_nbytes_counts_pages_tail_and_tables():
     cache, _ = filled(200, layers=1, levels={8: 3}, page_tokens=16)
     pages = sum(len(page) for page in cache.layers[0].page_rows())
-    tail = 2 * ROWS * HEADS * (8 + 16) * DIM * 2
+    tail = 2 * ROWS * HEADS * 16 * DIM * 2
     assert pages + tail < cache.nbytes < pages + tail + 100 * len(cache.layers[0].page_rows()) + 500
     assert cache.scratch_nbytes > 2 * ROWS * HEADS * 200 * DIM * 4
+
+
+def test_little_more_is_held_than_the_newest_tokens_take():
+    cache, token_bytes = CompressedDynamicCache(), 2 * ROWS * HEADS * DIM * 2
+    for tokens in range(1, 190):
+        cache.update(*values(1), 0)
+        assert tokens * token_bytes < cache.nbytes < (tokens + 16) * token_bytes + 500
 
 
 def test_gradients_flow_through_new_tokens_only():

@@ -17,6 +17,8 @@ from ._scratch import Scratch, restored
 # transformers 5 says how many tokens to remove, 4 how many to keep; both take -n for n fewer.
 CROP_REMOVES = "tokens_to_remove" in inspect.signature(DynamicLayer.crop).parameters
 
+ROOM_TOKENS = 16  # a tail's room is a multiple of it
+
 
 class CompressedLayer(DynamicLayer):  # type: ignore[misc]
     """K and V [rows, heads, tokens, head_dim] of float16, bfloat16 or float32 on the CPU."""
@@ -253,8 +255,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
     def _make_room(self, count: int) -> None:
         needed = self._c.tail_tokens + count
         if needed > self._c.tail_room:
-            usual = self._scratch.steps[0][0] + self._scratch.page_tokens
-            self._take_tail(self._tail_from(0), max(needed, usual))
+            self._take_tail(self._tail_from(0), tail_room(needed))
 
     def _widen_tail(self) -> None:
         """Values beyond float16: the tail keeps the model's own dtype from now on."""
@@ -273,8 +274,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             count = min(limit, end - first)
             self._pages.append(self._page(first, count))
             first += count
-        room = 0 if left == 0 else left + self._scratch.page_tokens
-        self._take_tail(self._tail_from(first), room)
+        rest = self._tail_from(first)
+        self._take_tail(rest, tail_room(rest[0].shape[2]))
         self._age()
         self._pages_changed()
 
@@ -361,6 +362,11 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self._pages = [page.of_rows(rows) for page in self._pages]
         self._take_tail(tail, self._c.tail_room)
         self._pages_changed()
+
+
+def tail_room(tokens: int) -> int:
+    """So much that a tail seldom moves, and little of it is free."""
+    return -(-tokens // ROOM_TOKENS) * ROOM_TOKENS
 
 
 def unique_nbytes(parts: list[bytes]) -> int:
