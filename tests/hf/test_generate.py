@@ -134,6 +134,33 @@ def test_sliding_layers_are_left_alone():
     assert cache.nbytes >= window + own + pages
 
 
+def test_layers_that_use_another_layer_s_k_and_v():
+    torch.manual_seed(4)
+    config = transformers.Gemma3nTextConfig(
+        hidden_size=64, intermediate_size=96, num_hidden_layers=6, vocab_size=99, head_dim=16,
+        num_attention_heads=4, num_key_value_heads=2, sliding_window=24, num_kv_shared_layers=2,
+        layer_types=["sliding_attention", "full_attention"] * 3, vocab_size_per_layer_input=99,
+        hidden_size_per_layer_input=8, laurel_rank=8, altup_num_inputs=2, pad_token_id=0,
+        activation_sparsity_pattern=[0.0] * 6, eos_token_id=None, bos_token_id=None)
+    model = transformers.Gemma3nForCausalLM(config).eval().to(torch.bfloat16)
+    ids = prompt(30)
+    expected = generated(model, DynamicCache(config=config), ids)
+    cache = CompressedDynamicCache(config=config, levels=EXACT, page_tokens=16)
+    assert torch.equal(generated(model, cache, ids), expected)
+    assert cache.tokens_by_level["exact"] >= 48
+
+
+def test_what_update_returned_holds_where_layers_share_it():
+    config = transformers.Gemma3nTextConfig(num_hidden_layers=4, num_kv_shared_layers=1,
+                                            layer_types=["full_attention"] * 4)
+    cache, given = CompressedDynamicCache(config=config, levels=EXACT, page_tokens=16), []
+    for layer in range(3):
+        k = torch.randn(1, 2, 40, 16, generator=torch.Generator().manual_seed(layer)).half()
+        cache.update(k[:, :, :39], k[:, :, :39], layer)
+        given.append((k, cache.update(k[:, :, 39:], k[:, :, 39:], layer)))
+    assert all(torch.equal(k, keys) and torch.equal(k, values) for k, (keys, values) in given)
+
+
 def test_hidden_states_and_attentions_stay_as_they_were(exact_model):
     """They are kept until the end of generate(), long after the scratch has gone on."""
     given = {"return_dict_in_generate": True, "output_hidden_states": True}
