@@ -109,6 +109,16 @@ def test_older_tokens_get_coarser():
     assert error[8:40].mean() > 2 * error[60:110].mean() > 4 * error[130:150].mean() > 0
 
 
+def test_k_and_v_may_have_levels_of_their_own():
+    cache, plain = filled(200, levels={8: ("exact", "fast8"), 40: (1, 4), 80: (3, 4)}, page_tokens=8)
+    assert cache.levels == {8: ("exact", "fast8"), 40: (1, 4), 80: (3, 4)}
+    assert list(cache.tokens_by_level) == [(3, 4), (1, 4), ("exact", "fast8"), None]
+    k, v = ((getattr(cache.layers[0], part) - getattr(plain.layers[0], part)).abs().mean((0, 1, 3))
+            for part in ("keys", "values"))
+    assert k[160:184].max() == 0 < v[160:184].min()
+    assert 0 < 2 * k[130:152].mean() < k[8:112].mean() < v[8:112].mean() / 1.5
+
+
 def test_a_step_costs_no_coding_but_where_a_page_is_full():
     cache, _ = filled(24, page_tokens=16)
     before = cache.layers[0].page_rows()
@@ -249,7 +259,8 @@ def test_gradients_flow_through_new_tokens_only():
     assert torch.equal(k.grad, torch.ones_like(k))
 
 
-@pytest.mark.parametrize("levels", [{}, {-1: 3}, {8: 3, 20: 3}, {8: 3, 20: 2}, {8: 6}, {8: "coarse"}])
+@pytest.mark.parametrize("levels", [{}, {-1: 3}, {8: 3, 20: 3}, {8: 3, 20: 2}, {8: 6}, {8: "coarse"},
+                                    {8: (2, 3), 20: (2, 3)}, {8: (2, 3), 20: (3, 2)}, {8: (2, 6)}])
 def test_levels_that_cannot_be_are_refused(levels):
     with pytest.raises(ValueError):
         CompressedDynamicCache(levels=levels)

@@ -6,22 +6,22 @@ from typing import Any, Iterable, Optional
 
 from transformers.cache_utils import DynamicCache, DynamicLayer  # type: ignore[import-not-found]
 
-from .._geometry import Level, level_from_c
 from ._layer import CompressedLayer, unique_nbytes
-from ._levels import Levels, levels_of, steps_of
+from ._levels import Levels, PairOrLevel, levels_of, pair_from_c, steps_of
 from ._scratch import Scratch
 
-DEFAULT_LEVELS: dict[int, Level] = {64: 3, 4096: 4}
+DEFAULT_LEVELS: Levels = {64: (2, 3), 512: 3, 4096: 4}
 PAGE_TOKENS = 128
 
 
 class CompressedDynamicCache(DynamicCache):  # type: ignore[misc]
     """For `model.generate(past_key_values=CompressedDynamicCache(config=model.config))`.
 
-    `levels` says which level a token is kept at once so many have come after it, older tokens at
-    coarser ones; those that are younger than the first age stay as they are, float32 as float16
-    where its values allow that. Tokens are coded `page_tokens` at a time (a power of two, at most
-    128), so that up to so many more may still be as they are. `cache.levels` reads it back.
+    `levels` says which level a token is kept at once so many have come after it, or which two, of K
+    and of V; older tokens at coarser ones. Those that are younger than the first age stay as they
+    are, float32 as float16 where its values allow that. Tokens are coded `page_tokens` at a time (a
+    power of two, at most 128), so that up to so many more may still be as they are. `cache.levels`
+    reads it back.
 
     K and V that update() returns are in a scratch that all layers share, and hold until the next
     layer's update. `cache.layers[i].keys` and iteration restore into memory of their own.
@@ -70,7 +70,7 @@ class CompressedDynamicCache(DynamicCache):  # type: ignore[misc]
         return [layer for layer in self.layers if isinstance(layer, CompressedLayer)]
 
     @property
-    def levels(self) -> dict[int, Level]:
+    def levels(self) -> dict[int, PairOrLevel]:
         """By age in tokens, as given."""
         return levels_of(self._scratch.steps)
 
@@ -99,12 +99,12 @@ class CompressedDynamicCache(DynamicCache):  # type: ignore[misc]
         return self._scratch.nbytes
 
     @property
-    def tokens_by_level(self) -> dict[Optional[Level], int]:
+    def tokens_by_level(self) -> dict[Optional[PairOrLevel], int]:
         """Of the first compressed layer's sequences; None: tokens that are as they came."""
         for layer in self._compressed_layers:
             return {
-                None if level is None else level_from_c(level): tokens
-                for level, tokens in layer.tokens_at().items()
+                None if levels is None else pair_from_c(levels): tokens
+                for levels, tokens in layer.tokens_at().items()
             }
         return {}
 

@@ -10,7 +10,7 @@ import torch  # type: ignore[import-not-found]
 from transformers.cache_utils import DynamicLayer  # type: ignore[import-not-found]
 
 from .._kvq import ffi, lib
-from ._levels import level_at
+from ._levels import Pair, is_coarser, levels_at
 from ._pages import DTYPES, Page, check, pointer
 from ._scratch import Scratch, restored
 
@@ -175,11 +175,11 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         tables += sum(ffi.sizeof(array) for array in self._kept or ())
         return int(tables + sum(part.nbytes for part in self._tail))
 
-    def tokens_at(self) -> dict[Optional[int], int]:
-        """Tokens of a row by level; None: as they are."""
-        counts: dict[Optional[int], int] = {}
+    def tokens_at(self) -> dict[Optional[Pair], int]:
+        """Tokens of a row by levels of K and V; None: as they are."""
+        counts: dict[Optional[Pair], int] = {}
         for page in self._pages:
-            counts[page.level] = counts.get(page.level, 0) + page.tokens
+            counts[page.levels] = counts.get(page.levels, 0) + page.tokens
         if self._c.tail_tokens:
             counts[None] = int(self._c.tail_tokens)
         return counts
@@ -280,16 +280,16 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self._pages_changed()
 
     def _page(self, first: int, count: int) -> Page:
-        level = self._scratch.steps[0][1]
+        levels = self._scratch.steps[0][1]
         sinks = 0 if self._pages else min(count, lib.KVQ_PAGE_SINK_TOKENS)
         rows = [
             tuple(
-                self._encode(part[row, :, first : first + count], number, level, sinks)
+                self._encode(part[row, :, first : first + count], number, levels[number], sinks)
                 for number, part in enumerate(self._tail)
             )
             for row in range(self._rows)
         ]
-        return Page(level, count, self._tail_dtype, rows)  # type: ignore[arg-type]
+        return Page(levels, count, self._tail_dtype, rows)  # type: ignore[arg-type]
 
     def _encode(self, tensor: Any, part: int, level: int, sinks: int) -> bytes:
         layers = self._scratch.layers
@@ -300,20 +300,23 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         age = sum(page.tokens for page in self._pages) + int(self._c.tail_tokens)
         for number, page in enumerate(self._pages):
             age -= page.tokens
-            level = level_at(self._scratch.steps, age)
-            if level > page.level:
-                self._pages[number] = self._aged(page, level, number == 0)
+            levels = levels_at(self._scratch.steps, age)
+            if is_coarser(levels, page.levels):
+                self._pages[number] = self._aged(page, levels, number == 0)
 
-    def _aged(self, page: Page, level: int, is_first: bool) -> Page:
+    def _aged(self, page: Page, levels: Pair, is_first: bool) -> Page:
         known: dict[int, bytes] = {}  # rows may share bytes
 
         def aged(stored: bytes, part: int) -> bytes:
+            if levels[part] == page.levels[part]:
+                return stored
             if id(stored) not in known:
-                known[id(stored)] = self._aged_bytes(stored, part, page.dtype, level, is_first)
+                known[id(stored)] = self._aged_bytes(
+                    stored, part, page.dtype, levels[part], is_first)
             return known[id(stored)]
 
         rows = [(aged(k, lib.KVQ_K), aged(v, lib.KVQ_V)) for k, v in page.rows]
-        return Page(level, page.tokens, page.dtype, rows)
+        return Page(levels, page.tokens, page.dtype, rows)
 
     def _aged_bytes(self, stored: bytes, part: int, dtype: Any, level: int, is_first: bool) -> bytes:
         coder = self._scratch.coder
@@ -348,7 +351,7 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             paged -= last.tokens
             self._pages.pop()
             if paged < length:
-                self._pages.append(Page(last.level, length - paged, last.dtype, last.rows))
+                self._pages.append(Page(last.levels, length - paged, last.dtype, last.rows))
                 break
         self._pages_changed()
 

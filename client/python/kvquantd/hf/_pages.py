@@ -31,7 +31,7 @@ class Page:
     """Some tokens of a layer; `rows` has the bytes of K and V of each sequence. Of the tokens that
     were coded only the first `tokens` count."""
 
-    level: int  # that was asked for
+    levels: tuple[int, int]  # of K and of V, that were asked for
     tokens: int
     dtype: Any  # of what was coded
     rows: list[tuple[bytes, bytes]]
