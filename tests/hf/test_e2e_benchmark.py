@@ -69,7 +69,7 @@ def test_all_tokens_are_counted_at_the_level_they_lie_at(report):
         in_use, at_rest = (s["compressed"][state]["tokens_by_level"] for state in ("in_use", "at_rest"))
         assert sum(in_use.values()) == s["cache"]["tokens"]
         assert 64 <= in_use["as it came"] < 64 + 128
-        assert at_rest == {"3": s["cache"]["tokens"]}
+        assert at_rest == {"2/3": s["cache"]["tokens"]}
 
 
 def test_ratios_are_of_the_bytes_that_are_shown(report):
@@ -94,7 +94,7 @@ def test_the_summary_is_of_all_scenarios(report):
 def test_loss_is_small_and_not_nothing(report):
     for s in report["scenarios"]:
         in_use, at_rest = s["compressed"]["in_use"], s["compressed"]["at_rest"]
-        assert in_use["tokens"] == TOKENS and at_rest["tokens"] == TOKENS // 2
+        assert in_use["tokens"] == at_rest["tokens"] == TOKENS
         assert 0 < in_use["kld_mean"] < 0.05 and 0 < at_rest["kld_mean"] < 0.05
         assert in_use["agreement"] > 0.8
 
@@ -172,6 +172,12 @@ def test_layers_with_a_window_are_counted_as_they_are(tmp_path):
     assert compressed["uncompressed_layers"] == [0, 1]
     assert compressed["in_use"]["ratio_model_dtype"] == pytest.approx(1, rel=0.01)
     assert report["resume"] is None
+
+
+@pytest.mark.parametrize("level", ["6", "2/3/4", "64:coarse", "old:3"])
+def test_levels_that_cannot_be_are_refused(level):
+    done = subprocess.run([sys.executable, str(EXAMPLE), "--level", level], capture_output=True, text=True)
+    assert done.returncode == 2 and "--level" in done.stderr
 
 
 def test_a_profile_is_shown_without_a_model():

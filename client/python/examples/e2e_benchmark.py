@@ -20,6 +20,8 @@ import sys
 
 BUILT = pathlib.Path(__file__, "../../../../build/kvq").resolve()  # of this checkout
 SMOLLM2 = "SmolLM2-135M-Instruct"
+LEVELS = {"exact", "fast8", *range(6)}
+WINDOW = 64  # of tokens that stay as they came while the model generates
 SCENARIOS = ["product-explainer", "developer-note", "long"]
 
 
@@ -29,10 +31,9 @@ def arguments():
                         help="of the hub, a folder, or a GGUF file (default: %(default)s)")
     parser.add_argument("--scenario", action="append", choices=SCENARIOS,
                         help="may be given several times (default: all)")
-    parser.add_argument("--level", default="3", choices=["exact", "fast8", *"012345"],
-                        help="of tokens older than --window (default: %(default)s)")
-    parser.add_argument("--window", type=int, default=64, metavar="TOKENS",
-                        help="that stay as they came while it generates (default: %(default)s)")
+    parser.add_argument("--level", default="64:2/3,512:3", type=levels, metavar="LEVEL | AGE:LEVEL,...",
+                        help="of tokens after which so many have come, 64 if it does not say; 2/3: of K "
+                             "and of V (default: %(default)s)")
     parser.add_argument("--tokens", type=int, default=256, help="to generate (default: %(default)s)")
     parser.add_argument("--context", type=int, default=4096, metavar="TOKENS",
                         help="of the long scenario (default: %(default)s)")
@@ -46,6 +47,18 @@ def arguments():
     if given.tokens < 2 or given.rounds < 1:
         parser.error("--tokens is at least 2, --rounds at least 1")
     return given
+
+
+def levels(text):
+    """What CompressedDynamicCache takes, of 3, 64:3, or 64:2/3,512:3."""
+    found = {}
+    for part in text.split(","):
+        age, _, named = part.rpartition(":")
+        pair = tuple(int(name) if name.isdigit() else name for name in named.split("/"))
+        if len(pair) > 2 or not set(pair) <= LEVELS:
+            raise argparse.ArgumentTypeError(f"{named!r} is not a level, exact, fast8 or 0 to 5, nor two")
+        found[int(age or WINDOW)] = pair[0] if len(pair) == 1 else pair
+    return found
 
 
 def profile(name):
@@ -68,13 +81,13 @@ def run(given):
     transformers.utils.logging.disable_progress_bar()
     if given.threads:
         torch.set_num_threads(given.threads)
-    level = int(given.level) if given.level.isdigit() else given.level
-    levels = {given.window: level}
+    coarsest = given.level[max(given.level)]
+    level = coarsest[1] if isinstance(coarsest, tuple) else coarsest
     date = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
     opened = models.open_model(given.model)
     asked = [scenarios.scenario(name, opened, given.context, given.tokens)
              for name in given.scenario or scenarios.NAMES]
-    measured = [measure.measure(opened, one, levels, given.tokens, given.rounds) for one in asked]
+    measured = [measure.measure(opened, one, given.level, given.tokens, given.rounds) for one in asked]
     figures = [scenario for scenario, *_ in measured]
     longest = max(range(len(asked)), key=lambda i: asked[i].ids.shape[1])
     resumed = None
@@ -90,7 +103,7 @@ def run(given):
         "model": {"name": opened.name, "dtype": opened.dtype,
                   "parameters": opened.model.num_parameters(),
                   "layers": opened.model.config.num_hidden_layers},
-        "levels": {str(age): level for age, level in levels.items()},
+        "levels": {str(age): measure.level_name(level) for age, level in given.level.items()},
         "rounds": given.rounds,
         "scenarios": figures,
         "summary": measure.summary(figures),

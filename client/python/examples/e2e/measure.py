@@ -4,8 +4,11 @@ Speed, bytes and loss are those of one configuration. The runs that are timed ar
 taken on the baseline's text, token by token, as the bytes are.
 """
 
+import copy
 import statistics
 
+import torch
+from tqdm import tqdm
 from transformers import DynamicCache
 
 from kvquantd.hf import CompressedDynamicCache
@@ -76,8 +79,8 @@ def sizes(cache):
 
 
 def forced(model, scenario, cache, baseline):
-    """The baseline's text on the compressed cache: bytes as they grow, loss; then what is left when
-    the cache is set aside, and the loss of going on from there."""
+    """The baseline's text on the compressed cache: bytes as they grow, loss; then the same of
+    what is left when the cache is set aside."""
     count, growth = baseline.new_tokens, []
 
     def note(tokens):
@@ -92,25 +95,32 @@ def forced(model, scenario, cache, baseline):
     at_rest = {"bytes": cache.nbytes, "tokens_by_level": by_level(cache)}
     growth.append([cache.get_seq_length(), cache.nbytes])
     if not cache.uncompressed_layers:  # those with a window cannot go back
-        at_rest |= after_pause(model, scenario, cache, baseline)
+        at_rest |= scored_at_rest(model, scenario, cache, baseline)
     return {"in_use": in_use, "at_rest": at_rest, "bytes_by_tokens": growth,
             "uncompressed_layers": cache.uncompressed_layers}
 
 
-def after_pause(model, scenario, cache, baseline):
-    """The second half of the text once more, on what the first left when all of it was coded."""
-    half = baseline.new_tokens // 2
-    cache.crop(half - baseline.new_tokens)
-    kept = scenario.ids.shape[1] + half
-    ids = scenario.ids.new_tensor([baseline.ids[:kept]])
-    title = f"{scenario.name}: loss after a pause"
-    run = generate(model, ids, cache, baseline.new_tokens - half, title, baseline.ids)
-    return loss(baseline.logits[half:], run.logits).figures()
+@torch.inference_mode()
+def scored_at_rest(model, scenario, cache, baseline):
+    """Each token of the baseline's text, on what the cache at rest has of all before it but the last."""
+    prompt, logits = scenario.ids.shape[1], []
+    for tokens in tqdm(range(prompt, prompt + baseline.new_tokens), leave=False, disable=None,
+                       desc=f"{scenario.name}: loss at rest", unit="token"):
+        before = copy.deepcopy(cache)
+        before.crop(tokens - 1 - cache.get_seq_length())
+        last = scenario.ids.new_tensor([[baseline.ids[tokens - 1]]])
+        logits.append(model(last, past_key_values=before).logits[0, -1:])
+    return loss(baseline.logits, torch.cat(logits)).figures()
 
 
 def by_level(cache):
-    return {"as it came" if level is None else str(level): tokens
+    return {"as it came" if level is None else level_name(level): tokens
             for level, tokens in cache.tokens_by_level.items()}
+
+
+def level_name(level):
+    """K's and V's where they differ."""
+    return "/".join(map(str, level)) if isinstance(level, tuple) else str(level)
 
 
 def ratios(figures):

@@ -52,7 +52,7 @@ def loss_table(scenarios):
                          times(state["ratio_16_bits"]), *loss_cells(state)])
     return Table("What it costs", "Bytes and loss of the same cache, on the baseline's text. In use: "
                  "with the newest tokens as they came, as while it generates. At rest: all of them "
-                 "coded, and the second half of the text scored on what that left of the first. KLD: "
+                 "coded, and each token of the text scored on what that left of those before it. KLD: "
                  "Kullback-Leibler divergence of the next token, in nats.", columns, rows)
 
 
