@@ -38,6 +38,6 @@ def test_a_cache_takes_less(chat, capsys):
     exec(BLOCKS[2], {"model": model, "inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}})
     nbytes, scratch_nbytes, levels = capsys.readouterr().out.split(maxsplit=2)
     tokens = ids.shape[1] + 255
-    assert levels.strip() == f"{{3: {tokens}}}"
+    assert levels.strip() == f"{{(2, 3): {tokens}}}"
     assert int(nbytes) < tokens * 3 * 2 * 2 * 16 * 2 / 2  # half of 16 bits: heads of 16 have much beside values
     assert int(scratch_nbytes) > 0

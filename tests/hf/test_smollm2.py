@@ -43,7 +43,7 @@ def compared(smollm2, ids):
     return cache, divergence(expected, log_probabilities(model, cache, ids))
 
 
-def test_level_3_hardly_changes_what_the_model_says(compared):
+def test_the_default_levels_hardly_change_what_the_model_says(compared):
     assert 1e-5 < compared[1] < 0.01
 
 

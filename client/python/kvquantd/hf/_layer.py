@@ -280,7 +280,8 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
         self._pages_changed()
 
     def _page(self, first: int, count: int) -> Page:
-        levels = self._scratch.steps[0][1]
+        age = int(self._c.tail_tokens) - first - count  # of the newest token in it
+        levels = levels_at(self._scratch.steps, age)
         sinks = 0 if self._pages else min(count, lib.KVQ_PAGE_SINK_TOKENS)
         rows = [
             tuple(
