@@ -56,7 +56,7 @@ const struct command llama_save_command = {
     .argument_count = 3,
     .optional_arguments = 1,
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL,
-    .summary = "keep a slot of a llama-server in a session",
+    .summary = "keep a slot of llama-server",
     .help =
         "PATH is the server's --slot-save-path, and URL its slot: http://127.0.0.1:8080/slots/0 "
         "unless it is given. Only tokens that no session of the model has are sent; a session of "
@@ -74,7 +74,7 @@ const struct command llama_restore_command = {
     .argument_count = 3,
     .optional_arguments = 1,
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL,
-    .summary = "put a session back into a slot of a llama-server",
+    .summary = "put a slot of llama-server back",
     .help = "PATH and URL are as in `kvq llama save`. The server's next request in that slot that "
             "begins with the session's tokens needs no prefill of them. It has to run with the "
             "same cache types and the same --flash-attn as the one that was saved from.",
@@ -85,7 +85,7 @@ const struct command llama_list_command = {
     .name = "llama list",
     .arguments = "",
     .options = OPTION_SOCKET | OPTION_JSON,
-    .summary = "list the sessions that hold slots of a llama-server",
+    .summary = "list the slots that are kept",
     .help = "Those that `kvq llama save` has made, with their tokens, bytes and model.",
     .run = run_list,
 };
