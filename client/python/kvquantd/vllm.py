@@ -186,10 +186,6 @@ class Tier(SecondaryTierManager):  # type: ignore[misc]
             self._loads.pop(job.job_id, None)
         return finished
 
-    def has_pending_work(self) -> bool:
-        with self._lock:
-            return bool(self._running or self._finished)
-
     def on_new_request(self, req_context: ReqContext) -> RequestOffloadingContext:
         return RequestOffloadingContext()
 
