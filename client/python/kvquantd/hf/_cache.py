@@ -6,6 +6,7 @@ from typing import Any, Iterable, Optional
 
 from transformers.cache_utils import DynamicCache, DynamicLayer  # type: ignore[import-not-found]
 
+from ._daemon import DaemonLayer, Held
 from ._layer import CompressedLayer, unique_nbytes
 from ._levels import Levels, PairOrLevel, levels_of, pair_from_c, steps_of
 from ._scratch import Scratch
@@ -30,6 +31,11 @@ class CompressedDynamicCache(DynamicCache):  # type: ignore[misc]
     `uncompressed_layers` names them. `config` tells which they are. Without a config all layers
     are compressed.
 
+    With `socket` (a path, or host:port) old tokens are in the daemon there instead of this process: each
+    layer's are fetched at each step, and deleted when the cache is. That takes one sequence, a config, and
+    at most two ages, with one level for K and V each; such a cache cannot be copied or saved. A daemon that goes away takes the old tokens
+    with it: update() raises its kvquantd.Error.
+
     Works on the CPU, on float16, bfloat16 and float32. ValueError: levels or shapes that cannot be;
     TypeError: another dtype.
     """
@@ -43,12 +49,16 @@ class CompressedDynamicCache(DynamicCache):  # type: ignore[misc]
         *,
         levels: Levels = DEFAULT_LEVELS,
         page_tokens: int = PAGE_TOKENS,
+        socket: Optional[str] = None,
     ) -> None:
         if not 1 <= page_tokens <= 128 or page_tokens & (page_tokens - 1):
             raise ValueError(f"page_tokens is a power of two from 1 to 128, not {page_tokens}")
         super().__init__(config=config)
         count = len(self.layers)
         self._scratch = Scratch(steps_of(levels), page_tokens, count, not _shares_layers(config))
+        if socket is not None and not count:
+            raise ValueError("with a socket a config is needed, which tells how many layers there are")
+        self._held = None if socket is None else Held(socket, self._scratch.steps)
         self.layers = [
             self._compressed(index) if type(layer) is DynamicLayer else layer
             for index, layer in enumerate(self.layers)
@@ -60,6 +70,8 @@ class CompressedDynamicCache(DynamicCache):  # type: ignore[misc]
                 self.update(pair[0], pair[1], index)
 
     def _compressed(self, index: int) -> CompressedLayer:
+        if self._held is not None:
+            return DaemonLayer(self._scratch, index, self._held)
         return CompressedLayer(self._scratch, index)
 
     def _next_layer(self) -> CompressedLayer:
@@ -99,9 +111,16 @@ class CompressedDynamicCache(DynamicCache):  # type: ignore[misc]
         return self._scratch.nbytes
 
     @property
+    def daemon_nbytes(self) -> int:
+        """Of memory that the daemon holds for this cache."""
+        return 0 if self._held is None else int(self._held.info().get("stored_bytes", 0))
+
+    @property
     def tokens_by_level(self) -> dict[Optional[PairOrLevel], int]:
         """Of the first compressed layer's sequences; None: tokens that are as they came."""
         for layer in self._compressed_layers:
+            if isinstance(layer, DaemonLayer):
+                return layer.tokens_held()
             return {
                 None if levels is None else pair_from_c(levels): tokens
                 for levels, tokens in layer.tokens_at().items()
