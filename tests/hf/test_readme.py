@@ -12,6 +12,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "client/python/README.md").read_text(), re.DOTALL)
 
 
+def shown_of(name):
+    """The first code that names it."""
+    return next(block for block in BLOCKS if name in block)
+
+
 @pytest.fixture
 def chat():
     """A model, and what has been said."""
@@ -26,16 +31,16 @@ def test_a_chat_resumes(daemon, monkeypatch, chat):
     model, ids = chat
     for there in (0, 335):  # the second finds the first
         shown = {"model": model, "tokenizer": None, "inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}}
-        exec(BLOCKS[0], shown)
+        exec(shown_of("session.restore"), shown)
         assert shown["tokens"] == there
         ids = shown["out"]
-    exec(BLOCKS[1].replace("deadline=5.0", "deadline=60"), shown)
+    exec(shown_of("kvquantd.Breaker").replace("deadline=5.0", "deadline=60"), shown)
     assert shown["session"].restore(ids).tokens == ids.shape[1] - 1
 
 
 def test_a_cache_takes_less(chat, capsys):
     model, ids = chat
-    exec(BLOCKS[2], {"model": model, "inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}})
+    exec(shown_of("cache.settle()"), {"model": model, "inputs": {"input_ids": ids, "attention_mask": torch.ones_like(ids)}})
     nbytes, scratch_nbytes, levels = capsys.readouterr().out.split(maxsplit=2)
     tokens = ids.shape[1] + 255
     assert levels.strip() == f"{{(2, 3): {tokens}}}"
