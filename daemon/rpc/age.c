@@ -1,13 +1,12 @@
-/* AGE: a session's level becomes coarser; with settle the reply comes when the keeper has seen to
- * it, and of a session that wants to be on disk when its level is.
+/* AGE: a session's level becomes coarser: on disk first, if the session is there, so that it comes
+ * back. With settle the reply comes when the keeper has seen to it.
  */
 #include "daemon/rpc/messages.h"
 
 static uint32_t age(struct rpc_request *request, const Kvq__AgeRequest *message) {
     struct rpc_age *age = &request->age;
-    struct store *store = request->context->daemon->store;
     struct session_info before;
-    int status = policy_age(store, age->session, age->level, &before, &age->ticket);
+    int status = policy_age(age->session, age->level, &before);
     if (status == STORE_INVALID)
         return rpc_fail(request, WIRE_INVALID, "the session is at level %d, which is coarser",
                         before.state.policy.level);
@@ -37,16 +36,27 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     return code;
 }
 
+static enum rpc_step save_and_heed(struct rpc_request *request) {
+    struct rpc_age *age = &request->age;
+    if (age->heeded)
+        return RPC_DONE;
+    enum rpc_step status = rpc_save_step(request, age->session, age->point);
+    age->heeded = status == RPC_DONE;
+    if (age->heeded)
+        age->ticket = policy_heed(request->context->daemon->store, age->session);
+    return status;
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     const struct rpc_age *age = &request->age;
     struct session_info now;
     Kvq__AgeReply reply = KVQ__AGE_REPLY__INIT;
+    enum rpc_step status = save_and_heed(request);
+    if (status != RPC_DONE)
+        return status;
     if (age->settle &&
         !keeper_has_done(&request->context->daemon->store->keeper, age->session, age->ticket))
         return RPC_WAIT;
-    enum rpc_step status = rpc_save_step(request, age->session, age->point);
-    if (status != RPC_DONE)
-        return status;
     if (info_read(age->session, &now) != STORE_OK) {
         rpc_fail(request, WIRE_MISS, NULL);
         return RPC_FAILED;
@@ -58,6 +68,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
 }
 
 static void end(struct rpc_request *request) {
+    if (!request->age.heeded)
+        (void)policy_heed(request->context->daemon->store, request->age.session);
     session_unref(request->age.session);
 }
 

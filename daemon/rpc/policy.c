@@ -49,7 +49,9 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     return rpc_reply(request, frame, &reply.base);
 }
 
+/* Saved or not, since the client may be gone: what is owed is not heeded before it is. */
 static void end(struct rpc_request *request) {
+    (void)policy_heed(request->context->daemon->store, request->keeping.session);
     session_unref(request->keeping.session);
 }
 

@@ -133,8 +133,8 @@ struct rpc_age {
     struct session *session; /* owned reference */
     struct session_point point;
     int level;
-    bool settle;
-    uint64_t stored_bytes_before, ticket; /* the keeper's */
+    bool settle, heeded;
+    uint64_t stored_bytes_before, ticket; /* the keeper's, once it heeds it */
 };
 
 struct rpc_delete_many {

@@ -228,6 +228,7 @@ static struct takeover_session describe(const struct session *session) {
                   .changes = saved->point.changes,
                   .tokens = saved->tokens,
                   .cuts = saved->cuts,
+                  .floor = saved->floor,
                   .removed_attachments = saved->removed_attachments,
                   .used_ns = saved->used_ns,
                   .tail_first = saved->tail_first,

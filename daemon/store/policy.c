@@ -15,19 +15,19 @@ static int set_level(struct session *session, int level) {
     return STORE_OK;
 }
 
-int policy_age(struct store *store, struct session *session, int level, struct session_info *before,
-               uint64_t *ticket) {
+int policy_age(struct session *session, int level, struct session_info *before) {
     int status = info_read(session, before);
     if (status != STORE_OK)
         return status;
     pthread_mutex_lock(session->lock);
     status = set_level(session, level);
     pthread_mutex_unlock(session->lock);
-    if (status != STORE_OK)
-        return status;
+    return status;
+}
+
+uint64_t policy_heed(struct store *store, struct session *session) {
     keeper_add(&store->keeper, session);
-    *ticket = keeper_ticket(&store->keeper, session);
-    return STORE_OK;
+    return keeper_ticket(&store->keeper, session);
 }
 
 int policy_change(struct store *store, struct session *session,
@@ -43,8 +43,6 @@ int policy_change(struct store *store, struct session *session,
     }
     session_read_state(session, state);
     pthread_mutex_unlock(session->lock);
-    if (changed)
-        keeper_add(&store->keeper, session);
     return status;
 }
 

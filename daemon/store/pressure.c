@@ -93,8 +93,8 @@ static bool age_slices(struct session *session, int floor) {
 /* True if a slice was finer than the session's floor. */
 static bool age_to_floor(struct session *session) {
     pthread_mutex_lock(session->lock);
-    bool any =
-        session->aged_to < session->policy.floor && age_slices(session, session->policy.floor);
+    int floor = session_coarsest_level(session);
+    bool any = session->aged_to < floor && age_slices(session, floor);
     pthread_mutex_unlock(session->lock);
     return any;
 }

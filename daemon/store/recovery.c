@@ -142,6 +142,7 @@ static void set_fields(struct session *session, const struct manifest *manifest)
     session->used_ns = session->saved.used_ns = past_ns_of(manifest->used_us);
     session->pinned_until_ns = clock_ns_of(manifest->pinned_us);
     session->saved.any = true;
+    session->saved.floor = session->policy.floor;
     session->saved.point.version = manifest->version;
     session->saved.tokens = manifest->tokens;
 }

@@ -20,6 +20,7 @@ struct save {
     uint64_t tokens, cuts, removed_attachments, used_ns, tail_first;
     struct tail_piece *pieces; /* of the manifest, the last of them written by this save */
     size_t piece_count, piece_capacity;
+    int floor;
     struct chunk **chunks; /* owned references */
     size_t chunk_count;
     struct attachment **attachments; /* owned references */
@@ -31,10 +32,12 @@ struct save {
 };
 
 bool saving_is_owed(const struct session *session) {
+    const struct session_saved *saved = &session->saved;
     return session->durability == SESSION_ON_DISK ||
-           ((session->saved.any || session->saved.under_way) &&
-            (session->saved.cuts != session->cuts.count ||
-             session->saved.removed_attachments != session->removed_attachments));
+           ((saved->any || saved->under_way) &&
+            (saved->cuts != session->cuts.count ||
+             saved->removed_attachments != session->removed_attachments ||
+             saved->floor < session->policy.floor));
 }
 
 static void save_free(struct save *save) {
@@ -115,8 +118,23 @@ static bool take_room(struct save *save, const struct session *session) {
     return save->pieces && save->chunks && save->attachments && save->manifest;
 }
 
+static void note_floor(struct save *save, struct session *session) {
+    struct session_saved *saved = &session->saved;
+    save->floor = session->policy.floor;
+    if (!saved->any || saved->floor > save->floor)
+        saved->floor = save->floor;
+}
+
+/* The keeper looks again at what was to become coarser. */
+static void put_floor(const struct save *save, struct session *session) {
+    if (session->saved.floor < save->floor)
+        atomic_fetch_add(&session->usage->loosened, 1);
+    session->saved.floor = save->floor;
+}
+
 /* With the session locked. */
 static void take_picture(struct save *save, struct session *session) {
+    note_floor(save, session);
     save->point = session_point(session);
     save->tokens = session->tokens;
     save->cuts = session->cuts.count;
@@ -211,6 +229,7 @@ static void end_locked(struct save *save, struct session *session, bool done) {
     }
     put_pieces(save, saved);
     put_coded_tail(save, saved);
+    put_floor(save, session);
     saved->point = save->point;
     saved->tokens = save->tokens;
     saved->cuts = save->cuts;

@@ -11,7 +11,8 @@
 
 /* With the session locked: whether what was done to it may only be acknowledged when it is on disk.
  * So it is with a session that wants that, and with one that was cut since it was saved, or while
- * it is: what was cut off must not come back, nor an attachment that was deleted or replaced. */
+ * it is: what was cut off must not come back, nor an attachment that was deleted or replaced. And
+ * with one that may be coarser than when it was saved, which it becomes only then. */
 bool saving_is_owed(const struct session *session);
 
 /* STORE_OK when the session is on disk as it was at that point or later; STORE_WAIT until then;

@@ -245,10 +245,20 @@ struct page_source session_source(const struct session *session, uint64_t first_
     };
 }
 
+/* With a chunk that is coarser than its manifest lets it be it would not come back from disk. */
+int session_coarsest_level(const struct session *session) {
+    const struct session_saved *saved = &session->saved;
+    bool bound = (saved->any || saved->under_way) && saved->floor < session->policy.floor;
+    return bound ? saved->floor : session->policy.floor;
+}
+
 int session_slice_level(const struct session *session, const struct slice *slice, uint64_t now_ns) {
     const struct session_policy *policy = &session->policy;
     int steps = session_policy_idle_steps(policy, now_ns - session->used_ns);
-    return session_policy_level_idle(policy, slice->start + slice->tokens, session->tokens, steps);
+    int level =
+        session_policy_level_idle(policy, slice->start + slice->tokens, session->tokens, steps);
+    int coarsest = session_coarsest_level(session);
+    return level < coarsest ? level : coarsest;
 }
 
 void session_age_slice(struct slice *slice, int level) {

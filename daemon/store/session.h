@@ -50,6 +50,7 @@ struct tail_piece {
 struct session_saved {
     bool under_way;
     bool any;                     /* a manifest was written, if in vain: it may be in a file */
+    int floor;                    /* the finest that such a manifest has */
     struct session_point point;   /* of the manifest that is there; 0: none */
     uint64_t tokens;              /* that it has */
     uint64_t cuts;                /* how many that manifest knows of */
@@ -201,6 +202,10 @@ struct disk_metadata session_metadata(const struct session *session, uint64_t to
 /* Where a page of its tokens is coded from: all but the values, the level and the layer. */
 struct page_source session_source(const struct session *session, uint64_t first_token,
                                   uint32_t tokens, enum page_part part);
+
+/* With the session locked: no slice may become coarser than this, its policy's floor, until a
+ * manifest on disk has a floor as coarse. */
+int session_coarsest_level(const struct session *session);
 
 /* With the session locked: the level that its policy has for a slice at this time. */
 int session_slice_level(const struct session *session, const struct slice *slice, uint64_t now_ns);

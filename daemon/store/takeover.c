@@ -61,6 +61,7 @@ static void set_saved(struct takeover *takeover, struct session *session,
                       const struct takeover_session *said, const uint8_t *pieces) {
     struct session_saved *saved = &session->saved;
     *saved = (struct session_saved){.any = said->any_saved != 0,
+                                    .floor = said->saved.floor,
                                     .point = {said->saved.version, said->saved.changes},
                                     .tokens = said->saved.tokens,
                                     .cuts = said->saved.cuts,

@@ -162,6 +162,7 @@ void takeover_write_session(uint8_t *bytes, const struct takeover_session *sessi
     bytes_put(bytes + 104, session->saved.used_ns, 8);
     bytes_put(bytes + 112, session->saved.tail_first, 8);
     bytes_put(bytes + 120, session->saved.coded_tail, 8);
+    bytes_put(bytes + 128, (uint32_t)session->saved.floor, 4);
 }
 
 struct takeover_session takeover_read_session(const uint8_t *bytes) {
@@ -183,6 +184,7 @@ struct takeover_session takeover_read_session(const uint8_t *bytes) {
                   .removed_attachments = bytes_get(bytes + 96, 8),
                   .used_ns = bytes_get(bytes + 104, 8),
                   .tail_first = bytes_get(bytes + 112, 8),
-                  .coded_tail = bytes_get(bytes + 120, 8)},
+                  .coded_tail = bytes_get(bytes + 120, 8),
+                  .floor = (int32_t)bytes_get(bytes + 128, 4)},
     };
 }

@@ -34,7 +34,8 @@
  *     0  u32 bytes of its manifest      4  u32 touches
  *     8  u32 pieces                    12  u32 1: a manifest was written
  *    16  what else struct takeover_session has, u64 each, in its order
- *   128  its manifest, whose only tail piece is a tail's number from 1 on
+ *   128  i32 the saved floor
+ *   132  its manifest, whose only tail piece is a tail's number from 1 on
  *        its tail's pieces on disk: u64 number, u32 rows each
  * All of it is checked before it is used: who hands a pool over may be anybody.
  */
@@ -44,7 +45,7 @@
 #include "daemon/store/record.h"
 
 /* Another number for whatever changes in here, or of records, pages and manifests. */
-enum { TAKEOVER_LAYOUT = 2 };
+enum { TAKEOVER_LAYOUT = 3 };
 
 enum takeover_state {
     TAKEOVER_IN_USE, /* or it was, when its daemon was killed */
@@ -68,7 +69,7 @@ enum {
     TAKEOVER_ATTACHMENT_BYTES = 32,
     TAKEOVER_TAIL_BYTES = 32,
     TAKEOVER_PIECE_BYTES = 12,
-    TAKEOVER_SESSION_BYTES = 128,
+    TAKEOVER_SESSION_BYTES = 132,
 };
 
 struct takeover_head {
@@ -102,6 +103,7 @@ struct takeover_session {
     struct {
         uint64_t version, changes, tokens, cuts, removed_attachments, used_ns, tail_first;
         uint64_t coded_tail; /* a chunk's id, or 0 */
+        int floor;
     } saved;
 };
 

@@ -97,20 +97,27 @@ void player_open(struct player *player, const struct step *step) {
     player_expect_state(player, session, &state, created);
 }
 
+static void heed(struct player *player, int slot) {
+    struct session *session = store_find(&player->store, player_name(slot));
+    if (session) {
+        (void)policy_heed(&player->store, session);
+        session_unref(session);
+    }
+}
+
 void player_age(struct player *player, const struct step *step) {
     const uint32_t *random = step->random;
     int slot = player_pick(player, random[0], true), level = player_level(random[1]);
     struct reference_session *expected = player_session(player, slot);
     struct session *session = store_find(&player->store, player_name(slot));
     struct session_info before;
-    uint64_t ticket;
     player_say(player, "age %s to level %d", player_name(slot).text, level);
     player_expect(player, (session != NULL) == expected->exists, "there: %d", session != NULL);
     if (!session) {
         player_say(player, " = MISS\n");
         return;
     }
-    int status = policy_age(&player->store, session, level, &before, &ticket);
+    int status = policy_age(session, level, &before);
     session_unref(session);
     if (!player_expect_status(player, status,
                               level < expected->policy.level ? STORE_INVALID : STORE_OK))
@@ -121,6 +128,7 @@ void player_age(struct player *player, const struct step *step) {
     expected->policy = session_policy_bounded(expected->policy);
     player_note_floor(player, slot);
     player_save_if_owed(player, slot);
+    heed(player, slot);
     if (random[2] % 2 == 0)
         player_await_session(player, slot);
 }

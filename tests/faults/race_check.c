@@ -216,13 +216,13 @@ static void delete_session(unsigned name) {
 static void look(struct worker *worker, unsigned name) {
     struct session_info info;
     struct session *session = store_find(&store, name_of(name));
-    uint64_t ticket;
     if (!session)
         return;
     int status = draw(worker, 2) && name >= LOSSY && name < FORKS
-                     ? policy_age(&store, session, (int)draw(worker, 6), &info, &ticket)
+                     ? policy_age(session, (int)draw(worker, 6), &info)
                      : info_read(session, &info);
     expect(status == STORE_OK || status == STORE_MISS || status == STORE_INVALID, "age or info");
+    (void)policy_heed(&store, session);
     session_unref(session);
     struct store_totals totals;
     info_totals(&store, &totals);

@@ -14,10 +14,6 @@ static void open_with(const char *name, struct session_policy policy) {
     ck_assert_int_eq(store_open(&store, &request, &state), STORE_OK);
 }
 
-static uint64_t tokens_at(const char *name, int level) {
-    return info_of(name).levels[level - PAGE_LEVEL_MIN].tokens;
-}
-
 static void sleep_ms(unsigned ms) {
     nanosleep(&(struct timespec){.tv_nsec = (long)(ms * CLOCK_NS_PER_MS)}, NULL);
 }
@@ -38,6 +34,7 @@ static void change_policy(const char *name, const struct session_policy_change *
     struct session_state state;
     struct session *session = store_find(&store, name_of(name));
     ck_assert_int_eq(policy_change(&store, session, change, &state), STORE_OK);
+    (void)policy_heed(&store, session);
     session_unref(session);
 }
 

@@ -48,10 +48,6 @@ static void open_with(const char *name, struct session_policy policy) {
     ck_assert_int_eq(store_open(&store, &request, &state), STORE_OK);
 }
 
-static uint64_t tokens_at(const char *name, int level) {
-    return info_of(name).levels[level - PAGE_LEVEL_MIN].tokens;
-}
-
 START_TEST(tokens_get_the_coarser_level_when_they_are_no_longer_the_newest) {
     open_with("a", (struct session_policy){
                        .level = 4, .newest_tokens = 200, .newest_level = 1, .floor = 4});

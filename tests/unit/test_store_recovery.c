@@ -108,6 +108,45 @@ START_TEST(what_a_fork_let_become_coarse_is_no_more_a_session_s_that_is_exact) {
 }
 END_TEST
 
+static void heed_policy_of(struct session *session) {
+    uint64_t ticket = policy_heed(&store, session);
+    while (!keeper_has_done(&store.keeper, session, ticket))
+        wait_step();
+}
+
+static void spill_all(const char *name) {
+    for (int i = 0; i < 100 && !is_spilled(name); i++)
+        (void)spill(&store, UINT64_MAX / 2, 0);
+    await_disk();
+}
+
+START_TEST(what_is_to_become_coarser_is_not_lost_with_a_manifest_that_does_not_know) {
+    struct session_info before;
+    store_exactly("a", 2 * PAGE);
+    struct session *session = store_find(&store, name_of("a"));
+    flush_session(session);
+    ck_assert_int_eq(policy_age(session, 3, &before), STORE_OK);
+    heed_policy_of(session);
+    session_unref(session);
+    spill_all("a");
+    crash();
+    ck_assert_uint_eq(info_of("a").state.tokens, 2 * PAGE);
+}
+END_TEST
+
+START_TEST(what_was_to_become_coarser_does_once_that_is_saved) {
+    store_exactly("a", 2 * PAGE);
+    struct session *session = store_find(&store, name_of("a"));
+    flush_session(session);
+    session_unref(session);
+    age_session("a", 3);
+    spill_all("a");
+    crash();
+    ck_assert_uint_eq(info_of("a").state.tokens, 2 * PAGE);
+    ck_assert_uint_gt(tokens_at("a", 3), 0);
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("recovery");
     tcase_add_checked_fixture(cases, set_up_with_disk, tear_down_with_disk);
@@ -116,5 +155,7 @@ int main(void) {
     tcase_add_test(cases, what_is_appended_after_a_loss_ends_it);
     tcase_add_test(cases, what_was_deleted_stays_so_though_a_daemon_in_between_had_no_disk);
     tcase_add_test(cases, what_a_fork_let_become_coarse_is_no_more_a_session_s_that_is_exact);
+    tcase_add_test(cases, what_is_to_become_coarser_is_not_lost_with_a_manifest_that_does_not_know);
+    tcase_add_test(cases, what_was_to_become_coarser_does_once_that_is_saved);
     return run_suite(cases);
 }

@@ -13,6 +13,7 @@
 #include "daemon/store/fork.h"
 #include "daemon/store/info.h"
 #include "daemon/store/policy.h"
+#include "daemon/store/saving.h"
 
 enum { LIMIT_BYTES = 64 << 20, LAYERS = 2, HEADS = 2, HEAD_DIM = 64, PAGE = 128 };
 enum { ROW_VALUES = HEADS * HEAD_DIM, TOKENS_MAX = 1024 };
@@ -285,15 +286,32 @@ static inline void wait_for_keeper(const char *name) {
     ck_assert(is_settled(name));
 }
 
+static inline void save_if_owed(struct session *session) {
+    pthread_mutex_lock(session->lock);
+    struct session_point point = session_point(session);
+    bool owed = saving_is_owed(session);
+    pthread_mutex_unlock(session->lock);
+    int status = STORE_OK;
+    while (owed && (status = saving_step(&store, session, point)) == STORE_WAIT)
+        wait_step();
+    ck_assert_int_eq(status, STORE_OK);
+}
+
 static inline void age_session(const char *name, int level) {
     struct session_info before;
     uint64_t ticket;
     struct session *session = store_find(&store, name_of(name));
-    ck_assert_int_eq(policy_age(&store, session, level, &before, &ticket), STORE_OK);
+    ck_assert_int_eq(policy_age(session, level, &before), STORE_OK);
+    save_if_owed(session);
+    ticket = policy_heed(&store, session);
     for (int i = 0; i < WAIT_STEPS && !keeper_has_done(&store.keeper, session, ticket); i++)
         wait_step();
     ck_assert(keeper_has_done(&store.keeper, session, ticket));
     session_unref(session);
+}
+
+static inline uint64_t tokens_at(const char *name, int level) {
+    return info_of(name).levels[level - PAGE_LEVEL_MIN].tokens;
 }
 
 static inline int run_suite(TCase *cases) {

@@ -207,7 +207,7 @@ START_TEST(another_layout_is_not_taken_over) {
     struct takeover_note note = note_of(&picture);
     note.layout++;
     takeover_write_note(picture.note, &note);
-    expect_cold(&picture, "is of layout 3, and this daemon takes over layout 2");
+    expect_cold(&picture, "is of layout 4, and this daemon takes over layout 3");
     free(picture.begin);
 }
 END_TEST
