@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from kvquantd import _blocks
 from kvquantd._kvq import ffi
+from wire_support import wait_until
 
 MODEL = "sha256:weights"
 LAYERS, HEADS, DIM, TOKENS = 3, 4, 64, 128
@@ -61,6 +62,16 @@ class Engine(abc.ABC):
 def signal_to_noise_db(got, expected):
     noise = (got.double() - expected.double()).square().mean()
     return float(10 * torch.log10(expected.double().square().mean() / noise))
+
+
+def check_loss(load, report):
+    """What is lost of chunk(1) is what is reported, but where it was coded anew between the two."""
+    def so():
+        got = load()
+        lost = [signal_to_noise_db(part, expected) for part, expected in zip(got, chunk(1))]
+        return all(abs(one - reported) < 0.2 for one, reported in zip(lost, report()))
+
+    wait_until(so)
 
 
 def reported_db(socket, key, geometry, tokens):
