@@ -1,4 +1,5 @@
 # `make help` lists the targets. Everything is built under build/; sources are found by wildcard.
+.DEFAULT_GOAL := all
 CC ?= gcc
 ifeq ($(origin CC),default)
 CC := gcc

@@ -27,6 +27,11 @@ def make(target, root, *variables):
     return run("make", target, f"BUILD={BUILD}", f"DESTDIR={root}", f"PREFIX={PREFIX}", *variables)
 
 
+def test_make_alone_makes_all(tmp_path):
+    wanted = [run("make", "--dry-run", *goal, f"BUILD={tmp_path}") for goal in ([], ["all"])]
+    assert wanted[0] == wanted[1] and "kvquantd" in wanted[0]
+
+
 @pytest.fixture(scope="module")
 def root(tmp_path_factory):
     root = tmp_path_factory.mktemp("root")
