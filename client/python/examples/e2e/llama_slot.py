@@ -3,11 +3,15 @@
 import importlib.util
 import pathlib
 import statistics
+import sys
 import tempfile
 import time
 
 import torch
 
+# What `make test-llama` installs in this checkout, behind what this Python has itself.
+BUILT = pathlib.Path(__file__, "../../../../../build/venv-llama").resolve()
+sys.path += map(str, BUILT.glob("lib/python3*/site-packages"))
 ROUNDS = 5
 INSTALLED = importlib.util.find_spec("llama_cpp") is not None
 
