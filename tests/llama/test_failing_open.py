@@ -6,6 +6,7 @@ import signal
 import kvquantd
 import pytest
 from conftest import evaluated, forget, running_daemon, wait_until
+from failing_daemon import Proxy
 
 from kvquantd.llama import Cache
 
@@ -79,6 +80,16 @@ def test_a_frozen_daemon(llama, ids, state, clock, tmp_path):
         os.kill(process.pid, signal.SIGSTOP)
         misses_without_a_wait_after_some(cache, ids, state)
         os.kill(process.pid, signal.SIGCONT)
+        comes_back(cache, ids, clock)
+
+
+def test_a_slow_daemon(llama, ids, state, clock, tmp_path):
+    with running_daemon(tmp_path) as (_, socket), Proxy(tmp_path / "proxy.sock", socket) as proxy:
+        cache_of(llama, socket, clock, LONG)[ids] = state
+        cache = cache_of(llama, proxy.path, clock, SHORT)
+        proxy.slow = True
+        misses_without_a_wait_after_some(cache, ids, state)
+        proxy.slow = False
         comes_back(cache, ids, clock)
 
 
