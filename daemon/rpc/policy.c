@@ -12,6 +12,7 @@ static uint32_t change_policy(struct rpc_request *request,
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
     keeping->point = rpc_point_of(keeping->session);
+    keeping->changes = session_policy_changes(change);
     request->irrevocable = true;
     return WIRE_OK;
 }
@@ -51,7 +52,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
 
 /* Saved or not, since the client may be gone: what is owed is not heeded before it is. */
 static void end(struct rpc_request *request) {
-    (void)policy_heed(request->context->daemon->store, request->keeping.session);
+    if (request->keeping.changes)
+        (void)policy_heed(request->context->daemon->store, request->keeping.session);
     session_unref(request->keeping.session);
 }
 

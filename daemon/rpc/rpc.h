@@ -127,6 +127,7 @@ struct rpc_keeping {
     struct session_state state;
     struct session_point point; /* at which it is changed */
     uint64_t pinned_ms;
+    bool changes; /* what the keeper heeds */
 };
 
 struct rpc_age {

@@ -1,12 +1,9 @@
 """kvquantd.llama.Cache where the daemon does not serve: the engine goes on as with a miss."""
 
-import os
-import signal
-
 import kvquantd
 import pytest
 from conftest import evaluated, forget, running_daemon, wait_until
-from failing_daemon import Proxy
+from failing_daemon import Proxy, frozen
 
 from kvquantd.llama import Cache
 
@@ -77,9 +74,8 @@ def test_a_frozen_daemon(llama, ids, state, clock, tmp_path):
     with running_daemon(tmp_path) as (process, socket):
         cache_of(llama, socket, clock, LONG)[ids] = state
         cache = cache_of(llama, socket, clock, SHORT)
-        os.kill(process.pid, signal.SIGSTOP)
-        misses_without_a_wait_after_some(cache, ids, state)
-        os.kill(process.pid, signal.SIGCONT)
+        with frozen(process.pid):
+            misses_without_a_wait_after_some(cache, ids, state)
         comes_back(cache, ids, clock)
 
 

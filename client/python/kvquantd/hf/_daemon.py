@@ -18,9 +18,9 @@ from .._policy import Policy
 from .._session import Session
 from ._layer import CompressedLayer
 from ._levels import Steps
+from ._pages import DTYPE_NAMES
 from ._scratch import Scratch
 
-DTYPES = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}
 DEADLINE_SECONDS = 10.0
 LEASE_SECONDS = 600.0
 PIECE_TOKENS = 512
@@ -52,7 +52,7 @@ class Held:
     def _open(self) -> Session:
         first, name = self.layers[0], f"hf-cache-{uuid.uuid4()}"
         _, _, heads, (dim_k, dim_v), dtype = first.shape
-        geometry = Geometry(len(self.layers), heads, dim_k, dim_v, DTYPES[dtype])
+        geometry = Geometry(len(self.layers), heads, dim_k, dim_v, DTYPE_NAMES[dtype])
         levels = [level_from_c(pair[0]) for _, pair in self._steps]
         newest = self._steps[-1][0] - self._steps[0][0]  # the newest of all are not here
         policy = Policy(newest_tokens=newest, newest_level=levels[0])
@@ -79,7 +79,7 @@ class Held:
     def fetch(self, layer: int, tokens: int, keys: Any, values: Any) -> None:
         """Into the first tokens of K and V [1, heads, tokens, head_dim]."""
         out = tuple(part[:, :, :tokens].transpose(1, 2) for part in (keys, values))
-        self.session.fetch(range(tokens), range(layer, layer + 1), out, dtype=DTYPES[keys.dtype])
+        self.session.fetch(range(tokens), range(layer, layer + 1), out, dtype=DTYPE_NAMES[keys.dtype])
 
     def truncate(self, tokens: int) -> None:
         if tokens < self.tokens:

@@ -15,6 +15,7 @@ DTYPES = {
     torch.bfloat16: lib.KVQ_BF16,
     torch.float32: lib.KVQ_F32,
 }
+DTYPE_NAMES = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}  # as Geometry has them
 
 
 def check(error: int) -> None:

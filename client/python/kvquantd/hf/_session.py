@@ -19,6 +19,7 @@ from .._token_ids import Match, Salt
 from ._cache import _shares_layers
 from ._fingerprint import fingerprint as fingerprint_of
 from ._layer import CompressedLayer
+from ._pages import DTYPE_NAMES
 
 T = TypeVar("T")
 Ids = Union[Sequence[int], Any]
@@ -26,7 +27,6 @@ Ids = Union[Sequence[int], Any]
 # Fewer than so many tokens of another session are not worth that its memory stays for them.
 BORROWED_TOKENS_MIN = 32
 ATTEMPTS = 3  # where others change what was found
-DTYPES = {torch.float16: "f16", torch.bfloat16: "bf16", torch.float32: "f32"}
 
 
 class Restored(NamedTuple):
@@ -140,7 +140,7 @@ class Session:
             shape, of = session.geometry, (session.geometry.layers, session.geometry.heads, tokens)
             k, v = (torch.empty(*of, dim, dtype=self._dtype) for dim in (shape.head_dim, shape.head_dim_v))
             out = k.transpose(1, 2), v.transpose(1, 2)
-            session.fetch(range(tokens), out=out, dtype=DTYPES[self._dtype], if_version=found.version)
+            session.fetch(range(tokens), out=out, dtype=DTYPE_NAMES[self._dtype], if_version=found.version)
             return k, v
 
         return _repeated(attempt)
@@ -201,9 +201,9 @@ class Exported:
         rows, _, heads, (dim_k, dim_v), dtype = shapes.pop()
         if rows != 1:
             raise ValueError(f"the cache has {rows} sequences, and a session is one")
-        if dtype not in DTYPES:
+        if dtype not in DTYPE_NAMES:
             raise ValueError(f"K and V are {dtype}, not float16, bfloat16 or float32")
-        return Geometry(len(self._layers), heads, dim_k, dim_v, DTYPES[dtype])
+        return Geometry(len(self._layers), heads, dim_k, dim_v, DTYPE_NAMES[dtype])
 
     def since(self, first: int) -> tuple[list[Any], list[Any]]:
         """K and V of the tokens from there on: lists of [tokens, heads, head_dim]."""
