@@ -1,6 +1,7 @@
 """kvquantd.llama.Cache where the daemon does not serve: the engine goes on as with a miss."""
 
 import kvquantd
+import numpy as np
 import pytest
 from conftest import evaluated, forget, running_daemon, wait_until
 from failing_daemon import Proxy, frozen
@@ -87,6 +88,31 @@ def test_a_slow_daemon(llama, ids, state, clock, tmp_path):
         misses_without_a_wait_after_some(cache, ids, state)
         proxy.slow = False
         comes_back(cache, ids, clock)
+
+
+def test_a_full_daemon(llama, ids, state, clock, tmp_path):
+    """Full of what may not go; once that may, there is room again."""
+    with running_daemon(tmp_path, memory="32M") as (_, socket), kvquantd.connect(socket) as client:
+        fill(client)
+        cache = cache_of(llama, socket, clock, LONG)
+        for _ in range(FAILURES):
+            cache[ids] = state
+        assert (cache.breaker.write_state, cache.breaker.state) == ("open", "closed")
+        assert not has(cache, ids)
+        client.delete("other")
+        clock.seconds += 2 * RETRY_AFTER
+        cache[ids] = state
+        assert has(cache, ids)
+
+
+def fill(client):
+    session = client.open("other", model="other", geometry=kvquantd.Geometry(8, 8, 128), level="exact")
+    session.pin(3600)
+    noise = np.random.default_rng(1).integers(0, 0x7BFF, (8, 256, 8, 128), np.int16).view(np.float16)
+    for tokens in (256, 8, 1):
+        with pytest.raises(kvquantd.Full):
+            while True:
+                session.append(noise[:, :tokens], noise[:, :tokens], settle=True)
 
 
 def test_a_daemon_that_takes_nothing_more_is_still_fetched_from(llama, ids, state, clock, tmp_path):
