@@ -1,8 +1,8 @@
 /* Decoded pages of one record, for small ranges that are fetched one after another: a page that is
  * entropy coded decodes only whole.
  *
- * It belongs to one thread and lies in memory of the caller. A record's bytes never change, and its
- * serial never comes again: what is found is what decoding would give.
+ * It belongs to one thread and one pool, and lies in memory of the caller. A record's bytes never
+ * change, and its serial never comes again in its pool: what is found is what decoding would give.
  */
 #ifndef DAEMON_STORE_PAGE_CACHE_H
 #define DAEMON_STORE_PAGE_CACHE_H

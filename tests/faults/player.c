@@ -175,6 +175,8 @@ void player_start(struct player *player) {
                                                    .io = &power_io};
     power_begin();
     player_expect(player, store_init(&player->store, &options) == 0, "store_init");
+    player->cache = /* of the store before, whose serials come again */
+        (struct page_cache){.memory = player->cache.memory, .bytes = player->cache.bytes};
     while (store_is_recovering(&player->store))
         player_pause();
     if (world->idle_tails)
