@@ -116,6 +116,7 @@ define INSTALLED
 file 755 $(BUILD)/kvquantd $(PREFIX)/bin
 file 755 $(BUILD)/kvq $(PREFIX)/bin
 file 644 client/c/kvq.h $(INCLUDEDIR)
+file 644 daemon/recall/kvq_retriever.h $(INCLUDEDIR)
 file 644 $(BUILD)/libkvq.a $(LIBDIR)
 as   755 $(BUILD)/libkvq.so $(LIBDIR)/libkvq.so.$(VERSION)
 link libkvq.so.$(VERSION) $(LIBDIR)/libkvq.so.$(SOVERSION)

@@ -124,7 +124,8 @@ def test_every_part_is_installed(root):
     installed = set(files_under(root))
     assert "etc/kvquant/kvquantd.conf" in installed
     assert {path.removeprefix(f"{PREFIX[1:]}/") for path in installed} >= {
-        "bin/kvq", "bin/kvquantd", "include/kvq.h", "lib/libkvq.a", "lib/libkvq.so",
+        "bin/kvq", "bin/kvquantd", "include/kvq.h",
+        "include/kvq_retriever.h", "lib/libkvq.a", "lib/libkvq.so",
         "lib/libkvq.so.0", "lib/pkgconfig/libkvq.pc", "lib/systemd/system/kvquantd.service",
         "lib/systemd/system/kvquantd.socket", "lib/systemd/user/kvquantd.service",
         "lib/systemd/user/kvquantd.socket", "lib/sysusers.d/kvquantd.conf",
