@@ -57,6 +57,19 @@ static bool can_fit(struct append *append) {
     return need <= FIT_MARGIN * (double)(limit - fixed);
 }
 
+/* False at the memory limit. */
+static bool provide_summary(const struct append *append, struct run *run, uint32_t tokens) {
+    const struct geometry *geometry = &append->session->geometry;
+    struct key_summary *summary = &run->chunk->summary;
+    if (summary->bytes > 0)
+        return true;
+    if (key_summary_init(summary, append->store->pool, &append->store->budget,
+                         key_summary_bytes(geometry, tokens)) != STORE_OK)
+        return false;
+    key_summary_begin(summary, geometry, tokens);
+    return true;
+}
+
 int append_open_chunk(struct append *append, struct run *run, uint64_t first_token, uint32_t tokens,
                       int level) {
     struct store *store = append->store;
@@ -66,8 +79,21 @@ int append_open_chunk(struct append *append, struct run *run, uint64_t first_tok
         return STORE_UNSUPPORTED;
     if (!run->chunk && !(run->chunk = chunk_new(&store->budget, &store->usage)))
         return STORE_FULL;
+    if (append->session->key_summaries && !provide_summary(append, run, tokens))
+        return STORE_FULL;
     struct record_spec spec = session_spec(append->session, first_token, tokens, level);
     return builder_init(&run->builder, store->pool, &store->budget, &spec);
+}
+
+/* Of the values as they are coded, while they are in the caches. */
+static int summarise(const struct append *append, const struct run *run,
+                     const struct page_source *source, void *workspace) {
+    const struct key_summary *summary = &run->chunk->summary;
+    if (source->part != PAGE_K || summary->bytes == 0)
+        return STORE_OK;
+    uint8_t *to =
+        key_summary_layer(summary, &append->session->geometry, source->shape.tokens, source->layer);
+    return page_summarise(source, workspace, to) == PAGE_OK ? STORE_OK : STORE_INTERNAL;
 }
 
 int append_code_page(struct append *append, struct run *run, uint32_t layer,
@@ -81,12 +107,17 @@ int append_code_page(struct append *append, struct run *run, uint32_t layer,
         source->strides = tail_strides(tail, source->part);
         inherited_error = tail_loss(tail, layer, source->part)->error;
     }
-    return builder_put(&run->builder, layer, source, inherited_error, workspace);
+    int status = builder_put(&run->builder, layer, source, inherited_error, workspace);
+    return status == STORE_OK ? summarise(append, run, source, workspace) : status;
 }
 
 void append_close_chunk(struct append *append, struct run *run) {
+    const struct key_summary *summary = &run->chunk->summary;
+    if (summary->bytes > 0)
+        key_summary_seal(summary);
     chunk_complete(run->chunk, builder_finish(&run->builder));
-    atomic_fetch_add(&append->closed_bytes, run->chunk->record->reserved_bytes);
+    atomic_fetch_add(&append->closed_bytes,
+                     run->chunk->record->reserved_bytes + key_summary_reserved_bytes(summary));
     atomic_fetch_add(&append->closed_chunks, 1);
 }
 

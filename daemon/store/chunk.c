@@ -36,6 +36,7 @@ void chunk_unref(struct chunk *chunk) {
         disk_tier_forget_chunk(chunk->on_disk.tier, chunk);
     if (chunk->record)
         record_unpin(chunk->record);
+    key_summary_deinit(&chunk->summary);
     pthread_mutex_destroy(&chunk->lock);
     budget_release(chunk->budget, CHUNK_HANDLE_BYTES);
     free(chunk);
@@ -46,18 +47,21 @@ void chunk_complete(struct chunk *chunk, struct record *record) {
     chunk->tokens = record->tokens;
 }
 
-static uint64_t bytes_of(const struct record *record) {
-    return record->reserved_bytes + CHUNK_HANDLE_BYTES;
+static uint64_t bytes_of(const struct chunk *chunk, const struct record *record) {
+    return record->reserved_bytes + chunk_fixed_bytes(chunk);
 }
 
 /* Sums wrap around like the counters: subtracting is adding the negative. */
-static void count_once(struct usage *usage, const struct record *record, int sign) {
-    uint64_t times = (uint64_t)(int64_t)sign, bytes = bytes_of(record);
+static void count_once(const struct chunk *chunk, const struct record *record, int sign) {
+    struct usage *usage = chunk->usage;
+    uint64_t times = (uint64_t)(int64_t)sign, bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES;
+    uint64_t summary_bytes = key_summary_reserved_bytes(&chunk->summary);
     struct record_share coded = {record->tokens - record->exact_tokens,
                                  bytes - record->exact_bytes};
     struct record_share levels[USAGE_LEVELS];
     record_divide(record, coded, levels);
-    atomic_fetch_add(&usage->pages_bytes, times * bytes);
+    atomic_fetch_add(&usage->pages_bytes, times * (bytes + summary_bytes));
+    atomic_fetch_add(&usage->key_summaries_bytes, times * summary_bytes);
     for (int i = 0; i < USAGE_LEVELS; i++) {
         atomic_fetch_add(&usage->levels[i].tokens, times * levels[i].tokens);
         atomic_fetch_add(&usage->levels[i].bytes, times * levels[i].bytes);
@@ -79,8 +83,8 @@ static void own_locked(struct chunk *chunk, int level) {
     chunk_ref(chunk);
     chunk->owners[level - PAGE_LEVEL_MIN]++;
     if (chunk->owner_count++ == 0)
-        count_once(chunk->usage, chunk->record, 1);
-    atomic_fetch_add(&chunk->usage->pages_full_bytes, bytes_of(chunk->record));
+        count_once(chunk, chunk->record, 1);
+    atomic_fetch_add(&chunk->usage->pages_full_bytes, bytes_of(chunk, chunk->record));
 }
 
 void chunk_own(struct chunk *chunk, int level) {
@@ -103,10 +107,10 @@ uint64_t chunk_disown(struct chunk *chunk, int level) {
     pthread_mutex_lock(&chunk->lock);
     int finest_before = finest_level(chunk);
     chunk->owners[level - PAGE_LEVEL_MIN]--;
-    atomic_fetch_sub(&chunk->usage->pages_full_bytes, bytes_of(chunk->record));
+    atomic_fetch_sub(&chunk->usage->pages_full_bytes, bytes_of(chunk, chunk->record));
     if (--chunk->owner_count == 0) {
-        count_once(chunk->usage, chunk->record, -1);
-        freed_bytes = bytes_of(chunk->record);
+        count_once(chunk, chunk->record, -1);
+        freed_bytes = bytes_of(chunk, chunk->record);
     }
     if (finest_level(chunk) > finest_before)
         atomic_fetch_add(&chunk->usage->loosened, 1);
@@ -130,7 +134,7 @@ void chunk_move_owner(struct chunk *chunk, int from, int to) {
 struct chunk_view chunk_view(struct chunk *chunk) {
     pthread_mutex_lock(&chunk->lock);
     struct chunk_view view = {.record = chunk->record,
-                              .disk_bytes = chunk->on_disk.bytes,
+                              .disk_bytes = chunk->on_disk.bytes + chunk->on_disk.summary_bytes,
                               .shared = chunk->owner_count > 1,
                               .finest_level = finest_level(chunk),
                               .used_ns = atomic_load(&chunk->used_ns)};
@@ -151,11 +155,11 @@ void chunk_use(struct chunk *chunk) {
 static void put_record(struct chunk *chunk, struct record *record) {
     const struct record *old = chunk->record;
     if (chunk->owner_count > 0) {
-        count_once(chunk->usage, old, -1);
-        count_once(chunk->usage, record, 1);
+        count_once(chunk, old, -1);
+        count_once(chunk, record, 1);
     }
     atomic_fetch_add(&chunk->usage->pages_full_bytes,
-                     chunk->owner_count * (bytes_of(record) - bytes_of(old)));
+                     chunk->owner_count * (record->reserved_bytes - old->reserved_bytes));
     chunk->record = record;
 }
 
@@ -186,7 +190,10 @@ void chunk_end_write(struct chunk *chunk, const struct record *record, struct di
     pthread_mutex_lock(&chunk->lock);
     chunk->writing = false;
     if (tier)
-        chunk->on_disk = (struct chunk_on_disk){tier, record->serial, record->bytes};
+        chunk->on_disk = (struct chunk_on_disk){.tier = tier,
+                                                .serial = record->serial,
+                                                .bytes = record->bytes,
+                                                .summary_bytes = chunk->summary.bytes};
     pthread_mutex_unlock(&chunk->lock);
 }
 

@@ -11,6 +11,7 @@
 
 #include <pthread.h>
 
+#include "daemon/store/key_summary.h"
 #include "daemon/store/prefix.h"
 #include "daemon/store/record.h"
 #include "daemon/store/usage.h"
@@ -22,6 +23,7 @@ struct chunk_on_disk {
     struct disk_tier *tier; /* NULL: nothing */
     uint64_t serial;        /* of the record that is there */
     uint64_t bytes;
+    uint64_t summary_bytes; /* of its keys, in front of the record; 0: it has none there */
 };
 
 struct chunk {
@@ -30,7 +32,8 @@ struct chunk {
     uint64_t id;           /* never given again, across restarts too */
     struct budget *budget; /* of the handle, CHUNK_HANDLE_BYTES */
     struct usage *usage;
-    pthread_mutex_t lock; /* of the fields below */
+    struct key_summary summary; /* does not change once others see the chunk; it may have none */
+    pthread_mutex_t lock;       /* of the fields below */
     struct record *record;
     uint32_t owner_count, owners[USAGE_LEVELS]; /* by level - PAGE_LEVEL_MIN */
     struct prefix_offer offer;                  /* the prefix index's */
@@ -40,13 +43,18 @@ struct chunk {
     _Atomic uint64_t used_ns; /* when it was last loaded, or a fetch began to read it */
 };
 
-/* What a chunk takes beside its record's extent. */
+/* What a chunk takes beside its record's extent and its summary's. */
 enum { CHUNK_HANDLE_BYTES = 512 };
 
 /* A chunk without record or owner, with one reference. NULL at the memory limit. */
 struct chunk *chunk_new(struct budget *budget, struct usage *usage);
 void chunk_ref(struct chunk *chunk);
 void chunk_unref(struct chunk *chunk);
+
+/* What of the chunk is in memory whatever becomes of its record's bytes. */
+static inline uint64_t chunk_fixed_bytes(const struct chunk *chunk) {
+    return CHUNK_HANDLE_BYTES + key_summary_reserved_bytes(&chunk->summary);
+}
 
 /* Puts the first record in, taking over the caller's pin; before anybody else sees the chunk. */
 void chunk_complete(struct chunk *chunk, struct record *record);

@@ -272,7 +272,7 @@ struct chunk_write {
     struct record *record; /* owned pin */
     bool drop;
     uint8_t summary[RECORD_SUMMARY_BYTES];
-    struct disk_part parts[]; /* the summary, then the record's */
+    struct disk_part parts[]; /* the summary, that of the keys, then the record's */
 };
 
 static uint64_t drop_bytes(struct disk_tier *tier, struct chunk *chunk) {
@@ -308,8 +308,11 @@ static void end_write(struct disk_job *job) {
 static struct chunk_write *write_new(struct disk_tier *tier, struct chunk *chunk,
                                      struct record *record) {
     size_t parts_max = record_parts_max(record);
-    struct chunk_write *write = calloc(1, sizeof *write + (1 + parts_max) * sizeof write->parts[0]);
-    size_t count = write ? record_parts(record, write->parts + 1, parts_max) : 0;
+    const struct key_summary *keys = &chunk->summary;
+    size_t front = keys->bytes > 0 ? 2 : 1;
+    struct chunk_write *write =
+        calloc(1, sizeof *write + (front + parts_max) * sizeof write->parts[0]);
+    size_t count = write ? record_parts(record, write->parts + front, parts_max) : 0;
     if (count == 0) {
         free(write);
         return NULL;
@@ -318,6 +321,8 @@ static struct chunk_write *write_new(struct disk_tier *tier, struct chunk *chunk
     record_read_spec(record, &spec);
     record_write_summary(record, write->summary);
     write->parts[0] = (struct disk_part){write->summary, sizeof write->summary};
+    if (keys->bytes > 0)
+        write->parts[1] = (struct disk_part){key_summary_memory(keys), keys->bytes};
     write->tier = tier;
     write->chunk = chunk;
     write->record = record;
@@ -334,7 +339,7 @@ static struct chunk_write *write_new(struct disk_tier *tier, struct chunk *chunk
                      .tokens = record->tokens,
                      .level = record->level},
         .parts = write->parts,
-        .part_count = (uint32_t)(1 + count),
+        .part_count = (uint32_t)(front + count),
         .done = end_write,
     };
     return write;
@@ -408,7 +413,7 @@ static struct chunk_load *load_new(struct disk_tier *tier, struct chunk *chunk,
     load->job = (struct disk_job){
         .operation = DISK_READ,
         .key = {.id = chunk->id, .kind = DISK_CHUNK},
-        .first_part = 1, /* behind the summary */
+        .first_part = chunk->on_disk.summary_bytes > 0 ? 2 : 1, /* behind the summaries */
         .read_parts = DISK_PARTS_MAX,
         .memory = record_room(load->record),
         .capacity = (size_t)absent->bytes,

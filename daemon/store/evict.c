@@ -38,7 +38,8 @@ static uint64_t bytes_at(enum evict_place place, uint64_t memory_bytes, uint64_t
 static uint64_t freed_by(const struct slice *slice, enum evict_place place) {
     struct chunk_view view = chunk_view(slice->chunk);
     bool absent = record_is_absent(view.record);
-    uint64_t in_memory = absent ? 0 : view.record->reserved_bytes + CHUNK_HANDLE_BYTES;
+    uint64_t in_memory = key_summary_reserved_bytes(&slice->chunk->summary) +
+                         (absent ? 0 : view.record->reserved_bytes + CHUNK_HANDLE_BYTES);
     record_unpin(view.record);
     return view.shared ? 0 : bytes_at(place, in_memory, view.disk_bytes);
 }

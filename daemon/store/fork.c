@@ -52,6 +52,7 @@ static int new_target(struct store *store, const struct session *source,
     if (!*target)
         return STORE_FULL;
     (*target)->sharing = source->sharing;
+    (*target)->key_summaries = source->key_summaries;
     (*target)->first_position = source->first_position;
     return STORE_OK;
 }

@@ -176,7 +176,10 @@ static void put_chunk(struct handover *handover, struct chunk *chunk) {
         .id = chunk->id,
         .extent = record->extent,
         .disk_bytes = on_disk->tier && !chunk_is_lost(chunk) ? on_disk->bytes : 0,
-        .disk_is_current = on_disk->tier && on_disk->serial == record->serial};
+        .disk_is_current = on_disk->tier && on_disk->serial == record->serial,
+        .disk_summary_bytes = on_disk->summary_bytes,
+        .summary = chunk->summary.extent,
+        .summary_bytes = chunk->summary.bytes};
     if (to)
         takeover_write_chunk(to, &said, record);
 }

@@ -17,6 +17,7 @@ static void add_slice(struct session_info *info, const struct slice *slice) {
     struct chunk_view view = chunk_view(slice->chunk);
     struct record *record = view.record;
     uint64_t bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES;
+    uint64_t summary_bytes = key_summary_reserved_bytes(&slice->chunk->summary);
     uint32_t exact = exact_tokens(record, slice);
     struct record_share coded = {slice->tokens - exact, bytes - record->exact_bytes};
     struct record_share levels[USAGE_LEVELS];
@@ -27,8 +28,9 @@ static void add_slice(struct session_info *info, const struct slice *slice) {
     }
     info->sinks.tokens += exact;
     info->sinks.bytes += record->exact_bytes;
-    info->stored_bytes += bytes;
-    info->unique_bytes += view.shared ? 0 : bytes;
+    info->stored_bytes += bytes + summary_bytes;
+    info->unique_bytes += view.shared ? 0 : bytes + summary_bytes;
+    info->key_summaries_bytes += summary_bytes;
     info->disk_bytes += view.disk_bytes;
     for (int part = 0; part < GEOMETRY_PARTS; part++)
         loss_add(&info->loss[part], &record->loss[part]);
@@ -118,6 +120,7 @@ void info_totals(struct store *store, struct store_totals *totals) {
         atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.bytes) +
         atomic_load(&store->blocks.bytes) + atomic_load(&usage->attachments_bytes);
     totals->pages_bytes = atomic_load(&usage->pages_bytes);
+    totals->key_summaries_bytes = atomic_load(&usage->key_summaries_bytes);
     totals->tails_bytes = atomic_load(&usage->tails_bytes);
     totals->unique_bytes = totals->sessions_bytes + totals->pages_bytes + totals->tails_bytes;
     totals->stored_bytes =

@@ -17,6 +17,7 @@ struct session_info {
     uint64_t unique_bytes; /* what others do not have, too */
     uint64_t disk_bytes;   /* of its chunks and attachments, and of what is in memory as well */
     uint64_t chunks;
+    uint64_t key_summaries_bytes; /* of stored_bytes */
     enum session_sharing sharing;
     uint64_t token_ids_tokens; /* that have ids: from the first on */
     struct info_attachments {
@@ -42,6 +43,7 @@ struct store_totals {
     uint64_t stored_bytes;  /* as each session says, what is shared with each */
     uint64_t unique_bytes;  /* what is shared once: the three that follow together */
     uint64_t sessions_bytes, pages_bytes, tails_bytes;
+    uint64_t key_summaries_bytes; /* of pages_bytes */
 };
 
 void info_totals(struct store *store, struct store_totals *totals);

@@ -84,7 +84,8 @@ static void write_fixed(const struct session *session, uint8_t *bytes) {
     bytes_put(bytes + 132, time_of_day_us(session->used_ns), 8);
     bytes_put(bytes + 140, time_of_day_us(session->pinned_until_ns), 8);
     bytes_put(bytes + 148, strlen(STORE_TENANT), 2);
-    bytes_put(bytes + 156, session->sharing, 4);
+    bytes_put(bytes + 156, session->sharing, 1);
+    bytes_put(bytes + 157, session->key_summaries, 3);
     bytes_put(bytes + 150, session->model_bytes, 2);
     bytes_put(bytes + 152, session->name_bytes, 2);
 }
@@ -187,6 +188,7 @@ static void read_fixed(struct manifest *manifest, const uint8_t *bytes) {
         .pinned_us = bytes_get(bytes + 140, 8),
         .tail_level = (int8_t)bytes[154],
         .sharing = (enum session_sharing)bytes[156],
+        .key_summaries = bytes[157] != 0,
         .tail_is_coded = bytes[155] != 0,
         .tenant_bytes = bytes_get(bytes + 148, 2),
         .names = {.model_bytes = bytes_get(bytes + 150, 2),

@@ -14,7 +14,7 @@
  *   152  u16 session bytes
  *   154  s8 level that rows of the tail were coded at before, or exact
  *   155  u8 1: the last slice is the tail, coded; it has no pieces then
- *   156  u8 sharing                 157  3 bytes 0
+ *   156  u8 sharing                 157  u8 1: key summaries   158  2 bytes 0
  *   160  tenant, model, session
  *        slices, 28 bytes: u64 chunk, u64 start, u32 first, u32 tokens, s8 level, 3 bytes 0
  *        tail pieces, 12 bytes: u64 number, u32 rows
@@ -54,6 +54,7 @@ struct manifest {
     int tail_level;
     enum session_durability durability;
     enum session_sharing sharing;
+    bool key_summaries;
     struct session_policy policy;
     struct geometry geometry;
     uint64_t created_us, used_us, pinned_us;

@@ -1,7 +1,9 @@
 /* A record on its way to disk and back: its summary, its parts, and room for it in the pool.
  *
  * The summary is what an absent record says of itself: as long as its bytes are on disk only, it
- * answers for them, also after a restart.
+ * answers for them, also after a restart. A chunk's value on disk is this summary, then that of its
+ * keys where it has one (key_summary.h), then the record: so many bytes as the value has more than
+ * the other two are the second's.
  *
  * Bytes of a summary, little-endian:
  *     0  u64 record bytes       8  u32 tokens         12  u32 sink tokens

@@ -51,14 +51,17 @@ struct found *recovery_find(struct recovery *recovery, const struct session *ses
     return found && found->owner == owner ? found : NULL;
 }
 
+/* The job says where to, and which parts. */
+static void read_parts(struct recovery *recovery, const struct found *found, struct disk_job *job) {
+    job->operation = DISK_READ;
+    job->key = (struct disk_key){.id = found->id, .kind = found->kind};
+    disk_tier_do(&recovery->store->disk, job);
+}
+
 int recovery_read(struct recovery *recovery, const struct found *found, uint32_t parts,
                   void *memory, size_t capacity, size_t *bytes) {
-    struct disk_job job = {.operation = DISK_READ,
-                           .key = {.id = found->id, .kind = found->kind},
-                           .read_parts = parts,
-                           .memory = memory,
-                           .capacity = capacity};
-    disk_tier_do(&recovery->store->disk, &job);
+    struct disk_job job = {.read_parts = parts, .memory = memory, .capacity = capacity};
+    read_parts(recovery, found, &job);
     *bytes = job.bytes;
     recovery->for_now |= job.status == DISK_FAILED;
     return job.status == DISK_OK ? 0 : -1;
@@ -66,7 +69,28 @@ int recovery_read(struct recovery *recovery, const struct found *found, uint32_t
 
 /* --- what sessions are made of --- */
 
-static struct chunk *make_chunk(struct recovery *recovery, const struct found *found) {
+/* Those of its keys, if there are: without room or damaged they are left where they are. */
+static void read_keys(struct recovery *recovery, const struct found *found,
+                      const struct geometry *geometry, struct chunk *chunk) {
+    struct store *store = recovery->store;
+    uint64_t bytes = chunk->on_disk.summary_bytes;
+    struct key_summary keys;
+    if (bytes == 0 || key_summary_init(&keys, store->pool, &store->budget, bytes) != STORE_OK)
+        return;
+    struct disk_job job = {.first_part = 1,
+                           .read_parts = 1,
+                           .memory = key_summary_memory(&keys),
+                           .capacity = (size_t)bytes};
+    read_parts(recovery, found, &job);
+    if (job.status == DISK_OK && job.bytes == bytes &&
+        key_summary_is_whole(&keys, geometry, chunk->tokens))
+        chunk->summary = keys;
+    else
+        key_summary_deinit(&keys);
+}
+
+static struct chunk *make_chunk(struct recovery *recovery, const struct found *found,
+                                const struct geometry *geometry) {
     struct store *store = recovery->store;
     uint8_t summary[RECORD_SUMMARY_BYTES];
     size_t bytes;
@@ -75,7 +99,7 @@ static struct chunk *make_chunk(struct recovery *recovery, const struct found *f
         return NULL;
     struct record *record = record_read_summary(store->pool, &store->budget, summary);
     recovery->for_now |= !record;
-    if (!record || record->bytes + sizeof summary != found->bytes) {
+    if (!record || record->bytes + sizeof summary > found->bytes) {
         free(record);
         return NULL;
     }
@@ -87,7 +111,9 @@ static struct chunk *make_chunk(struct recovery *recovery, const struct found *f
     }
     chunk->id = found->id;
     chunk_complete(chunk, record);
-    chunk->on_disk = (struct chunk_on_disk){&store->disk, record->serial, record->bytes};
+    chunk->on_disk = (struct chunk_on_disk){&store->disk, record->serial, record->bytes,
+                                            found->bytes - sizeof summary - record->bytes};
+    read_keys(recovery, found, geometry, chunk);
     return chunk;
 }
 
@@ -97,7 +123,7 @@ struct chunk *recovery_chunk_of(struct recovery *recovery, const struct session 
     if (!found)
         return NULL;
     if (!found->used)
-        found->chunk = make_chunk(recovery, found);
+        found->chunk = make_chunk(recovery, found, &session->geometry);
     found->used = !recovery->for_now;
     return found->chunk;
 }

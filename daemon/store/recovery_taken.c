@@ -7,7 +7,9 @@ static bool settle_chunk(struct recovery *recovery, const struct session *sessio
                          struct chunk *chunk) {
     struct found *found = recovery_find(recovery, session, DISK_CHUNK, chunk->id);
     pthread_mutex_lock(&chunk->lock);
-    bool is_there = found && found->bytes == chunk->on_disk.bytes + RECORD_SUMMARY_BYTES;
+    const struct chunk_on_disk *on_disk = &chunk->on_disk;
+    bool is_there =
+        found && found->bytes == RECORD_SUMMARY_BYTES + on_disk->summary_bytes + on_disk->bytes;
     if (is_there && !found->used) {
         chunk_ref(chunk);
         found->chunk = chunk;

@@ -18,6 +18,7 @@ struct session *restore_session(struct store *store, const struct manifest *mani
     session->version = manifest->version;
     session->durability = manifest->durability;
     session->sharing = manifest->sharing;
+    session->key_summaries = manifest->key_summaries;
     session->lost_tokens = manifest->lost_tokens;
     return session;
 }

@@ -39,6 +39,7 @@ void session_read_state(const struct session *session, struct session_state *sta
         .page_tokens = session->page_tokens,
         .policy = session->policy,
         .sharing = session->sharing,
+        .key_summaries = session->key_summaries,
         .durability = session->durability,
         .geometry = session->geometry,
         .model_bytes = session->model_bytes,

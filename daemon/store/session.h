@@ -76,6 +76,7 @@ struct session {
     struct geometry geometry;
     uint32_t page_tokens;
     enum session_sharing sharing;
+    bool key_summaries;      /* its chunks have one each */
     uint64_t first_position; /* of its first token in the sequence: from 0 on there are sinks */
     pthread_mutex_t *lock;   /* the shard's */
 
@@ -132,7 +133,7 @@ struct session_state {
     struct session_policy policy;
     enum session_sharing sharing;
     enum session_durability durability;
-    bool created;
+    bool key_summaries, created;
     struct geometry geometry;
     char model[256];
     size_t model_bytes;

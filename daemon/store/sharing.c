@@ -69,6 +69,11 @@ static bool swap(struct session *session, const struct candidate *candidate, str
     return swaps;
 }
 
+/* Recall finds what has one. */
+static bool keeps_summary(const struct chunk *own, const struct chunk *other) {
+    return own->summary.bytes == 0 || other->summary.bytes > 0;
+}
+
 /* Takes the first that is as good. */
 static void share_one(struct store *store, struct session *session,
                       const struct candidate *candidate) {
@@ -77,6 +82,7 @@ static void share_one(struct store *store, struct session *session,
     for (size_t i = 0; i < candidate->rival_count; i++) {
         struct record *record = done ? NULL : chunk_pin(candidate->rivals[i]);
         done = done || (is_as_good(session, candidate, own.record, record) &&
+                        keeps_summary(candidate->chunk, candidate->rivals[i]) &&
                         swap(session, candidate, candidate->rivals[i], record));
         if (record)
             record_unpin(record);

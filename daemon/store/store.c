@@ -377,6 +377,7 @@ static int create(struct store *store, struct shard *shard, const struct store_o
     if (!session)
         return STORE_FULL;
     session->sharing = request->sharing;
+    session->key_summaries = request->key_summaries;
     if (request->durability)
         session->durability = *request->durability;
     session->first_position = request->first_position;

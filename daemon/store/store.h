@@ -99,6 +99,7 @@ struct store_open {
     const struct geometry *geometry;  /* NULL: that of the session, which must exist */
     struct session_policy policy;
     enum session_sharing sharing;              /* of a session that is created */
+    bool key_summaries;                        /* likewise */
     uint64_t first_position;                   /* likewise */
     const enum session_durability *durability; /* NULL: as it is, or in memory */
     enum store_open_mode mode;

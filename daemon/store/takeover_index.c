@@ -5,7 +5,13 @@
 #include "daemon/base/bytes.h"
 #include "daemon/store/record_disk.h"
 
-enum { MAGIC_BYTES = 8, NOTE_HASHED_BYTES = 64, LEVELS_OFFSET = 48, SUMMARY_OFFSET = 80 };
+enum {
+    MAGIC_BYTES = 8,
+    NOTE_HASHED_BYTES = 64,
+    LEVELS_OFFSET = 48,
+    SUMMARY_OFFSET = 80,
+    KEYS_OFFSET = 168
+};
 
 static const char note_magic[MAGIC_BYTES] = "KVQPOOL", index_magic[MAGIC_BYTES + 1] = "KVQINDEX";
 
@@ -84,6 +90,10 @@ void takeover_write_chunk(uint8_t *bytes, const struct takeover_chunk *chunk,
     for (int i = 0; i < USAGE_LEVELS; i++)
         bytes_put(bytes + LEVELS_OFFSET + 4 * i, record->levels[i].bytes, 4);
     record_write_summary(record, bytes + SUMMARY_OFFSET);
+    bytes_put(bytes + KEYS_OFFSET, chunk->summary.offset, 8);
+    bytes_put(bytes + KEYS_OFFSET + 8, chunk->summary.bytes, 8);
+    bytes_put(bytes + KEYS_OFFSET + 16, chunk->summary_bytes, 8);
+    bytes_put(bytes + KEYS_OFFSET + 24, chunk->disk_summary_bytes, 8);
 }
 
 struct takeover_chunk takeover_read_chunk(const uint8_t *bytes) {
@@ -91,7 +101,11 @@ struct takeover_chunk takeover_read_chunk(const uint8_t *bytes) {
         .id = bytes_get(bytes, 8),
         .disk_bytes = bytes_get(bytes + 24, 8),
         .disk_is_current = bytes_get(bytes + 32, 4) != 0,
-        .extent = {.offset = bytes_get(bytes + 8, 8), .bytes = bytes_get(bytes + 16, 8)}};
+        .extent = {.offset = bytes_get(bytes + 8, 8), .bytes = bytes_get(bytes + 16, 8)},
+        .summary = {.offset = bytes_get(bytes + KEYS_OFFSET, 8),
+                    .bytes = bytes_get(bytes + KEYS_OFFSET + 8, 8)},
+        .summary_bytes = bytes_get(bytes + KEYS_OFFSET + 16, 8),
+        .disk_summary_bytes = bytes_get(bytes + KEYS_OFFSET + 24, 8)};
 }
 
 struct record *takeover_read_record(const uint8_t *bytes, struct pool *pool,

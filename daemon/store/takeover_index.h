@@ -22,6 +22,9 @@
  *    32  u32 1: that is this one       36  u32 0
  *    40  u64 bytes of exact tokens     48  u32 bytes of each level, from the finest on
  *    80  a summary, as record_disk.h has it
+ *   168  u64 offset of its key summary's extent
+ *   176  u64 bytes of it             184  u64 bytes of the key summary; 0: it has none
+ *   192  u64 bytes of the key summary that is on disk
  * An attachment, ascending by id:
  *     0  u64 id                         8  u64 offset of its extent
  *    16  u64 bytes of it; 0: on disk only
@@ -45,7 +48,7 @@
 #include "daemon/store/record.h"
 
 /* Another number for whatever changes in here, or of records, pages and manifests. */
-enum { TAKEOVER_LAYOUT = 3 };
+enum { TAKEOVER_LAYOUT = 4 };
 
 enum takeover_state {
     TAKEOVER_IN_USE, /* or it was, when its daemon was killed */
@@ -65,7 +68,7 @@ struct takeover_note {
 enum {
     TAKEOVER_NOTE_BYTES = 72,
     TAKEOVER_HEAD_BYTES = 64,
-    TAKEOVER_CHUNK_BYTES = 168,
+    TAKEOVER_CHUNK_BYTES = 200,
     TAKEOVER_ATTACHMENT_BYTES = 32,
     TAKEOVER_TAIL_BYTES = 32,
     TAKEOVER_PIECE_BYTES = 12,
@@ -78,9 +81,11 @@ struct takeover_head {
 };
 
 struct takeover_chunk {
-    uint64_t id, disk_bytes;
+    uint64_t id, disk_bytes, disk_summary_bytes;
     bool disk_is_current;
     struct pool_extent extent;
+    struct pool_extent summary; /* of its keys */
+    uint64_t summary_bytes;
 };
 
 struct takeover_attachment {

@@ -77,7 +77,10 @@ static bool are_ascending(const uint8_t *entries, size_t count, size_t entry_byt
 static size_t collect_extents(const struct takeover *takeover, struct pool_extent *extents) {
     size_t count = 0;
     for (size_t i = 0; i < takeover->head.chunks; i++) {
-        extents[count] = takeover_read_chunk(takeover_chunk_entry(takeover, i)).extent;
+        struct takeover_chunk chunk = takeover_read_chunk(takeover_chunk_entry(takeover, i));
+        extents[count] = chunk.extent;
+        count += extents[count].bytes > 0;
+        extents[count] = chunk.summary;
         count += extents[count].bytes > 0;
     }
     for (size_t i = 0; i < takeover->head.attachments; i++) {
@@ -92,7 +95,7 @@ static size_t collect_extents(const struct takeover *takeover, struct pool_exten
 
 static bool adopt_extents(const struct takeover *takeover) {
     const struct takeover_head *head = &takeover->head;
-    size_t most = (size_t)head->chunks + head->attachments + head->tails + 1;
+    size_t most = 2 * (size_t)head->chunks + head->attachments + head->tails + 1;
     struct pool_extent *extents = calloc(most, sizeof *extents);
     size_t count = extents ? collect_extents(takeover, extents) : 0;
     bool adopted =

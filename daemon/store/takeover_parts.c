@@ -29,8 +29,25 @@ static size_t find_entry(const uint8_t *entries, size_t count, size_t entry_byte
 
 /* --- chunks --- */
 
+/* One that cannot be had, or is damaged, is none: recall does not find the chunk then. */
+static void take_summary(struct takeover *takeover, size_t i, const struct geometry *geometry,
+                         struct chunk *chunk) {
+    struct store *store = takeover->store;
+    struct takeover_chunk said = takeover_read_chunk(takeover_chunk_entry(takeover, i));
+    struct key_summary keys = {store->pool, &store->budget, said.summary, said.summary_bytes};
+    if (said.summary_bytes == 0 || said.summary_bytes > said.summary.bytes ||
+        !budget_reserve(&store->budget, said.summary.bytes))
+        return;
+    takeover->chunks[i].has_summary = true;
+    if (key_summary_is_whole(&keys, geometry, chunk->tokens))
+        chunk->summary = keys;
+    else
+        key_summary_deinit(&keys);
+}
+
 /* Where it is on disk, too, that is looked at again once the disk has been read. */
-static struct chunk *make_chunk(struct takeover *takeover, size_t i) {
+static struct chunk *make_chunk(struct takeover *takeover, size_t i,
+                                const struct geometry *geometry) {
     struct store *store = takeover->store;
     const uint8_t *entry = takeover_chunk_entry(takeover, i);
     struct takeover_chunk said = takeover_read_chunk(entry);
@@ -51,7 +68,8 @@ static struct chunk *make_chunk(struct takeover *takeover, size_t i) {
     if (on_disk)
         chunk->on_disk = (struct chunk_on_disk){
             &store->disk, said.disk_is_current ? record->serial : pool_next_serial(store->pool),
-            said.disk_bytes};
+            said.disk_bytes, said.disk_summary_bytes};
+    take_summary(takeover, i, geometry, chunk);
     return chunk;
 }
 
@@ -79,7 +97,7 @@ struct chunk *takeover_chunk_of(struct takeover *takeover, const struct session 
         return NULL;
     struct taken_chunk *taken = &takeover->chunks[i];
     if (!taken->tried)
-        taken->chunk = make_chunk(takeover, i);
+        taken->chunk = make_chunk(takeover, i, &session->geometry);
     taken->tried = true;
     return taken->chunk && is_of(taken->chunk, session) ? taken->chunk : NULL;
 }
@@ -181,6 +199,8 @@ void takeover_give_back_rest(struct takeover *takeover) {
         struct takeover_chunk chunk = takeover_read_chunk(takeover_chunk_entry(takeover, i));
         if (!takeover->chunks[i].has_record && chunk.extent.bytes > 0)
             give_back(store, chunk.extent);
+        if (!takeover->chunks[i].has_summary && chunk.summary.bytes > 0)
+            give_back(store, chunk.summary);
     }
     for (size_t i = 0; i < takeover->head.attachments; i++) {
         struct takeover_attachment said =

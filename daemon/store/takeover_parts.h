@@ -14,7 +14,7 @@ struct taken_tail {
 
 struct taken_chunk {
     struct chunk *chunk; /* NULL: no session has it */
-    bool tried, has_record;
+    bool tried, has_record, has_summary;
 };
 
 struct taken_attachment {

@@ -19,6 +19,7 @@ struct usage_count {
 
 struct usage {
     _Atomic uint64_t pages_bytes, tails_bytes;           /* what is shared counted once */
+    _Atomic uint64_t key_summaries_bytes;                /* of these pages_bytes */
     _Atomic uint64_t pages_full_bytes, tails_full_bytes; /* with each session that has it */
     _Atomic uint64_t sessions_bytes;
     _Atomic uint64_t attachments, attachments_given_bytes;      /* what is shared counted once */
