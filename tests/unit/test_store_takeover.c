@@ -129,8 +129,10 @@ static uint64_t used_end(int file, const struct takeover_note *note) {
     ck_assert_int_eq(takeover_read_head(index, note->index.bytes, &head), 0);
     uint64_t end = end_of(note->index, 0);
     const uint8_t *at = index + TAKEOVER_HEAD_BYTES;
-    for (uint32_t i = 0; i < head.chunks; i++, at += TAKEOVER_CHUNK_BYTES)
-        end = end_of(takeover_read_chunk(at).extent, end);
+    for (uint32_t i = 0; i < head.chunks; i++, at += TAKEOVER_CHUNK_BYTES) {
+        struct takeover_chunk chunk = takeover_read_chunk(at);
+        end = end_of(chunk.summary, end_of(chunk.extent, end));
+    }
     for (uint32_t i = 0; i < head.tails; i++, at += TAKEOVER_TAIL_BYTES)
         end = end_of(takeover_read_tail(at).extent, end);
     free(index);
@@ -177,11 +179,20 @@ static enum takeover_outcome start_from(const struct picture *picture) {
     return store.taken.outcome;
 }
 
+static void store_with_keys(const char *name, int level, uint64_t tokens) {
+    ck_assert_int_eq(open_session(name, level), STORE_OK);
+    struct session *session = store_find(&store, name_of(name));
+    session->key_summaries = true;
+    session_unref(session);
+    store_tokens(name, 0, tokens, false);
+    wait_for_keeper(name);
+}
+
 static struct picture stored_picture(void) {
     store_deinit(&store);
     start(0, SMALL_LIMIT_BYTES);
     store_session("a", PAGE_EXACT, 300);
-    store_session("b", 2, 256);
+    store_with_keys("b", 2, 256);
     ck_assert_int_eq(fork_session("a", "c", 280), STORE_OK);
     ck_assert_int_eq(open_session("d", PAGE_EXACT), STORE_OK);
     const struct salt salts[] = {{.first = 3, .end = 9, .bytes = 3, .text = "cat"},
@@ -207,7 +218,7 @@ START_TEST(another_layout_is_not_taken_over) {
     struct takeover_note note = note_of(&picture);
     note.layout++;
     takeover_write_note(picture.note, &note);
-    expect_cold(&picture, "is of layout 4, and this daemon takes over layout 3");
+    expect_cold(&picture, "is of layout 5, and this daemon takes over layout 4");
     free(picture.begin);
 }
 END_TEST
