@@ -1,0 +1,30 @@
+/* A retriever plugin: a shared object that is asked on a thread of its own, with a time limit.
+ *
+ * retriever.h uses it; the daemon loads one and looks at its numbers. Safe from any thread.
+ */
+#ifndef DAEMON_RECALL_PLUGIN_H
+#define DAEMON_RECALL_PLUGIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct plugin;
+
+/* Loads what `recall_plugin` names, "PATH [OPTIONS]", and starts its thread. NULL with the reason
+ * in message: no such file, no plugin, another version, functions missing. */
+struct plugin *plugin_load(const char *path_and_options, uint64_t timeout_ms, char *message,
+                           int message_bytes);
+
+/* Ends the thread, once all retrievers are freed. One that is stuck in the plugin is left behind.
+ */
+void plugin_free(struct plugin *plugin);
+
+struct plugin_status {
+    const char *name;
+    bool on; /* else switched off */
+    uint64_t searches, timeouts, faulty_answers, dropped_hits;
+};
+
+struct plugin_status plugin_status(struct plugin *plugin);
+
+#endif
