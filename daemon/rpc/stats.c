@@ -265,9 +265,9 @@ static void write_blocks(struct rpc_daemon *daemon, Kvq__BlockStats *message) {
 static void write_attachments(struct rpc_daemon *daemon, Kvq__AttachmentStats *message) {
     struct usage *usage = &daemon->store->usage;
     kvq__attachment_stats__init(message);
-    message->attachments = atomic_load(&usage->attachments);
-    message->bytes = atomic_load(&usage->attachments_given_bytes);
-    message->stored_bytes = atomic_load(&usage->attachments_bytes);
+    message->attachments = atomic_load(&usage->attachments.count);
+    message->bytes = atomic_load(&usage->attachments.given_bytes);
+    message->stored_bytes = atomic_load(&usage->attachments.bytes);
     message->put = atomic_load(&daemon->attachments_put);
     message->hits = atomic_load(&daemon->attachment_hits);
     message->misses = atomic_load(&daemon->attachment_misses);

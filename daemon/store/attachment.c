@@ -19,6 +19,7 @@ enum {
     HASH_OFFSET = 56,
     ENTRY_BYTES = 16,
     COMPRESSION_LEVEL = 3,
+    ALIGNMENT = 64, /* of a batch's bytes */
 };
 
 #define RETRY_NS CLOCK_NS_PER_S
@@ -34,7 +35,8 @@ static size_t directory_offset(const struct attachment *attachment) {
 }
 
 static size_t header_bytes(const struct attachment *attachment) {
-    return directory_offset(attachment) + (size_t)attachment_pieces(attachment) * ENTRY_BYTES;
+    size_t end = directory_offset(attachment) + (size_t)attachment_pieces(attachment) * ENTRY_BYTES;
+    return attachment->spec.is_batch ? (end + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT : end;
 }
 
 uint32_t attachment_pieces(const struct attachment *attachment) {
@@ -59,7 +61,8 @@ struct attachment *attachment_new(const struct attachment_home *home,
     }
     attachment->home = *home;
     attachment->spec = *spec;
-    memcpy(attachment->name, spec->name, spec->name_bytes);
+    if (spec->name_bytes > 0)
+        memcpy(attachment->name, spec->name, spec->name_bytes);
     attachment->spec.name = attachment->name;
     pthread_mutex_init(&attachment->lock, NULL);
     atomic_init(&attachment->references, 1);
@@ -94,22 +97,27 @@ static uint64_t memory_bytes(const struct attachment *attachment) {
     return attachment->extent.bytes + handle_bytes(attachment);
 }
 
+static struct usage_attachments *usage_of(const struct attachment *attachment) {
+    struct usage *usage = attachment->home.usage;
+    return attachment->spec.is_batch ? &usage->batches : &usage->attachments;
+}
+
 /* Sums wrap around like the counters: subtracting is adding the negative. */
 static void count(const struct attachment *attachment, int sign) {
-    struct usage *usage = attachment->home.usage;
+    struct usage_attachments *usage = usage_of(attachment);
     uint64_t times = (uint64_t)(int64_t)sign;
-    atomic_fetch_add(&usage->attachments, times);
-    atomic_fetch_add(&usage->attachments_given_bytes, times * attachment->spec.bytes);
-    atomic_fetch_add(&usage->attachments_bytes, times * memory_bytes(attachment));
+    atomic_fetch_add(&usage->count, times);
+    atomic_fetch_add(&usage->given_bytes, times * attachment->spec.bytes);
+    atomic_fetch_add(&usage->bytes, times * memory_bytes(attachment));
 }
 
 /* With the lock held: it is somewhere else from now on. */
 static void put_extent(struct attachment *attachment, struct pool_extent extent) {
-    struct usage *usage = attachment->home.usage;
+    struct usage_attachments *usage = usage_of(attachment);
     uint64_t more = extent.bytes - attachment->extent.bytes;
     if (attachment->owners > 0)
-        atomic_fetch_add(&usage->attachments_bytes, more);
-    atomic_fetch_add(&usage->attachments_full_bytes, attachment->owners * more);
+        atomic_fetch_add(&usage->bytes, more);
+    atomic_fetch_add(&usage->full_bytes, attachment->owners * more);
     attachment->extent = extent;
 }
 
@@ -118,14 +126,14 @@ void attachment_own(struct attachment *attachment) {
     pthread_mutex_lock(&attachment->lock);
     if (attachment->owners++ == 0)
         count(attachment, 1);
-    atomic_fetch_add(&attachment->home.usage->attachments_full_bytes, memory_bytes(attachment));
+    atomic_fetch_add(&usage_of(attachment)->full_bytes, memory_bytes(attachment));
     pthread_mutex_unlock(&attachment->lock);
 }
 
 uint64_t attachment_disown(struct attachment *attachment) {
     uint64_t freed_bytes = 0;
     pthread_mutex_lock(&attachment->lock);
-    atomic_fetch_sub(&attachment->home.usage->attachments_full_bytes, memory_bytes(attachment));
+    atomic_fetch_sub(&usage_of(attachment)->full_bytes, memory_bytes(attachment));
     if (--attachment->owners == 0) {
         count(attachment, -1);
         freed_bytes = memory_bytes(attachment);
@@ -184,20 +192,33 @@ static uint8_t *entry_of(const struct attachment *attachment, uint32_t piece) {
     return memory_of(attachment) + directory_offset(attachment) + (size_t)piece * ENTRY_BYTES;
 }
 
+uint8_t *attachment_memory(const struct attachment *attachment) {
+    return memory_of(attachment) + header_bytes(attachment);
+}
+
+static void write_entry(struct attachment *attachment, uint32_t piece, size_t written) {
+    uint64_t offset = attachment->spec.record_bytes;
+    uint8_t *entry = entry_of(attachment, piece);
+    bytes_put(entry, offset, 4);
+    bytes_put(entry + 4, written, 4);
+    bytes_put(entry + 8, record_hash(memory_of(attachment) + offset, written), 8);
+    attachment->spec.record_bytes += written;
+}
+
+void attachment_note_piece(struct attachment *attachment, uint32_t piece) {
+    write_entry(attachment, piece, attachment_piece_bytes(attachment, piece));
+}
+
 void attachment_write_piece(struct attachment *attachment, uint32_t piece, const void *bytes,
                             void *workspace) {
     size_t count = attachment_piece_bytes(attachment, piece);
-    uint64_t offset = attachment->spec.record_bytes;
-    uint8_t *to = memory_of(attachment) + offset, *entry = entry_of(attachment, piece);
+    uint8_t *to = memory_of(attachment) + attachment->spec.record_bytes;
     size_t written = compress(bytes, count, to, workspace);
     if (written == 0) {
         memcpy(to, bytes, count);
         written = count;
     }
-    bytes_put(entry, offset, 4);
-    bytes_put(entry + 4, written, 4);
-    bytes_put(entry + 8, record_hash(to, written), 8);
-    attachment->spec.record_bytes += written;
+    write_entry(attachment, piece, written);
 }
 
 static void write_header(const struct attachment *attachment, uint8_t *memory) {
@@ -210,7 +231,8 @@ static void write_header(const struct attachment *attachment, uint8_t *memory) {
     bytes_put(memory + 32, spec->bytes, 8);
     bytes_put(memory + 40, spec->tokens, 8);
     bytes_put(memory + 48, spec->name_bytes, 2);
-    memcpy(memory + FIXED_BYTES, spec->name, spec->name_bytes);
+    if (spec->name_bytes > 0)
+        memcpy(memory + FIXED_BYTES, spec->name, spec->name_bytes);
     bytes_put(memory + HASH_OFFSET, record_hash(memory, header_bytes(attachment)), 8);
 }
 
@@ -263,17 +285,39 @@ static bool decompress(const uint8_t *from, size_t from_bytes, void *to, size_t 
     return context && ZSTD_decompressDCtx(context, to, to_bytes, from, from_bytes) == to_bytes;
 }
 
+/* As it was written. */
+static bool find_piece(const struct attachment *attachment, uint32_t piece, const uint8_t **from,
+                       size_t *bytes) {
+    return attachment_find_part(attachment, piece + 1, from, bytes) &&
+           record_hash(*from, *bytes) == bytes_get(entry_of(attachment, piece) + 8, 8);
+}
+
+static void say_damaged(const struct attachment *attachment, uint32_t piece) {
+    log_error("an attachment in the pool is damaged: piece %u of number %llu", piece,
+              (unsigned long long)attachment->spec.id);
+}
+
+bool attachment_is_whole(const struct attachment *attachment) {
+    const uint8_t *from, *next = attachment_memory(attachment);
+    size_t bytes = 0;
+    for (uint32_t i = 0; i < attachment_pieces(attachment); i++, next += bytes)
+        if (!find_piece(attachment, i, &from, &bytes) || from != next ||
+            bytes != attachment_piece_bytes(attachment, i)) {
+            say_damaged(attachment, i);
+            return false;
+        }
+    return true;
+}
+
 int attachment_read_piece(const struct attachment *attachment, uint32_t piece, void *to,
                           void *workspace) {
     const uint8_t *from;
     size_t bytes;
     bool is_right =
-        attachment_find_part(attachment, piece + 1, &from, &bytes) &&
-        record_hash(from, bytes) == bytes_get(entry_of(attachment, piece) + 8, 8) &&
+        find_piece(attachment, piece, &from, &bytes) &&
         decompress(from, bytes, to, attachment_piece_bytes(attachment, piece), workspace);
     if (!is_right)
-        log_error("an attachment in the pool is damaged: piece %u of number %llu", piece,
-                  (unsigned long long)attachment->spec.id);
+        say_damaged(attachment, piece);
     return is_right ? 0 : -1;
 }
 

@@ -13,6 +13,9 @@
  *            u32 offset, u32 bytes: fewer than the piece has where they are zstd's; u64 xxh3
  *        the pieces, one behind the other
  *
+ * A batch of embeddings (batch.h) is one without a name whose pieces are as given: behind the
+ * directory there are zeros to a multiple of 64, so that it is read where it lies.
+ *
  * struct attachment is the handle. Sessions own it, a fork with its source; it never changes, but
  * for where its bytes are: in memory, on disk, or both. Who reads pins the bytes in memory. Safe
  * from any thread.
@@ -43,6 +46,7 @@ struct attachment_spec {
     uint64_t tokens;       /* that the session had when it was put */
     const char *name;
     size_t name_bytes;
+    bool is_batch;
 };
 
 /* What all attachments have in common. */
@@ -99,6 +103,10 @@ size_t attachment_piece_bytes(const struct attachment *attachment, uint32_t piec
 void attachment_write_piece(struct attachment *attachment, uint32_t piece, const void *bytes,
                             void *workspace);
 
+/* Of a batch: where its bytes are; they are written there, and then each piece is noted. */
+uint8_t *attachment_memory(const struct attachment *attachment);
+void attachment_note_piece(struct attachment *attachment, uint32_t piece);
+
 /* After the last piece: the record is complete, and what is behind it is given back. */
 void attachment_seal(struct attachment *attachment);
 
@@ -112,6 +120,9 @@ void attachment_unpin(struct attachment *attachment);
  * directory cannot be. */
 bool attachment_find_part(const struct attachment *attachment, uint32_t part, const uint8_t **start,
                           size_t *bytes);
+
+/* Whether each piece of a batch is as it was noted; its bytes are in memory. Logged if not. */
+bool attachment_is_whole(const struct attachment *attachment);
 
 /* The piece as it was given; pinned. 0, or -1, logged, if it is damaged. */
 int attachment_read_piece(const struct attachment *attachment, uint32_t piece, void *to,

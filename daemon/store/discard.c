@@ -62,6 +62,16 @@ static void drop_rest(struct session_discard *discard) {
     discard->attachments = NULL;
 }
 
+/* False if there is none. */
+static bool drop_batch(struct session_discard *discard) {
+    struct batch_ref *ref = discard->batches;
+    if (!ref)
+        return false;
+    discard->batches = ref->next;
+    discard->freed_bytes += batch_ref_free(ref, discard->budget);
+    return true;
+}
+
 bool session_discard_step(struct session_discard *discard) {
     uint64_t before = discard->freed_bytes;
     for (int i = 0; i < DISCARD_STEP_CHUNKS && discard->slice_count > 0 &&
@@ -71,7 +81,10 @@ bool session_discard_step(struct session_discard *discard) {
     while (attachment_set_count(discard->attachments) > 0 &&
            discard->freed_bytes - before < DISCARD_STEP_BYTES)
         discard->freed_bytes += attachment_set_drop_last(discard->attachments);
-    if (discard->slice_count > 0 || attachment_set_count(discard->attachments) > 0)
+    while (discard->freed_bytes - before < DISCARD_STEP_BYTES && drop_batch(discard))
+        ;
+    if (discard->batches || discard->slice_count > 0 ||
+        attachment_set_count(discard->attachments) > 0)
         return true;
     drop_rest(discard);
     return false;

@@ -1,4 +1,5 @@
-/* What is to be freed in steps: the slices, tail and attachments that a session held, the parts of
+/* What is to be freed in steps: the slices, tail, attachments and
+ * batches that a session held, the parts of
  * an append that is dropped. Nobody else sees it any more; whoever has it steps it, or leaves it to
  * the keeper.
  */
@@ -6,6 +7,7 @@
 #define DAEMON_STORE_DISCARD_H
 
 #include "daemon/store/attachment_set.h"
+#include "daemon/store/batch_set.h"
 #include "daemon/store/chunk.h"
 #include "daemon/store/tail.h"
 
@@ -37,6 +39,7 @@ struct session_discard {
     struct tail *tail;
     struct slice coded_tail;              /* without a chunk: none */
     struct attachment_set *attachments;   /* NULL: none */
+    struct batch_ref *batches;            /* likewise */
     struct disk_promise *deleted_on_disk; /* NULL: nothing was there */
     uint64_t freed_bytes;                 /* so far: what others have too is not in it */
 };

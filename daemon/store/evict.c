@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/store/batches.h"
 #include "daemon/store/saving.h"
 
 enum { SLICES_MAX = 64 }; /* that go at once */
@@ -25,7 +26,9 @@ static int may_go(const struct session *session, uint64_t idle_ns) {
         return STORE_MISS;
     if (session->pinned_until_ns > now)
         return STORE_BUSY;
-    return session->appending || now - session->used_ns < idle_ns ? STORE_WAIT : STORE_OK;
+    return session->appending || session->indexing > 0 || now - session->used_ns < idle_ns
+               ? STORE_WAIT
+               : STORE_OK;
 }
 
 static uint64_t bytes_at(enum evict_place place, uint64_t memory_bytes, uint64_t disk_bytes) {
@@ -62,7 +65,9 @@ static bool may_lose_tail(const struct session *session, const struct evict_requ
 static void add_attachments(struct loss_plan *plan, const struct session *session,
                             const struct evict_request *request) {
     struct attachment_sums sums = attachment_set_sums(session->attachments);
-    uint64_t bytes = bytes_at(request->place, sums.freed_memory_bytes, sums.freed_disk_bytes);
+    struct batch_sums batches = batch_set_sums(session);
+    uint64_t bytes = bytes_at(request->place, sums.freed_memory_bytes + batches.unique_bytes,
+                              sums.freed_disk_bytes + batches.unique_disk_bytes);
     plan->freed_bytes += bytes;
     plan->any |= bytes > 0;
 }
@@ -100,6 +105,7 @@ struct dropped {
     struct tail *tail;
     struct slice coded_tail;
     struct chunk *saved_tail; /* what is on disk of it may go, too */
+    struct batch_ref *batches;
 };
 
 static void drop(struct store *store, struct session *session, const struct loss_plan *plan,
@@ -120,13 +126,15 @@ static void drop(struct store *store, struct session *session, const struct loss
     session->lost_tokens += result->tokens;
     session_note_cut(session, left);
     session_set_length(session, left, 0);
+    dropped->batches = batches_cut(store, session, left);
     /* At the end nobody puts or deletes blocks any more, and what is left is to come back. */
     if (session_is_chain(session) && atomic_load(&store->disk.keeper))
         saving_withdraw(&store->disk, session);
     session->version = store_next_version(store);
 }
 
-static void let_go(const struct dropped *dropped) {
+static void let_go(struct store *store, const struct dropped *dropped) {
+    batch_set_free(dropped->batches, &store->budget);
     if (dropped->tail)
         tail_disown(dropped->tail);
     if (dropped->coded_tail.chunk)
@@ -168,7 +176,7 @@ uint64_t evict_lost(struct store *store, struct session *session) {
         more = drop_lost(store, session, &dropped);
         tokens = session->deleted ? 0 : session->tokens;
         pthread_mutex_unlock(session->lock);
-        let_go(&dropped);
+        let_go(store, &dropped);
     }
     if (session_is_chain(session))
         block_drop_unused(store, session);
@@ -208,7 +216,7 @@ int evict_session(struct store *store, struct session *session, const struct evi
     pthread_mutex_unlock(session->lock);
     if (whole)
         return delete_whole(store, session, version, result);
-    let_go(&dropped);
+    let_go(store, &dropped);
     if (session_is_chain(session))
         block_drop_unused(store, session); /* nobody finds what is left */
     return status;

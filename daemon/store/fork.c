@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/store/batches.h"
+
 /* What a session's first tokens take: whole slices, a part of the next, or rows of the tail. */
 struct cut {
     size_t slice_count;    /* with the one that is cut */
@@ -105,6 +107,8 @@ static int share_locked(struct session *source, struct session *target,
         status = session_reserve_slices(target, source->slice_count);
     if (status == STORE_OK)
         status = attachment_set_fork(source, target, tokens);
+    if (status == STORE_OK)
+        status = batch_set_fork(source, target, tokens);
     if (status != STORE_OK)
         return status;
     share(source, target, tokens);
@@ -206,6 +210,16 @@ static void drop_attachments(struct session *session, struct session_discard *di
         attachment_set_free(set, session->budget);
 }
 
+/* Entries of tokens that are gone go, too. */
+static void drop_entries(struct store *store, struct session *session, uint64_t tokens,
+                         struct session_discard *discard) {
+    struct batch_ref *emptied = batches_cut(store, session, tokens);
+    if (discard)
+        discard->batches = emptied;
+    else
+        batch_set_free(emptied, session->budget);
+}
+
 /* With the session locked. */
 static int truncate_locked(struct store *store, struct session *session,
                            const struct truncate_request *request,
@@ -226,6 +240,7 @@ static int truncate_locked(struct store *store, struct session *session,
     keep_before(session, cut);
     if (request->tokens == 0)
         drop_attachments(session, *discard);
+    drop_entries(store, session, request->tokens, *discard);
     session_note_cut(session, request->tokens);
     session_set_length(session, request->tokens, cut.tail_tokens);
     session->version = store_next_version(store);

@@ -102,6 +102,8 @@ static bool collect_session(struct handover *handover, struct session *session) 
     for (size_t i = 0; i < attachment_set_count(session->attachments) && all; i++)
         all = add(&handover->attachments, session->attachments->attachments[i],
                   session->attachments->attachments[i]->spec.id, 0);
+    for (const struct batch_ref *ref = session->batches; ref && all; ref = ref->next)
+        all = add(&handover->attachments, ref->batch, ref->batch->spec.id, 0);
     if (all && has_rows(session))
         all = add(&handover->tails, session->tail, (uintptr_t)session->tail, session->tail_tokens);
     handover->tokens += session->tokens;

@@ -74,6 +74,13 @@ static void add_attachments(struct session_info *info, const struct session *ses
     info->disk_bytes += sums.disk_bytes;
 }
 
+static void add_batches(struct session_info *info, const struct session *session) {
+    info->batches = batch_set_sums(session);
+    info->stored_bytes += info->batches.memory_bytes;
+    info->unique_bytes += info->batches.unique_bytes;
+    info->disk_bytes += info->batches.disk_bytes;
+}
+
 static void read_locked(const struct session *session, struct session_info *info) {
     uint64_t now = clock_now_ns(), own_bytes = session_own_bytes(session);
     uint64_t ids_bytes, unique_ids_bytes;
@@ -87,6 +94,7 @@ static void read_locked(const struct session *session, struct session_info *info
     if (session->coded_tail.chunk)
         add_coded_tail(info, session);
     add_attachments(info, session);
+    add_batches(info, session);
     prefix_bytes(session, &ids_bytes, &unique_ids_bytes);
     info->stored_bytes += own_bytes + ids_bytes;
     info->unique_bytes += own_bytes + unique_ids_bytes;
@@ -118,7 +126,8 @@ void info_totals(struct store *store, struct store_totals *totals) {
     totals->logical_bytes = atomic_load(&usage->logical_bytes);
     totals->sessions_bytes =
         atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.bytes) +
-        atomic_load(&store->blocks.bytes) + atomic_load(&usage->attachments_bytes);
+        atomic_load(&store->blocks.bytes) + atomic_load(&usage->attachments.bytes) +
+        atomic_load(&usage->batches.bytes);
     totals->pages_bytes = atomic_load(&usage->pages_bytes);
     totals->key_summaries_bytes = atomic_load(&usage->key_summaries_bytes);
     totals->tails_bytes = atomic_load(&usage->tails_bytes);
@@ -126,5 +135,6 @@ void info_totals(struct store *store, struct store_totals *totals) {
     totals->stored_bytes =
         atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.full_bytes) +
         atomic_load(&store->blocks.bytes) + atomic_load(&usage->pages_full_bytes) +
-        atomic_load(&usage->tails_full_bytes) + atomic_load(&usage->attachments_full_bytes);
+        atomic_load(&usage->tails_full_bytes) + atomic_load(&usage->attachments.full_bytes) +
+        atomic_load(&usage->batches.full_bytes);
 }

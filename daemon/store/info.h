@@ -15,7 +15,7 @@ struct session_info {
     struct session_state state;
     uint64_t values, logical_bytes, stored_bytes;
     uint64_t unique_bytes; /* what others do not have, too */
-    uint64_t disk_bytes;   /* of its chunks and attachments, and of what is in memory as well */
+    uint64_t disk_bytes; /* of chunks, attachments and entries, and of what is in memory as well */
     uint64_t chunks;
     uint64_t key_summaries_bytes; /* of stored_bytes */
     enum session_sharing sharing;
@@ -23,6 +23,7 @@ struct session_info {
     struct info_attachments {
         uint64_t count, given_bytes, memory_bytes;
     } attachments;
+    struct batch_sums batches;
     uint64_t age_ns, idle_ns, pinned_ns;
     int idle_steps;
     struct loss loss[GEOMETRY_PARTS];      /* of all that is, or once was, coded */

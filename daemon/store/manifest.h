@@ -29,6 +29,8 @@
  *               of their tokens: u64 first token, u32 tokens, u8 key bytes, key
  *            3: attachments: u64 number, u64 bytes as given, u64 record bytes, u64 tokens, u8 name
  *               bytes, name
+ *            4: batches of embeddings: u64 number, u64 bytes, u64 record bytes, u32 rows, u32 0,
+ *               and of every 64 rows a u64 with a bit for each that is gone
  * Its checksum is the disk's. Sections of other kinds are skipped, as is what is behind the fields
  * of these; one that is not there says 0.
  */
@@ -69,6 +71,8 @@ struct manifest {
     size_t blocks_bytes;
     const uint8_t *attachments;
     size_t attachments_bytes;
+    const uint8_t *batches;
+    size_t batches_bytes;
 };
 
 /* What manifest_write() takes, with the session locked for both. */
@@ -97,5 +101,13 @@ bool manifest_next_block(const struct manifest *manifest, size_t *at, struct blo
 /* The same of its attachments; the name is within the bytes. */
 bool manifest_next_attachment(const struct manifest *manifest, size_t *at,
                               struct attachment_spec *attachment);
+
+/* The same of its batches. */
+struct manifest_batch {
+    struct attachment_spec spec;
+    uint32_t rows;
+    const uint8_t *gone;
+};
+bool manifest_next_batch(const struct manifest *manifest, size_t *at, struct manifest_batch *batch);
 
 #endif

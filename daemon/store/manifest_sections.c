@@ -4,7 +4,7 @@
 
 #include "daemon/base/bytes.h"
 
-enum section { SECTION_LOST = 1, SECTION_BLOCKS = 2, SECTION_ATTACHMENTS = 3 };
+enum section { SECTION_LOST = 1, SECTION_BLOCKS = 2, SECTION_ATTACHMENTS = 3, SECTION_BATCHES = 4 };
 
 enum {
     HEAD_BYTES = 8,
@@ -12,6 +12,8 @@ enum {
     POSITION_BYTES = 8,
     BLOCK_BYTES = 13,      /* then the key */
     ATTACHMENT_BYTES = 33, /* then the name */
+    BATCH_BYTES = 32,      /* then the bits */
+    BATCH_WORD_BYTES = 8,
 };
 
 /* --- writing --- */
@@ -33,6 +35,13 @@ static size_t attachments_bytes(const struct attachment_set *set) {
     return bytes;
 }
 
+static size_t batches_bytes(const struct session *session) {
+    size_t bytes = 0;
+    for (const struct batch_ref *ref = session->batches; ref; ref = ref->next)
+        bytes += BATCH_BYTES + batch_ref_words(ref->rows) * BATCH_WORD_BYTES;
+    return bytes;
+}
+
 size_t manifest_sections_bytes(const struct session *session) {
     size_t bytes = 0;
     if (session->lost_tokens > 0)
@@ -41,6 +50,8 @@ size_t manifest_sections_bytes(const struct session *session) {
         bytes += HEAD_BYTES + blocks_bytes(session);
     if (attachment_set_count(session->attachments) > 0)
         bytes += HEAD_BYTES + attachments_bytes(session->attachments);
+    if (session->batches)
+        bytes += HEAD_BYTES + batches_bytes(session);
     return bytes;
 }
 
@@ -68,7 +79,7 @@ static void write_blocks(const struct session *session, uint8_t *to) {
     block_each(session, write_block, &begin);
 }
 
-static void write_attachments(const struct attachment_set *set, uint8_t *to) {
+static uint8_t *write_attachments(const struct attachment_set *set, uint8_t *to) {
     to = write_head(to, SECTION_ATTACHMENTS, attachments_bytes(set));
     for (size_t i = 0; i < attachment_set_count(set); i++) {
         const struct attachment_spec *spec = &set->attachments[i]->spec;
@@ -80,19 +91,39 @@ static void write_attachments(const struct attachment_set *set, uint8_t *to) {
         memcpy(to + ATTACHMENT_BYTES, spec->name, spec->name_bytes);
         to += ATTACHMENT_BYTES + spec->name_bytes;
     }
+    return to;
 }
 
-/* A chain of blocks has none. */
+static void write_batches(const struct session *session, uint8_t *to) {
+    to = write_head(to, SECTION_BATCHES, batches_bytes(session));
+    for (const struct batch_ref *ref = session->batches; ref; ref = ref->next) {
+        const struct attachment_spec *spec = &ref->batch->spec;
+        bytes_put(to, spec->id, 8);
+        bytes_put(to + 8, spec->bytes, 8);
+        bytes_put(to + 16, spec->record_bytes, 8);
+        bytes_put(to + 24, ref->rows, 4);
+        bytes_put(to + 28, 0, 4);
+        to += BATCH_BYTES;
+        for (size_t i = 0; i < batch_ref_words(ref->rows); i++, to += BATCH_WORD_BYTES)
+            bytes_put(to, ref->gone[i], BATCH_WORD_BYTES);
+    }
+}
+
+/* A chain of blocks has neither attachments nor batches. */
 void manifest_sections_write(const struct session *session, uint8_t *to) {
     if (session->lost_tokens > 0) {
         to = write_head(to, SECTION_LOST, LOST_BYTES);
         bytes_put(to, session->lost_tokens, LOST_BYTES);
         to += LOST_BYTES;
     }
-    if (session_is_chain(session))
+    if (session_is_chain(session)) {
         write_blocks(session, to);
-    else if (attachment_set_count(session->attachments) > 0)
-        write_attachments(session->attachments, to);
+        return;
+    }
+    if (attachment_set_count(session->attachments) > 0)
+        to = write_attachments(session->attachments, to);
+    if (session->batches)
+        write_batches(session, to);
 }
 
 /* --- reading: false if that cannot be --- */
@@ -175,6 +206,39 @@ static bool read_attachments(struct manifest *manifest, const uint8_t *from, siz
     return are_attachments(manifest);
 }
 
+bool manifest_next_batch(const struct manifest *manifest, size_t *at,
+                         struct manifest_batch *batch) {
+    if (*at >= manifest->batches_bytes)
+        return false;
+    const uint8_t *from = manifest->batches + *at;
+    *batch = (struct manifest_batch){.spec = {.id = bytes_get(from, 8),
+                                              .bytes = bytes_get(from + 8, 8),
+                                              .record_bytes = bytes_get(from + 16, 8),
+                                              .is_batch = true},
+                                     .rows = (uint32_t)bytes_get(from + 24, 4),
+                                     .gone = from + BATCH_BYTES};
+    *at += BATCH_BYTES + batch_ref_words(batch->rows) * BATCH_WORD_BYTES;
+    return true;
+}
+
+static bool are_batches(const struct manifest *manifest) {
+    struct manifest_batch batch;
+    size_t at = 0;
+    while (manifest->batches_bytes - at >= BATCH_BYTES &&
+           manifest_next_batch(manifest, &at, &batch))
+        if (at > manifest->batches_bytes || batch.rows == 0 ||
+            batch.spec.bytes > ATTACHMENT_BYTES_MAX || batch.spec.record_bytes == 0 ||
+            batch.spec.record_bytes > UINT32_MAX)
+            return false;
+    return at == manifest->batches_bytes;
+}
+
+static bool read_batches(struct manifest *manifest, const uint8_t *from, size_t bytes) {
+    manifest->batches = from;
+    manifest->batches_bytes = bytes;
+    return are_batches(manifest);
+}
+
 static bool read_section(struct manifest *manifest, uint64_t kind, const uint8_t *from,
                          size_t bytes) {
     switch (kind) {
@@ -184,6 +248,8 @@ static bool read_section(struct manifest *manifest, uint64_t kind, const uint8_t
         return read_blocks(manifest, from, bytes);
     case SECTION_ATTACHMENTS:
         return read_attachments(manifest, from, bytes);
+    case SECTION_BATCHES:
+        return read_batches(manifest, from, bytes);
     default:
         return true;
     }

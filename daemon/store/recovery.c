@@ -175,6 +175,25 @@ static int add_attachments(struct recovery *recovery, struct session *session,
     return status;
 }
 
+/* Those that are on disk, into memory. As above. */
+static int add_batches(struct recovery *recovery, struct session *session,
+                       const struct manifest *manifest) {
+    struct manifest_batch batch;
+    int status = STORE_OK;
+    for (size_t at = 0; manifest_next_batch(manifest, &at, &batch);) {
+        struct attachment *loaded = recovery_batch_of(recovery, session, &batch.spec);
+        if (recovery->for_now)
+            return STORE_FULL;
+        int restored = restore_batch(session, &batch, loaded);
+        recovery->for_now = restored == STORE_FULL;
+        if (recovery->for_now)
+            return STORE_FULL;
+        recovery->damaged += restored != STORE_OK;
+        status = restored == STORE_OK ? status : restored;
+    }
+    return status;
+}
+
 /* Without what is missing. False if it is not to be taken now. */
 static bool fill(struct recovery *recovery, struct session *session,
                  const struct manifest *manifest, bool whole) {
@@ -200,7 +219,9 @@ static struct session *make_session(struct recovery *recovery, const struct mani
     if (!session)
         return NULL;
     int status = add_attachments(recovery, session, manifest);
-    if (status != STORE_FULL && fill(recovery, session, manifest, status == STORE_OK))
+    int batches = status == STORE_FULL ? status : add_batches(recovery, session, manifest);
+    bool all = status == STORE_OK && batches == STORE_OK;
+    if (batches != STORE_FULL && fill(recovery, session, manifest, all))
         return session;
     session_unref(session);
     return NULL;

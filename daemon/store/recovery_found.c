@@ -139,6 +139,36 @@ struct attachment *recovery_attachment_of(struct recovery *recovery, struct foun
     return found->attachment;
 }
 
+/* Of its own parts, the first of them the header. */
+static bool load(struct recovery *recovery, const struct found *found,
+                 struct attachment *attachment) {
+    struct pool_extent room;
+    size_t bytes;
+    int status = attachment_begin_load(attachment, &room);
+    recovery->for_now |= status == STORE_FULL;
+    if (status != STORE_MORE)
+        return status == STORE_OK;
+    bool is_read =
+        recovery_read(recovery, found, DISK_PARTS_MAX, pool_memory(recovery->store->pool, &room),
+                      (size_t)attachment->spec.record_bytes, &bytes) == 0 &&
+        bytes == attachment->spec.record_bytes;
+    return attachment_end_load(attachment, &room,
+                               is_read             ? ATTACHMENT_READ
+                               : recovery->for_now ? ATTACHMENT_DEVICE_FAILED
+                                                   : ATTACHMENT_NOT_READ);
+}
+
+struct attachment *recovery_batch_of(struct recovery *recovery, const struct session *session,
+                                     const struct attachment_spec *spec) {
+    struct found *found = recovery_find(recovery, session, DISK_ATTACHMENT, spec->id);
+    if (recovery->for_now || !found || found->bytes != spec->record_bytes)
+        return NULL;
+    struct attachment *attachment = recovery_attachment_of(recovery, found, spec);
+    recovery->for_now |= !attachment;
+    return attachment && attachment->spec.is_batch && load(recovery, found, attachment) ? attachment
+                                                                                        : NULL;
+}
+
 static void raise_clocks(struct recovery *recovery) {
     struct store *store = recovery->store;
     for (size_t i = 0; i < recovery->count; i++) {

@@ -53,6 +53,11 @@ struct chunk *recovery_chunk_of(struct recovery *recovery, const struct session 
 struct attachment *recovery_attachment_of(struct recovery *recovery, struct found *found,
                                           const struct attachment_spec *spec);
 
+/* The batch of that number, its bytes in memory. NULL if it is not there, is damaged, or, for now,
+ * there is no memory for it. */
+struct attachment *recovery_batch_of(struct recovery *recovery, const struct session *session,
+                                     const struct attachment_spec *spec);
+
 /* What no session has is of no use to anybody, unless that session was not taken. */
 void recovery_forget_rest(struct recovery *recovery);
 

@@ -76,6 +76,8 @@ static void settle_session(struct recovery *recovery, struct session *session) {
         settle_chunk(recovery, session, session->coded_tail.chunk);
     for (size_t i = 0; i < attachment_set_count(session->attachments); i++)
         settle_attachment(recovery, session, session->attachments->attachments[i]);
+    for (const struct batch_ref *ref = session->batches; ref; ref = ref->next)
+        settle_attachment(recovery, session, ref->batch);
     if (session->deleted)
         promise = disk_tier_delete(&recovery->store->disk, session->id,
                                    disk_tier_hash_name(session->name, session->name_bytes));

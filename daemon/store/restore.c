@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "daemon/store/batch_set.h"
+
 struct session *restore_session(struct store *store, const struct manifest *manifest) {
     if (store_admit(store, &manifest->names, &manifest->geometry) != STORE_OK)
         return NULL;
@@ -100,12 +102,29 @@ int restore_blocks(struct store *store, struct session *session, const struct ma
     return status == STORE_FULL ? STORE_FULL : STORE_OK;
 }
 
+int restore_batch(struct session *session, const struct manifest_batch *from,
+                  struct attachment *batch) {
+    if (!batch || !batch_is_whole(batch, from->rows))
+        return STORE_MISS;
+    struct batch_ref *ref = batch_ref_new(session->budget, batch);
+    if (!ref)
+        return STORE_FULL;
+    restore_clock(&session->usage->chunk_id_clock, from->spec.id + from->rows);
+    for (uint32_t i = 0; i < ref->rows; i++)
+        if (from->gone[i / 8] >> i % 8 & 1)
+            batch_ref_drop(ref, i);
+    batch_set_put(session, ref);
+    return STORE_OK;
+}
+
 bool restore_left_nothing(const struct session *session, const struct manifest *manifest) {
     return session_is_chain(session) ? !session->newest_block
                                      : session->tokens == 0 && manifest->tokens > 0;
 }
 
 void restore_note_missing(struct store *store, struct session *session, uint64_t tokens) {
+    (void)batch_set_cut(session, session->tokens);
+    batch_set_free(batch_set_take_empty(session), session->budget);
     session->lost_tokens += tokens - session->tokens;
     session->version = store_next_version(store);
     session->saved.cuts = UINT64_MAX;

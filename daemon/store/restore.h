@@ -37,8 +37,13 @@ int restore_blocks(struct store *store, struct session *session, const struct ma
 /* Whether nothing is left of what it had. */
 bool restore_left_nothing(const struct session *session, const struct manifest *manifest);
 
-/* What is missing at the end, of so many tokens, makes it another session: of a new version, and to
- * be saved anew. */
+/* A batch with the rows that the manifest has of it, its bytes in memory. STORE_OK, STORE_MISS if
+ * there is none or it is damaged, or STORE_FULL. */
+int restore_batch(struct session *session, const struct manifest_batch *from,
+                  struct attachment *batch) __attribute__((warn_unused_result));
+
+/* What is missing at the end, of so many tokens, makes it another session: of a new version, to be
+ * saved anew, and without the entries of these. */
 void restore_note_missing(struct store *store, struct session *session, uint64_t tokens);
 
 /* No number that was given before is given again. */

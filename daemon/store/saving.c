@@ -23,7 +23,7 @@ struct save {
     int floor;
     struct chunk **chunks; /* owned references */
     size_t chunk_count;
-    struct attachment **attachments; /* owned references */
+    struct attachment **attachments; /* owned references; batches, too */
     size_t attachment_count;
     struct chunk *coded_tail; /* owned reference: the manifest's, in the end its forerunner's */
     bool is_full;             /* the disk, and so it failed */
@@ -106,12 +106,19 @@ static void add_attachments(struct save *save, const struct attachment_set *set)
     }
 }
 
+static void add_batches(struct save *save, const struct session *session) {
+    for (const struct batch_ref *ref = session->batches; ref; ref = ref->next) {
+        attachment_ref(ref->batch);
+        save->attachments[save->attachment_count++] = ref->batch;
+    }
+}
+
 static bool take_room(struct save *save, const struct session *session) {
     save->piece_capacity = session->saved.piece_count + 1;
     save->pieces = calloc(save->piece_capacity, sizeof *save->pieces);
     save->chunks = calloc(session->slice_count + 1, sizeof(struct chunk *));
-    save->attachments =
-        calloc(attachment_set_count(session->attachments) + 1, sizeof(struct attachment *));
+    size_t attachments = attachment_set_count(session->attachments) + batch_set_count(session);
+    save->attachments = calloc(attachments + 1, sizeof(struct attachment *));
     size_t most = manifest_bytes(session, save->piece_capacity);
     size_t coded = manifest_bytes(session, 0);
     save->manifest = calloc(1, most > coded ? most : coded);
@@ -144,6 +151,7 @@ static void take_picture(struct save *save, struct session *session) {
         add_chunk(save, session->slices[i].chunk);
     add_tail(save, session);
     add_attachments(save, session->attachments);
+    add_batches(save, session);
     save->manifest_bytes = manifest_bytes(session, save->piece_count);
     manifest_write(session, save->pieces, save->piece_count, save->manifest);
 }

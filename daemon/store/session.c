@@ -27,7 +27,7 @@ static uint64_t entry_bytes(const struct session *session) {
 uint64_t session_own_bytes(const struct session *session) {
     return entry_bytes(session) + sizeof *session->discard +
            session->slice_capacity * sizeof *session->slices +
-           (session->attachments ? sizeof *session->attachments : 0);
+           (session->attachments ? sizeof *session->attachments : 0) + session->batch_refs_bytes;
 }
 
 void session_read_state(const struct session *session, struct session_state *state) {
@@ -136,6 +136,7 @@ void session_count(struct session *session, int sign) {
     uint64_t times = (uint64_t)(int64_t)sign;
     atomic_fetch_add(session_is_chain(session) ? &usage->chains : &usage->sessions, times);
     atomic_fetch_add(&usage->sessions_bytes, times * session_own_bytes(session));
+    atomic_fetch_add(&usage->entries, times * session->entries);
     count_tokens(session, times * session->tokens);
     if (sign > 0)
         session_count_tail(session);
@@ -187,6 +188,7 @@ struct session_discard *session_detach(struct session *session) {
     discard->tail = session->tail;
     discard->coded_tail = session->coded_tail;
     discard->attachments = attachment_set_detach(session);
+    discard->batches = batch_set_detach(session);
     discard->freed_bytes = entry_bytes(session) + sizeof *discard;
     session->discard = NULL;
     session->slices = NULL;

@@ -10,6 +10,7 @@
 #include <stdatomic.h>
 
 #include "daemon/store/attachment_set.h"
+#include "daemon/store/batch_set.h"
 #include "daemon/store/chunk.h"
 #include "daemon/store/coldness.h"
 #include "daemon/store/discard.h"
@@ -97,10 +98,14 @@ struct session {
     uint32_t tail_tokens;
     uint32_t counted_tail_tokens;       /* in the store's sums: those that are not coded */
     struct attachment_set *attachments; /* owned; NULL: none */
-    uint64_t removed_attachments;       /* how many were deleted or replaced */
+    uint64_t removed_attachments;       /* times that some were deleted or replaced, or entries */
+    struct batch_ref *batches;          /* owned; embeddings of its tokens */
+    uint64_t entries, batch_refs_bytes; /* of these: rows, and what having them takes */
+    uint64_t batch_changes;             /* how often they were others than before */
     struct prefix_place prefix;
     struct block *newest_block; /* of a chain, in the block index */
     bool appending, deleted;
+    unsigned indexing;    /* puts of entries under way: they hold it as an append does */
     struct append *joint; /* the append under way, while others may join it */
     uint64_t used_ns, pinned_until_ns;
     uint64_t aged_ns;       /* idle steps up to then were taken */

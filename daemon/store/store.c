@@ -6,6 +6,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/store/batches.h"
 #include "daemon/store/builder.h"
 #include "daemon/store/handover.h"
 #include "daemon/store/recovery.h"
@@ -185,6 +186,7 @@ int store_init(struct store *store, const struct store_options *options) {
     store->budget.on_release = options->on_progress;
     store->budget.context = options->context;
     store->landing_level = options->landing_level;
+    store->batch_listener = options->batch_listener;
     disk_tier_init(&store->disk, &store->keeper, options->on_progress, options->context);
     uint64_t clock = clock_wall_us();
     list_init(&store->list, clock);
@@ -341,6 +343,7 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     ageing_schedule(&store->ageing, session);
     coldness_insert(&store->coldness, session);
     models_enter(&store->models, session);
+    batches_enter(store, session);
     session_count(session, 1);
     atomic_fetch_add(&store->usage.sessions_created, !session_is_chain(session));
 }
@@ -441,6 +444,7 @@ static int remove_locked(struct store *store, struct shard *shard, struct sessio
     ageing_forget(&store->ageing, session);
     coldness_remove(&store->coldness, session, evicted);
     models_leave(&store->models, session);
+    batches_leave(store, session);
     session_count(session, -1);
     atomic_fetch_add(&store->usage.sessions_deleted, !session_is_chain(session));
     *discard = session_detach(session);
@@ -492,7 +496,7 @@ int store_evict_session(struct store *store, struct session *session, uint64_t v
     pthread_mutex_lock(&shard->lock);
     struct session **link = find_link(shard, name);
     bool may_go = *link == session && session->version == version && !session->appending &&
-                  session->pinned_until_ns <= clock_now_ns();
+                  session->indexing == 0 && session->pinned_until_ns <= clock_now_ns();
     int status = may_go ? remove_locked(store, shard, link, true, discard) : STORE_MISS;
     pthread_mutex_unlock(&shard->lock);
     if (status == STORE_OK)

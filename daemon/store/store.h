@@ -40,6 +40,14 @@ struct store_disk_options {
     const struct disk_io *io; /* NULL: the system's */
 };
 
+/* Who searches batches of embeddings hears of each that a session has from now on, or no longer:
+ * with the session locked, so it does not call back. */
+struct store_batch_listener {
+    void (*on_batch)(void *context, struct session *session, struct attachment *batch,
+                     bool is_there);
+    void *context;
+};
+
 struct store_options {
     uint64_t memory_bytes;
     uint64_t fixed_bytes; /* what the rest of the daemon holds: reserved first */
@@ -50,6 +58,7 @@ struct store_options {
     int pool_file; /* of a pool to take over, that stays the caller's; 0: none */
     void (*on_progress)(void *context); /* memory was freed or the keeper got on; any thread */
     void *context;
+    struct store_batch_listener batch_listener; /* or nothing */
 };
 
 struct store {
@@ -71,6 +80,7 @@ struct store {
     struct keeper keeper;
     struct ageing ageing;
     struct disk_tier disk;
+    struct store_batch_listener batch_listener;
     struct takeover_report taken; /* once the store is there it does not change */
 };
 

@@ -28,6 +28,16 @@ static bool add_attachments(struct takeover *takeover, struct session *session,
     return all;
 }
 
+static bool add_batches(struct takeover *takeover, struct session *session,
+                        const struct manifest *manifest) {
+    struct manifest_batch batch;
+    bool all = true;
+    for (size_t at = 0; manifest_next_batch(manifest, &at, &batch);)
+        all &= restore_batch(session, &batch, takeover_attachment_of(takeover, &batch.spec)) ==
+               STORE_OK;
+    return all;
+}
+
 static bool add_tail(struct takeover *takeover, struct session *session,
                      const struct manifest *manifest) {
     if (manifest->tail_is_coded) {
@@ -109,6 +119,7 @@ static struct session *make_session(struct takeover *takeover, const uint8_t *en
         return NULL;
     set_fields(takeover, session, &said, bytes + said.manifest_bytes);
     bool whole = add_attachments(takeover, session, &manifest);
+    whole &= add_batches(takeover, session, &manifest);
     whole &= add_all(takeover, session, &manifest);
     if (restore_blocks(takeover->store, session, &manifest) != STORE_OK ||
         restore_left_nothing(session, &manifest)) {

@@ -170,8 +170,9 @@ static struct attachment *make_attachment(struct takeover *takeover, size_t i,
 static bool is_like(const struct attachment *attachment, const struct attachment_spec *spec) {
     return attachment->spec.bytes == spec->bytes &&
            attachment->spec.record_bytes == spec->record_bytes &&
+           attachment->spec.is_batch == spec->is_batch &&
            attachment->spec.name_bytes == spec->name_bytes &&
-           memcmp(attachment->name, spec->name, spec->name_bytes) == 0;
+           (spec->is_batch || memcmp(attachment->name, spec->name, spec->name_bytes) == 0);
 }
 
 struct attachment *takeover_attachment_of(struct takeover *takeover,

@@ -17,14 +17,20 @@ struct usage_count {
     _Atomic uint64_t tokens, bytes;
 };
 
+/* Of attachments, or of batches of embeddings. */
+struct usage_attachments {
+    _Atomic uint64_t count, given_bytes; /* what is shared counted once */
+    _Atomic uint64_t bytes, full_bytes;  /* in memory: once, and with each session that has it */
+};
+
 struct usage {
     _Atomic uint64_t pages_bytes, tails_bytes;           /* what is shared counted once */
     _Atomic uint64_t key_summaries_bytes;                /* of these pages_bytes */
     _Atomic uint64_t pages_full_bytes, tails_full_bytes; /* with each session that has it */
     _Atomic uint64_t sessions_bytes;
-    _Atomic uint64_t attachments, attachments_given_bytes;      /* what is shared counted once */
-    _Atomic uint64_t attachments_bytes, attachments_full_bytes; /* in memory: once, and with each */
-    _Atomic uint64_t attachments_damaged;                       /* found since the start */
+    struct usage_attachments attachments, batches;
+    _Atomic uint64_t attachments_damaged;           /* found since the start */
+    _Atomic uint64_t entries;                       /* of batches, with each session that has it */
     _Atomic uint64_t sessions, tokens, tail_tokens; /* shared tokens with each session */
     _Atomic uint64_t chains;                        /* of blocks: not among the sessions */
     _Atomic uint64_t values, logical_bytes;         /* of these tokens; bytes as they came */

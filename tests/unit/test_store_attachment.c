@@ -125,7 +125,7 @@ START_TEST(one_of_the_same_name_is_replaced) {
     ck_assert_int_eq(attach("a", "x", random_bytes, LONG_BYTES), STORE_OK);
     check("a", "x", random_bytes, LONG_BYTES);
     ck_assert_uint_eq(info_of("a").attachments.count, 1);
-    ck_assert_uint_eq(atomic_load(&store.usage.attachments), 1);
+    ck_assert_uint_eq(atomic_load(&store.usage.attachments.count), 1);
 }
 END_TEST
 
@@ -205,9 +205,9 @@ START_TEST(all_of_it_is_given_back) {
     ck_assert_int_eq(detach("b", "y"), STORE_OK);
     ck_assert_int_eq(delete_session("b"), STORE_OK);
     ck_assert_uint_eq(store_used_bytes(&store), used);
-    ck_assert_uint_eq(atomic_load(&store.usage.attachments_bytes), 0);
-    ck_assert_uint_eq(atomic_load(&store.usage.attachments_full_bytes), 0);
-    ck_assert_uint_eq(atomic_load(&store.usage.attachments_given_bytes), 0);
+    ck_assert_uint_eq(atomic_load(&store.usage.attachments.bytes), 0);
+    ck_assert_uint_eq(atomic_load(&store.usage.attachments.full_bytes), 0);
+    ck_assert_uint_eq(atomic_load(&store.usage.attachments.given_bytes), 0);
 }
 END_TEST
 
@@ -263,7 +263,7 @@ START_TEST(a_truncation_to_nothing_takes_them_along_and_any_other_leaves_them) {
     check("a", "x", text, 100);
     ck_assert_int_eq(truncate_session("a", 0), STORE_OK);
     ck_assert_int_eq(status_of_get("a", "x"), STORE_MISS);
-    ck_assert_uint_eq(atomic_load(&store.usage.attachments), 0);
+    ck_assert_uint_eq(atomic_load(&store.usage.attachments.count), 0);
     ck_assert_int_eq(attach("a", "x", text, 50), STORE_OK);
     check("a", "x", text, 50);
 }
