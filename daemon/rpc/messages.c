@@ -24,6 +24,14 @@ static_assert((int)WIRE_ATTACHMENT_BYTES_MAX == ATTACHMENT_BYTES_MAX, "and attac
 static_assert((int)WIRE_ATTACHMENT_PIECE_BYTES == ATTACHMENT_PIECE_BYTES, "a frame is a piece");
 static_assert((int)WIRE_ATTACHMENT_NAME_BYTES_MAX == ATTACHMENT_NAME_BYTES_MAX, "names, too");
 static_assert((int)WIRE_ATTACHMENTS_MAX == ATTACHMENTS_MAX, "so have many");
+static_assert((int)WIRE_INDEX_BYTES_MAX == ATTACHMENT_BYTES_MAX, "a batch is one");
+static_assert((int)WIRE_INDEX_PIECE_BYTES == ATTACHMENT_PIECE_BYTES, "and comes as one");
+static_assert((int)WIRE_DIM_MAX == BATCH_DIM_MAX, "vectors have room");
+static_assert((int)WIRE_LABEL_BYTES_MAX == BATCH_LABEL_BYTES_MAX, "and labels");
+static_assert((int)WIRE_METADATA_BYTES_MAX == BATCH_METADATA_BYTES_MAX, "and metadata");
+static_assert((int)KVQ__DTYPE__DTYPE_F16 == BATCH_F16, "dtypes are the same numbers");
+static_assert((int)KVQ__DTYPE__DTYPE_F32 == BATCH_F32, "dtypes are the same numbers");
+static_assert((int)KVQ__METRIC__METRIC_INNER_PRODUCT == BATCH_INNER_PRODUCT, "and metrics");
 
 /* Bytes of the UTF-8 character at text, or 0 if it is not one (RFC 3629). */
 static size_t utf8_length(const uint8_t *text, size_t bytes) {
@@ -208,6 +216,7 @@ struct info_parts {
     struct messages_policy policy;
     Kvq__PolicyState policy_state;
     Kvq__Attachments attachments;
+    Kvq__Entries entries;
     Kvq__Loss k, v;
     Kvq__LevelInfo levels[INFO_LEVELS + 2];
     Kvq__LevelInfo *level_pointers[INFO_LEVELS + 2];
@@ -281,6 +290,11 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     parts->attachments.bytes = info->attachments.given_bytes;
     parts->attachments.stored_bytes = info->attachments.memory_bytes;
     message->attachments = &parts->attachments;
+    kvq__entries__init(&parts->entries);
+    parts->entries.entries = info->batches.entries;
+    parts->entries.batches = info->batches.batches;
+    parts->entries.stored_bytes = info->batches.memory_bytes;
+    message->entries = &parts->entries;
     messages_write_loss(&info->loss[PAGE_K], &parts->k);
     messages_write_loss(&info->loss[PAGE_V], &parts->v);
     message->k = &parts->k;

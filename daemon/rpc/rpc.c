@@ -31,6 +31,8 @@ static const struct rpc_operation *const operations[RPC_TYPES] = {
     [WIRE_BLOCK_CONTROL] = &rpc_block_control,
     [WIRE_CONTROL] = &rpc_control,
     [WIRE_FLUSH] = &rpc_flush,
+    [WIRE_INDEX_PUT] = &rpc_index_put,
+    [WIRE_INDEX_DELETE] = &rpc_index_delete,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {

@@ -13,6 +13,7 @@
 
 #include "daemon/store/append.h"
 #include "daemon/store/attachments.h"
+#include "daemon/store/batches.h"
 #include "daemon/store/block_get.h"
 #include "daemon/store/block_put.h"
 #include "daemon/store/fetch.h"
@@ -59,6 +60,7 @@ struct rpc_daemon {
     _Atomic uint64_t match_hits, matched_tokens;
     _Atomic uint64_t blocks_put, blocks_asked, block_hits;
     _Atomic uint64_t attachments_put, attachment_hits, attachment_misses;
+    _Atomic uint64_t entries_put, entries_deleted;
 };
 
 /* One for each reactor. */
@@ -107,6 +109,8 @@ struct rpc_append {
     struct block_put *block;           /* of BLOCK_PUT, in the member's place */
     struct attachment_put *attachment; /* of ATTACH_PUT, likewise */
     struct attachment_result attached;
+    struct batch_put *index; /* of INDEX_PUT, likewise */
+    struct batch_put_result indexed;
     enum append_phase phase;
     bool settle, waiting;
     uint64_t wait_ns, deadline_ns;
@@ -189,6 +193,11 @@ struct rpc_detach {
     struct attachment_result result;
 };
 
+struct rpc_unindex {
+    struct session *session; /* owned reference */
+    struct batch_delete_result result;
+};
+
 struct rpc_list {
     uint64_t after_id;
     uint32_t limit;
@@ -218,6 +227,7 @@ struct rpc_request {
         struct rpc_match match;
         struct rpc_block_act block_act;
         struct rpc_detach detach;
+        struct rpc_unindex unindex;
     };
     char session_name[WIRE_SESSION_BYTES_MAX + 1]; /* for the log; empty: none */
     struct rpc_peer *peer;
@@ -332,6 +342,7 @@ void *rpc_payload(const struct rpc_frame *frame);
 extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc_fetch, rpc_info,
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
     rpc_policy, rpc_match, rpc_block_put, rpc_block_get, rpc_block_control, rpc_control, rpc_flush,
-    rpc_attach_put, rpc_attach_get, rpc_attach_list, rpc_attach_delete;
+    rpc_attach_put, rpc_attach_get, rpc_attach_list, rpc_attach_delete, rpc_index_put,
+    rpc_index_delete;
 
 #endif

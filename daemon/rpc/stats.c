@@ -54,6 +54,8 @@ struct stats_parts {
     Kvq__SharingStats sharing;
     Kvq__BlockStats blocks;
     Kvq__AttachmentStats attachments;
+    Kvq__Entries entries;
+    Kvq__RecallStats recall;
     Kvq__PressureStats pressure;
     struct model_capacity models[MODELS_MAX];
     Kvq__ModelCapacity capacity[MODELS_MAX], *capacity_pointers[MODELS_MAX];
@@ -274,6 +276,19 @@ static void write_attachments(struct rpc_daemon *daemon, Kvq__AttachmentStats *m
     message->damaged = atomic_load(&usage->attachments_damaged);
 }
 
+static void write_recall(struct rpc_daemon *daemon, struct stats_parts *parts) {
+    struct usage *usage = &daemon->store->usage;
+    Kvq__RecallStats *message = &parts->recall;
+    kvq__recall_stats__init(message);
+    kvq__entries__init(&parts->entries);
+    parts->entries.entries = atomic_load(&usage->entries);
+    parts->entries.batches = atomic_load(&usage->batches.count);
+    parts->entries.stored_bytes = atomic_load(&usage->batches.bytes);
+    message->entries = &parts->entries;
+    message->put = atomic_load(&daemon->entries_put);
+    message->deleted = atomic_load(&daemon->entries_deleted);
+}
+
 static void write_takeover(struct rpc_daemon *daemon, Kvq__TakeoverStats *message) {
     struct takeover_report *report = &daemon->store->taken;
     kvq__takeover_stats__init(message);
@@ -312,6 +327,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.blocks = &parts.blocks;
     write_attachments(daemon, &parts.attachments);
     reply.attachments = &parts.attachments;
+    write_recall(daemon, &parts);
+    reply.recall = &parts.recall;
     write_takeover(daemon, &parts.takeover);
     reply.takeover = &parts.takeover;
     return rpc_reply(request, frame, &reply.base);

@@ -1,13 +1,16 @@
 #include "daemon/store/batch.h"
 
 #include <assert.h>
-#include <float.h>
 #include <string.h>
 
 #include "daemon/base/bytes.h"
 #include "daemon/store/record.h"
 
 enum { MAGIC_BYTES = 8, FORMAT = 1, ALIGNMENT = 64, LANES = 8 };
+
+/* Scores of what is between them are finite. */
+#define SQUARE_MOST 0x1p120f
+#define SQUARE_LEAST 0x1p-120f
 
 static const char magic[MAGIC_BYTES + 1] = "KVQBATCH";
 
@@ -162,9 +165,10 @@ const char *batch_vector_fault(const struct batch_kind *kind, const uint8_t *vec
     if (kind->dtype == BATCH_F16)
         return fault_f16(vector, kind->dim, by_direction);
     float square = square_f32(vector, kind->dim);
-    if (!(square <= FLT_MAX))
-        return "has a value that is not finite, or its length is not in float32";
-    return square < FLT_MIN && by_direction ? "is zero, or too short to have a direction" : NULL;
+    if (!(square < SQUARE_MOST))
+        return "has a value that is not finite, or a length of 2^60 or more";
+    return square < SQUARE_LEAST && by_direction ? "is zero, or too short to have a direction"
+                                                 : NULL;
 }
 
 /* --- as a client gives it --- */

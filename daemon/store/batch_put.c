@@ -220,6 +220,7 @@ static int enter(struct batch_put *put, struct batch_ref *ref, struct batch_ref 
     result->point = session_point(session);
     result->version = session->version;
     result->entries = session->entries;
+    result->put = put->given.rows;
     result->first_id = put->merge.batch->spec.id;
     return STORE_OK;
 }

@@ -70,15 +70,15 @@ static uint64_t drop(struct session *session, const struct batch_delete_request 
 static int delete_locked(struct store *store, struct session *session,
                          const struct batch_delete_request *request,
                          const struct batch_labels *labels, struct batch_ref **emptied,
-                         uint64_t *deleted) {
+                         struct batch_delete_result *result) {
     if (session->deleted)
         return STORE_MISS;
     if (request->if_version != 0 && request->if_version != session->version)
         return STORE_VERSION_CHANGED;
-    *deleted = drop(session, request, labels);
-    if (*deleted == 0)
+    result->deleted = drop(session, request, labels);
+    if (result->deleted == 0)
         return STORE_OK;
-    batch_set_note_dropped(session, *deleted);
+    batch_set_note_dropped(session, result->deleted);
     *emptied = batches_take_empty(store, session);
     session->removed_attachments++;
     session->changes++;
@@ -87,19 +87,19 @@ static int delete_locked(struct store *store, struct session *session,
 }
 
 int batch_delete(struct store *store, struct session *session,
-                 const struct batch_delete_request *request, struct session_point *point,
-                 uint64_t *deleted) {
+                 const struct batch_delete_request *request, struct batch_delete_result *result) {
     struct batch_ref *emptied = NULL;
     struct batch_labels labels;
-    *deleted = 0;
+    *result = (struct batch_delete_result){0};
     if (batch_labels_init(&labels, request->label_count) < 0)
         return STORE_FULL;
     for (size_t i = 0; i < request->label_count; i++)
         batch_labels_add(&labels, request->labels[i]);
     (void)batch_labels_sort(&labels);
     pthread_mutex_lock(session->lock);
-    int status = delete_locked(store, session, request, &labels, &emptied, deleted);
-    *point = session_point(session);
+    int status = delete_locked(store, session, request, &labels, &emptied, result);
+    result->point = session_point(session);
+    result->entries = session->entries;
     pthread_mutex_unlock(session->lock);
     batch_set_free(emptied, session->budget);
     batch_labels_deinit(&labels);

@@ -20,9 +20,10 @@ struct batch_put_request {
 };
 
 struct batch_put_result {
-    struct session_point point;           /* at which the session is changed */
-    uint64_t version, first_id, replaced; /* how many entries of the same labels were */
-    uint64_t entries;                     /* that the session has now */
+    struct session_point point; /* at which the session is changed */
+    uint64_t version, first_id, put;
+    uint64_t replaced; /* entries of the same labels */
+    uint64_t entries;  /* that the session has now */
 };
 
 /* STORE_OK, STORE_MISS, STORE_VERSION_CHANGED or STORE_FULL. */
@@ -59,10 +60,16 @@ struct batch_delete_request {
     uint64_t first, end;
 };
 
-/* With the session found. STORE_OK, STORE_MISS if it was deleted, or STORE_VERSION_CHANGED. */
+struct batch_delete_result {
+    struct session_point point;
+    uint64_t deleted, entries; /* entries: that are left */
+};
+
+/* With the session found. STORE_OK, STORE_MISS if it was deleted, STORE_VERSION_CHANGED, or
+ * STORE_FULL without memory to look labels up. */
 int batch_delete(struct store *store, struct session *session,
-                 const struct batch_delete_request *request, struct session_point *point,
-                 uint64_t *deleted) __attribute__((warn_unused_result));
+                 const struct batch_delete_request *request, struct batch_delete_result *result)
+    __attribute__((warn_unused_result));
 
 /* --- for who changes sessions as a whole, with the session locked --- */
 

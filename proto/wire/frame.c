@@ -51,7 +51,7 @@ void wire_data_write(uint8_t bytes[WIRE_DATA_BYTES], const struct wire_data *dat
 }
 
 int wire_data_read(const uint8_t bytes[WIRE_DATA_BYTES], struct wire_data *data) {
-    if (get(bytes + 17, 7) != 0 || bytes[16] > WIRE_PART_BYTES)
+    if (get(bytes + 17, 7) != 0 || bytes[16] > WIRE_PART_VECTORS)
         return WIRE_PROTOCOL;
     data->first = get(bytes, 8);
     data->tokens = (uint32_t)get(bytes + 8, 4);

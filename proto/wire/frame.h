@@ -29,6 +29,13 @@ enum {
     WIRE_ATTACHMENT_PIECE_BYTES = 256 << 10, /* of each DATA frame but the last */
     WIRE_ATTACHMENT_NAME_BYTES_MAX = 255,
     WIRE_ATTACHMENTS_MAX = 64,
+    WIRE_INDEX_BYTES_MAX = 16 << 20,
+    WIRE_INDEX_PIECE_BYTES = 256 << 10, /* likewise */
+    WIRE_DIM_MAX = 4096,
+    WIRE_LABEL_BYTES_MAX = 255,
+    WIRE_METADATA_BYTES_MAX = 1024,
+    WIRE_RECALL_K_MAX = 512,
+    WIRE_RECALL_SESSIONS_MAX = 1024,
 };
 
 #define WIRE_MAGIC 0x3151564bu /* "KVQ1" */
@@ -61,12 +68,21 @@ enum wire_type {
     WIRE_BLOCK_GET = 25,
     WIRE_BLOCK_CONTROL = 26,
     WIRE_CONTROL = 27,
+    WIRE_INDEX_PUT = 28,
+    WIRE_INDEX_DELETE = 29,
+    WIRE_RECALL = 30,
     WIRE_DATA = 32,
     WIRE_REPLY = 64,
     WIRE_ERROR = 65,
 };
 
-enum wire_part { WIRE_PART_K, WIRE_PART_V, WIRE_PART_TOKEN_IDS, WIRE_PART_BYTES };
+enum wire_part {
+    WIRE_PART_K,
+    WIRE_PART_V,
+    WIRE_PART_TOKEN_IDS,
+    WIRE_PART_BYTES,
+    WIRE_PART_VECTORS
+};
 
 struct wire_header {
     uint8_t type;

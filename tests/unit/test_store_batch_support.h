@@ -97,21 +97,19 @@ static inline uint64_t delete_labels(const char *name, const char *label) {
     struct session *session = store_find(&store, name_of(name));
     struct batch_text text = {label, strlen(label)};
     struct batch_delete_request request = {.labels = &text, .label_count = 1};
-    struct session_point point;
-    uint64_t deleted;
-    ck_assert_int_eq(batch_delete(&store, session, &request, &point, &deleted), STORE_OK);
+    struct batch_delete_result result;
+    ck_assert_int_eq(batch_delete(&store, session, &request, &result), STORE_OK);
     session_unref(session);
-    return deleted;
+    return result.deleted;
 }
 
 static inline uint64_t delete_range(const char *name, uint64_t first, uint64_t end) {
     struct session *session = store_find(&store, name_of(name));
     struct batch_delete_request request = {.first = first, .end = end};
-    struct session_point point;
-    uint64_t deleted;
-    ck_assert_int_eq(batch_delete(&store, session, &request, &point, &deleted), STORE_OK);
+    struct batch_delete_result result;
+    ck_assert_int_eq(batch_delete(&store, session, &request, &result), STORE_OK);
     session_unref(session);
-    return deleted;
+    return result.deleted;
 }
 
 /* The entry with this mark, of which there must be no other; false if there is none. */
