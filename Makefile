@@ -35,7 +35,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -262,6 +262,15 @@ bench-quality:
 	$(Q)$(VENV)/bin/python tests/quality/bench.py --daemon $(BUILD)/kvquantd \
 	    $(if $(QUICK),--quick) $(QUALITY) $(METHOD:%=--method %) $(MODEL:%=--model %) \
 	    $(if $(CONTEXT),--context $(CONTEXT)) $(if $(TEXTS),--texts $(TEXTS))
+
+## recall-bench: what a model loses that sees only what is recalled (QUICK=1; CONTEXT=, BUDGET=)
+recall-bench:
+	$(Q)tools/bootstrap.sh build model $(if $(QUICK),,embeddings)
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)+$(SUBMAKE) all
+	$(Q)$(VENV)/bin/python tests/quality/recall.py --daemon $(BUILD)/kvquantd \
+	    $(if $(QUICK),--quick) $(if $(CONTEXT),--context $(CONTEXT)) \
+	    $(if $(BUDGET),--budget $(BUDGET))
 
 ## fuzz: libFuzzer with sanitizers on the page codec, SECONDS=60 a target (needs clang)
 FUZZ := build/fuzz
@@ -510,7 +519,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

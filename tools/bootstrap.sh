@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
 # (hf: build/venv-hf, llama: build/venv-llama, hosts: build/venv-hosts).
-# usage: tools/bootstrap.sh SET...: build lint test model hf llama hosts browser bench peers fuzz aarch64 tiny
+# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser bench peers fuzz aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -108,7 +108,7 @@ for set; do
     build) all="$all $build_packages" ;;
     lint) all="$all $lint_packages" ;;
     test) all="$all $test_packages" ;;
-    model) all="$all $model_packages" ;;
+    model | embeddings) all="$all $model_packages" ;;
     hf) all="$all $hf_packages" ;;
     llama) all="$all $llama_packages" ;;
     hosts) all="$all $hosts_packages" ;;
@@ -124,7 +124,7 @@ done
 install_packages $all
 for set; do
     case $set in
-    test | model) install_python python && install_python "$set" ;;
+    test | model | embeddings) install_python python && install_python "$set" ;;
     hf) install_hf ;;
     llama) install_llama ;;
     hosts) install_hosts ;;

@@ -31,15 +31,19 @@ class Continuation:
                       self.k.size + self.v.size, nothing, np.array(energy), *self.compare(logits))
 
     def compare(self, logits):
-        """Divergence, loss and same top token of each scored token."""
-        parts = []
-        for first in range(0, len(logits), BLOCK_TOKENS):
-            block = slice(first, first + BLOCK_TOKENS)
-            own, other = log_softmax(self.own_logits[block]), log_softmax(logits[block])
-            lost = np.take_along_axis(own - other, self.following[block, None], -1)[:, 0]
-            parts.append(((np.exp(own) * (own - other)).sum(-1), lost,
-                          own.argmax(-1) == other.argmax(-1)))
-        return [np.concatenate(part) for part in zip(*parts)]
+        return compare(self.own_logits, logits, self.following)
+
+
+def compare(own_logits, logits, following):
+    """Divergence, loss and same top token of each scored token."""
+    parts = []
+    for first in range(0, len(logits), BLOCK_TOKENS):
+        block = slice(first, first + BLOCK_TOKENS)
+        own, other = log_softmax(own_logits[block]), log_softmax(logits[block])
+        lost = np.take_along_axis(own - other, following[block, None], -1)[:, 0]
+        parts.append(((np.exp(own) * (own - other)).sum(-1), lost,
+                      own.argmax(-1) == other.argmax(-1)))
+    return [np.concatenate(part) for part in zip(*parts)]
 
 
 def log_softmax(logits):

@@ -144,8 +144,12 @@ class SmolLM2:
         for start in range(0, n, PREFILL_BLOCK_TOKENS):
             block = slice(start, min(n, start + PREFILL_BLOCK_TOKENS))
             seen = first + block.stop
-            out[:, :, block] = attend(q[:, :, block], k[..., :seen], v[:, :, :seen])
+            out[:, :, block] = self.attend(layer, q[:, :, block], k[..., :seen], v[:, :, :seen])
         return out.swapaxes(1, 2).reshape(batch, n, -1) @ weight("attn_output")
+
+    def attend(self, layer, q, k, v):
+        """What a layer's newest tokens take from all; whoever wants them to see less replaces it."""
+        return attend(q, k, v)
 
     def _feed_forward(self, layer, x):
         weight = self._layer_weights(layer)
