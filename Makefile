@@ -35,7 +35,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -51,6 +51,7 @@ PROGRAM_LDFLAGS = $(LDFLAGS_ALL) -pie $(SANITIZE_STATIC)
 # A stranger's OPTIMISE or CFLAGS must not change the bits: these come last.
 $(BUILD)/proto/page/%.o: OPTIMISE := -O3 -g
 $(BUILD)/proto/page/%.o: FLOAT_FLAGS := -fno-math-errno -ffp-contract=off $(ALIGNED_FRAMES)
+$(BUILD)/daemon/recall/%.o: OPTIMISE := -O3 -g
 $(BUILD)/tests/unit/test_page%.o: FLOAT_FLAGS := $(ALIGNED_FRAMES)
 
 PROTO := $(wildcard proto/wire/*.proto)
@@ -77,13 +78,18 @@ $(BUILD)/proto/page/avx512%: FLOAT_FLAGS += -march=x86-64-v4 -mavx512vbmi -mavx5
     -mavx512bitalg -mavx512vnni -mgfni -mtune=generic
 endif
 PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c)) $(PAGE_V3_OBJECTS)
+$(BUILD)/daemon/recall/kernels.o: CPPFLAGS_ALL += -DRECALL_AVX2 -DRECALL_AVX512
+$(BUILD)/daemon/recall/avx2%: FLOAT_FLAGS += -march=x86-64-v3 -mtune=generic
+$(BUILD)/daemon/recall/avx512%: FLOAT_FLAGS += -march=x86-64-v4 -mtune=generic
 else
 PAGE_OBJECTS := $(call objects,$(filter-out proto/page/avx%,$(wildcard proto/page/*.c)))
+OTHER_PROCESSORS := daemon/recall/avx%
 endif
 CLIENT_OBJECTS := $(call objects,$(wildcard client/c/*.c))
 CLI_OBJECTS := $(call objects,$(wildcard client/cli/*.c))
 DAEMON_MAIN := $(call objects,$(wildcard daemon/main.c))
-DAEMON_OBJECTS := $(call objects,$(wildcard daemon/*/*.c daemon/*/*/*.c))
+DAEMON_OBJECTS := $(call objects,$(filter-out $(OTHER_PROCESSORS),\
+    $(wildcard daemon/*/*.c daemon/*/*/*.c)))
 EXAMPLES := $(patsubst client/c/examples/%.c,$(BUILD)/examples/%,$(wildcard client/c/examples/*.c))
 # tests/unit/test_*.c are programs of their own; what else lies there is linked into each.
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
@@ -242,6 +248,12 @@ bench-codec:
 	    $(VENV)/bin/python tests/bench/dump_kv.py $(BUILD)/report/kv --work $(RUN); } || true
 	$(Q)python3 tests/bench/codec_report.py --build $(BUILD) $(if $(QUICK),--quick) \
 	    --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
+
+## bench-recall: recall's search beside a plain read of memory, and plugins' (RECALL='--rows 100000')
+bench-recall:
+	$(Q)tools/bootstrap.sh build bench
+	$(Q)+$(SUBMAKE) $(BUILD)/tests/bench/bench_recall
+	$(Q)$(BUILD)/tests/bench/bench_recall $(RECALL)
 
 ## bench-trace: what a pool saves of real chats' prefill, and loses (TRACE_REQUESTS=all; QUICK=1)
 bench-trace:
@@ -423,9 +435,10 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkv
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
 
-# The one bench that looks into the daemon.
-$(BUILD)/tests/bench/bench_disk: CLIENT_LIBS = $(DAEMON_LIBS)
-$(BUILD)/tests/bench/bench_disk: $(DAEMON_OBJECTS)
+# The benches that look into the daemon.
+DAEMON_BENCHES := $(addprefix $(BUILD)/tests/bench/,bench_disk bench_recall)
+$(DAEMON_BENCHES): CLIENT_LIBS = $(DAEMON_LIBS)
+$(DAEMON_BENCHES): $(DAEMON_OBJECTS)
 
 $(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_SUPPORT) $(PAGE_OBJECTS)
 	$(call say,LINK,$@)
@@ -519,7 +532,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

@@ -59,15 +59,10 @@ struct retriever_query {
     void *context;
 };
 
-struct retriever_hit {
-    uint64_t id;
-    float score;
-};
-
 /* Writes the best k to hits[k], best first, of equal scores the lower id, and returns how many. A
  * hit may be removed by others before the caller looks at it. -1 without memory. */
 ptrdiff_t retriever_search(struct retriever *retriever, const struct retriever_query *query,
-                           struct retriever_hit *hits) __attribute__((warn_unused_result));
+                           struct kvq_retriever_hit *hits) __attribute__((warn_unused_result));
 
 struct retriever_usage {
     uint64_t rows, bytes; /* bytes: the retriever's own, without the vectors */
