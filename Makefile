@@ -433,7 +433,7 @@ $(BUILD)/tests/faults/fail_%.so: tests/faults/fail_%.c $(PROBED)
 
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLIENT_LIBS) -lm
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(CLIENT_LIBS) -lm
 
 # The benches that look into the daemon.
 DAEMON_BENCHES := $(addprefix $(BUILD)/tests/bench/,bench_disk bench_recall)
