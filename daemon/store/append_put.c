@@ -61,10 +61,10 @@ static bool can_fit(struct append *append) {
 static bool provide_summary(const struct append *append, struct run *run, uint32_t tokens) {
     const struct geometry *geometry = &append->session->geometry;
     struct key_summary *summary = &run->chunk->summary;
-    if (summary->bytes > 0)
+    uint64_t bytes = key_summary_bytes(geometry, tokens);
+    if (summary->bytes > 0 || bytes == 0)
         return true;
-    if (key_summary_init(summary, append->store->pool, &append->store->budget,
-                         key_summary_bytes(geometry, tokens)) != STORE_OK)
+    if (key_summary_init(summary, append->store->pool, &append->store->budget, bytes) != STORE_OK)
         return false;
     key_summary_begin(summary, geometry, tokens);
     return true;

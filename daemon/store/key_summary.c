@@ -16,7 +16,8 @@ static uint64_t layer_bytes(const struct geometry *geometry, uint32_t tokens) {
 }
 
 uint64_t key_summary_bytes(const struct geometry *geometry, uint32_t tokens) {
-    return LAYERS_OFFSET + geometry->layers * layer_bytes(geometry, tokens);
+    uint64_t bytes = layer_bytes(geometry, tokens);
+    return bytes > 0 ? LAYERS_OFFSET + geometry->layers * bytes : 0;
 }
 
 int key_summary_init(struct key_summary *summary, struct pool *pool, struct budget *budget,
@@ -77,7 +78,7 @@ void key_summary_seal(const struct key_summary *summary) {
 bool key_summary_is_whole(const struct key_summary *summary, const struct geometry *geometry,
                           uint32_t tokens) {
     uint8_t expected[LAYERS_OFFSET];
-    if (summary->bytes != key_summary_bytes(geometry, tokens))
+    if (summary->bytes == 0 || summary->bytes != key_summary_bytes(geometry, tokens))
         return false;
     write_header(expected, geometry, tokens);
     bytes_put(expected + HASH_OFFSET, hash_of(summary), 8);

@@ -27,6 +27,7 @@ struct key_summary {
     uint64_t bytes;            /* 0: there is none */
 };
 
+/* 0 where keys are too many a token to have one. */
 uint64_t key_summary_bytes(const struct geometry *geometry, uint32_t tokens);
 
 /* Room for one, which holds nothing yet. STORE_OK or STORE_FULL. */

@@ -36,6 +36,7 @@ const struct page_kernels page_kernels_avx2 = {
               PAGE_EXACT_COMPACT},
     .range16 = PAGE_OF_TARGET(range16_),
     .range32 = PAGE_OF_TARGET(range32_),
+    .summarise = PAGE_OF_TARGET(summarise_),
     .fast8_encode = {[PAGE_F16] = page_fast8_encode_f16_avx2,
                      [PAGE_BF16] = page_fast8_encode_bf16_avx2,
                      [PAGE_F32] = page_fast8_encode_f32_avx2},

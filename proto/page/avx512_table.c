@@ -36,6 +36,7 @@ const struct page_kernels page_kernels_avx512 = {
               PAGE_EXACT_COMPACT},
     .range16 = page_range16_avx512,
     .range32 = page_range32_avx512,
+    .summarise = PAGE_OF_TARGET(summarise_),
     .fast8_encode = {[PAGE_F16] = page_fast8_encode_f16_avx512,
                      [PAGE_BF16] = page_fast8_encode_bf16_avx512,
                      [PAGE_F32] = page_fast8_encode_f32_avx512},

@@ -11,6 +11,7 @@
 
 #include "proto/page/page.h"
 #include "proto/page/rans.h"
+#include "proto/page/summary.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -78,6 +79,19 @@ struct rans_encode_job {
     const struct rans_class *classes;
     size_t rows, count;
     const void *values;
+};
+
+/* A head of a summary: from its means, block after block. */
+struct page_summary_job {
+    const float *means;
+    size_t apart, channels; /* from one block's to the next's; of the head */
+    const struct summary_layout *layout;
+    float scales[2]; /* of centres and steps: written, as are the next three */
+    int8_t *centres;
+    uint8_t *steps, *units;
+    float *centre, *step, *inverse; /* scratch: a value a channel, */
+    uint8_t *row;                   /* a byte a channel, zeros up to a multiple of four, */
+    uint8_t *codes;                 /* and all vectors, zeroed */
 };
 
 /* A channel's exponents: for what the encoder of exact pages decides. */
@@ -162,6 +176,8 @@ struct page_kernels {
      * floats do; any number of channels. */
     void (*range16)(const struct page_source_rows *in, int16_t *low, int16_t *high);
     void (*range32)(const float *row, size_t count, float *low, float *high);
+
+    void (*summarise)(struct page_summary_job *job);
 
     /* z = x * fine[c] - offset[c], the product and the difference each rounded on its own, rounded
      * to nearest even and kept to 0..65535. q = z >> 8, token t's at q + t * token_bytes, and what

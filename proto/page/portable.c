@@ -29,6 +29,7 @@ const struct page_kernels PAGE_OF_TARGET(kernels_) = {
     .halve16 = PAGE_OF_TARGET(halve16_),
     .range16 = PAGE_OF_TARGET(range16_),
     .range32 = PAGE_OF_TARGET(range32_),
+    .summarise = PAGE_OF_TARGET(summarise_),
     .fast8_encode = {[PAGE_F16] = PAGE_OF_TARGET(fast8_encode_f16_),
                      [PAGE_BF16] = PAGE_OF_TARGET(fast8_encode_bf16_),
                      [PAGE_F32] = PAGE_OF_TARGET(fast8_encode_f32_)},

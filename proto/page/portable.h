@@ -36,6 +36,7 @@ void PAGE_OF_TARGET(halve16_)(int16_t *q, size_t channels, size_t tokens, unsign
 void PAGE_OF_TARGET(widen_)(const void *halves, void *floats, size_t count);
 void PAGE_OF_TARGET(range16_)(const struct page_source_rows *in, int16_t *low, int16_t *high);
 void PAGE_OF_TARGET(range32_)(const float *row, size_t count, float *low, float *high);
+void PAGE_OF_TARGET(summarise_)(struct page_summary_job *job);
 
 extern const struct page_exact_kernels PAGE_OF_TARGET(exact_f16_), PAGE_OF_TARGET(exact_bf16_),
     PAGE_OF_TARGET(exact_f32_), PAGE_OF_TARGET(exact_f8e4m3_), PAGE_OF_TARGET(exact_f8e5m2_),

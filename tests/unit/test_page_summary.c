@@ -1,4 +1,4 @@
-/* Summaries of keys: bounds of each block's channels, the same bytes on every processor. */
+/* Summaries of keys: the means of each block's channels, the same bytes on every processor. */
 #include "proto/page/summary.h"
 
 #include "tests/fuzz/kernel_tables.h"
@@ -30,19 +30,18 @@ static struct summary summarise(const struct tensor *tensor, uint32_t sinks) {
     return summary;
 }
 
-static double coded_at(const struct summary *summary, size_t head, size_t row, size_t d) {
+/* What the code of a block and channel stands for, by SUMMARY.md. */
+static double coded_at(const struct summary *summary, size_t head, size_t block, size_t d) {
+    struct summary_layout layout;
+    ck_assert(page_summary_layout(&summary->shape, &layout));
     struct summary_head at = page_summary_head(&summary->shape, summary->bytes, (uint32_t)head);
-    return (double)at.base + (double)at.step * at.codes[row * summary->shape.head_dim + d];
-}
-
-/* What float32 leaves out of the largest of them. */
-static double rounding_of(const struct summary *summary, size_t head) {
-    struct summary_head at = page_summary_head(&summary->shape, summary->bytes, (uint32_t)head);
-    return 1e-6 * (fabs((double)at.base) + 255 * (double)at.step);
-}
-
-static double step_of(const struct summary *summary, size_t head) {
-    return (double)page_summary_head(&summary->shape, summary->bytes, (uint32_t)head).step;
+    size_t vector = d / 4 * layout.groups + block / SUMMARY_LANES;
+    uint8_t codes[SUMMARY_UNIT_VECTORS * SUMMARY_VECTOR_BYTES];
+    page_summary_unpack(at.units + vector / SUMMARY_UNIT_VECTORS * SUMMARY_UNIT_BYTES, codes);
+    uint8_t code = codes[vector % SUMMARY_UNIT_VECTORS * SUMMARY_VECTOR_BYTES +
+                         block % SUMMARY_LANES * 4 + d % 4];
+    uint8_t step = at.steps[d / layout.sharing];
+    return (double)at.centre_scale * at.centres[d] + (code - 3.5) * (double)at.step_scale * step;
 }
 
 /* As float32, which has all of them exactly. */
@@ -51,53 +50,43 @@ static struct tensor numbers_of(const struct tensor *tensor) {
     return decode_as(&page, PAGE_F32, 0, tensor->shape.tokens);
 }
 
-struct range {
-    double low, high;
+static double mean_of(const struct tensor *numbers, size_t channel, size_t block) {
+    size_t channels = (size_t)numbers->shape.heads * numbers->shape.head_dim;
+    size_t first = block * BLOCK, last = first + BLOCK;
+    double sum = 0;
+    last = last < numbers->shape.tokens ? last : numbers->shape.tokens;
+    for (size_t t = first; t < last; t++)
+        sum += tensor_at(numbers, t * channels + channel);
+    return sum / (double)(last - first);
+}
+
+/* Of a channel's blocks: their mean, and what they are away from it. */
+struct spread {
+    double centre, deviation;
 };
 
-static struct range range_of(const struct tensor *numbers, size_t channel, size_t first,
-                             size_t last) {
-    size_t channels = (size_t)numbers->shape.heads * numbers->shape.head_dim;
-    struct range range = {INFINITY, -INFINITY};
-    for (size_t t = first; t < last; t++) {
-        range.low = fmin(range.low, tensor_at(numbers, t * channels + channel));
-        range.high = fmax(range.high, tensor_at(numbers, t * channels + channel));
+static struct spread spread_of(const struct tensor *numbers, size_t channel, size_t blocks) {
+    double sum = 0, squares = 0;
+    for (size_t b = 0; b < blocks; b++)
+        sum += mean_of(numbers, channel, b);
+    for (size_t b = 0; b < blocks; b++)
+        squares += pow(mean_of(numbers, channel, b) - sum / (double)blocks, 2);
+    return (struct spread){sum / (double)blocks, sqrt(squares / (double)blocks)};
+}
+
+/* The square of what it is off, over the square of what the blocks are apart: with steps of 0.6
+ * deviations a third of a step's square, and what is beyond the codes. */
+static double error_of(const struct summary *summary, const struct tensor *numbers) {
+    size_t head_dim = summary->shape.head_dim, blocks = (summary->shape.tokens + BLOCK - 1) / BLOCK;
+    double error = 0, energy = 0;
+    for (size_t c = 0; c < summary->shape.heads * head_dim; c++) {
+        struct spread spread = spread_of(numbers, c, blocks);
+        energy += spread.deviation * spread.deviation * (double)blocks;
+        for (size_t b = 0; b < blocks; b++)
+            error +=
+                pow(coded_at(summary, c / head_dim, b, c % head_dim) - mean_of(numbers, c, b), 2);
     }
-    return range;
-}
-
-/* Of a block's tokens, the sinks among them left out unless there are no others. */
-static struct range block_range(const struct tensor *numbers, size_t channel, size_t block,
-                                uint32_t sinks) {
-    size_t first = block * BLOCK, last = first + BLOCK;
-    last = last < numbers->shape.tokens ? last : numbers->shape.tokens;
-    return range_of(numbers, channel, sinks < last && sinks > first ? sinks : first, last);
-}
-
-static bool is_near(double got, double least, double most) {
-    return got >= least && got <= most;
-}
-
-/* No further off than a step, and never within the range: what is scored by it is a bound. */
-static void expect_bounds_of(const struct summary *summary, const struct tensor *numbers,
-                             size_t channel, uint32_t sinks) {
-    size_t head_dim = summary->shape.head_dim, head = channel / head_dim, d = channel % head_dim;
-    double step = step_of(summary, head), least = rounding_of(summary, head);
-    for (size_t block = 0; block < page_summary_blocks(summary->shape.tokens); block++) {
-        struct range range = block_range(numbers, channel, block, sinks);
-        double low = coded_at(summary, head, 2 * block, d);
-        double high = coded_at(summary, head, 2 * block + 1, d);
-        ck_assert_msg(is_near(low, range.low - step - least, range.low + least) &&
-                          is_near(high, range.high - least, range.high + step + least),
-                      "%g..%g for %g..%g", low, high, range.low, range.high);
-    }
-}
-
-static void expect_bounds(const struct tensor *tensor, uint32_t sinks) {
-    struct tensor numbers = numbers_of(tensor);
-    struct summary summary = summarise(tensor, sinks);
-    for (size_t c = 0; c < (size_t)tensor->shape.heads * tensor->shape.head_dim; c++)
-        expect_bounds_of(&summary, &numbers, c, sinks);
+    return error / energy;
 }
 
 static struct tensor small_values(enum page_dtype dtype, uint32_t tokens, uint64_t seed) {
@@ -112,13 +101,41 @@ static struct tensor some_values(enum page_dtype dtype, uint32_t tokens, uint64_
                              : small_values(dtype, tokens, seed);
 }
 
-START_TEST(every_value_lies_within_its_blocks_bounds) {
-    static const uint32_t tokens[] = {1, 3, 4, 5, 31, 32, 33, 64, 100, 128};
+START_TEST(every_block_has_about_its_mean) {
+    static const uint32_t tokens[] = {9, 31, 32, 33, 64, 66, 100, 128};
     for (size_t i = 0; i < sizeof tokens / sizeof *tokens; i++) {
         struct tensor tensor = some_values(summarised[_i], tokens[i], i);
-        expect_bounds(&tensor, 0);
-        expect_bounds(&tensor, tokens[i] < 4 ? tokens[i] : 4);
+        struct summary summary = summarise(&tensor, 4);
+        struct tensor numbers = numbers_of(&tensor);
+        ck_assert_double_le(error_of(&summary, &numbers), 0.08);
     }
+}
+END_TEST
+
+START_TEST(where_a_token_has_many_keys_neighbours_share_a_step) {
+    struct tensor tensor = tensor_random(PAGE_F16, 64, 24, 96, 1);
+    struct summary summary = summarise(&tensor, 0);
+    struct tensor numbers = numbers_of(&tensor);
+    ck_assert_double_le(error_of(&summary, &numbers), 0.12);
+    ck_assert_double_le((double)summary.length, 0.03 * 64 * 24 * 96 * 4);
+}
+END_TEST
+
+START_TEST(of_common_pages_they_are_three_percent_with_v_at_most) {
+    static const struct page_shape shapes[] = {{128, 8, 128, PAGE_F16}, {128, 3, 64, PAGE_F16},
+                                               {128, 2, 64, PAGE_F16},  {128, 4, 256, PAGE_F16},
+                                               {128, 8, 80, PAGE_F16},  {64, 32, 128, PAGE_F16}};
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        ck_assert_double_le((double)page_summary_bytes(&shapes[i]),
+                            0.03 * shapes[i].tokens * shapes[i].heads * shapes[i].head_dim * 4);
+}
+END_TEST
+
+START_TEST(one_block_is_its_mean) {
+    struct tensor tensor = tensor_random(PAGE_F32, 3, 1, 64, 1);
+    struct summary summary = summarise(&tensor, 0);
+    for (size_t d = 0; d < 64; d++)
+        ck_assert_double_le(fabs(coded_at(&summary, 0, 0, d) - mean_of(&tensor, d, 0)), 0.03);
 }
 END_TEST
 
@@ -131,22 +148,7 @@ START_TEST(it_does_not_matter_how_heads_stand) {
 }
 END_TEST
 
-START_TEST(every_table_of_kernels_gives_the_same_bytes) {
-    for (size_t i = 0; i < SUMMARISED; i++) {
-        struct tensor tensor = some_values(summarised[i], 128, 6);
-        page_kernels_use(&page_kernels_portable);
-        struct summary summary = summarise(&tensor, 4);
-        for (size_t table = 1; table < KERNEL_TABLES_MAX; table++) {
-            if (!kernel_table(table))
-                continue;
-            page_kernels_use(kernel_table(table));
-            struct summary same = summarise(&tensor, 4);
-            ck_assert_mem_eq(summary.bytes, same.bytes, summary.length);
-        }
-    }
-}
-END_TEST
-
+/* Of values that no rounding of this machine's has made. */
 /* Of values that no rounding of this machine's has made. */
 START_TEST(they_are_the_same_bytes_as_ever) {
     struct tensor tensor = tensor_new(PAGE_F16, 100, 2, 64);
@@ -154,41 +156,67 @@ START_TEST(they_are_the_same_bytes_as_ever) {
     for (size_t i = 0; i < tensor.values; i++)
         ((uint16_t *)tensor.data)[i] = (uint16_t)(random_bits(&state) & 0xbfff);
     struct summary summary = summarise(&tensor, 4);
-    ck_assert_uint_eq(summary.length, 1088);
-    ck_assert_msg(XXH3_64bits(summary.bytes, summary.length) == 0xff6dbb06934e962b, "%016llx",
+    ck_assert_uint_eq(summary.length, 1856);
+    ck_assert_msg(XXH3_64bits(summary.bytes, summary.length) == 0x40366def3deb2274, "%016llx",
                   (unsigned long long)XXH3_64bits(summary.bytes, summary.length));
 }
 END_TEST
 
-START_TEST(equal_values_are_told_exactly) {
-    struct tensor tensor = tensor_new(PAGE_F32, 40, 1, 8);
-    for (size_t i = 0; i < tensor.values; i++)
-        ((float *)tensor.data)[i] = -1.7F;
-    struct summary summary = summarise(&tensor, 0);
-    for (size_t row = 0; row < 4; row++)
-        ck_assert_double_eq(coded_at(&summary, 0, row, 3), (double)-1.7F);
+START_TEST(packed_codes_come_back) {
+    uint8_t unit[SUMMARY_UNIT_BYTES], codes[SUMMARY_UNIT_VECTORS * SUMMARY_VECTOR_BYTES];
+    bool seen[SUMMARY_CODE_MAX + 1] = {false};
+    uint64_t state = 3;
+    for (size_t i = 0; i < sizeof unit; i++)
+        unit[i] = (uint8_t)random_bits(&state);
+    page_summary_unpack(unit, codes);
+    for (size_t i = 0; i < sizeof codes; i++) {
+        ck_assert_uint_le(codes[i], SUMMARY_CODE_MAX);
+        seen[codes[i]] = true;
+    }
+    for (size_t code = 0; code <= SUMMARY_CODE_MAX; code++)
+        ck_assert(seen[code]);
+}
+END_TEST
+
+static void expect_same_of_all_tables(const struct tensor *tensor) {
+    page_kernels_use(&page_kernels_portable);
+    struct summary summary = summarise(tensor, 4);
+    for (size_t table = 1; table < KERNEL_TABLES_MAX; table++) {
+        if (!kernel_table(table))
+            continue;
+        page_kernels_use(kernel_table(table));
+        struct summary same = summarise(tensor, 4);
+        ck_assert_mem_eq(summary.bytes, same.bytes, summary.length);
+    }
+}
+
+START_TEST(every_table_of_kernels_gives_the_same_bytes) {
+    for (size_t i = 0; i < SUMMARISED; i++) {
+        struct tensor tensor = some_values(summarised[i], 128, 6);
+        expect_same_of_all_tables(&tensor);
+    }
 }
 END_TEST
 
 /* Pages have whatever they were given, and are kept exact then. */
 START_TEST(values_that_are_no_numbers_are_no_fault) {
     static const uint16_t odd[] = {0x7c00, 0xfc00, 0x7e00, 0xffff, 0x7bff, 0x8000};
-    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++)
-        for (size_t table = 0; table < KERNEL_TABLES_MAX; table++) {
-            struct tensor tensor = tensor_random(PAGE_F16, 64, 2, 32, 1);
-            ((uint16_t *)tensor.data)[100] = odd[i];
-            if (kernel_table(table))
-                page_kernels_use(kernel_table(table));
-            struct summary summary = summarise(&tensor, 0);
-            ck_assert_double_le(coded_at(&summary, 1, 0, 0), tensor_at(&tensor, 32) + 1e-6);
-        }
+    for (size_t i = 0; i < sizeof odd / sizeof *odd; i++) {
+        struct tensor tensor = tensor_random(PAGE_F16, 64, 2, 32, 1);
+        struct summary before = summarise(&tensor, 0);
+        double whole = coded_at(&before, 1, 0, 0);
+        ((uint16_t *)tensor.data)[64] = odd[i]; /* of the first head */
+        struct summary summary = summarise(&tensor, 0);
+        ck_assert_double_eq(coded_at(&summary, 1, 0, 0), whole);
+        expect_same_of_all_tables(&tensor);
+    }
 }
 END_TEST
 
 START_TEST(what_is_no_page_has_none) {
-    static const struct page_shape none[] = {{0, 1, 1, PAGE_F16}, {129, 1, 1, PAGE_F16},
-                                             {1, 0, 1, PAGE_F16}, {1, 1, 0, PAGE_F16},
-                                             {1, 1, 1, 0},        {128, 64, 64, PAGE_F16}};
+    static const struct page_shape none[] = {
+        {0, 1, 1, PAGE_F16}, {129, 1, 1, PAGE_F16},   {1, 0, 1, PAGE_F16},    {1, 1, 0, PAGE_F16},
+        {1, 1, 1, 0},        {128, 64, 64, PAGE_F16}, {16, 1, 4097, PAGE_F16}};
     static uint8_t out[64];
     for (size_t i = 0; i < sizeof none / sizeof *none; i++) {
         struct page_source source = {.shape = none[i], .values = out, .strides = {1, 1}};
@@ -199,21 +227,25 @@ START_TEST(what_is_no_page_has_none) {
 END_TEST
 
 START_TEST(the_widest_page_has_one) {
-    struct tensor tensor = tensor_random(PAGE_F16, 1, 1 << 10, 1 << 8, 3);
-    expect_bounds(&tensor, 0);
-    struct tensor wide = tensor_random(PAGE_F32, 1, 1 << 10, 1 << 8, 3);
-    expect_bounds(&wide, 0);
+    struct tensor tensor = tensor_random(PAGE_F32, 64, 1, 4096, 3);
+    struct summary summary = summarise(&tensor, 0);
+    ck_assert_double_le(error_of(&summary, &tensor), 0.12);
+    struct tensor short_one = tensor_random(PAGE_F16, 1, 64, 64, 3);
+    summarise(&short_one, 0);
 }
 END_TEST
 
 int main(void) {
     Suite *suite = suite_create("page summary");
     TCase *cases = tcase_create("summary");
-    tcase_add_loop_test(cases, every_value_lies_within_its_blocks_bounds, 0, SUMMARISED);
+    tcase_add_loop_test(cases, every_block_has_about_its_mean, 0, SUMMARISED);
+    tcase_add_test(cases, where_a_token_has_many_keys_neighbours_share_a_step);
+    tcase_add_test(cases, of_common_pages_they_are_three_percent_with_v_at_most);
+    tcase_add_test(cases, one_block_is_its_mean);
     tcase_add_test(cases, it_does_not_matter_how_heads_stand);
     tcase_add_test(cases, every_table_of_kernels_gives_the_same_bytes);
     tcase_add_test(cases, they_are_the_same_bytes_as_ever);
-    tcase_add_test(cases, equal_values_are_told_exactly);
+    tcase_add_test(cases, packed_codes_come_back);
     tcase_add_test(cases, values_that_are_no_numbers_are_no_fault);
     tcase_add_test(cases, what_is_no_page_has_none);
     tcase_add_test(cases, the_widest_page_has_one);
