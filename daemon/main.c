@@ -14,6 +14,7 @@
 #include "daemon/ops/reload.h"
 #include "daemon/ops/status.h"
 #include "daemon/ops/watchdog.h"
+#include "daemon/recall/recall.h"
 #include "daemon/server/listeners.h"
 #include "daemon/server/reactor.h"
 #include "daemon/store/saving.h"
@@ -29,6 +30,7 @@ struct kvquantd {
     struct inherited inherited;
     struct keeping keeping;
     struct store store;
+    struct recall *recall;
     struct rpc_daemon rpc;
     struct lease_pool leases;
     struct reactor reactors[REACTORS_MAX];
@@ -131,6 +133,13 @@ static int set_up_store(struct kvquantd *daemon) {
         log_error("no memory for the connections' buffers");
         return -1;
     }
+    daemon->recall =
+        recall_new(&(struct recall_options){.on_done = on_progress, .context = daemon});
+    if (!daemon->recall) {
+        log_error("no thread to recall with");
+        return -1;
+    }
+    options.batch_listener = recall_listener(daemon->recall);
     if (store_init(&daemon->store, &options) < 0)
         return -1;
     daemon->stored = true;
@@ -174,6 +183,7 @@ static int set_up_server(struct kvquantd *daemon) {
     daemon->rpc = (struct rpc_daemon){
         .page_cache_bytes = page_cache_bytes(config),
         .store = &daemon->store,
+        .recall = daemon->recall,
         .budget = &daemon->store.budget,
         .state = RPC_NORMAL,
         .sockets = daemon->listeners.names,
@@ -311,11 +321,15 @@ static int tear_down(struct kvquantd *daemon) {
         left |= reactor_join(&daemon->reactors[i]);
     left |= uv_loop_close(&daemon->loop);
     listeners_deinit(&daemon->listeners);
+    if (daemon->recall)
+        recall_stop(daemon->recall);
     if (daemon->served && daemon->config.save_on_exit)
         saving_save_all(&daemon->store);
     if (daemon->stored && notify_is_wanted())
         (void)store_hand_over(&daemon->store);
     store_deinit(&daemon->store); /* ends the last threads that wake reactors */
+    if (daemon->recall)
+        recall_free(daemon->recall);
     for (size_t i = 0; i < daemon->reactor_count; i++)
         reactor_deinit(&daemon->reactors[i]);
     status_deinit(&daemon->status);

@@ -129,8 +129,7 @@ int kvq_attachment_put(struct kvq_client *client, const char *session,
 
 /* ---- Get ---- */
 
-/* Room for so many bytes. */
-static int provide(struct kvq_client *client, size_t bytes) {
+int kvq_provide(struct kvq_client *client, size_t bytes) {
     size_t capacity = 2 * client->attachment_capacity;
     if (bytes <= client->attachment_capacity)
         return KVQ_OK;
@@ -139,7 +138,7 @@ static int provide(struct kvq_client *client, size_t bytes) {
     char *grown = realloc(client->attachment, capacity);
     if (!grown)
         return kvq_break(client, client->connections[0], KVQ_NO_MEMORY,
-                         "no memory for the attachment; the connection is closed");
+                         "no memory for so many bytes; the connection is closed");
     client->attachment = grown;
     client->attachment_capacity = capacity;
     return KVQ_OK;
@@ -158,7 +157,7 @@ static int expect_piece(struct kvq_client *client) {
                          "%s sent bytes that do not belong to this attachment; the connection is "
                          "closed",
                          client->address);
-    int error = provide(client, call->byte_count + count);
+    int error = kvq_provide(client, call->byte_count + count);
     if (error)
         return error;
     connection->channel.input[0] =

@@ -72,6 +72,28 @@ struct kvq_attachment_call {
     struct kvq_attachment_result *result;
 };
 
+/* The state of kvq_index(). */
+struct kvq_index_call {
+    char session[KVQ_SESSION_BYTES_MAX + 1];
+    struct kvq_index_options options;
+    uint32_t request_id;
+    size_t first, count, byte_count; /* what is being sent */
+    struct kvq_index_result result;
+    struct kvq_index_result *wanted; /* the caller's, or NULL */
+};
+
+/* The state of kvq_recall(). */
+struct kvq_recall_call {
+    uint32_t request_id;
+    Kvq__RecallRequest *request; /* the arena's */
+    const float *query;
+    bool has_hits, expects_hits;
+    uint8_t *packed; /* the hits as they come, the arena's */
+    struct kvq_recall_hit *hits;
+    size_t row_bytes[2], part_offset[2]; /* of K and V in the client's memory */
+    struct kvq_recalled *recalled;       /* the caller's */
+};
+
 struct kvq_call {
     int (*step)(struct kvq_client *client);   /* NULL: no call is under way */
     void (*leave)(struct kvq_client *client); /* gives it up */
@@ -88,6 +110,8 @@ struct kvq_call {
     struct kvq_fetch fetch;
     struct kvq_match_call match;
     struct kvq_attachment_call attachment;
+    struct kvq_index_call index;
+    struct kvq_recall_call recall;
 };
 
 struct kvq_client {
@@ -110,7 +134,7 @@ struct kvq_client {
     uint64_t error_tokens;
     uint32_t error_tail_tokens;
     struct wire_arena arena; /* replies, and what is lent out of them until the next call */
-    char *attachment;        /* lent out until the next call; NULL: none */
+    char *attachment;        /* or what was recalled: lent out until the next call; NULL: none */
     size_t attachment_capacity;
     uint64_t *cursors; /* of a fetch: the next token of each layer and part */
     size_t cursor_count;
@@ -177,6 +201,9 @@ int kvq_queue_block_get(struct kvq_client *client, struct kvq_connection *connec
 
 /* What was lent out is the caller's no more. */
 void kvq_drop_attachment(struct kvq_client *client);
+
+/* Room for so many bytes there. */
+int kvq_provide(struct kvq_client *client, size_t bytes);
 
 /* ---- call.c ---- */
 

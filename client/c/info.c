@@ -81,6 +81,11 @@ static int fill_info(struct kvq_client *client, const Kvq__SessionInfo *wire,
         info->attachments.bytes = wire->attachments->bytes;
         info->attachments.stored_bytes = wire->attachments->stored_bytes;
     }
+    if (wire->entries) {
+        info->embeddings.entries = wire->entries->entries;
+        info->embeddings.batches = wire->entries->batches;
+        info->embeddings.stored_bytes = wire->entries->stored_bytes;
+    }
     kvq_geometry_from_wire(&info->geometry, wire->geometry);
     fill_figures(info);
     return kvq_fill_levels(client, wire->levels, wire->n_levels, &info->levels, &info->level_count);

@@ -33,7 +33,8 @@
  *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit, over
  *     several connections before the first of theirs;
  *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_match, kvq_block_get,
- *     kvq_blocks, kvq_block_control but for a deletion, kvq_attachment_get, kvq_attachment_list,
+ *     kvq_recall, kvq_blocks, kvq_block_control but for a deletion, kvq_attachment_get,
+ *     kvq_attachment_list,
  *     kvq_age, kvq_policy, kvq_pin, kvq_control, and kvq_delete_many with dry_run: they change
  *     nothing, or twice what they change once;
  *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
@@ -638,6 +639,130 @@ struct kvq_attachment_list {
 int kvq_attachment_list(struct kvq_client *client, const char *session,
                         struct kvq_attachment_list *list);
 
+/* ---- Embeddings: finding the tokens that matter ---- */
+
+enum {
+    KVQ_DIM_MAX = 4096,
+    KVQ_LABEL_BYTES_MAX = 255,
+    KVQ_METADATA_BYTES_MAX = 1024,
+    KVQ_RECALL_K_MAX = 512,
+    KVQ_RECALL_SESSIONS_MAX = 1024,
+};
+
+enum kvq_metric {
+    KVQ_COSINE,        /* of the angle: vectors of any length but 0 */
+    KVQ_INNER_PRODUCT, /* as it is */
+};
+
+/* A range of a session's tokens that an embedding stands for. */
+struct kvq_entry {
+    uint64_t first;
+    uint32_t tokens;
+    const char *label;     /* at most KVQ_LABEL_BYTES_MAX bytes; NULL or "": none */
+    const void *metadata;  /* anything */
+    size_t metadata_bytes; /* at most KVQ_METADATA_BYTES_MAX */
+};
+
+/* Entries, vectors and what they point to stay in place until the call has its result. */
+struct kvq_index_options {
+    size_t size;
+    uint32_t dim;         /* 1 to KVQ_DIM_MAX */
+    enum kvq_dtype dtype; /* KVQ_F32 or KVQ_F16 */
+    enum kvq_metric metric;
+    const struct kvq_entry *entries;
+    size_t count;
+    const void *vectors; /* [count, dim] */
+    uint64_t if_version; /* KVQ_VERSION_CHANGED unless the session still is; 0: not checked */
+    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default, or
+                          * half of the call's deadline where that is shorter */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+struct kvq_index_result {
+    uint64_t version; /* of the session, which no entry changes */
+    uint64_t changed; /* entries that were replaced, or deleted */
+    uint64_t entries; /* that the session has now */
+};
+
+/* Lets ranges of a session's tokens be found by their embeddings. An entry with a label takes the
+ * place of the session's entry of that label, and goes with the first of its tokens that is
+ * truncated or evicted; a fork has those of its tokens, without a copy. They survive what the
+ * session survives, and take of the memory limit. More than 16 MiB go in several steps, each whole
+ * or not at all: after a failure those of the steps before it are there. result may be NULL.
+ * KVQ_INVALID: a vector that is not finite, or zero under KVQ_COSINE; two entries of one label.
+ * KVQ_MISS: no such session, or tokens that it has not. KVQ_FULL. */
+int kvq_index(struct kvq_client *client, const char *session,
+              const struct kvq_index_options *options, struct kvq_index_result *result);
+
+struct kvq_unindex_options {
+    size_t size;
+    const char *const *labels; /* entries of these go; with none those with a token in the range */
+    size_t label_count;
+    uint64_t first, end; /* end 0: to the end */
+    uint64_t if_version; /* KVQ_VERSION_CHANGED unless the session still is; 0: not checked */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+/* Deletes entries: once this returns 0, no recall finds them but for forks. result may be NULL.
+ * KVQ_MISS: no such session. */
+int kvq_unindex(struct kvq_client *client, const char *session,
+                const struct kvq_unindex_options *options, struct kvq_index_result *result);
+
+/* All that is given holds of each range that is recalled. The query stays in place until the call
+ * has its result. */
+struct kvq_recall_options {
+    size_t size;
+    const char *const *sessions; /* of one model, at most KVQ_RECALL_SESSIONS_MAX; */
+    size_t session_count;        /* 0: all of `model` */
+    const char *model;           /* fingerprint; NULL: that of the sessions */
+    const float *query;          /* [dim], whatever the entries' dtype is */
+    uint32_t dim;
+    enum kvq_metric metric;
+    uint32_t k; /* 1 to KVQ_RECALL_K_MAX */
+    bool has_min_score;
+    double min_score;
+    const char *label;               /* NULL: any */
+    uint64_t first, end;             /* with a token among these; end 0: to the end */
+    uint64_t newer_than_ms;          /* put no longer ago; 0: any */
+    bool merge;                      /* ranges of a session that overlap or touch become one */
+    bool fetch;                      /* with K and V; what follows is of these */
+    enum kvq_dtype dtype;            /* 0: the sessions' own */
+    uint32_t first_layer, end_layer; /* end 0: all */
+    int64_t deadline_ms;             /* 0: the client's; negative: none */
+};
+
+struct kvq_recall_hit {
+    const char *session;
+    uint64_t version; /* of the session */
+    uint64_t first, tokens;
+    double score; /* the higher, the nearer */
+    const char *label;
+    const void *metadata;
+    size_t metadata_bytes;
+    int level;       /* the coarsest of its tokens' levels */
+    uint64_t bytes;  /* its share of what the session takes */
+    uint64_t age_ms; /* since it was put */
+    bool fetched;    /* its K and V are those of its session; else it changed on the way */
+};
+
+/* All of it is the client's, until its next call. */
+struct kvq_recalled {
+    const struct kvq_recall_hit *hits; /* best first */
+    size_t count;
+    uint64_t tokens;      /* of all hits, one behind the other */
+    const void *k, *v;    /* [layers, tokens, heads, head_dim]; NULL where not fetched */
+    enum kvq_dtype dtype; /* of these, as what follows */
+    uint32_t layers;
+    struct kvq_geometry geometry;
+};
+
+/* Finds the ranges whose embeddings are nearest to the query. What is not there any more, or of
+ * another model, is never among them. KVQ_INVALID: a query that is not finite, or zero under
+ * KVQ_COSINE, or entries that are all of another dim or metric. KVQ_MISS: no such session.
+ * KVQ_MODEL_MISMATCH. */
+int kvq_recall(struct kvq_client *client, const struct kvq_recall_options *options,
+               struct kvq_recalled *recalled);
+
 /* ---- Blocks: tokens that a host knows by keys of its own ----
  *
  * Where the daemon has a disk they are saved when it ends in order, and by kvq_flush(NULL). */
@@ -779,12 +904,17 @@ struct kvq_session_info {
     uint32_t idle_steps;       /* that it has taken by now */
     bool tail_coded;           /* the tail is coded while the session is idle */
     enum kvq_durability durability;
-    uint64_t disk_bytes; /* of its chunks and attachments on disk, in memory as well or not */
+    uint64_t disk_bytes; /* of what it has on disk, in memory as well or not */
     struct {
         uint32_t count;
         uint64_t bytes;        /* as given */
         uint64_t stored_bytes; /* of the session's */
     } attachments;
+    struct {
+        uint64_t entries;
+        uint64_t batches;      /* in which they are */
+        uint64_t stored_bytes; /* of the session's */
+    } embeddings;
 };
 
 /* Everything about one session. Strings and levels are the client's, until its next call.
@@ -906,6 +1036,16 @@ struct kvq_stats {
     struct {
         uint64_t attachments, bytes, stored_bytes, put, hits, misses, damaged;
     } attachments;
+    /* Entries that there are, with each session that has them, and the batches in which they are,
+     * shared ones once (in memory.sessions_bytes); since the start those put and deleted (replaced
+     * ones, too), recalls, the ranges they found and what they took. Of a plugin its answers, those
+     * that came too late, those with a fault, and hits that could not be. */
+    struct {
+        uint64_t entries, batches, stored_bytes, put, deleted, recalls, hits, total_us, max_us;
+        char plugin[64]; /* "": none */
+        bool plugin_on;  /* else it was switched off */
+        uint64_t plugin_searches, plugin_timeouts, plugin_faults, dropped_hits;
+    } recall;
     /* How the daemon began with what its service manager kept of the one before: why it could not
      * be taken over (empty where it could), else what was, how many sessions lost tokens by it, and
      * how long that took. A pool that crashed the daemon is kept for inspection. */

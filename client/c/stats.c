@@ -1,6 +1,8 @@
 /* The daemon's statistics, lent out of the client's arena. */
 #include "client/c/client.h"
 
+#include <stdio.h>
+
 static int no_room(struct kvq_client *client) {
     return kvq_fail(client, KVQ_NO_MEMORY,
                     "the daemon's answer takes more memory than is set aside");
@@ -98,6 +100,28 @@ static void fill_attachments(const Kvq__AttachmentStats *wire, struct kvq_stats 
     stats->attachments.hits = wire->hits;
     stats->attachments.misses = wire->misses;
     stats->attachments.damaged = wire->damaged;
+}
+
+static void fill_recall(const Kvq__RecallStats *wire, struct kvq_stats *stats) {
+    if (!wire)
+        return;
+    if (wire->entries) {
+        stats->recall.entries = wire->entries->entries;
+        stats->recall.batches = wire->entries->batches;
+        stats->recall.stored_bytes = wire->entries->stored_bytes;
+    }
+    snprintf(stats->recall.plugin, sizeof stats->recall.plugin, "%s", wire->plugin);
+    stats->recall.plugin_on = wire->plugin_on;
+    stats->recall.put = wire->put;
+    stats->recall.deleted = wire->deleted;
+    stats->recall.recalls = wire->recalls;
+    stats->recall.hits = wire->hits;
+    stats->recall.total_us = wire->total_us;
+    stats->recall.max_us = wire->max_us;
+    stats->recall.plugin_searches = wire->plugin_searches;
+    stats->recall.plugin_timeouts = wire->plugin_timeouts;
+    stats->recall.plugin_faults = wire->plugin_faults;
+    stats->recall.dropped_hits = wire->dropped_hits;
 }
 
 static void fill_disk(const Kvq__DiskStats *wire, struct kvq_stats *stats) {
@@ -205,6 +229,7 @@ static void fill_figures(const Kvq__StatsReply *reply, struct kvq_stats *stats) 
     fill_ageing(reply->ageing, stats);
     fill_blocks(reply->blocks, stats);
     fill_attachments(reply->attachments, stats);
+    fill_recall(reply->recall, stats);
     fill_disk(reply->disk, stats);
     fill_takeover(reply->takeover, stats);
 }

@@ -132,6 +132,11 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_count(json, "bytes", info->attachments.bytes);
     json_count(json, "stored_bytes", info->attachments.stored_bytes);
     json_close_object(json);
+    json_open_object(json, "embeddings");
+    json_count(json, "entries", info->embeddings.entries);
+    json_count(json, "batches", info->embeddings.batches);
+    json_count(json, "stored_bytes", info->embeddings.stored_bytes);
+    json_close_object(json);
     geometry_json(json, &info->geometry);
     if (info->levels)
         show_levels_json(json, info->levels, info->level_count);
@@ -182,12 +187,16 @@ static void print_session(const struct kvq_session_info *info) {
     printf("given       %s\n", bytes_text(info->logical_bytes, a));
     printf("stored      %s, %s of it this session's alone\n", bytes_text(info->stored_bytes, a),
            bytes_text(info->unique_bytes, b));
+    if (info->embeddings.entries > 0)
+        printf("embeddings  %s, which take %s\n", count_text(info->embeddings.entries, a),
+               bytes_text(info->embeddings.stored_bytes, b));
     if (info->attachments.count > 0)
         printf("attachments %u of %s, which take %s\n", info->attachments.count,
                bytes_text(info->attachments.bytes, a),
                bytes_text(info->attachments.stored_bytes, b));
     if (info->disk_bytes > 0 || info->durability == KVQ_ON_DISK)
-        printf("on disk     %s of its pages and attachments%s\n", bytes_text(info->disk_bytes, a),
+        printf("on disk     %s of its pages, attachments and embeddings%s\n",
+               bytes_text(info->disk_bytes, a),
                info->durability == KVQ_ON_DISK ? "; it is durable there" : "");
     printf("ratio       %s against %zu bits", figure_text(info->ratio_input, 2, "", a),
            8 * kvq_dtype_bytes(geometry->dtype));

@@ -121,6 +121,26 @@ static void blocks_json(struct json *json, const struct kvq_stats *stats) {
     json_close_object(json);
 }
 
+static void recall_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_object(json, "recall");
+    json_count(json, "entries", stats->recall.entries);
+    json_count(json, "batches", stats->recall.batches);
+    json_count(json, "stored_bytes", stats->recall.stored_bytes);
+    json_count(json, "put", stats->recall.put);
+    json_count(json, "deleted", stats->recall.deleted);
+    json_count(json, "recalls", stats->recall.recalls);
+    json_count(json, "hits", stats->recall.hits);
+    json_count(json, "total_us", stats->recall.total_us);
+    json_count(json, "max_us", stats->recall.max_us);
+    json_string(json, "plugin", stats->recall.plugin);
+    json_bool(json, "plugin_on", stats->recall.plugin_on);
+    json_count(json, "plugin_searches", stats->recall.plugin_searches);
+    json_count(json, "plugin_timeouts", stats->recall.plugin_timeouts);
+    json_count(json, "plugin_faults", stats->recall.plugin_faults);
+    json_count(json, "dropped_hits", stats->recall.dropped_hits);
+    json_close_object(json);
+}
+
 static void attachments_json(struct json *json, const struct kvq_stats *stats) {
     json_open_object(json, "attachments");
     json_count(json, "attachments", stats->attachments.attachments);
@@ -214,6 +234,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     sharing_json(&json, stats);
     blocks_json(&json, stats);
     attachments_json(&json, stats);
+    recall_json(&json, stats);
     disk_json(&json, stats);
     takeover_json(&json, stats);
     traffic_json(&json, stats);

@@ -141,6 +141,16 @@ static void print_blocks(const struct kvq_stats *stats) {
            count_text(stats->blocks.asked, b), count_text(stats->blocks.lost, c));
 }
 
+static void print_recall(const struct kvq_stats *stats) {
+    char a[WORD_BYTES], b[WORD_BYTES];
+    if (stats->recall.entries == 0 && stats->recall.recalls == 0)
+        return;
+    printf("embeddings  %s, in %s of memory;", count_text(stats->recall.entries, a),
+           bytes_text(stats->recall.stored_bytes, b));
+    printf(" %s recalls found %s ranges\n", count_text(stats->recall.recalls, a),
+           count_text(stats->recall.hits, b));
+}
+
 static void print_attachments(const struct kvq_stats *stats) {
     char a[WORD_BYTES], b[WORD_BYTES], c[WORD_BYTES];
     printf("attachments %s of %s, in %s of memory;", count_text(stats->attachments.attachments, a),
@@ -246,6 +256,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_sharing(stats);
     print_blocks(stats);
     print_attachments(stats);
+    print_recall(stats);
     print_disk(stats);
     print_takeover(stats);
     print_traffic(stats);

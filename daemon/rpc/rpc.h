@@ -26,6 +26,9 @@
 #include "proto/wire/errors.h"
 #include "proto/wire/frame.h"
 
+struct recall;
+struct rpc_recall;
+
 enum { RPC_TYPES = 32, RPC_ARENA_BYTES = 256 << 10 };
 
 /* Of sessions whose clients say nothing else; see struct session_policy. */
@@ -40,6 +43,7 @@ enum rpc_state { RPC_NORMAL = 1, RPC_DRAINED, RPC_READ_ONLY };
 /* One for the process; set up before the reactors start. */
 struct rpc_daemon {
     struct store *store;
+    struct recall *recall;
     struct budget *budget; /* the store's */
     const char *const *sockets;
     size_t socket_count;
@@ -154,6 +158,7 @@ struct rpc_delete_many {
 struct rpc_fetch {
     struct fetch fetch;
     struct block_get *blocks;         /* of BLOCK_GET, in its place */
+    struct rpc_recall *recall;        /* of RECALL, which fetches one hit behind the other */
     struct attachment_get attachment; /* of ATTACH_GET, likewise */
     uint64_t deadline_ns;             /* 0: none */
     bool waiting;                     /* for memory, into which a chunk is to be loaded from disk */
@@ -343,6 +348,6 @@ extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
     rpc_policy, rpc_match, rpc_block_put, rpc_block_get, rpc_block_control, rpc_control, rpc_flush,
     rpc_attach_put, rpc_attach_get, rpc_attach_list, rpc_attach_delete, rpc_index_put,
-    rpc_index_delete;
+    rpc_index_delete, rpc_recall;
 
 #endif

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/recall/recall.h"
 #include "daemon/rpc/messages.h"
 
 enum { FRAME_BYTES = 8192 }; /* the names of models may be long */
@@ -287,6 +288,11 @@ static void write_recall(struct rpc_daemon *daemon, struct stats_parts *parts) {
     message->entries = &parts->entries;
     message->put = atomic_load(&daemon->entries_put);
     message->deleted = atomic_load(&daemon->entries_deleted);
+    struct recall_stats stats = recall_stats(daemon->recall);
+    message->recalls = stats.recalls;
+    message->hits = stats.hits;
+    message->total_us = stats.total_us;
+    message->max_us = stats.max_us;
 }
 
 static void write_takeover(struct rpc_daemon *daemon, Kvq__TakeoverStats *message) {

@@ -118,6 +118,45 @@ int info_read(struct session *session, struct session_info *info) {
     return deleted ? STORE_MISS : STORE_OK;
 }
 
+static void add_share(struct info_range *range, const struct slice *slice, uint64_t first,
+                      uint64_t end) {
+    uint64_t slice_end = slice->start + slice->tokens;
+    uint64_t from = first > slice->start ? first : slice->start;
+    uint64_t to = end < slice_end ? end : slice_end;
+    if (!slice->chunk || from >= to)
+        return;
+    struct chunk_view view = chunk_view(slice->chunk);
+    range->bytes += view.record->bytes * (to - from) / view.record->tokens;
+    if (view.record->level > range->level)
+        range->level = view.record->level;
+    record_unpin(view.record);
+}
+
+static void add_tail_share(struct info_range *range, const struct session *session, uint64_t first,
+                           uint64_t end) {
+    uint64_t tail_first = session->tokens - session->tail_tokens;
+    uint64_t from = first > tail_first ? first : tail_first;
+    uint64_t to = end < session->tokens ? end : session->tokens;
+    if (!session->tail || from >= to)
+        return;
+    range->bytes += (to - from) * geometry_token_bytes(&session->geometry);
+    if (session->tail->level > range->level)
+        range->level = session->tail->level;
+}
+
+struct info_range info_range(struct session *session, uint64_t first, uint64_t end) {
+    struct info_range range = {.level = PAGE_LEVEL_MIN};
+    pthread_mutex_lock(session->lock);
+    const struct slice *slice = session_find_slice(session, first);
+    const struct slice *slices_end = session->slices + session->slice_count;
+    for (; slice && slice < slices_end && slice->start < end; slice++)
+        add_share(&range, slice, first, end);
+    add_share(&range, &session->coded_tail, first, end);
+    add_tail_share(&range, session, first, end);
+    pthread_mutex_unlock(session->lock);
+    return range;
+}
+
 void info_totals(struct store *store, struct store_totals *totals) {
     struct usage *usage = &store->usage;
     totals->sessions = atomic_load(&usage->sessions);

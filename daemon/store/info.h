@@ -37,6 +37,14 @@ struct session_info {
 int info_read(struct session *session, struct session_info *info)
     __attribute__((warn_unused_result));
 
+/* What a range of a session's tokens takes: its share of what holds them, and the coarsest of their
+ * levels. Of tokens that are gone nothing. */
+struct info_range {
+    int level;
+    uint64_t bytes;
+};
+struct info_range info_range(struct session *session, uint64_t first, uint64_t end);
+
 /* Sums over all sessions, at no cost. */
 struct store_totals {
     uint64_t sessions, tokens, values;

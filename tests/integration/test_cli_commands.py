@@ -17,13 +17,13 @@ INFO_KEYS = {
     "tail_tokens", "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
     "policy", "idle_steps", "tail_coded", "sharing", "token_ids_tokens",
-    "durability", "disk_bytes", "attachments",
+    "durability", "disk_bytes", "attachments", "embeddings",
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "pressure",
     "capacity",
-    "ageing", "state", "sharing", "disk", "blocks", "attachments", "takeover",
+    "ageing", "state", "sharing", "disk", "blocks", "attachments", "recall", "takeover",
     "appended_tokens", "appended_bytes", "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits",
     "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",

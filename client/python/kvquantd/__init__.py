@@ -38,6 +38,7 @@ from ._errors import (
 )
 from ._geometry import Geometry, Rope
 from ._policy import Policy
+from ._recall import Hit, Recalled
 from ._session import Session
 from ._token_ids import Match, Salt
 from ._transfer import Fetched
@@ -61,12 +62,14 @@ __all__ = [
     "Fetched",
     "Full",
     "Geometry",
+    "Hit",
     "Invalid",
     "Match",
     "Miss",
     "ModelMismatch",
     "Policy",
     "ReadOnly",
+    "Recalled",
     "Rope",
     "Salt",
     "Session",

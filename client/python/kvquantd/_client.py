@@ -5,13 +5,14 @@ from __future__ import annotations
 import threading
 from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
 
-from . import _calls
+from . import _calls, _recall
 from ._blocks import Blocks, blocks_of
 from ._calls import Call, Deleted
 from ._connection import Connection
 from ._duration import Duration
 from ._geometry import Geometry, Level, geometry_from
 from ._policy import Policy
+from ._recall import Range, Recalled
 from ._errors import Miss
 from ._session import Session
 from ._token_ids import Match
@@ -104,7 +105,7 @@ class Client:
         of other sessions for its own, and offers them its own, where all token ids up to there are
         the same and nothing is lost by it; with "bytes" only what is coded to the same bytes, as what
         is exact in any case. With durability "disk" what changes the session - append(), fork(),
-        truncate(), delete(), policy(), pin(), age(), attach(), detach() - returns when that would
+        truncate(), delete(), policy(), pin(), age(), attach(), detach(), index(), unindex() - returns when that would
         outlast a loss of power, from now on; with "memory", as a session that is created, when it is done in memory.
         With new it must not exist (Exists). ModelMismatch: it is another model's, or has another
         geometry. Unsupported: a geometry that this daemon cannot hold.
@@ -133,6 +134,54 @@ class Client:
             return self._run(_calls.match(token_ids, model, salts, geometry))
         except Miss:
             return None
+
+    def recall(
+        self,
+        query: Any,
+        k: int = 8,
+        *,
+        sessions: Optional[Sequence[str]] = None,
+        model: Optional[str] = None,
+        metric: str = "cosine",
+        min_score: Optional[float] = None,
+        label: Optional[str] = None,
+        tokens: Optional[Range] = None,
+        newer_than: Optional[Duration] = None,
+        merge: bool = False,
+        fetch: bool = False,
+        dtype: Optional[str] = None,
+        layers: Optional[range] = None,
+    ) -> Recalled:
+        """Finds the k (1 to 512) token ranges whose embeddings, given with Session.index(), are nearest
+        to a query, [dim] in float32: a list of Hit, best first.
+
+        sessions: names, all of one model; None: all sessions of `model`. Everything given holds of each
+        hit: min_score; its label; a token of it is in `tokens`; it was put no more than newer_than
+        seconds (or a timedelta) ago. With merge ranges of a session that overlap or touch become one,
+        with the best's score. What forks share is found once. With fetch each hit has its K and V:
+        in dtype and of these layers, as Session.fetch() takes them.
+
+        Invalid: the query is not finite, or zero under cosine, or k cannot be, or the entries there
+        are all of another dim or metric. Miss: a session is not there. ModelMismatch: it is another
+        model's.
+        """
+        return self._run(
+            _recall.recall(
+                query,
+                k,
+                sessions=sessions,
+                model=model,
+                metric=metric,
+                min_score=min_score,
+                label=label,
+                tokens=tokens,
+                newer_than=newer_than,
+                merge=merge,
+                fetch=fetch,
+                dtype=dtype,
+                layers=layers,
+            )
+        )
 
     def flush(self) -> int:
         """Brings all sessions and blocks to disk as they are now, and returns how many sessions.

@@ -95,6 +95,11 @@ def session_info(c: Any) -> dict[str, Any]:
             "bytes": c.attachments.bytes,
             "stored_bytes": c.attachments.stored_bytes,
         },
+        "embeddings": {
+            "entries": c.embeddings.entries,
+            "batches": c.embeddings.batches,
+            "stored_bytes": c.embeddings.stored_bytes,
+        },
         "geometry": _geometry(c.geometry),
     }
     if c.levels != ffi.NULL:
@@ -197,6 +202,21 @@ _SHARED = (
     "token_ids_bytes",
 )
 _BLOCKS = ("blocks", "tokens", "index_bytes", "put", "asked", "hits", "lost")
+_RECALL = (
+    "entries",
+    "batches",
+    "stored_bytes",
+    "put",
+    "deleted",
+    "recalls",
+    "hits",
+    "total_us",
+    "max_us",
+    "plugin_searches",
+    "plugin_timeouts",
+    "plugin_faults",
+    "dropped_hits",
+)
 _ATTACHMENTS = ("attachments", "bytes", "stored_bytes", "put", "hits", "misses", "damaged")
 _KEEPER = ("queued_sessions", "chunks", "bytes_before", "bytes_after")
 _PRESSURE = (
@@ -294,6 +314,11 @@ def status(c: Any) -> dict[str, Any]:
         "sharing": {key: getattr(c.sharing, key) for key in _SHARED},
         "blocks": {key: getattr(c.blocks, key) for key in _BLOCKS},
         "attachments": {key: getattr(c.attachments, key) for key in _ATTACHMENTS},
+        "recall": {
+            "plugin": _text(c.recall.plugin),
+            "plugin_on": bool(c.recall.plugin_on),
+            **{key: getattr(c.recall, key) for key in _RECALL},
+        },
         "disk": _disk(c.disk),
         "takeover": _takeover(c.takeover),
         **{key: getattr(c, key) for key in _TRAFFIC},

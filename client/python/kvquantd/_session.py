@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence
 
-from . import _calls, _transfer
+from . import _calls, _recall, _transfer
 from ._calls import Attachment
 from ._duration import Duration
 from ._geometry import Geometry, Level, geometry_from_c, level_from_c
 from ._kvq import ffi
 from ._policy import Policy
+from ._recall import Range, Recalled
 from ._transfer import Fetched
 
 if TYPE_CHECKING:
@@ -178,6 +179,77 @@ class Session(SessionState):
         """Deletes an attachment and returns the bytes that are free by that. Miss: there was none.
         VersionChanged: the session is no longer at if_version."""
         return self._client._run(_calls.detach(self._state, name, if_version))
+
+    def index(
+        self,
+        embeddings: Any,
+        ranges: Sequence[Range],
+        labels: Optional[Sequence[Optional[str]]] = None,
+        metadata: Optional[Sequence[Any]] = None,
+        metric: str = "cosine",
+        *,
+        if_version: Optional[int] = None,
+    ) -> int:
+        """Lets ranges of tokens be found by embeddings; returns how many entries it replaced.
+
+        embeddings: [n, dim], dim up to 4096, float32 or float16 (anything else becomes float32).
+        ranges: for each a range, or (first, end). labels: each at most 255 bytes; what has one takes the place
+        of the session's entry of that label; None or "": none. metadata: bytes or str, each at most
+        1024 bytes. metric: "cosine", or "inner", the dot product. An entry goes with the first of its tokens
+        that is truncated or evicted; a fork has those of its tokens. It leaves the session's version
+        as it is. More than 16 MiB go in steps, each whole or not at all.
+
+        Invalid: a vector is not finite, or zero under cosine, or two entries have one label. Miss:
+        the session has not all of a range. Full: the memory limit is reached. VersionChanged: the
+        session is no longer at if_version. DiskFailed: as of attach().
+        """
+        return self._client._run(
+            _recall.index(self._state, embeddings, ranges, labels, metadata, metric, if_version)
+        )
+
+    def unindex(
+        self,
+        labels: Optional[Sequence[str]] = None,
+        *,
+        tokens: Optional[Range] = None,
+        if_version: Optional[int] = None,
+    ) -> int:
+        """Deletes entries: those of these labels, or with a token in the range, or with neither all;
+        returns how many. No recall finds them then, but for forks. VersionChanged: the session is no
+        longer at if_version."""
+        return self._client._run(_recall.unindex(self._state, labels, tokens, if_version))
+
+    def recall(
+        self,
+        query: Any,
+        k: int = 8,
+        *,
+        metric: str = "cosine",
+        min_score: Optional[float] = None,
+        label: Optional[str] = None,
+        tokens: Optional[Range] = None,
+        newer_than: Optional[Duration] = None,
+        merge: bool = False,
+        fetch: bool = False,
+        dtype: Optional[str] = None,
+        layers: Optional[range] = None,
+    ) -> Recalled:
+        """As Client.recall(), of this session alone."""
+        return self._client.recall(
+            query,
+            k,
+            sessions=[self.name],
+            model=self.model,
+            metric=metric,
+            min_score=min_score,
+            label=label,
+            tokens=tokens,
+            newer_than=newer_than,
+            merge=merge,
+            fetch=fetch,
+            dtype=dtype,
+            layers=layers,
+        )
 
     def pin(self, lease: Duration) -> None:
         """Keeps the session out of delete_many() and of whatever the daemon does to make room, for

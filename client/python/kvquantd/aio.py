@@ -16,13 +16,14 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
 
-from . import _blocks, _calls, _transfer
+from . import _blocks, _calls, _recall, _transfer
 from ._calls import Attachment, Call, Deleted
 from ._connection import Connection
 from ._duration import Duration
 from ._geometry import Geometry, Level
 from ._kvq import lib
 from ._policy import Policy
+from ._recall import Range, Recalled
 from ._blocks import Pair
 from ._errors import Exists, Miss
 from ._session import SessionState
@@ -190,6 +191,10 @@ class AsyncClient:
         except Miss:
             return None
 
+    async def recall(self, query: Any, k: int = 8, **options: Any) -> Recalled:
+        """As Client.recall()."""
+        return await self._run(_recall.recall(query, k, **{**_recall.DEFAULTS, **options}))
+
     async def flush(self) -> int:
         """As Client.flush()."""
         return await self._run(_calls.flush(None))
@@ -316,6 +321,35 @@ class AsyncSession(SessionState):
     async def detach(self, name: str, *, if_version: Optional[int] = None) -> int:
         """As Session.detach()."""
         return await self._client._run(_calls.detach(self._state, name, if_version))
+
+    async def index(
+        self,
+        embeddings: Any,
+        ranges: Sequence[Range],
+        labels: Optional[Sequence[Optional[str]]] = None,
+        metadata: Optional[Sequence[Any]] = None,
+        metric: str = "cosine",
+        *,
+        if_version: Optional[int] = None,
+    ) -> int:
+        """As Session.index()."""
+        return await self._client._run(
+            _recall.index(self._state, embeddings, ranges, labels, metadata, metric, if_version)
+        )
+
+    async def unindex(
+        self,
+        labels: Optional[Sequence[str]] = None,
+        *,
+        tokens: Optional[Range] = None,
+        if_version: Optional[int] = None,
+    ) -> int:
+        """As Session.unindex()."""
+        return await self._client._run(_recall.unindex(self._state, labels, tokens, if_version))
+
+    async def recall(self, query: Any, k: int = 8, **options: Any) -> Recalled:
+        """As Session.recall()."""
+        return await self._client.recall(query, k, sessions=[self.name], model=self.model, **options)
 
     async def pin(self, lease: Duration) -> None:
         """As Session.pin()."""
