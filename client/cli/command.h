@@ -43,6 +43,14 @@ enum option_flag {
     OPTION_MEMORY = 1 << 28,
     OPTION_IDS = 1 << 29,
     OPTION_DURABLE = 1 << 30,
+    OPTION_RANGES = 1LL << 32,
+    OPTION_METRIC = 1LL << 33,
+    OPTION_LABEL = 1LL << 34,
+    OPTION_QUERY = 1LL << 35,
+    OPTION_K = 1LL << 36,
+    OPTION_MIN_SCORE = 1LL << 37,
+    OPTION_NEWER = 1LL << 38,
+    OPTION_MERGE = 1LL << 39,
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
 
@@ -55,7 +63,7 @@ struct range {
 };
 
 struct options {
-    unsigned given; /* of enum option_flag */
+    uint64_t given; /* of enum option_flag */
     const char *socket, *model;
     int level;
     double min_snr_db;
@@ -66,6 +74,10 @@ struct options {
     uint64_t first_tokens;
     uint64_t for_ms, idle_ms, older_ms;
     const char *prefix, *ids;
+    const char *ranges, *query, *label;
+    enum kvq_metric metric;
+    uint64_t k, newer_ms;
+    double min_score;
     enum sort_order sort;
     uint64_t seed, seconds, memory_bytes;
     char **arguments; /* as many as there are */
@@ -78,7 +90,7 @@ struct command {
     const char *name;      /* one word or two */
     const char *arguments; /* as usage shows them; "" if it takes none */
     int argument_count, optional_arguments;
-    unsigned options; /* of enum option_flag */
+    uint64_t options; /* of enum option_flag */
     const char *summary;
     const char *help; /* paragraphs with an empty line between; wrapped where they are shown */
     enum exit_status (*run)(const struct options *options);
@@ -86,10 +98,10 @@ struct command {
 
 extern const struct command import_command, export_command, info_command, sessions_command,
     status_command, fork_command, truncate_command, age_command, match_command, policy_command,
-    pin_command, flush_command, attach_put_command, attach_get_command, attach_list_command,
-    attach_rm_command, rm_command, ping_command, control_command, bench_synthetic_command,
-    bench_socket_command, profile_command, llama_save_command, llama_restore_command,
-    llama_list_command;
+    pin_command, flush_command, index_command, unindex_command, recall_command, attach_put_command,
+    attach_get_command, attach_list_command, attach_rm_command, rm_command, ping_command,
+    control_command, bench_synthetic_command, bench_socket_command, profile_command,
+    llama_save_command, llama_restore_command, llama_list_command;
 
 /* All of them, in the order in which they are shown. */
 extern const struct command *const commands[];
@@ -102,7 +114,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 31 };
+enum { OPTION_ROWS = 39 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

@@ -43,7 +43,7 @@ static void put_option(const char *name, const char *value, const char *help) {
     put_line(help);
 }
 
-static void put_options(unsigned flags) {
+static void put_options(uint64_t flags) {
     for (int i = 0; i < OPTION_ROWS; i++)
         if (flags & option_rows[i].flag)
             put_option(option_rows[i].name, option_rows[i].value, option_rows[i].help);
@@ -58,7 +58,7 @@ static void put_command(const struct command *command) {
     }
     fputs("\"\n", stdout);
     put_line(command->help);
-    put_options(command->options & ~(unsigned)COMMON_OPTIONS);
+    put_options(command->options & ~(uint64_t)COMMON_OPTIONS);
 }
 
 static void put_example(const struct example *example) {

@@ -160,6 +160,40 @@ static bool parse_ids(const char *text, struct options *options) {
     return text[0] != '\0';
 }
 
+static bool parse_ranges(const char *text, struct options *options) {
+    options->ranges = text;
+    return text[0] != '\0';
+}
+
+static bool parse_query(const char *text, struct options *options) {
+    options->query = text;
+    return text[0] != '\0';
+}
+
+static bool parse_label(const char *text, struct options *options) {
+    options->label = text;
+    return text[0] != '\0' && strlen(text) <= KVQ_LABEL_BYTES_MAX;
+}
+
+static bool parse_metric(const char *text, struct options *options) {
+    options->metric = strcmp(text, "inner") == 0 ? KVQ_INNER_PRODUCT : KVQ_COSINE;
+    return options->metric == KVQ_INNER_PRODUCT || strcmp(text, "cosine") == 0;
+}
+
+static bool parse_k(const char *text, struct options *options) {
+    return number_from_text(text, &options->k) && options->k > 0 && options->k <= KVQ_RECALL_K_MAX;
+}
+
+static bool parse_min_score(const char *text, struct options *options) {
+    char *end;
+    options->min_score = strtod(text, &end);
+    return end != text && *end == '\0' && options->min_score > -1e30 && options->min_score < 1e30;
+}
+
+static bool parse_newer(const char *text, struct options *options) {
+    return milliseconds_from_text(text, &options->newer_ms) && options->newer_ms > 0;
+}
+
 static bool parse_sort(const char *text, struct options *options) {
     static const char *const names[SORT_ORDERS] = {"made", "used", "size", "tokens", "name"};
     for (int i = 0; i < SORT_ORDERS; i++) {
@@ -201,6 +235,17 @@ const struct option_row option_rows[OPTION_ROWS] = {
      "of the file's values; bf16 stands in uint16, fp8 in uint8", parse_dtype},
     {OPTION_IDS, "ids", "FILE",
      "token ids: an .npy file of integers, or numbers with commas between", parse_ids},
+    {OPTION_RANGES, "ranges", "FILE",
+     "a line for each: its tokens A:B and, behind tabs, label and metadata",
+     parse_ranges},
+    {OPTION_QUERY, "query", "FILE", "the embedding to look for, an .npy file", parse_query},
+    {OPTION_METRIC, "metric", "cosine|inner",
+     "how near two embeddings are: by their angle (if not given) or inner product", parse_metric},
+    {OPTION_K, "k", "N", "how many ranges, 1 to 512; 8 if not given", parse_k},
+    {OPTION_MIN_SCORE, "min-score", "SCORE", "none with a lower score", parse_min_score},
+    {OPTION_LABEL, "label", "TEXT", "with this label", parse_label},
+    {OPTION_NEWER, "newer", "TIME", "indexed no longer ago, such as 10min, 3h or 2d", parse_newer},
+    {OPTION_MERGE, "merge", NULL, "ranges that overlap or touch become one", NULL},
     {OPTION_APPEND, "append", NULL, "add the tokens to a session that may exist", NULL},
     {OPTION_REPLACE, "replace", NULL, "put it in the place of a session that may exist", NULL},
     {OPTION_TOKENS, "tokens", "A:B", "tokens A to B, B not among them; either may be left out",

@@ -34,6 +34,7 @@ MEMORY_KEYS = {
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
 COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "flush", "match",
+            "index", "unindex", "recall",
             "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "bench socket", "bench synthetic",
             "profile", "llama save", "llama restore", "llama list"]
 

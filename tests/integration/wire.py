@@ -22,6 +22,7 @@ ATTACH_PUT, ATTACH_GET, ATTACH_LIST, ATTACH_DELETE = 20, 21, 22, 23
 BLOCK_PUT, BLOCK_GET, BLOCK_CONTROL = 24, 25, 26
 BLOCK_EXISTS, BLOCK_TOUCH, BLOCK_DELETE = 0, 1, 2
 CONTROL = 27
+INDEX_PUT, INDEX_DELETE, RECALL = 28, 29, 30
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
 F16, BF16, F32, FP8_E4M3, FP8_E5M2, INT8, Q8_0, Q4_0 = range(1, 9)
@@ -31,7 +32,7 @@ OPEN_OR_CREATE, OPEN_EXISTING, OPEN_NEW = 0, 1, 2
 IN_MEMORY, ON_DISK = 1, 2
 EXACT, FAST8 = -2, -1
 PLACE_PAGES, PLACE_TAIL, PLACE_SINKS = 0, 1, 2
-TOKEN_IDS, BYTES = 2, 3  # parts of a DATA frame beside K and V
+TOKEN_IDS, BYTES, VECTORS = 2, 3, 4  # parts of a DATA frame beside K and V
 ATTACHMENT_PIECE_BYTES = 256 << 10
 NORMAL, DRAINED, READ_ONLY = 1, 2, 3
 SHARING_NONE, SHARING_IDS, SHARING_BYTES = 0, 1, 2
@@ -79,7 +80,9 @@ SCHEMA = {
     "12 levels LevelInfo*, 13 geometry Geometry, 14 level sint, 15 tail_tokens uint, 16 page_tokens uint, "
     "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint, "
     "21 min_snr_db double, 22 policy Policy, 24 policy_state PolicyState, 27 sharing uint, "
-    "25 disk_bytes uint, 26 durability uint, 28 token_ids_tokens uint, 29 attachments Attachments",
+    "25 disk_bytes uint, 26 durability uint, 28 token_ids_tokens uint, 29 attachments Attachments, "
+    "30 entries Entries",
+    "Entries": "1 entries uint, 2 batches uint, 3 stored_bytes uint",
     "Attachments": "1 count uint, 2 bytes uint, 3 stored_bytes uint",
     "ListRequest": "1 after_id uint, 2 limit uint",
     "ListReply": "1 sessions SessionInfo*, 2 more uint",
@@ -113,6 +116,22 @@ SCHEMA = {
     "AttachDeleteReply": "1 version uint, 2 freed_bytes uint",
     "AttachmentStats": "1 attachments uint, 2 bytes uint, 3 stored_bytes uint, 4 put uint, 5 hits uint, "
     "6 misses uint, 7 damaged uint",
+    "IndexPutRequest": "1 session bytes, 2 dim uint, 3 dtype uint, 4 metric uint, 5 entries uint, 6 bytes uint, "
+    "7 if_version uint, 8 wait_ms uint",
+    "IndexPutReply": "1 version uint, 2 replaced uint, 3 entries uint",
+    "IndexDeleteRequest": "1 session bytes, 2 labels bytes*, 3 first uint, 4 end uint, 5 if_version uint",
+    "IndexDeleteReply": "1 version uint, 2 deleted uint, 3 entries uint",
+    "Score": "1 value double",
+    "RecallRequest": "1 sessions bytes*, 2 model bytes, 3 dim uint, 4 metric uint, 5 k uint, 6 min_score Score, "
+    "7 label bytes, 8 first uint, 9 end uint, 10 newer_than_ms uint, 11 merge uint, 12 fetch uint, 13 dtype uint, "
+    "14 layout uint, 15 first_layer uint, 16 end_layer uint, 17 skip_k uint, 18 skip_v uint",
+    "RecallHit": "1 session bytes, 2 version uint, 3 first uint, 4 tokens uint, 5 score double, 6 label bytes, "
+    "7 metadata bytes, 8 level sint, 9 bytes uint, 10 age_ms uint",
+    "RecallHits": "1 hits RecallHit*, 2 geometry Geometry",
+    "RecallReply": "1 fetched uint*, 2 bytes uint, 3 levels LevelTokens*, 4 k Loss, 5 v Loss",
+    "RecallStats": "1 entries Entries, 2 put uint, 3 deleted uint, 4 recalls uint, 5 hits uint, 6 total_us uint, "
+    "7 max_us uint, 8 plugin str, 9 plugin_on uint, 10 plugin_searches uint, 11 plugin_timeouts uint, "
+    "12 plugin_faults uint, 13 dropped_hits uint",
     "BlockPutRequest": "1 model bytes, 2 geometry Geometry, 3 key bytes, 4 parent bytes, 5 tokens uint, "
     "6 first_position uint, 7 level Level, 8 min_snr_db double, 9 policy Policy, 10 layout uint, 11 wait_ms uint",
     "BlockPutReply": "",
@@ -145,7 +164,8 @@ SCHEMA = {
     "27 connections_stalled uint, 28 sessions_created uint, 29 sessions_deleted uint, "
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
     "33 disk DiskStats, 34 sharing SharingStats, 35 blocks BlockStats, 36 state uint, "
-    "37 capacity ModelCapacity*, 38 ageing AgeingStats, 39 attachments AttachmentStats, 40 takeover TakeoverStats",
+    "37 capacity ModelCapacity*, 38 ageing AgeingStats, 39 attachments AttachmentStats, 40 takeover TakeoverStats, "
+    "41 recall RecallStats",
     "TakeoverStats": "1 outcome uint, 2 why str, 3 sessions uint, 4 tokens uint, 5 bytes uint, 6 cut_sessions uint, "
     "7 took_us uint, 8 set_aside_bytes uint",
     "ModelCapacity": "1 model bytes, 2 levels LevelTokens*",
@@ -339,6 +359,14 @@ def connect(address, timeout):
     return connection
 
 
+def packed_entries(entries):
+    """As INDEX_PUT sends them."""
+    table = b"".join(struct.pack("<QIHH", first, tokens, len(label), len(metadata))
+                     for first, tokens, label, metadata, _ in entries)
+    table += b"".join(label + metadata for _, _, label, metadata, _ in entries)
+    return table + bytes(-len(table) % 64) + b"".join(vector for *_, vector in entries)
+
+
 class Connection:
     """One connection; says hello unless told not to. Every wait ends after timeout seconds."""
 
@@ -492,6 +520,36 @@ class Connection:
     def detach(self, session, name, **fields):
         request_id = self.request(ATTACH_DELETE, "AttachDeleteRequest", session=session, name=name, **fields)
         return self.answer(request_id, "AttachDeleteReply")
+
+    def index(self, session, rows, dim, sent=None, **fields):
+        """rows: (first, tokens, label, metadata, the vector's bytes) each. sent: the bytes, where they are others."""
+        data = packed_entries(rows) if sent is None else sent
+        request_id = self.request(INDEX_PUT, "IndexPutRequest", session=session, dim=dim,
+                                  **{"dtype": F32, "entries": len(rows), "bytes": len(data), **fields})
+        for at in range(0, len(data), ATTACHMENT_PIECE_BYTES):
+            piece = data[at:at + ATTACHMENT_PIECE_BYTES]
+            self.send(data_frame(request_id, at, len(piece), 0, VECTORS, piece))
+        self.send(frame(COMMIT, request_id))
+        return self.answer(request_id, "IndexPutReply")
+
+    def unindex(self, session, **fields):
+        return self.call(INDEX_DELETE, "IndexDelete", session=session, **fields)
+
+    def recall(self, query, **fields):
+        """The hits, the frames of K and V, and the reply. query: numbers."""
+        request_id = self.request(RECALL, "RecallRequest", **{"dim": len(query), "k": 8, **fields})
+        values = struct.pack(f"<{len(query)}f", *query)
+        self.send(data_frame(request_id, 0, len(query), 0, VECTORS, values))
+        self.send(frame(COMMIT, request_id))
+        frames = []
+        while (got := self.receive()).type == DATA:
+            assert got.request_id == request_id
+            frames.append((*DATA_CONTROL.unpack(got.control), got.payload))
+        if got.type == ERROR:
+            raise Refused(got.control)
+        (first, count, layer, part, payload), *values = frames
+        assert (first, count, layer, part) == (0, len(payload), 0, BYTES)
+        return decode("RecallHits", payload), values, decode("RecallReply", got.control)
 
     def cancel(self, request_id):
         self.send(frame(CANCEL, request_id))
