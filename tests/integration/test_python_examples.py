@@ -26,3 +26,9 @@ def test_fork_shows_that_the_prompt_is_stored_once(daemon):
     assert "fetched the answer alone: K and V of 64 tokens" in shown
     with kvquantd.connect(daemon.socket) as client:
         assert client.sessions() == []
+
+
+def test_memory_brings_the_right_turn_into_a_new_session(daemon):
+    shown = run("memory.py", daemon)
+    assert "tokens 0 to 64 of monday: My sister's cat is called Ada" in shown
+    assert "tuesday begins with its 64 tokens" in shown

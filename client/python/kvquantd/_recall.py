@@ -25,7 +25,7 @@ def metric_to_c(metric: str) -> int:
     return int(_METRICS[metric])
 
 
-def _ends(tokens: Range) -> tuple[int, int]:
+def ends(tokens: Range) -> tuple[int, int]:
     if isinstance(tokens, range):
         if tokens.step != 1:
             raise ValueError(f"{tokens!r} leaves tokens out")
@@ -79,7 +79,7 @@ def index(
     kept: list[Any] = [state, vectors, entries]
     rows = zip(ranges, _of_each(labels, count, "labels"), _of_each(metadata, count, "metadata"))
     for entry, (tokens, label, data) in zip(entries, rows):
-        first, end = _ends(tokens)
+        first, end = ends(tokens)
         entry.first, entry.tokens = first, end - first
         encoded = _metadata(data)
         kept += [ffi.NULL if not label else text(label), ffi.from_buffer(encoded)]
@@ -115,7 +115,7 @@ def unindex(
         options.label_count = len(labels)
         kept.append(names)
     if tokens is not None:
-        options.first, options.end = _ends(tokens)
+        options.first, options.end = ends(tokens)
     options.if_version = if_version or 0
     arguments = (state.session, options, result)
     return Call(lib.kvq_unindex, arguments, lambda: int(result.changed), kept)
@@ -245,14 +245,14 @@ def recall(
     if min_score is not None:
         options.has_min_score, options.min_score = True, min_score
     if tokens is not None:
-        options.first, options.end = _ends(tokens)
+        options.first, options.end = ends(tokens)
     if newer_than is not None:
         options.newer_than_ms = max(1, milliseconds(newer_than, "newer_than"))
     options.merge, options.fetch = merge, fetch
     if dtype is not None:
         options.dtype = DTYPES[dtype]
     if layers is not None:
-        options.first_layer, options.end_layer = _ends(layers)
+        options.first_layer, options.end_layer = ends(layers)
 
     def learn() -> Recalled:
         recalled = Recalled()
