@@ -63,7 +63,7 @@ def test_the_right_turn_comes_back_in_a_new_session(client, memory, told):
 
 
 def test_turns_come_best_first_and_no_more_than_asked(memory, told):
-    turns = memory.recall("no walnut cake for me on the train platform", k=2)
+    turns = memory.recall("no walnut cake for me from platform nine", k=2)
     assert [turn.text for turn in turns] == [TURNS[3], TURNS[2]]
     assert turns[0].score > turns[1].score
     assert memory.recall("walnut", k=4, min_score=0.99) == []
