@@ -173,6 +173,7 @@ void player_start(struct player *player) {
                                                    .limit_bytes = DISK_BYTES,
                                                    .key_file = world->encrypted ? key : NULL,
                                                    .io = &power_io};
+    player_begin_recall(player, &options);
     power_begin();
     player_expect(player, store_init(&player->store, &options) == 0, "store_init");
     player->cache = /* of the store before, whose serials come again */

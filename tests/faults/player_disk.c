@@ -223,6 +223,16 @@ static void drop_what_is_under_way(struct player *player) {
     player_unsqueeze(player);
 }
 
+/* Entries leave the version as it is: of several pictures of one version it is the one that has the
+ * same. */
+static bool has_entries_of(struct player *player, struct session *session,
+                           const struct reference_session *picture) {
+    struct reference_session cut = {0};
+    memcpy(cut.entries, picture->entries, sizeof cut.entries);
+    reference_cut(&cut, (uint32_t)session->tokens);
+    return player_has_entries_of(player, session, &cut);
+}
+
 static bool is_picture_of(const struct reference_session *picture,
                           const struct session_info *info) {
     const struct session_state *state = &info->state;
@@ -233,23 +243,28 @@ static bool is_picture_of(const struct reference_session *picture,
 }
 
 /* As it was saved, or with less where it was evicted since: then it is of another version. */
-static struct reference_session *find_picture(const struct player_saved *saved,
+static struct reference_session *find_picture(struct player *player, struct session *session,
+                                              const struct player_saved *saved,
                                               const struct session_info *info) {
     for (size_t i = saved->count; i-- > 0;)
-        if (is_picture_of(saved->pictures[i], info))
+        if (is_picture_of(saved->pictures[i], info) &&
+            has_entries_of(player, session, saved->pictures[i]))
             return saved->pictures[i];
     for (size_t i = saved->count; i-- > 0;)
         if (info->state.tokens >= saved->least_tokens &&
-            info->state.tokens < saved->pictures[i]->token_count)
+            info->state.tokens < saved->pictures[i]->token_count &&
+            has_entries_of(player, session, saved->pictures[i]))
             return saved->pictures[i];
     return NULL;
 }
 
 /* The reference's session of this name becomes the one that came back. */
-static void take_over(struct player *player, int slot, const struct session_info *info) {
+static void take_over(struct player *player, int slot, struct session *there,
+                      const struct session_info *info) {
     struct reference_session *session = player_session(player, slot);
     struct player_saved *saved = &player->saved[slot];
-    const struct reference_session *picture = info ? find_picture(saved, info) : NULL;
+    const struct reference_session *picture =
+        info ? find_picture(player, there, saved, info) : NULL;
     player_expect(player, !info || picture,
                   "%s came back with %llu tokens of version %llu, as it never was saved",
                   player_name(slot).text, info ? (unsigned long long)info->state.tokens : 0,
@@ -274,7 +289,7 @@ static void look_at(struct player *player, int slot) {
     struct session *session = store_find(&player->store, player_name(slot));
     if (session)
         player_expect(player, info_read(session, &info) == STORE_OK, "info_read");
-    take_over(player, slot, session ? &info : NULL);
+    take_over(player, slot, session, session ? &info : NULL);
     player_say(player, "  %s: %d tokens\n", player_name(slot).text,
                session ? (int)info.state.tokens : -1);
     if (session)
@@ -286,7 +301,7 @@ static void start_anew(struct player *player) {
     snprintf(directory, sizeof directory, "%s/disk", player->directory);
     bool loses_power = power_has_ended() && player->crash % 2 == 0;
     bool orderly = !power_has_ended();
-    store_deinit(&player->store);
+    player_end_store(player);
     if (loses_power)
         power_lose_unsynced(directory, player->crash);
     player_start(player);
@@ -297,6 +312,7 @@ static void start_anew(struct player *player) {
         player_check_info(player, slot);
         player_check_all_of(player, slot);
         player_check_attachments(player, slot);
+        player_check_entries(player, slot);
     }
 }
 

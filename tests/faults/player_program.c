@@ -57,6 +57,9 @@ static void (*const plays[STEP_KINDS])(struct player *player, const struct step 
     [STEP_ATTACH] = player_attach,
     [STEP_GET_ATTACHMENT] = player_get_attachment,
     [STEP_DETACH] = player_detach,
+    [STEP_INDEX] = player_index,
+    [STEP_UNINDEX] = player_unindex,
+    [STEP_RECALL] = player_recall,
     [STEP_SQUEEZE] = play_squeeze,
     [STEP_REST] = play_rest,
     [STEP_BLOCK_PUT] = player_block_put,
@@ -95,7 +98,7 @@ static void set_up(struct player *player) {
 }
 
 static void tear_down(struct player *player) {
-    store_deinit(&player->store);
+    player_end_store(player);
     player_forget_disk(player);
     reference_deinit(&player->reference);
     free(player->workspace);
@@ -147,6 +150,7 @@ static void end(struct player *player) {
         player_check_info(player, slot);
         player_check_all_of(player, slot);
         player_check_attachments(player, slot);
+        player_check_entries(player, slot);
     }
     for (uint32_t i = 0; i < PLAYER_UNDER_WAY; i++)
         player_append_drop(player, &(struct step){.random = {i}});

@@ -67,6 +67,7 @@ struct player_block {
 
 struct player {
     struct store store;
+    struct recall *recall;
     struct reference reference;
     const struct world *world;
     uint64_t stamps;         /* given out so far */
@@ -166,6 +167,19 @@ void player_attach(struct player *player, const struct step *step);
 void player_get_attachment(struct player *player, const struct step *step);
 void player_detach(struct player *player, const struct step *step);
 void player_check_attachments(struct player *player, int slot);
+
+/* Before the store is there; and its end, with the store's. */
+void player_begin_recall(struct player *player, struct store_options *options);
+void player_end_store(struct player *player);
+
+void player_index(struct player *player, const struct step *step);
+void player_unindex(struct player *player, const struct step *step);
+void player_recall(struct player *player, const struct step *step);
+void player_check_entries(struct player *player, int slot);
+
+/* Whether recall finds of the store's session what the reference's has. */
+bool player_has_entries_of(struct player *player, struct session *session,
+                           const struct reference_session *expected);
 
 void player_fetch(struct player *player, const struct step *step);
 void player_fetch_begin(struct player *player, const struct step *step);

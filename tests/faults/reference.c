@@ -99,10 +99,17 @@ void reference_append(struct reference *reference, struct reference_session *ses
     session->tail_tokens = 0;
 }
 
+static void cut_entries(struct reference_session *session, uint32_t tokens) {
+    for (int i = 0; i < REFERENCE_ENTRIES; i++)
+        session->entries[i].exists &=
+            session->entries[i].first + session->entries[i].tokens <= tokens;
+}
+
 void reference_cut(struct reference_session *session, uint32_t tokens) {
     uint32_t coded = session->token_count - session->tail_tokens;
     if (tokens == 0 && session->token_count > 0)
         memset(session->attachments, 0, sizeof session->attachments);
+    cut_entries(session, tokens);
     while (session->token_count > tokens) {
         struct reference_token *token = &session->tokens[--session->token_count];
         if (token->group)
@@ -128,6 +135,8 @@ void reference_fork(const struct reference_session *source, struct reference_ses
         target->attachments[i].exists &=
             tokens == source->token_count || source->attachments[i].tokens <= tokens;
     }
+    memcpy(target->entries, source->entries, sizeof target->entries);
+    cut_entries(target, tokens);
     target->token_count = tokens;
     target->tail_tokens = tokens > coded ? tokens - coded : 0;
     for (uint32_t i = 0; i < tokens; i++) {

@@ -47,6 +47,13 @@ struct reference_attachment {
     uint32_t bytes, tokens;
 };
 
+enum { REFERENCE_ENTRIES = 4 }; /* of a session: a label each */
+
+struct reference_entry {
+    bool exists;
+    uint32_t seed, first, tokens;
+};
+
 struct reference_session {
     bool exists;
     const struct geometry *geometry;
@@ -61,6 +68,7 @@ struct reference_session {
     uint32_t id_tokens; /* that have ids: from the first on, without a gap */
     struct reference_token tokens[REFERENCE_TOKENS_MAX];
     struct reference_attachment attachments[REFERENCE_ATTACHMENTS];
+    struct reference_entry entries[REFERENCE_ENTRIES];
 };
 
 struct reference {
@@ -79,7 +87,8 @@ void reference_deinit(struct reference *reference);
 void reference_append(struct reference *reference, struct reference_session *session,
                       uint64_t first_stamp, uint32_t tokens, bool settle);
 
-/* Only the first tokens stay; attachments go with the last of them. */
+/* Only the first tokens stay; attachments go with the last of them, entries with
+ * the first of theirs. */
 void reference_cut(struct reference_session *session, uint32_t tokens);
 
 void reference_fork(const struct reference_session *source, struct reference_session *target,

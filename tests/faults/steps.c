@@ -36,6 +36,9 @@ static const unsigned weights[STEP_KINDS] = {
     [STEP_ATTACH] = 5,
     [STEP_GET_ATTACHMENT] = 5,
     [STEP_DETACH] = 1,
+    [STEP_INDEX] = 6,
+    [STEP_UNINDEX] = 1,
+    [STEP_RECALL] = 4,
 };
 
 struct world world_of(uint64_t seed) {

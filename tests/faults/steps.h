@@ -32,6 +32,9 @@ enum step_kind {
     STEP_ATTACH,
     STEP_GET_ATTACHMENT,
     STEP_DETACH,
+    STEP_INDEX,
+    STEP_UNINDEX,
+    STEP_RECALL,
     STEP_BLOCK_PUT,
     STEP_BLOCK_GET,
     STEP_BLOCK_ACT, /* exists, touch, delete */

@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import struct
 import subprocess
 from types import SimpleNamespace
 
@@ -164,6 +165,29 @@ def test_attachments_stay_with_their_sessions_and_forks(service, tmp_path):
             for session in (b"a", b"b"):
                 for name, content in data.items():
                     assert connection.attachment(session, name)[0] == content
+            connection.delete(b"a")
+            connection.delete(b"b")
+        service.restart(**options)
+        assert service.daemon.stop() == 0
+
+
+def test_embeddings_stay_with_their_sessions_and_forks(service, tmp_path):
+    vectors = [struct.pack("<4f", *(float(i == axis) for i in range(4))) for axis in range(4)]
+    for options in ({}, {"disk": tmp_path / "disk", "save_on_exit": "no"}):
+        service.start(**options)
+        with service.connect() as connection:
+            put(connection, b"a", 300)
+            connection.index(b"a", [(i * 50, 50, b"%d" % i, b"", vectors[i]) for i in range(4)], 4)
+            connection.fork(b"a", b"b", tokens=100)
+            connection.unindex(b"a", labels=[b"1"])
+            before = connection.stats().recall.entries
+        service.restart(**options)
+        with service.connect() as connection:
+            assert connection.stats().takeover.cut_sessions == 0
+            assert connection.stats().recall.entries == before
+            for session, labels in ((b"a", [b"0", b"2", b"3"]), (b"b", [b"0", b"1"])):
+                hits, *_ = connection.recall([1, .5, .3, .2], sessions=[session])
+                assert [hit.label for hit in hits.hits] == labels
             connection.delete(b"a")
             connection.delete(b"b")
         service.restart(**options)
