@@ -113,7 +113,19 @@ def main():
     options.work.mkdir(parents=True, exist_ok=True)
     judge = open_judge(SMOLLM2, options.work)
     library, methods = Library(judge), Methods(judge)
-    passed, levels = [], []
+    passed, levels, needle = [], [], []
+
+    def report():
+        """Of what was measured so far: a run that is stopped leaves that."""
+        figures = recall_budgets.with_closed(recall_budgets.pooled(passed), Recency.name,
+                                             "oracle, 4 tokens")
+        whole = {"model": judge.name, "described": judge.described,
+                 "readings": list(dict.fromkeys(one.reading for one in passed)),
+                 "budgets": figures, "levels": recall_levels.pooled(levels), "needle": needle,
+                 "left_out": methods.left_out, "seconds": time.monotonic() - start}
+        write(options.output, whole, recall_budgets.by_reading(passed))
+        return whole
+
     with private_daemon(options.daemon, judge.geometry, max(options.context)) as client:
         for tokens in options.context:
             for first in options.mixtures:
@@ -121,16 +133,12 @@ def main():
                     print(f"measuring {tokens:,} tokens", file=sys.stderr, flush=True)
                 by_budget, by_level = measure_context(judge, library, first, tokens, methods,
                                                       options, client)
-                passed, levels = passed + by_budget, levels + by_level
-        needle = list(recall_needle.measure(judge, library, options, methods.all, note))
+                passed += by_budget
+                levels += by_level
+                report()
+        needle += recall_needle.measure(judge, library, options, methods.all, note)
     note("")
-    figures = recall_budgets.with_closed(recall_budgets.pooled(passed), Recency.name, "oracle, 4 tokens")
-    report = {"model": judge.name, "described": judge.described,
-              "readings": list(dict.fromkeys(one.reading for one in passed)),
-              "budgets": figures, "levels": recall_levels.pooled(levels), "needle": needle,
-              "left_out": methods.left_out, "seconds": time.monotonic() - start}
-    write(options.output, report, recall_budgets.by_reading(passed))
-    print(markdown(report), end="")
+    print(markdown(report()), end="")
 
 
 if __name__ == "__main__":
