@@ -102,6 +102,7 @@ FAULT_SOURCES := $(wildcard tests/faults/*.c)
 FAULT_SUPPORT := $(call objects,$(filter-out tests/faults/%_check.c tests/faults/fail_%,$(FAULT_SOURCES)))
 FAULT_PROGRAMS := $(patsubst %.c,$(BUILD)/%,$(filter tests/faults/%_check.c,$(FAULT_SOURCES))) \
     $(patsubst %.c,$(BUILD)/%.so,$(filter tests/faults/fail_%.c,$(FAULT_SOURCES)))
+TEST_PLUGINS := $(patsubst %.c,$(BUILD)/%.so,$(wildcard tests/plugins/*.c))
 BENCH_SOURCES := $(wildcard tests/bench/*.c)
 BENCH_SUPPORT := $(call objects,$(filter-out tests/bench/bench_%,$(BENCH_SOURCES)))
 BENCHES := $(patsubst %.c,$(BUILD)/%,$(filter tests/bench/bench_%,$(BENCH_SOURCES)))
@@ -342,7 +343,7 @@ help:
 
 tiny: $(TINY)/vectors $(TINY_IMAGES)
 	@:
-unit-tests: $(UNIT_TESTS) $(FAULT_PROGRAMS)
+unit-tests: $(UNIT_TESTS) $(FAULT_PROGRAMS) $(TEST_PLUGINS)
 	@:
 examples: $(EXAMPLES)
 	@:
@@ -417,6 +418,8 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_SUPPORT) $(DAEMON_OBJECTS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) -lcheck_pic -lsubunit -lrt -lm
 
+$(BUILD)/tests/unit/test_recall_plugin: | $(TEST_PLUGINS)
+
 # The one test that looks into kvq.
 $(BUILD)/tests/unit/test_model_values: $(BUILD)/client/cli/model_values.o
 
@@ -426,10 +429,16 @@ $(BUILD)/tests/faults/%_check: $(BUILD)/tests/faults/%_check.o $(FAULT_SUPPORT) 
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) -lm
 
 # Without the sanitizers that the daemon may have: it comes under them.
+SHARED_OBJECT = $(CC) -std=gnu11 -I. -D_GNU_SOURCE $(WARNINGS) -O2 -fPIC -shared -MMD -MP -MF $@.d
 $(BUILD)/tests/faults/fail_%.so: tests/faults/fail_%.c $(PROBED)
 	@mkdir -p $(@D)
 	$(call say,LINK,$@)
-	$(Q)$(CC) -std=gnu11 -D_GNU_SOURCE $(WARNINGS) -O2 -fPIC -shared -o $@ $<
+	$(Q)$(SHARED_OBJECT) -o $@ $<
+
+$(BUILD)/tests/plugins/%.so: tests/plugins/%.c $(PROBED)
+	@mkdir -p $(@D)
+	$(call say,LINK,$@)
+	$(Q)$(SHARED_OBJECT) -o $@ $< -lm
 
 $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
@@ -529,7 +538,7 @@ $(PROBED): tools/probe.sh Makefile
 -include $(wildcard $(TINY)/*/*/*/*.d)
 -include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
-    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
+    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
 .PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \

@@ -15,6 +15,9 @@ struct plugin;
 struct plugin *plugin_load(const char *path_and_options, uint64_t timeout_ms, char *message,
                            int message_bytes);
 
+/* From now on. */
+void plugin_set_timeout(struct plugin *plugin, uint64_t timeout_ms);
+
 /* Ends the thread, once all retrievers are freed. One that is stuck in the plugin is left behind.
  */
 void plugin_free(struct plugin *plugin);

@@ -1,9 +1,14 @@
 #include "daemon/recall/retriever_batches.h"
 
+#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/base/array.h"
+
+static void on_dropped(struct plugin_rows *rows) {
+    retriever_unref((void *)((char *)rows - offsetof(struct retriever_batch, given)));
+}
 
 struct retriever *retriever_new(const struct retriever_options *options) {
     struct retriever *retriever = calloc(1, sizeof *retriever);
@@ -11,12 +16,16 @@ struct retriever *retriever_new(const struct retriever_options *options) {
         return NULL;
     retriever->options = *options;
     pthread_mutex_init(&retriever->lock, NULL);
+    if (options->plugin)
+        retriever->plugin_index = plugin_index_new(options->plugin, &options->format, on_dropped);
     return retriever;
 }
 
 void retriever_free(struct retriever *retriever) {
     while (retriever->count > 0)
         retriever_remove(retriever, retriever->batches[retriever->count - 1]->rows.first_id);
+    if (retriever->plugin_index)
+        plugin_index_free(retriever->plugin_index);
     pthread_mutex_destroy(&retriever->lock);
     free(retriever->batches);
     free(retriever);
@@ -38,8 +47,12 @@ static struct retriever_batch *batch_new(struct retriever *retriever, void *name
     if (!batch)
         return NULL;
     *batch = (struct retriever_batch){
-        .retriever = retriever, .batch = name, .rows = {first_id, vectors, count, NULL}};
-    batch->references = 1;
+        .retriever = retriever,
+        .batch = name,
+        .rows = {first_id, vectors, count, NULL},
+        .given = {.first_id = first_id, .vectors = vectors, .count = count},
+        .references = retriever->plugin_index ? 2 : 1,
+    };
     if (keeps_lengths(format)) {
         vectors_inverse_lengths(format, vectors, count, batch->inverse_lengths);
         batch->rows.inverse_lengths = batch->inverse_lengths;
@@ -47,7 +60,8 @@ static struct retriever_batch *batch_new(struct retriever *retriever, void *name
     return batch;
 }
 
-size_t retriever_place(struct retriever_batch *const *batches, size_t count, uint64_t id) {
+/* The place of the first batch whose rows do not all have lower ids. */
+static size_t place(struct retriever_batch *const *batches, size_t count, uint64_t id) {
     size_t low = 0, high = count;
     while (low < high) {
         size_t middle = (low + high) / 2;
@@ -61,7 +75,7 @@ size_t retriever_place(struct retriever_batch *const *batches, size_t count, uin
 }
 
 static int insert(struct retriever *retriever, struct retriever_batch *batch) {
-    size_t at = retriever_place(retriever->batches, retriever->count, batch->rows.first_id);
+    size_t at = place(retriever->batches, retriever->count, batch->rows.first_id);
     struct retriever_batch **batches =
         array_grow(retriever->batches, retriever->count, &retriever->capacity, sizeof(void *));
     if (!batches)
@@ -85,11 +99,13 @@ int retriever_add(struct retriever *retriever, void *batch, uint64_t first_id, c
     pthread_mutex_unlock(&retriever->lock);
     if (status < 0)
         free(added);
+    else if (retriever->plugin_index && !plugin_index_add(retriever->plugin_index, &added->given))
+        retriever_unref(added);
     return status;
 }
 
 static struct retriever_batch *take_out(struct retriever *retriever, uint64_t first_id) {
-    size_t at = retriever_place(retriever->batches, retriever->count, first_id);
+    size_t at = place(retriever->batches, retriever->count, first_id);
     struct retriever_batch *batch = at < retriever->count ? retriever->batches[at] : NULL;
     if (!batch || batch->rows.first_id != first_id)
         return NULL;
@@ -104,8 +120,11 @@ void retriever_remove(struct retriever *retriever, uint64_t first_id) {
     pthread_mutex_lock(&retriever->lock);
     struct retriever_batch *batch = take_out(retriever, first_id);
     pthread_mutex_unlock(&retriever->lock);
-    if (batch)
-        retriever_unref(batch);
+    if (!batch)
+        return;
+    if (retriever->plugin_index)
+        plugin_index_remove(retriever->plugin_index, &batch->given);
+    retriever_unref(batch);
 }
 
 void retriever_unref(struct retriever_batch *batch) {
@@ -126,5 +145,10 @@ struct retriever_usage retriever_usage(struct retriever *retriever) {
     pthread_mutex_lock(&retriever->lock);
     struct retriever_usage usage = retriever->usage;
     pthread_mutex_unlock(&retriever->lock);
+    if (retriever->plugin_index) {
+        struct plugin_index_usage plugin = plugin_index_usage(retriever->plugin_index);
+        usage.plugin_rows = plugin.rows;
+        usage.plugin_bytes = plugin.bytes;
+    }
     return usage;
 }

@@ -5,19 +5,22 @@
 #include <pthread.h>
 
 #include "daemon/recall/flat.h"
+#include "daemon/recall/plugin_index.h"
 #include "daemon/recall/retriever.h"
 
 struct retriever_batch {
     struct retriever *retriever;
     void *batch; /* the caller's */
     struct flat_rows rows;
-    size_t references; /* of the retriever's list, and of who reads it; with the lock */
+    struct plugin_rows given;
+    size_t references; /* of the retriever's list, the plugin, and searches; with the lock */
     float inverse_lengths[];
 };
 
 struct retriever {
     struct retriever_options options;
-    pthread_mutex_t lock; /* a leaf: of what follows */
+    struct plugin_index *plugin_index; /* NULL: none */
+    pthread_mutex_t lock;              /* a leaf: of what follows */
     struct retriever_batch **batches;
     size_t count, capacity;
     struct retriever_usage usage;
@@ -25,8 +28,5 @@ struct retriever {
 
 /* Lets go of a reference. */
 void retriever_unref(struct retriever_batch *batch);
-
-/* The place of the first batch whose rows do not all have lower ids. */
-size_t retriever_place(struct retriever_batch *const *batches, size_t count, uint64_t id);
 
 #endif
