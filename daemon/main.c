@@ -14,6 +14,7 @@
 #include "daemon/ops/reload.h"
 #include "daemon/ops/status.h"
 #include "daemon/ops/watchdog.h"
+#include "daemon/recall/plugin.h"
 #include "daemon/recall/recall.h"
 #include "daemon/server/listeners.h"
 #include "daemon/server/reactor.h"
@@ -30,6 +31,7 @@ struct kvquantd {
     struct inherited inherited;
     struct keeping keeping;
     struct store store;
+    struct plugin *plugin; /* NULL: none */
     struct recall *recall;
     struct rpc_daemon rpc;
     struct lease_pool leases;
@@ -112,6 +114,18 @@ static int configure(struct kvquantd *daemon, char *message, int message_bytes) 
     return -1;
 }
 
+/* Without it, recall is exact: the daemon is no less of use. */
+static void load_plugin(struct kvquantd *daemon) {
+    const struct config *config = &daemon->config;
+    char message[512];
+    if (!config->recall_plugin)
+        return;
+    daemon->plugin =
+        plugin_load(config->recall_plugin, config->recall_timeout_ms, message, sizeof message);
+    if (!daemon->plugin)
+        log_error("recall_plugin: %s; the exact index answers", message);
+}
+
 static int set_up_store(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
     struct store_options options = {
@@ -133,8 +147,9 @@ static int set_up_store(struct kvquantd *daemon) {
         log_error("no memory for the connections' buffers");
         return -1;
     }
-    daemon->recall =
-        recall_new(&(struct recall_options){.on_done = on_progress, .context = daemon});
+    load_plugin(daemon);
+    daemon->recall = recall_new(&(struct recall_options){
+        .plugin = daemon->plugin, .on_done = on_progress, .context = daemon});
     if (!daemon->recall) {
         log_error("no thread to recall with");
         return -1;
@@ -172,6 +187,8 @@ static void apply_live(struct kvquantd *daemon) {
     ageing_set_tails(&daemon->store.ageing, config->tail_idle_ms,
                      (int)config->tail_idle_level + PAGE_LEVEL_MIN);
     daemon->rpc.append_wait_ms = (uint32_t)config->append_wait_ms;
+    if (daemon->plugin)
+        plugin_set_timeout(daemon->plugin, config->recall_timeout_ms);
     daemon->stall_ms = config->stall_ms;
     daemon->dealer.connections_max = config->connections;
 }
@@ -323,6 +340,8 @@ static int tear_down(struct kvquantd *daemon) {
     listeners_deinit(&daemon->listeners);
     if (daemon->recall)
         recall_stop(daemon->recall);
+    if (daemon->plugin)
+        plugin_free(daemon->plugin);
     if (daemon->served && daemon->config.save_on_exit)
         saving_save_all(&daemon->store);
     if (daemon->stored && notify_is_wanted())

@@ -11,12 +11,13 @@ struct config {
     char *socket;          /* NULL until config_finish(), which looks where DESIGN's order says */
     char *tcp;             /* NULL: none */
     char *disk, *disk_key; /* NULL: none */
+    char *recall_plugin;   /* NULL: none */
     uint64_t disk_bytes, save_on_exit;
     uint64_t socket_mode, memory_bytes, reactors, connections, level, landing_level, log_level;
     uint64_t newest_tokens, newest_level, floor, idle_step_ms, ttl_ms;
     uint64_t tail_idle_ms, tail_idle_level;
     uint64_t codec_threads, memory_high_percent, memory_low_percent;
-    uint64_t append_wait_ms, stall_ms, shutdown_ms;
+    uint64_t append_wait_ms, stall_ms, shutdown_ms, recall_timeout_ms;
 };
 
 /* Every option at its default. */

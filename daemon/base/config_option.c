@@ -235,6 +235,27 @@ const struct config_option config_options[] = {
          "memory (FileDescriptorStoreMax= in its unit) takes less than a second and loses "
          "nothing all the same; when the service is stopped for good, what is not on disk is "
          "gone."},
+    {.name = "recall_plugin",
+     .kind = CONFIG_FILE,
+     .offset = AT(recall_plugin),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/usr/lib/kvquant/recall-hnswlib.so m=16",
+     .text = "A shared object that finds embeddings where the exact index would have to read more "
+             "than some megabytes, as its absolute path and, behind a blank, what it is to be "
+             "told; kvq_retriever.h says what it exports. What it answers is checked, but it "
+             "runs in the daemon: its crash is the daemon's, and it can read everything. What it "
+             "holds is not counted against `memory`. Without it, or where it cannot be loaded, "
+             "does not answer in time or answers with faults again and again, the exact index "
+             "does all."},
+    {.name = "recall_timeout",
+     .kind = CONFIG_MILLISECONDS,
+     .offset = AT(recall_timeout_ms),
+     .least = 1,
+     .most = 3600000,
+     .standard = "500ms",
+     .live = true,
+     .text = "How long a call of `recall_plugin` may take: a search, or to take in sixteen "
+             "embeddings. One that takes longer switches it off until the next start."},
     {.name = "log_level",
      .kind = CONFIG_CHOICE,
      .offset = AT(log_level),

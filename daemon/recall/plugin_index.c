@@ -98,6 +98,7 @@ void plugin_index_remove(struct plugin_index *index, struct plugin_rows *rows) {
 size_t plugin_index_known(struct plugin_index *index, const struct plugin_rows *rows) {
     struct plugin *plugin = index->plugin;
     pthread_mutex_lock(&plugin->lock);
+    plugin_check_time(plugin);
     size_t known = plugin->on ? rows->indexed : 0;
     pthread_mutex_unlock(&plugin->lock);
     return known;
