@@ -38,7 +38,7 @@ static void print_hits(const struct kvq_recalled *recalled) {
     for (size_t i = 0; i < recalled->count; i++) {
         const struct kvq_recall_hit *hit = &recalled->hits[i];
         snprintf(range, sizeof range, "%llu:%llu", (unsigned long long)hit->first,
-                 (unsigned long long)(hit->first + hit->tokens));
+                 (unsigned long long)hit->first + hit->tokens);
         printf("%8.4f %17s %10s %6s %s  %s\n", hit->score, range, bytes_text(hit->bytes, bytes),
                level_name(hit->level), hit->session, hit->label);
     }

@@ -181,13 +181,16 @@ static struct catalogue_index *find_index(struct catalogue *catalogue,
     return index ? index : new_index(catalogue, session, kind);
 }
 
-static void free_index(struct catalogue *catalogue, struct catalogue_index *index) {
+static void free_index(struct catalogue_index *index) {
+    retriever_free(index->retriever);
+    free(index);
+}
+
+static void unlink_index(struct catalogue *catalogue, const struct catalogue_index *index) {
     struct catalogue_index **link = &catalogue->indexes;
     while (*link != index)
         link = &(*link)->next;
     *link = index->next;
-    retriever_free(index->retriever);
-    free(index);
 }
 
 /* The session is an owner's, and lives as long as the caller has it. */
@@ -212,8 +215,10 @@ static void remove_from(struct catalogue *catalogue, struct catalogue_batch *kno
         return;
     }
     retriever_remove(index->retriever, known->batch->spec.id);
-    if (--index->batches == 0)
-        free_index(catalogue, index);
+    if (--index->batches > 0)
+        return;
+    unlink_index(catalogue, index);
+    free_index(index);
 }
 
 bool catalogue_apply(struct catalogue *catalogue) {
@@ -240,17 +245,29 @@ bool catalogue_apply(struct catalogue *catalogue) {
 
 /* --- the end --- */
 
+/* The others go with their indexes. */
+static void drop_unindexed(struct catalogue_batch *known) {
+    while (known) {
+        struct catalogue_batch *next = known->next;
+        if (!known->index)
+            free_batch(known);
+        known = next;
+    }
+}
+
 void catalogue_close(struct catalogue *catalogue) {
     pthread_mutex_lock(catalogue->lock);
     catalogue->is_closed = true;
     catalogue->changed = NULL;
     pthread_mutex_unlock(catalogue->lock);
     for (size_t i = 0; i < catalogue->bucket_count; i++)
-        while (catalogue->buckets[i]) {
-            struct catalogue_batch *known = catalogue->buckets[i];
-            take_out(catalogue, known);
-            remove_from(catalogue, known);
-        }
+        drop_unindexed(catalogue->buckets[i]);
+    memset(catalogue->buckets, 0, catalogue->bucket_count * sizeof(struct catalogue_batch *));
+    while (catalogue->indexes) {
+        struct catalogue_index *index = catalogue->indexes;
+        catalogue->indexes = index->next;
+        free_index(index);
+    }
 }
 
 void catalogue_deinit(struct catalogue *catalogue) {

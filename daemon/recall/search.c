@@ -210,7 +210,7 @@ static bool is_of_model(const struct catalogue_index *index, const struct recall
 /* Whether sessions in scope have any entries. */
 static bool has_any(const struct recall_query *query, bool model_has) {
     bool any = !query->sessions && model_has;
-    for (size_t i = 0; i < query->session_count && !any; i++) {
+    for (size_t i = 0; query->sessions && i < query->session_count && !any; i++) {
         pthread_mutex_lock(query->sessions[i]->lock);
         any = query->sessions[i]->entries > 0;
         pthread_mutex_unlock(query->sessions[i]->lock);
@@ -221,7 +221,7 @@ static bool has_any(const struct recall_query *query, bool model_has) {
 /* Whether a batch of this kind is in scope. */
 static bool has_kind(const struct recall_query *query, const struct batch_kind *kind) {
     bool any = !query->sessions;
-    for (size_t i = 0; i < query->session_count && !any; i++) {
+    for (size_t i = 0; query->sessions && i < query->session_count && !any; i++) {
         pthread_mutex_lock(query->sessions[i]->lock);
         for (struct batch_ref *ref = query->sessions[i]->batches; ref && !any; ref = ref->next) {
             struct batch_view view = batch_view(ref->batch);

@@ -237,6 +237,7 @@ static bool is_picture_of(const struct reference_session *picture,
                           const struct session_info *info) {
     const struct session_state *state = &info->state;
     return picture->version == state->version && picture->policy.level == state->policy.level &&
+           picture->policy.newest_level == state->policy.newest_level &&
            picture->policy.floor == state->policy.floor &&
            picture->pinned == (info->pinned_ns > 0) &&
            picture->on_disk == (state->durability == SESSION_ON_DISK);
