@@ -201,6 +201,7 @@ static int set_up_server(struct kvquantd *daemon) {
         .page_cache_bytes = page_cache_bytes(config),
         .store = &daemon->store,
         .recall = daemon->recall,
+        .plugin = daemon->plugin,
         .budget = &daemon->store.budget,
         .state = RPC_NORMAL,
         .sockets = daemon->listeners.names,

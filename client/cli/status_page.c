@@ -147,8 +147,10 @@ static void print_recall(const struct kvq_stats *stats) {
         return;
     printf("embeddings  %s, in %s of memory;", count_text(stats->recall.entries, a),
            bytes_text(stats->recall.stored_bytes, b));
-    printf(" %s recalls found %s ranges\n", count_text(stats->recall.recalls, a),
-           count_text(stats->recall.hits, b));
+    printf(" %s recalls found %s ranges%s%s%s\n", count_text(stats->recall.recalls, a),
+           count_text(stats->recall.hits, b), stats->recall.plugin[0] ? ", plugin " : "",
+           stats->recall.plugin,
+           stats->recall.plugin[0] && !stats->recall.plugin_on ? " is switched off" : "");
 }
 
 static void print_attachments(const struct kvq_stats *stats) {

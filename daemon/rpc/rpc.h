@@ -26,6 +26,7 @@
 #include "proto/wire/errors.h"
 #include "proto/wire/frame.h"
 
+struct plugin;
 struct recall;
 struct rpc_recall;
 
@@ -44,6 +45,7 @@ enum rpc_state { RPC_NORMAL = 1, RPC_DRAINED, RPC_READ_ONLY };
 struct rpc_daemon {
     struct store *store;
     struct recall *recall;
+    struct plugin *plugin; /* recall's; NULL: none */
     struct budget *budget; /* the store's */
     const char *const *sockets;
     size_t socket_count;

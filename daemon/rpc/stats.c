@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/recall/plugin.h"
 #include "daemon/recall/recall.h"
 #include "daemon/rpc/messages.h"
 
@@ -57,6 +58,7 @@ struct stats_parts {
     Kvq__AttachmentStats attachments;
     Kvq__Entries entries;
     Kvq__RecallStats recall;
+    char plugin[64];
     Kvq__PressureStats pressure;
     struct model_capacity models[MODELS_MAX];
     Kvq__ModelCapacity capacity[MODELS_MAX], *capacity_pointers[MODELS_MAX];
@@ -277,6 +279,18 @@ static void write_attachments(struct rpc_daemon *daemon, Kvq__AttachmentStats *m
     message->damaged = atomic_load(&usage->attachments_damaged);
 }
 
+/* The name is the plugin's, of any length. */
+static void write_plugin(struct plugin_status status, struct stats_parts *parts) {
+    Kvq__RecallStats *message = &parts->recall;
+    snprintf(parts->plugin, sizeof parts->plugin, "%s", status.name);
+    message->plugin = parts->plugin;
+    message->plugin_on = status.on;
+    message->plugin_searches = status.searches;
+    message->plugin_timeouts = status.timeouts;
+    message->plugin_faults = status.faulty_answers;
+    message->dropped_hits = status.dropped_hits;
+}
+
 static void write_recall(struct rpc_daemon *daemon, struct stats_parts *parts) {
     struct usage *usage = &daemon->store->usage;
     Kvq__RecallStats *message = &parts->recall;
@@ -293,6 +307,8 @@ static void write_recall(struct rpc_daemon *daemon, struct stats_parts *parts) {
     message->hits = stats.hits;
     message->total_us = stats.total_us;
     message->max_us = stats.max_us;
+    if (daemon->plugin)
+        write_plugin(plugin_status(daemon->plugin), parts);
 }
 
 static void write_takeover(struct rpc_daemon *daemon, Kvq__TakeoverStats *message) {
