@@ -128,6 +128,7 @@ file 644 $(BUILD)/libkvq.a $(LIBDIR)
 as   755 $(BUILD)/libkvq.so $(LIBDIR)/libkvq.so.$(VERSION)
 link libkvq.so.$(VERSION) $(LIBDIR)/libkvq.so.$(SOVERSION)
 link libkvq.so.$(SOVERSION) $(LIBDIR)/libkvq.so
+file 755 $(BUILD)/recall-hnswlib.so $(LIBDIR)/kvquant
 text client/c/libkvq.pc.in $(LIBDIR)/pkgconfig/libkvq.pc
 file 644 $(BUILD)/man/*.1 $(MANDIR)/man1
 file 644 $(BUILD)/man/*.5 $(MANDIR)/man5
@@ -154,10 +155,13 @@ PROGRAMS := $(if $(DAEMON_MAIN),$(BUILD)/kvquantd) $(if $(CLI_OBJECTS),$(BUILD)/
 ifneq ($(filter $(shell uname -m)-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 PAGES := $(if $(CLI_OBJECTS),$(BUILD)/man/kvq.1 $(BUILD)/completion/kvq) \
     $(if $(DAEMON_MAIN),$(BUILD)/man/kvquantd.8 $(BUILD)/man/kvquantd.conf.5)
+# The one part in C++, where the headers of libhnswlib-dev are.
+HNSWLIB_PLUGIN := $(if $(wildcard /usr/include/hnswlib/hnswlib.h),$(if $(shell command -v $(CXX)),\
+    $(BUILD)/recall-hnswlib.so))
 endif
 
 ## all: build kvquantd, kvq and libkvq under build/
-all: $(PROGRAMS) $(LIBRARIES) $(PAGES)
+all: $(PROGRAMS) $(LIBRARIES) $(PAGES) $(HNSWLIB_PLUGIN)
 	@:
 
 ## deps: install what building, testing and running need and this machine lacks
@@ -167,6 +171,7 @@ deps:
 ## test: install what is missing, build, run every test
 test:
 	$(Q)tools/bootstrap.sh build test model
+	$(Q)tools/bootstrap.sh hnswlib || echo 'the retriever over hnswlib is not tested'
 	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
 	$(Q)+$(SUBMAKE) all unit-tests examples $(if $(findstring address,$(SANITIZE)),sanitized-python)
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) --sanitize '$(SANITIZE)' $(TESTS)
@@ -252,9 +257,10 @@ bench-codec:
 
 ## bench-recall: recall's search beside a plain read of memory, and plugins' (RECALL='--rows 100000')
 bench-recall:
-	$(Q)tools/bootstrap.sh build bench
-	$(Q)+$(SUBMAKE) $(BUILD)/tests/bench/bench_recall
+	$(Q)tools/bootstrap.sh build bench hnswlib
+	$(Q)+$(SUBMAKE) all benches
 	$(Q)$(BUILD)/tests/bench/bench_recall $(RECALL)
+	$(Q)$(BUILD)/tests/bench/bench_recall_plugin --plugin $(abspath $(BUILD))/recall-hnswlib.so
 
 ## bench-trace: what a pool saves of real chats' prefill, and loses (TRACE_REQUESTS=all; QUICK=1)
 bench-trace:
@@ -382,6 +388,12 @@ $(BUILD)/kvq: $(CLI_OBJECTS) $(BUILD)/libkvq.a
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLI_LIBS) -lm
 
+# Searches are its hot path, whatever the rest is built for; it runs beside sanitizers, not under.
+$(BUILD)/recall-hnswlib.so: daemon/recall/hnswlib/plugin.cc $(PROBED)
+	$(call say,LINK,$@)
+	$(Q)$(CXX) -std=c++17 -O3 -g -I. -Wall -Wextra -fPIC -fvisibility=hidden -shared \
+	    -MMD -MP -MF $@.d -o $@ $<
+
 $(BUILD)/man/kvq.1: $(BUILD)/kvq
 	@mkdir -p $(@D)
 	$(Q)$(BUILD)/kvq --man >$@
@@ -445,7 +457,7 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkv
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(CLIENT_LIBS) -lm
 
 # The benches that look into the daemon.
-DAEMON_BENCHES := $(addprefix $(BUILD)/tests/bench/,bench_disk bench_recall)
+DAEMON_BENCHES := $(addprefix $(BUILD)/tests/bench/,bench_disk bench_recall bench_recall_plugin)
 $(DAEMON_BENCHES): CLIENT_LIBS = $(DAEMON_LIBS)
 $(DAEMON_BENCHES): $(DAEMON_OBJECTS)
 
@@ -538,7 +550,7 @@ $(PROBED): tools/probe.sh Makefile
 -include $(wildcard $(TINY)/*/*/*/*.d)
 -include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
-    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
+    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
 
 FORCE:
 .PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
 # (hf: build/venv-hf, llama: build/venv-llama, hosts: build/venv-hosts).
-# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser bench peers fuzz aarch64 tiny
+# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser bench hnswlib peers fuzz aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -22,6 +22,7 @@ llama_packages="g++ $model_packages"
 hosts_packages=$model_packages
 browser_packages='chromium-headless-shell' # looks at reports
 bench_packages='python3'
+hnswlib_packages='g++ libhnswlib-dev' # a retriever plugin is built where they are
 fuzz_packages='clang'
 peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
 
@@ -114,6 +115,7 @@ for set; do
     hosts) all="$all $hosts_packages" ;;
     browser) all="$all $browser_packages" ;;
     bench) all="$all $bench_packages" ;;
+    hnswlib) all="$all $hnswlib_packages" ;;
     peers) all="$all $peers_packages" ;;
     fuzz) all="$all $fuzz_packages" ;;
     tiny) all="$all $tiny_packages" ;;

@@ -25,7 +25,7 @@ static const char *fault_of(const struct kvq_retriever *calls) {
 
 /* Splits "PATH OPTIONS" where the path ends. */
 static void split(struct plugin *plugin, const char *path_and_options) {
-    strcpy(plugin->path, path_and_options); /* has room for it */
+    memcpy(plugin->path, path_and_options, strlen(path_and_options) + 1);
     char *blank = strpbrk(plugin->path, " \t");
     plugin->options = blank ? blank + 1 + strspn(blank + 1, " \t") : "";
     if (blank)
@@ -59,7 +59,7 @@ static struct plugin *plugin_new(const char *path_and_options, uint64_t timeout_
     pthread_cond_init(&plugin->progress, &monotonic);
     pthread_condattr_destroy(&monotonic);
     TAILQ_INIT(&plugin->indexes);
-    STAILQ_INIT(&plugin->searches);
+    TAILQ_INIT(&plugin->searches);
     plugin->limit_ns = timeout_ms * CLOCK_NS_PER_MS;
     split(plugin, path_and_options);
     return plugin;

@@ -152,7 +152,7 @@ static void await_answer(struct plugin *plugin, const struct plugin_search *sear
 /* Nobody asks on behalf of the search any more. Whether it is the caller's to be freed. */
 static bool give_up(struct plugin *plugin, struct plugin_search *search) {
     if (!search->begun) {
-        STAILQ_REMOVE(&plugin->searches, search, plugin_search, link);
+        TAILQ_REMOVE(&plugin->searches, search, link);
         return true;
     }
     pthread_mutex_unlock(&plugin->lock);
@@ -174,7 +174,7 @@ ptrdiff_t plugin_index_search(struct plugin_index *index, const struct kvq_retri
     bool mine = !plugin->on || !index->is_open;
     if (!mine) {
         plugin->status.searches++;
-        STAILQ_INSERT_TAIL(&plugin->searches, search, link);
+        TAILQ_INSERT_TAIL(&plugin->searches, search, link);
         pthread_cond_signal(&plugin->work);
         await_answer(plugin, search);
         mine = search->done || give_up(plugin, search);

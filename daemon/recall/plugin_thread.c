@@ -112,8 +112,8 @@ static bool ask(void *context, uint64_t id) {
 }
 
 static void run_search(struct plugin *plugin) {
-    struct plugin_search *search = STAILQ_FIRST(&plugin->searches);
-    STAILQ_REMOVE_HEAD(&plugin->searches, link);
+    struct plugin_search *search = TAILQ_FIRST(&plugin->searches);
+    TAILQ_REMOVE(&plugin->searches, search, link);
     search->begun = true;
     search->query.wanted = ask;
     search->query.context = search;
@@ -181,7 +181,7 @@ static bool step(struct plugin *plugin) {
     }
     if (!plugin->on)
         return false;
-    if (!STAILQ_EMPTY(&plugin->searches)) {
+    if (!TAILQ_EMPTY(&plugin->searches)) {
         run_search(plugin);
         return true;
     }

@@ -9,7 +9,7 @@
 
 /* A search on its way through the thread; freed by who is last to know of it. */
 struct plugin_search {
-    STAILQ_ENTRY(plugin_search) link;
+    TAILQ_ENTRY(plugin_search) link;
     struct plugin_index *index;
     struct kvq_retriever_query query; /* with a vector and a filter of the search's own */
     bool (*wanted)(void *context, uint64_t id);
@@ -47,12 +47,12 @@ struct plugin {
     unsigned dropping;      /* threads that tell of dropped rows */
     unsigned faults;        /* faulty answers, one after another */
     TAILQ_HEAD(, plugin_index) indexes;
-    STAILQ_HEAD(, plugin_search) searches;
+    TAILQ_HEAD(, plugin_search) searches;
     struct plugin_status status;
     char path[];
 };
 
-void *plugin_thread_run(void *plugin);
+void *plugin_thread_run(void *context);
 
 /* The functions from here on: with the lock held. */
 
