@@ -52,6 +52,7 @@ PROGRAM_LDFLAGS = $(LDFLAGS_ALL) -pie $(SANITIZE_STATIC)
 $(BUILD)/proto/page/%.o: OPTIMISE := -O3 -g
 $(BUILD)/proto/page/%.o: FLOAT_FLAGS := -fno-math-errno -ffp-contract=off $(ALIGNED_FRAMES)
 $(BUILD)/daemon/recall/%.o: OPTIMISE := -O3 -g
+$(BUILD)/daemon/recall/%_keys.o: FLOAT_FLAGS += -ffp-contract=off
 $(BUILD)/tests/unit/test_page%.o: FLOAT_FLAGS := $(ALIGNED_FRAMES)
 
 PROTO := $(wildcard proto/wire/*.proto)
@@ -78,9 +79,10 @@ $(BUILD)/proto/page/avx512%: FLOAT_FLAGS += -march=x86-64-v4 -mavx512vbmi -mavx5
     -mavx512bitalg -mavx512vnni -mgfni -mtune=generic
 endif
 PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c)) $(PAGE_V3_OBJECTS)
-$(BUILD)/daemon/recall/kernels.o: CPPFLAGS_ALL += -DRECALL_AVX2 -DRECALL_AVX512
+$(BUILD)/daemon/recall/kernels.o $(BUILD)/daemon/recall/key_kernels.o: CPPFLAGS_ALL += -DRECALL_AVX2 -DRECALL_AVX512
 $(BUILD)/daemon/recall/avx2%: FLOAT_FLAGS += -march=x86-64-v3 -mtune=generic
 $(BUILD)/daemon/recall/avx512%: FLOAT_FLAGS += -march=x86-64-v4 -mtune=generic
+$(BUILD)/daemon/recall/avx512_keys%: FLOAT_FLAGS += -mavx512vnni -mgfni
 else
 PAGE_OBJECTS := $(call objects,$(filter-out proto/page/avx%,$(wildcard proto/page/*.c)))
 OTHER_PROCESSORS := daemon/recall/avx%

@@ -1,0 +1,362 @@
+#include "daemon/recall/recall_keys.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "daemon/recall/key_queries.h"
+
+enum { STEP_BYTES = 4 << 20, LANES = 16, ALIGNMENT = 64 };
+
+/* Blocks of one slice of the session. */
+struct source {
+    struct chunk *chunk;    /* owned reference */
+    uint64_t start;         /* the session's token that is the slice's first, */
+    uint32_t first, tokens; /* which is this one of the chunk's */
+    size_t first_block;     /* the place of the chunk's first block among all */
+};
+
+struct recall_keys {
+    struct store *store;
+    const struct fetch *fetch;
+    struct key_queries_shape shape;
+    uint32_t k, layers, arrived;
+    size_t query_bytes;
+    uint64_t charged_bytes, bytes_done;
+    uint8_t *queries, *has; /* [layers] */
+    /* from the first step on */
+    struct source *sources;
+    size_t source_count, source_capacity, block_count, apart;
+    struct key_range *blocks, *ranges; /* [block_count]; [layers][ranges_apart] */
+    size_t ranges_apart, *range_counts;
+    float *scores, *best, *scratch; /* [queries][apart]; [apart] each */
+    void *query_scratch;
+    uint32_t layer; /* the next one, counted from the first asked for, */
+    size_t source;  /* and what is scored of it next */
+    bool begun;
+};
+
+/* --- memory --- */
+
+static size_t round_up(size_t count, size_t multiple) {
+    return (count + multiple - 1) / multiple * multiple;
+}
+
+/* Zeroed. NULL at the memory limit. */
+static void *take(struct recall_keys *recall, size_t count, size_t bytes) {
+    size_t all = round_up(count * bytes, ALIGNMENT);
+    if (all == 0 || !budget_reserve(&recall->store->budget, all))
+        return NULL;
+    void *memory = aligned_alloc(ALIGNMENT, all);
+    if (!memory) {
+        budget_release(&recall->store->budget, all);
+        return NULL;
+    }
+    recall->charged_bytes += all;
+    return memset(memory, 0, all);
+}
+
+static void let_go_of_chunks(struct recall_keys *recall) {
+    for (size_t i = 0; i < recall->source_count; i++)
+        chunk_unref(recall->sources[i].chunk);
+    recall->source_count = 0;
+}
+
+void recall_keys_end(struct recall_keys *recall) {
+    let_go_of_chunks(recall);
+    free(recall->queries);
+    free(recall->has);
+    free(recall->sources);
+    free(recall->blocks);
+    free(recall->ranges);
+    free(recall->range_counts);
+    free(recall->scores);
+    free(recall->best);
+    free(recall->scratch);
+    free(recall->query_scratch);
+    budget_release(&recall->store->budget, recall->charged_bytes);
+    free(recall);
+}
+
+/* --- beginning --- */
+
+static struct session *find(struct store *store, const struct fetch *fetch) {
+    struct session *session =
+        store_find(store, (struct store_name){fetch->name, fetch->name_bytes});
+    if (!session || session->id == fetch->session_id)
+        return session;
+    session_unref(session);
+    return NULL;
+}
+
+static const char *fault_of(const struct recall_keys_request *request) {
+    const struct geometry *geometry = &request->fetch->geometry;
+    uint64_t layers = request->fetch->end_layer - request->fetch->first_layer;
+    if (request->k == 0 || request->k > RECALL_BLOCKS_MAX)
+        return "k: 1 to 65536 blocks of each layer can be asked for";
+    if (request->queries == 0 || request->queries % geometry->heads != 0)
+        return "query_heads is no multiple of the model's heads";
+    if (request->queries > RECALL_QUERY_VALUES_MAX ||
+        layers * request->queries * geometry->head_dim_k > RECALL_QUERY_VALUES_MAX)
+        return "query_heads: there are at most 16,777,216 values of queries";
+    return NULL;
+}
+
+static bool provide_queries(struct recall_keys *recall) {
+    recall->queries = take(recall, recall->layers, recall->query_bytes);
+    recall->has = take(recall, recall->layers, sizeof *recall->has);
+    recall->range_counts = take(recall, recall->layers, sizeof *recall->range_counts);
+    return recall->queries && recall->has && recall->range_counts;
+}
+
+int recall_keys_begin(struct store *store, const struct recall_keys_request *request,
+                      struct recall_keys **recall, const char **fault) {
+    const struct fetch *fetch = request->fetch;
+    *fault = fault_of(request);
+    if (*fault)
+        return STORE_INVALID;
+    struct session *session = find(store, fetch);
+    if (!session)
+        return STORE_MISS;
+    bool keeps = session->key_summaries;
+    session_unref(session);
+    if (!keeps)
+        return STORE_UNSUPPORTED;
+    struct recall_keys *new = calloc(1, sizeof *new);
+    if (!new)
+        return STORE_FULL;
+    *new = (struct recall_keys){
+        .store = store,
+        .fetch = fetch,
+        .shape = {fetch->geometry.heads, request->queries, fetch->geometry.head_dim_k},
+        .k = request->k,
+        .layers = fetch->end_layer - fetch->first_layer};
+    new->query_bytes = key_queries_bytes(&new->shape);
+    if (!provide_queries(new)) {
+        recall_keys_end(new);
+        return STORE_FULL;
+    }
+    *recall = new;
+    return STORE_OK;
+}
+
+int recall_keys_put(struct recall_keys *recall, uint32_t layer, const void *values, size_t bytes) {
+    const struct key_queries_shape *shape = &recall->shape;
+    uint32_t i = layer - recall->fetch->first_layer;
+    if (layer < recall->fetch->first_layer || i >= recall->layers || recall->has[i] ||
+        bytes != (size_t)shape->queries * shape->head_dim * sizeof(float) ||
+        key_queries_write(shape, values, recall->queries + i * recall->query_bytes) < 0)
+        return STORE_INVALID;
+    recall->has[i] = 1;
+    recall->arrived++;
+    return STORE_OK;
+}
+
+/* --- what is scored --- */
+
+/* A summary of another shape is no summary of this session's: what was taken over may be anything.
+ */
+static bool has_summary(const struct fetch *fetch, const struct chunk *chunk) {
+    return chunk->summary.bytes > 0 &&
+           chunk->summary.bytes == key_summary_bytes(&fetch->geometry, chunk->tokens);
+}
+
+static uint32_t blocks_of(const struct chunk *chunk) {
+    return (chunk->tokens + SUMMARY_BLOCK_TOKENS - 1) / SUMMARY_BLOCK_TOKENS;
+}
+
+static void hold_chunk(struct recall_keys *recall, const struct slice *slice) {
+    chunk_ref(slice->chunk);
+    recall->sources[recall->source_count++] = (struct source){
+        .chunk = slice->chunk,
+        .start = slice->start,
+        .first = slice->first,
+        .tokens = slice->tokens,
+        .first_block = recall->block_count,
+    };
+    recall->block_count += blocks_of(slice->chunk);
+}
+
+/* With the session locked. False if there is no room for all that it has. */
+static bool hold_chunks(struct recall_keys *recall, const struct session *session) {
+    const struct slice *slices = session->slices;
+    size_t i = 0;
+    for (; i < session->slice_count && recall->source_count < recall->source_capacity; i++)
+        if (has_summary(recall->fetch, slices[i].chunk))
+            hold_chunk(recall, &slices[i]);
+    return i == session->slice_count;
+}
+
+static size_t slices_of(struct session *session) {
+    pthread_mutex_lock(session->lock);
+    size_t count = session->slice_count;
+    pthread_mutex_unlock(session->lock);
+    return count;
+}
+
+/* STORE_OK, STORE_MISS, STORE_FULL, or STORE_MORE if the session has grown meanwhile. */
+static int hold_session(struct recall_keys *recall, struct session *session) {
+    recall->source_capacity = slices_of(session);
+    free(recall->sources);
+    recall->sources = take(recall, recall->source_capacity + 1, sizeof *recall->sources);
+    if (!recall->sources)
+        return STORE_FULL;
+    pthread_mutex_lock(session->lock);
+    bool all = hold_chunks(recall, session), deleted = session->deleted;
+    pthread_mutex_unlock(session->lock);
+    if (deleted)
+        return STORE_MISS;
+    if (all)
+        return STORE_OK;
+    let_go_of_chunks(recall);
+    return STORE_MORE;
+}
+
+static int hold_all(struct recall_keys *recall) {
+    struct session *session = find(recall->store, recall->fetch);
+    int status = session ? STORE_MORE : STORE_MISS;
+    while (status == STORE_MORE)
+        status = hold_session(recall, session);
+    if (session)
+        session_unref(session);
+    return status;
+}
+
+/* --- blocks --- */
+
+/* The tokens of a chunk's block that the slice has: the first of them, in the session, and how
+ * many.
+ */
+static struct key_range block_of(const struct source *source, uint32_t block) {
+    uint32_t from = block * SUMMARY_BLOCK_TOKENS, to = from + SUMMARY_BLOCK_TOKENS;
+    uint32_t end = source->first + source->tokens;
+    from = from > source->first ? from : source->first;
+    to = to < end ? to : end;
+    return (struct key_range){.first = source->start + (from - source->first),
+                              .tokens = to > from ? to - from : 0};
+}
+
+/* Those that are not wholly among the tokens asked for are not chosen. */
+static struct key_range choosable(const struct fetch *fetch, struct key_range block) {
+    if (block.first < fetch->first || block.first + block.tokens > fetch->end)
+        block.tokens = 0;
+    return block;
+}
+
+static void list_blocks(struct recall_keys *recall) {
+    for (size_t i = 0; i < recall->source_count; i++) {
+        const struct source *source = &recall->sources[i];
+        for (uint32_t block = 0; block < blocks_of(source->chunk); block++)
+            recall->blocks[source->first_block + block] =
+                choosable(recall->fetch, block_of(source, block));
+    }
+}
+
+static bool provide_scores(struct recall_keys *recall) {
+    size_t blocks = recall->block_count;
+    recall->apart = round_up(blocks, LANES) | LANES; /* rows do not stand in the same cache lines */
+    recall->ranges_apart = blocks < recall->k ? blocks : recall->k;
+    recall->blocks = take(recall, blocks, sizeof *recall->blocks);
+    recall->scores = take(recall, recall->shape.queries * recall->apart, sizeof(float));
+    recall->best = take(recall, recall->apart, sizeof(float));
+    recall->query_scratch = take(recall, 1, key_queries_scratch_bytes(&recall->shape));
+    recall->scratch = take(recall, recall->apart, sizeof(float));
+    recall->ranges = take(recall, recall->layers * recall->ranges_apart, sizeof *recall->ranges);
+    return recall->blocks && recall->scores && recall->best && recall->query_scratch &&
+           recall->scratch && recall->ranges;
+}
+
+static int begin_scoring(struct recall_keys *recall) {
+    if (recall->arrived < recall->layers)
+        return STORE_INCOMPLETE;
+    int status = hold_all(recall);
+    if (status != STORE_OK)
+        return status;
+    recall->begun = true;
+    if (recall->block_count == 0) { /* nothing has a summary yet */
+        recall->layer = recall->layers;
+        return STORE_OK;
+    }
+    if (!provide_scores(recall))
+        return STORE_FULL;
+    list_blocks(recall);
+    return STORE_MORE;
+}
+
+/* --- scoring --- */
+
+static const uint8_t *summary_of(const struct recall_keys *recall, size_t i) {
+    const struct fetch *fetch = recall->fetch;
+    const struct chunk *chunk = recall->sources[i].chunk;
+    return key_summary_layer(&chunk->summary, &fetch->geometry, chunk->tokens,
+                             fetch->first_layer + recall->layer);
+}
+
+static const uint8_t *next_summary(const struct recall_keys *recall, size_t i) {
+    const struct source *sources = recall->sources;
+    bool is_alike =
+        i + 1 < recall->source_count && sources[i + 1].chunk->tokens == sources[i].chunk->tokens;
+    return is_alike ? summary_of(recall, i + 1) : NULL;
+}
+
+/* Blocks that the session does not have any more have no part in what the others share. */
+static void leave_out(struct recall_keys *recall, const struct source *source) {
+    for (uint32_t block = 0; block < blocks_of(source->chunk); block++)
+        for (size_t q = 0; q < recall->shape.queries && block_of(source, block).tokens == 0; q++)
+            recall->scores[q * recall->apart + source->first_block + block] = -KEY_SCORE_MAX;
+}
+
+/* Bytes of it. */
+static size_t score_source(struct recall_keys *recall, size_t i) {
+    const struct source *source = &recall->sources[i];
+    struct key_layer layer = {
+        .page = geometry_shape(&recall->fetch->geometry, PAGE_K, source->chunk->tokens),
+        .summary = summary_of(recall, i),
+        .next = next_summary(recall, i)};
+    key_queries_score(&recall->shape, recall->queries + recall->layer * recall->query_bytes,
+                      recall->query_scratch, &layer, recall->scores + source->first_block,
+                      recall->apart);
+    if (source->tokens < source->chunk->tokens)
+        leave_out(recall, source);
+    return page_summary_bytes(&layer.page);
+}
+
+static void choose(struct recall_keys *recall) {
+    size_t blocks = recall->block_count;
+    key_find_best(recall->scores, recall->shape.queries, blocks, recall->apart, recall->best);
+    for (size_t b = 0; b < blocks; b++)
+        recall->best[b] = recall->blocks[b].tokens > 0 ? recall->best[b] : -INFINITY;
+    recall->range_counts[recall->layer] =
+        key_choose(recall->best, recall->blocks, blocks, recall->k, recall->scratch,
+                   recall->ranges + recall->layer * recall->ranges_apart);
+}
+
+static int score_some(struct recall_keys *recall) {
+    size_t bytes = 0;
+    while (recall->source < recall->source_count && bytes < STEP_BYTES)
+        bytes += score_source(recall, recall->source++);
+    recall->bytes_done += bytes;
+    if (recall->source < recall->source_count)
+        return STORE_MORE;
+    choose(recall);
+    recall->source = 0;
+    return ++recall->layer < recall->layers ? STORE_MORE : STORE_OK;
+}
+
+int recall_keys_step(struct recall_keys *recall) {
+    int status = recall->begun ? score_some(recall) : begin_scoring(recall);
+    if (status != STORE_MORE)
+        let_go_of_chunks(recall);
+    return status;
+}
+
+const struct key_range *recall_keys_ranges(const struct recall_keys *recall, uint32_t layer,
+                                           size_t *count) {
+    uint32_t i = layer - recall->fetch->first_layer;
+    *count = recall->range_counts[i];
+    return recall->ranges + i * recall->ranges_apart;
+}
+
+uint64_t recall_keys_bytes(const struct recall_keys *recall) {
+    return recall->bytes_done;
+}
