@@ -257,11 +257,13 @@ bench-codec:
 	$(Q)python3 tests/bench/codec_report.py --build $(BUILD) $(if $(QUICK),--quick) \
 	    --compiler "$$($(CC) --version | head -n 1), $(OPTIMISE)"
 
-## bench-recall: recall's search beside a plain read of memory, and plugins' (RECALL='--rows 100000')
+## bench-recall: recall's search beside a plain read of memory, and plugins' (RECALL=, RECALL_KEYS=)
 bench-recall:
 	$(Q)tools/bootstrap.sh build bench hnswlib
 	$(Q)+$(SUBMAKE) all benches
 	$(Q)$(BUILD)/tests/bench/bench_recall $(RECALL)
+	$(Q)$(BUILD)/tests/bench/bench_recall_keys $(RECALL_KEYS)
+	$(Q)$(BUILD)/tests/bench/bench_recall_keys --query-heads 32 $(RECALL_KEYS)
 	$(Q)$(BUILD)/tests/bench/bench_recall_plugin --plugin $(abspath $(BUILD))/recall-hnswlib.so
 
 ## bench-trace: what a pool saves of real chats' prefill, and loses (TRACE_REQUESTS=all; QUICK=1)
@@ -459,7 +461,8 @@ $(BUILD)/tests/bench/%: $(BUILD)/tests/bench/%.o $(BENCH_SUPPORT) $(BUILD)/libkv
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $(filter %.o,$^) $(filter %.a,$^) $(CLIENT_LIBS) -lm
 
 # The benches that look into the daemon.
-DAEMON_BENCHES := $(addprefix $(BUILD)/tests/bench/,bench_disk bench_recall bench_recall_plugin)
+DAEMON_BENCHES := $(addprefix $(BUILD)/tests/bench/,bench_disk bench_recall bench_recall_plugin \
+    bench_recall_keys)
 $(DAEMON_BENCHES): CLIENT_LIBS = $(DAEMON_LIBS)
 $(DAEMON_BENCHES): $(DAEMON_OBJECTS)
 

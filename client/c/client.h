@@ -94,6 +94,21 @@ struct kvq_recall_call {
     struct kvq_recalled *recalled;       /* the caller's */
 };
 
+/* The state of kvq_recall_keys(). What comes lies in the client's memory: the layers, their ranges
+ * one behind the other, and K and V, whose places are known once all ranges are. */
+struct kvq_recall_keys_call {
+    uint32_t request_id;
+    char session[KVQ_SESSION_BYTES_MAX + 1], model[KVQ_MODEL_BYTES_MAX + 1];
+    struct kvq_recall_keys_options options;
+    struct kvq_geometry geometry;
+    uint32_t end_layer;
+    size_t bytes;        /* that are in use of the memory */
+    bool has_all_ranges; /* K and V have places */
+    uint32_t last_layer; /* whose ranges came */
+    size_t row_bytes[2];
+    struct kvq_recalled_keys *recalled; /* the caller's */
+};
+
 struct kvq_call {
     int (*step)(struct kvq_client *client);   /* NULL: no call is under way */
     void (*leave)(struct kvq_client *client); /* gives it up */
@@ -112,6 +127,7 @@ struct kvq_call {
     struct kvq_attachment_call attachment;
     struct kvq_index_call index;
     struct kvq_recall_call recall;
+    struct kvq_recall_keys_call recall_keys;
 };
 
 struct kvq_client {

@@ -33,8 +33,8 @@
  *   - whatever the daemon cannot have got whole; an append: whatever breaks before its commit, over
  *     several connections before the first of theirs;
  *   - kvq_ping, kvq_find, kvq_info, kvq_list, kvq_stats, kvq_fetch, kvq_match, kvq_block_get,
- *     kvq_recall, kvq_blocks, kvq_block_control but for a deletion, kvq_attachment_get,
- *     kvq_attachment_list,
+ *     kvq_recall, kvq_recall_keys, kvq_blocks, kvq_block_control but for a deletion,
+ *     kvq_attachment_get, kvq_attachment_list,
  *     kvq_age, kvq_policy, kvq_pin, kvq_control, and kvq_delete_many with dry_run: they change
  *     nothing, or twice what they change once;
  *   - kvq_open, but for KVQ_OPEN_NEW: the second finds what the first may have made. `created` may
@@ -306,6 +306,9 @@ struct kvq_open_options {
     const struct kvq_policy_options *policy;
     enum kvq_sharing sharing; /* of a session that is created; its tokens then come with ids */
     enum kvq_durability durability; /* from now on */
+    /* Of a session that is created: summaries of its keys are kept, up to 3 % of what K and V take
+     * at 16 bits, by which kvq_recall_keys() finds tokens. */
+    bool key_summaries;
 };
 
 /* Opens a session to write to, by default creating it. state is filled only on success.
@@ -763,6 +766,60 @@ struct kvq_recalled {
 int kvq_recall(struct kvq_client *client, const struct kvq_recall_options *options,
                struct kvq_recalled *recalled);
 
+enum { KVQ_RECALL_BLOCKS_MAX = 65536, KVQ_RECALL_BLOCK_TOKENS = 4 };
+
+/* The queries stay in place until the call returns something other than KVQ_AGAIN. */
+struct kvq_recall_keys_options {
+    size_t size;
+    /* [layers, query_heads, head_dim of K], after RoPE, as they are multiplied with the keys before
+     * the division by sqrt(head_dim). The first query_heads / heads of a layer are those of its
+     * first KV head. */
+    const float *queries;
+    uint32_t query_heads;            /* a multiple of the model's KV heads */
+    uint32_t k;                      /* blocks of each layer, 1 to KVQ_RECALL_BLOCKS_MAX */
+    uint64_t first, end;             /* blocks that lie wholly among these tokens; end 0: all */
+    uint32_t first_layer, end_layer; /* that the queries are of; end 0: all */
+    bool fetch;                      /* with K and V */
+    enum kvq_dtype dtype;            /* of these; 0: the session's own */
+    uint64_t if_version;             /* 0: not compared */
+    int64_t deadline_ms;             /* 0: the client's; negative: none */
+};
+
+struct kvq_recalled_range {
+    uint64_t first;
+    uint32_t tokens;
+    float share; /* the largest part of its attention that a query gives to a block of it, estimated
+                  */
+};
+
+struct kvq_recalled_layer {
+    const struct kvq_recalled_range *ranges; /* ascending, none touching the next */
+    size_t count;
+    uint64_t tokens;   /* of all ranges, one behind the other */
+    const void *k, *v; /* [tokens, heads, head_dim]; NULL where not fetched */
+};
+
+/* All of it is the client's, until its next call. */
+struct kvq_recalled_keys {
+    const struct kvq_recalled_layer *layers; /* from first_layer on */
+    uint32_t layer_count;
+    uint64_t version; /* of the session */
+    uint64_t tokens;  /* of all layers together */
+    uint64_t bytes;   /* of K and V */
+    enum kvq_dtype dtype;
+};
+
+/* Finds, for each layer, the k blocks of KVQ_RECALL_BLOCK_TOKENS tokens that its queries attend to
+ * most, as an estimate from summaries of the session's keys: it must have been created with
+ * key_summaries, else this is KVQ_UNSUPPORTED. Nothing is read from disk for it. The newest tokens,
+ * which are not coded yet, are never among them. With fetch their K and V come in the same call:
+ * KVQ_MISS, and nothing counts, where the session lost some of them meanwhile. KVQ_INVALID: layers,
+ * heads, k or values that cannot be. KVQ_MISS: no such session. KVQ_MODEL_MISMATCH,
+ * KVQ_VERSION_CHANGED. */
+int kvq_recall_keys(struct kvq_client *client, const struct kvq_session_state *state,
+                    const struct kvq_recall_keys_options *options,
+                    struct kvq_recalled_keys *recalled);
+
 /* ---- Blocks: tokens that a host knows by keys of its own ----
  *
  * Where the daemon has a disk they are saved when it ends in order, and by kvq_flush(NULL). */
@@ -915,6 +972,9 @@ struct kvq_session_info {
         uint64_t batches;      /* in which they are */
         uint64_t stored_bytes; /* of the session's */
     } embeddings;
+    /* It keeps summaries of its keys; what of stored_bytes these are. */
+    bool key_summaries;
+    uint64_t key_summaries_bytes;
 };
 
 /* Everything about one session. Strings and levels are the client's, until its next call.

@@ -89,6 +89,7 @@ static int open_request(struct kvq_client *client, const struct kvq_open_options
     request.min_snr_db = options->min_snr_db;
     request.sharing = (Kvq__Sharing)options->sharing;
     request.durability = (Kvq__Durability)options->durability;
+    request.key_summaries = options->key_summaries;
     request.policy = kvq_policy_to_wire(options->policy, &policy);
     if (options->geometry) {
         kvq_geometry_to_wire(options->geometry, &geometry, &rope);

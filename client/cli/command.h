@@ -51,6 +51,7 @@ enum option_flag {
     OPTION_MIN_SCORE = 1LL << 37,
     OPTION_NEWER = 1LL << 38,
     OPTION_MERGE = 1LL << 39,
+    OPTION_KEY_SUMMARIES = 1LL << 40,
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
 
@@ -114,7 +115,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 39 };
+enum { OPTION_ROWS = 40 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

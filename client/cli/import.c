@@ -27,6 +27,7 @@ static int open_session(struct kvq_client *client, const struct options *options
         .min_snr_db = options->min_snr_db,
         .policy = options->given & OPTIONS_POLICY ? &options->policy : NULL,
         .durability = options->given & OPTION_DURABLE ? KVQ_ON_DISK : KVQ_DURABILITY_UNSET,
+        .key_summaries = (options->given & OPTION_KEY_SUMMARIES) != 0,
     };
     return kvq_open(client, &open, state);
 }
@@ -207,7 +208,7 @@ const struct command import_command = {
     .argument_count = 2,
     .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_MIN_SNR |
                OPTIONS_POLICY | OPTION_ROPE | OPTION_DTYPE | OPTION_IDS | OPTION_APPEND |
-               OPTION_REPLACE | OPTION_DURABLE,
+               OPTION_REPLACE | OPTION_DURABLE | OPTION_KEY_SUMMARIES,
     .summary = "store a cache from a file",
     .help =
         "Stores K and V from an .npy file in C order, [layers, 2, tokens, heads, head_dim], "

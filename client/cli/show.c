@@ -127,6 +127,8 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_bool(json, "tail_coded", info->tail_coded);
     json_string(json, "durability", info->durability == KVQ_ON_DISK ? "disk" : "memory");
     json_count(json, "disk_bytes", info->disk_bytes);
+    json_bool(json, "key_summaries", info->key_summaries);
+    json_count(json, "key_summaries_bytes", info->key_summaries_bytes);
     json_open_object(json, "attachments");
     json_count(json, "count", info->attachments.count);
     json_count(json, "bytes", info->attachments.bytes);
@@ -190,6 +192,9 @@ static void print_session(const struct kvq_session_info *info) {
     if (info->embeddings.entries > 0)
         printf("embeddings  %s, which take %s\n", count_text(info->embeddings.entries, a),
                bytes_text(info->embeddings.stored_bytes, b));
+    if (info->key_summaries)
+        printf("keys        can be recalled by; their summaries take %s\n",
+               bytes_text(info->key_summaries_bytes, a));
     if (info->attachments.count > 0)
         printf("attachments %u of %s, which take %s\n", info->attachments.count,
                bytes_text(info->attachments.bytes, a),

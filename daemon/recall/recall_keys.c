@@ -22,7 +22,7 @@ struct recall_keys {
     struct key_queries_shape shape;
     uint32_t k, layers, arrived;
     size_t query_bytes;
-    uint64_t charged_bytes, bytes_done;
+    uint64_t charged_bytes;
     uint8_t *queries, *has; /* [layers] */
     /* from the first step on */
     struct source *sources;
@@ -42,7 +42,7 @@ static size_t round_up(size_t count, size_t multiple) {
     return (count + multiple - 1) / multiple * multiple;
 }
 
-/* Zeroed. NULL at the memory limit. */
+/* NULL at the memory limit. */
 static void *take(struct recall_keys *recall, size_t count, size_t bytes) {
     size_t all = round_up(count * bytes, ALIGNMENT);
     if (all == 0 || !budget_reserve(&recall->store->budget, all))
@@ -53,7 +53,12 @@ static void *take(struct recall_keys *recall, size_t count, size_t bytes) {
         return NULL;
     }
     recall->charged_bytes += all;
-    return memset(memory, 0, all);
+    return memory;
+}
+
+static void *take_zeroed(struct recall_keys *recall, size_t count, size_t bytes) {
+    void *memory = take(recall, count, bytes);
+    return memory ? memset(memory, 0, count * bytes) : NULL;
 }
 
 static void let_go_of_chunks(struct recall_keys *recall) {
@@ -104,8 +109,8 @@ static const char *fault_of(const struct recall_keys_request *request) {
 
 static bool provide_queries(struct recall_keys *recall) {
     recall->queries = take(recall, recall->layers, recall->query_bytes);
-    recall->has = take(recall, recall->layers, sizeof *recall->has);
-    recall->range_counts = take(recall, recall->layers, sizeof *recall->range_counts);
+    recall->has = take_zeroed(recall, recall->layers, sizeof *recall->has);
+    recall->range_counts = take_zeroed(recall, recall->layers, sizeof *recall->range_counts);
     return recall->queries && recall->has && recall->range_counts;
 }
 
@@ -140,11 +145,15 @@ int recall_keys_begin(struct store *store, const struct recall_keys_request *req
     return STORE_OK;
 }
 
+size_t recall_keys_query_bytes(const struct recall_keys *recall) {
+    return (size_t)recall->shape.queries * recall->shape.head_dim * sizeof(float);
+}
+
 int recall_keys_put(struct recall_keys *recall, uint32_t layer, const void *values, size_t bytes) {
     const struct key_queries_shape *shape = &recall->shape;
     uint32_t i = layer - recall->fetch->first_layer;
     if (layer < recall->fetch->first_layer || i >= recall->layers || recall->has[i] ||
-        bytes != (size_t)shape->queries * shape->head_dim * sizeof(float) ||
+        bytes != recall_keys_query_bytes(recall) ||
         key_queries_write(shape, values, recall->queries + i * recall->query_bytes) < 0)
         return STORE_INVALID;
     recall->has[i] = 1;
@@ -259,7 +268,7 @@ static bool provide_scores(struct recall_keys *recall) {
     recall->blocks = take(recall, blocks, sizeof *recall->blocks);
     recall->scores = take(recall, recall->shape.queries * recall->apart, sizeof(float));
     recall->best = take(recall, recall->apart, sizeof(float));
-    recall->query_scratch = take(recall, 1, key_queries_scratch_bytes(&recall->shape));
+    recall->query_scratch = take_zeroed(recall, 1, key_queries_scratch_bytes(&recall->shape));
     recall->scratch = take(recall, recall->apart, sizeof(float));
     recall->ranges = take(recall, recall->layers * recall->ranges_apart, sizeof *recall->ranges);
     return recall->blocks && recall->scores && recall->best && recall->query_scratch &&
@@ -335,7 +344,6 @@ static int score_some(struct recall_keys *recall) {
     size_t bytes = 0;
     while (recall->source < recall->source_count && bytes < STEP_BYTES)
         bytes += score_source(recall, recall->source++);
-    recall->bytes_done += bytes;
     if (recall->source < recall->source_count)
         return STORE_MORE;
     choose(recall);
@@ -355,8 +363,4 @@ const struct key_range *recall_keys_ranges(const struct recall_keys *recall, uin
     uint32_t i = layer - recall->fetch->first_layer;
     *count = recall->range_counts[i];
     return recall->ranges + i * recall->ranges_apart;
-}
-
-uint64_t recall_keys_bytes(const struct recall_keys *recall) {
-    return recall->bytes_done;
 }

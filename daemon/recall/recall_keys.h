@@ -27,6 +27,9 @@ int recall_keys_begin(struct store *store, const struct recall_keys_request *req
                       struct recall_keys **recall, const char **fault)
     __attribute__((warn_unused_result));
 
+/* What a layer's queries have. */
+size_t recall_keys_query_bytes(const struct recall_keys *recall);
+
 /* A layer's, [queries, head_dim] float32. STORE_OK, or STORE_INVALID: it is none of the layers, or
  * came before, or is of another length, or a value is not finite. */
 int recall_keys_put(struct recall_keys *recall, uint32_t layer, const void *values, size_t bytes)
@@ -39,9 +42,6 @@ int recall_keys_step(struct recall_keys *recall) __attribute__((warn_unused_resu
 /* After the end, of a layer that was asked for. */
 const struct key_range *recall_keys_ranges(const struct recall_keys *recall, uint32_t layer,
                                            size_t *count);
-
-/* Bytes of summaries that were looked at so far. */
-uint64_t recall_keys_bytes(const struct recall_keys *recall);
 
 void recall_keys_end(struct recall_keys *recall);
 

@@ -270,6 +270,8 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     message->token_ids_tokens = info->token_ids_tokens;
     message->disk_bytes = info->disk_bytes;
     message->durability = messages_write_durability(info->state.durability);
+    message->key_summaries = info->state.key_summaries;
+    message->key_summaries_bytes = info->key_summaries_bytes;
     message->values = info->values;
     message->logical_bytes = info->logical_bytes;
     message->stored_bytes = info->stored_bytes;

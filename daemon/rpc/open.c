@@ -48,10 +48,14 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if (message->sharing > KVQ__SHARING__SHARING_BYTES)
         return rpc_fail(request, WIRE_INVALID, "sharing is none of Sharing");
     open.sharing = (enum session_sharing)message->sharing;
+    open.key_summaries = message->key_summaries;
     if (message->geometry) {
         if ((code = messages_read_geometry(request, message->geometry, &geometry)))
             return code;
         open.geometry = &geometry;
+        if (open.key_summaries && key_summary_bytes(&geometry, 1) == 0)
+            return rpc_fail(request, WIRE_UNSUPPORTED,
+                            "key_summaries: of more than 4096 values of K a token there are none");
     }
     if ((code = read_mode(request, message, &open)))
         return code;
@@ -99,6 +103,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.min_snr_db = state->policy.min_snr_db;
     reply.sharing = (Kvq__Sharing)state->sharing;
     reply.durability = messages_write_durability(state->durability);
+    reply.key_summaries = state->key_summaries;
     reply.geometry = &geometry.geometry;
     reply.model = (ProtobufCBinaryData){state->model_bytes, (uint8_t *)state->model};
     return rpc_reply(request, frame, &reply.base);

@@ -34,6 +34,7 @@ static const struct rpc_operation *const operations[RPC_TYPES] = {
     [WIRE_INDEX_PUT] = &rpc_index_put,
     [WIRE_INDEX_DELETE] = &rpc_index_delete,
     [WIRE_RECALL] = &rpc_recall,
+    [WIRE_RECALL_KEYS] = &rpc_recall_keys,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {

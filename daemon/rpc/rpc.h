@@ -29,6 +29,7 @@
 struct plugin;
 struct recall;
 struct rpc_recall;
+struct rpc_recall_keys;
 
 enum { RPC_TYPES = 32, RPC_ARENA_BYTES = 256 << 10 };
 
@@ -161,6 +162,7 @@ struct rpc_fetch {
     struct fetch fetch;
     struct block_get *blocks;         /* of BLOCK_GET, in its place */
     struct rpc_recall *recall;        /* of RECALL, which fetches one hit behind the other */
+    struct rpc_recall_keys *keys;     /* of RECALL_KEYS, likewise */
     struct attachment_get attachment; /* of ATTACH_GET, likewise */
     uint64_t deadline_ns;             /* 0: none */
     bool waiting;                     /* for memory, into which a chunk is to be loaded from disk */
@@ -350,6 +352,6 @@ extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
     rpc_policy, rpc_match, rpc_block_put, rpc_block_get, rpc_block_control, rpc_control, rpc_flush,
     rpc_attach_put, rpc_attach_get, rpc_attach_list, rpc_attach_delete, rpc_index_put,
-    rpc_index_delete, rpc_recall;
+    rpc_index_delete, rpc_recall, rpc_recall_keys;
 
 #endif

@@ -98,6 +98,15 @@ int fetch_begin(struct store *store, const struct fetch_request *request, struct
     return status;
 }
 
+void fetch_move(struct fetch *fetch, uint32_t layer, uint64_t first, uint64_t end) {
+    fetch->first = fetch->token = first;
+    fetch->end = end;
+    fetch->first_layer = fetch->layer = layer;
+    fetch->end_layer = layer + 1;
+    fetch->part = PAGE_K;
+    fetch->run_end = 0;
+}
+
 /* What was cut off since the fetch began is gone, even if other tokens stand there by now. Of
  * several truncations between two pieces the session knows only how far the deepest ever went. */
 static void heed_cuts(const struct session_cuts *cuts, struct fetch *fetch) {

@@ -54,6 +54,10 @@ struct fetch_piece {
 int fetch_begin(struct store *store, const struct fetch_request *request, struct fetch *fetch)
     __attribute__((warn_unused_result));
 
+/* A fetch of other tokens of one layer, among those that it was begun for; what was sent goes on
+ * adding up, and so does what became of the session. */
+void fetch_move(struct fetch *fetch, uint32_t layer, uint64_t first, uint64_t end);
+
 /* Whether all pieces were made. */
 bool fetch_is_done(const struct fetch *fetch);
 

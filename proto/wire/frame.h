@@ -36,6 +36,8 @@ enum {
     WIRE_METADATA_BYTES_MAX = 1024,
     WIRE_RECALL_K_MAX = 512,
     WIRE_RECALL_SESSIONS_MAX = 1024,
+    WIRE_RECALL_BLOCKS_MAX = 1 << 16, /* of a layer, by keys */
+    WIRE_RANGE_BYTES = 16,            /* of tokens that were recalled by keys */
 };
 
 #define WIRE_MAGIC 0x3151564bu /* "KVQ1" */
@@ -71,6 +73,7 @@ enum wire_type {
     WIRE_INDEX_PUT = 28,
     WIRE_INDEX_DELETE = 29,
     WIRE_RECALL = 30,
+    WIRE_RECALL_KEYS = 31,
     WIRE_DATA = 32,
     WIRE_REPLY = 64,
     WIRE_ERROR = 65,

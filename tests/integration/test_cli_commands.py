@@ -17,7 +17,7 @@ INFO_KEYS = {
     "tail_tokens", "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
     "policy", "idle_steps", "tail_coded", "sharing", "token_ids_tokens",
-    "durability", "disk_bytes", "attachments", "embeddings",
+    "durability", "disk_bytes", "key_summaries", "key_summaries_bytes", "attachments", "embeddings",
 }
 STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",

@@ -366,3 +366,10 @@ def test_an_npz_of_more_tokens_than_one_append_takes_is_whole(kvq, tmp_path):
     assert result.returncode == 0, result.stderr
     assert kvq("export", "a", tmp_path / "out.npz").returncode == 0
     assert np.array_equal(np.load(tmp_path / "out.npz")["k"], k)
+
+
+def test_an_import_may_keep_summaries_of_its_keys(kvq, cache):
+    assert kvq("import", "a", cache, "--model", "m", "--key-summaries").returncode == 0
+    assert "can be recalled by" in kvq("info", "a").stdout
+    assert kvq("import", "b", cache, "--model", "m").returncode == 0
+    assert "can be recalled by" not in kvq("info", "b").stdout

@@ -22,7 +22,7 @@ ATTACH_PUT, ATTACH_GET, ATTACH_LIST, ATTACH_DELETE = 20, 21, 22, 23
 BLOCK_PUT, BLOCK_GET, BLOCK_CONTROL = 24, 25, 26
 BLOCK_EXISTS, BLOCK_TOUCH, BLOCK_DELETE = 0, 1, 2
 CONTROL = 27
-INDEX_PUT, INDEX_DELETE, RECALL = 28, 29, 30
+INDEX_PUT, INDEX_DELETE, RECALL, RECALL_KEYS = 28, 29, 30, 31
 DATA, REPLY, ERROR = 32, 64, 65
 CLOSING_TYPES = (REPLY, ERROR)
 F16, BF16, F32, FP8_E4M3, FP8_E5M2, INT8, Q8_0, Q4_0 = range(1, 9)
@@ -57,10 +57,10 @@ SCHEMA = {
     "Number": "1 value uint",
     "Policy": "1 newest_tokens Number, 2 newest_level Level, 3 floor Level, 4 idle_step_ms Number, 5 ttl_ms Number",
     "OpenRequest": "1 session bytes, 2 model bytes, 3 geometry Geometry, 4 level Level, 5 mode uint, "
-    "6 min_snr_db double, 7 policy Policy, 8 sharing uint, 9 durability uint",
+    "6 min_snr_db double, 7 policy Policy, 8 sharing uint, 9 durability uint, 11 key_summaries uint",
     "OpenReply": "1 created uint, 2 version uint, 3 tokens uint, 4 tail_tokens uint, 5 page_tokens uint, "
     "6 level sint, 7 geometry Geometry, 8 model bytes, 9 min_snr_db double, 10 policy Policy, 11 sharing uint, "
-    "12 durability uint",
+    "12 durability uint, 13 key_summaries uint",
     "SaltRange": "1 first uint, 2 tokens uint, 3 salt bytes",
     "AppendRequest": "1 session bytes, 2 first uint, 3 tokens uint, 4 tail_tokens uint, 5 layout uint, "
     "6 settle uint, 7 wait_ms uint, 8 group bytes, 9 group_connections uint, 10 token_ids uint, "
@@ -81,7 +81,7 @@ SCHEMA = {
     "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint, "
     "21 min_snr_db double, 22 policy Policy, 24 policy_state PolicyState, 27 sharing uint, "
     "25 disk_bytes uint, 26 durability uint, 28 token_ids_tokens uint, 29 attachments Attachments, "
-    "30 entries Entries",
+    "30 entries Entries, 31 key_summaries uint, 32 key_summaries_bytes uint",
     "Entries": "1 entries uint, 2 batches uint, 3 stored_bytes uint",
     "Attachments": "1 count uint, 2 bytes uint, 3 stored_bytes uint",
     "ListRequest": "1 after_id uint, 2 limit uint",
@@ -128,6 +128,10 @@ SCHEMA = {
     "RecallHit": "1 session bytes, 2 version uint, 3 first uint, 4 tokens uint, 5 score double, 6 label bytes, "
     "7 metadata bytes, 8 level sint, 9 bytes uint, 10 age_ms uint",
     "RecallHits": "1 hits RecallHit*, 2 geometry Geometry",
+    "RecallKeysRequest": "1 session bytes, 2 model bytes, 3 first uint, 4 end uint, 5 first_layer uint, "
+    "6 end_layer uint, 7 query_heads uint, 8 k uint, 9 if_version uint, 10 fetch uint, 11 skip_k uint, "
+    "12 skip_v uint, 13 dtype uint, 14 layout uint",
+    "RecallKeysReply": "1 version uint, 2 tokens uint, 3 bytes uint, 4 levels LevelTokens*, 5 k Loss, 6 v Loss",
     "RecallReply": "1 fetched uint*, 2 bytes uint, 3 levels LevelTokens*, 4 k Loss, 5 v Loss",
     "RecallStats": "1 entries Entries, 2 put uint, 3 deleted uint, 4 recalls uint, 5 hits uint, 6 total_us uint, "
     "7 max_us uint, 8 plugin str, 9 plugin_on uint, 10 plugin_searches uint, 11 plugin_timeouts uint, "
@@ -550,6 +554,22 @@ class Connection:
         (first, count, layer, part, payload), *values = frames
         assert (first, count, layer, part) == (0, len(payload), 0, BYTES)
         return decode("RecallHits", payload), values, decode("RecallReply", got.control)
+
+    def recall_keys(self, frames, **fields):
+        """The frames of the answer, and the reply. frames: (layer, queries) of each frame that is sent."""
+        request_id = self.request(RECALL_KEYS, "RecallKeysRequest", **fields)
+        for layer, queries in frames:
+            rows = max(1, len(queries) // 4)
+            self.send(data_frame(request_id, 0, rows, layer, VECTORS, struct.pack(f"<{len(queries)}f", *queries)))
+        self.send(frame(COMMIT, request_id))
+        got, answer = self.receive(), []
+        while got.type == DATA:
+            answer.append((*DATA_CONTROL.unpack(got.control), got.payload))
+            got = self.receive()
+        assert got.request_id == request_id
+        if got.type == ERROR:
+            raise Refused(got.control)
+        return answer, decode("RecallKeysReply", got.control)
 
     def cancel(self, request_id):
         self.send(frame(CANCEL, request_id))

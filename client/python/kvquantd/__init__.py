@@ -39,6 +39,7 @@ from ._errors import (
 from ._geometry import Geometry, Rope
 from ._policy import Policy
 from ._recall import Hit, Recalled
+from ._recall_keys import RecalledKeys, RecalledLayer
 from ._session import Session
 from ._token_ids import Match, Salt
 from ._transfer import Fetched
@@ -70,6 +71,8 @@ __all__ = [
     "Policy",
     "ReadOnly",
     "Recalled",
+    "RecalledKeys",
+    "RecalledLayer",
     "Rope",
     "Salt",
     "Session",

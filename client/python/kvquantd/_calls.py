@@ -101,6 +101,7 @@ def open_session(
     policy: Optional[Policy],
     sharing: Optional[str],
     durability: Optional[str],
+    key_summaries: bool,
     new: bool,
 ) -> Call[Any]:
     state, options = structure("kvq_session_state"), options_of("kvq_open_options")
@@ -119,6 +120,7 @@ def open_session(
         options.policy = kept[-1]
     options.sharing = sharing_to_c(sharing)
     options.durability = durability_to_c(durability)
+    options.key_summaries = key_summaries
     return Call(lib.kvq_open, (options, state), lambda: state, kept)
 
 
@@ -131,12 +133,15 @@ def open_or_find(
     policy: Optional[Policy],
     sharing: Optional[str],
     durability: Optional[str],
+    key_summaries: bool,
     new: bool,
 ) -> Call[Any]:
     """Without a model it is found, whosever it is."""
     if model is not None:
         known = None if geometry is None else geometry_from(geometry)
-        return open_session(session, model, known, level, min_snr_db, policy, sharing, durability, new)
+        return open_session(
+            session, model, known, level, min_snr_db, policy, sharing, durability, key_summaries, new
+        )
     if geometry is not None or new:
         raise ValueError("a session is created for a model: name it")
     return find(session)

@@ -94,6 +94,7 @@ class Client:
         policy: Optional[Policy] = None,
         sharing: Optional[str] = None,
         durability: Optional[str] = None,
+        key_summaries: bool = False,
         new: bool = False,
     ) -> Session:
         """Opens a session, and creates it if it is not there and geometry is given.
@@ -107,11 +108,13 @@ class Client:
         is exact in any case. With durability "disk" what changes the session - append(), fork(),
         truncate(), delete(), policy(), pin(), age(), attach(), detach(), index(), unindex() - returns when that would
         outlast a loss of power, from now on; with "memory", as a session that is created, when it is done in memory.
+        With key_summaries, of a session that is created, summaries of its keys are kept, up to 3 % of
+        what K and V take at 16 bits, by which recall(queries=...) finds tokens.
         With new it must not exist (Exists). ModelMismatch: it is another model's, or has another
         geometry. Unsupported: a geometry that this daemon cannot hold.
         """
         call = _calls.open_or_find(
-            session, model, geometry, level, min_snr_db, policy, sharing, durability, new
+            session, model, geometry, level, min_snr_db, policy, sharing, durability, key_summaries, new
         )
         return Session(self, self._run(call))
 

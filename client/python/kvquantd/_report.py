@@ -100,6 +100,8 @@ def session_info(c: Any) -> dict[str, Any]:
             "batches": c.embeddings.batches,
             "stored_bytes": c.embeddings.stored_bytes,
         },
+        "key_summaries": bool(c.key_summaries),
+        "key_summaries_bytes": c.key_summaries_bytes,
         "geometry": _geometry(c.geometry),
     }
     if c.levels != ffi.NULL:

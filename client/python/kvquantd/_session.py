@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence
+from typing import TYPE_CHECKING, Any, Iterable, Optional, Sequence, Union, overload
 
-from . import _calls, _recall, _transfer
+from . import _calls, _recall, _recall_keys, _transfer
 from ._calls import Attachment
 from ._duration import Duration
 from ._geometry import Geometry, Level, geometry_from_c, level_from_c
 from ._kvq import ffi
 from ._policy import Policy
 from ._recall import Range, Recalled
+from ._recall_keys import RecalledKeys
 from ._transfer import Fetched
 
 if TYPE_CHECKING:
@@ -219,6 +220,7 @@ class Session(SessionState):
         longer at if_version."""
         return self._client._run(_recall.unindex(self._state, labels, tokens, if_version))
 
+    @overload
     def recall(
         self,
         query: Any,
@@ -233,23 +235,42 @@ class Session(SessionState):
         fetch: bool = False,
         dtype: Optional[str] = None,
         layers: Optional[range] = None,
-    ) -> Recalled:
-        """As Client.recall(), of this session alone."""
-        return self._client.recall(
-            query,
-            k,
-            sessions=[self.name],
-            model=self.model,
-            metric=metric,
-            min_score=min_score,
-            label=label,
-            tokens=tokens,
-            newer_than=newer_than,
-            merge=merge,
-            fetch=fetch,
-            dtype=dtype,
-            layers=layers,
-        )
+    ) -> Recalled: ...
+
+    @overload
+    def recall(
+        self,
+        *,
+        queries: Any,
+        k: int = 8,
+        layers: Optional[Union[int, Range]] = None,
+        tokens: Optional[Range] = None,
+        fetch: bool = False,
+        dtype: Optional[str] = None,
+        if_version: Optional[int] = None,
+    ) -> RecalledKeys: ...
+
+    def recall(
+        self, query: Any = None, k: int = 8, *, queries: Any = None, **options: Any
+    ) -> Union[Recalled, RecalledKeys]:
+        """With query, a vector: as Client.recall(), of this session alone. With queries: for each layer the
+        k blocks of 4 tokens that these attend to most, as an estimate from summaries of the session's
+        keys; the session was created with key_summaries (else Unsupported).
+
+        queries: [layers, query_heads, head_dim of K], after RoPE and not yet divided by sqrt(head_dim);
+        query_heads is a multiple of the KV heads, the first of them being those of the first KV head. layers:
+        the range that they are of, or one layer; None: all. tokens: only blocks that lie wholly among
+        these; the shares are of all that have a summary. The newest tokens, which are not coded yet,
+        have none. k: 1 to 65536. With fetch K and V of the ranges come in the same call, in dtype or
+        the session's own. Nothing is read from disk for the choice.
+
+        Invalid: k, heads, layers or values that cannot be. Miss: the session is gone, or, with fetch, lost some
+        of what was chosen meanwhile. VersionChanged: it is no longer at if_version."""
+        if queries is None:
+            return self._client.recall(query, k, sessions=[self.name], model=self.model, **options)
+        if query is not None:
+            raise ValueError("query finds embeddings, queries find keys: one of them is to be given")
+        return self._client._run(_recall_keys.recall_keys(self._state, queries, k, **options))
 
     def pin(self, lease: Duration) -> None:
         """Keeps the session out of delete_many() and of whatever the daemon does to make room, for

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
 
-from . import _blocks, _calls, _recall, _transfer
+from . import _blocks, _calls, _recall, _recall_keys, _transfer
 from ._calls import Attachment, Call, Deleted
 from ._connection import Connection
 from ._duration import Duration
@@ -24,6 +24,7 @@ from ._geometry import Geometry, Level
 from ._kvq import lib
 from ._policy import Policy
 from ._recall import Range, Recalled
+from ._recall_keys import RecalledKeys
 from ._blocks import Pair
 from ._errors import Exists, Miss
 from ._session import SessionState
@@ -169,11 +170,12 @@ class AsyncClient:
         policy: Optional[Policy] = None,
         sharing: Optional[str] = None,
         durability: Optional[str] = None,
+        key_summaries: bool = False,
         new: bool = False,
     ) -> AsyncSession:
         """As Client.open()."""
         call = _calls.open_or_find(
-            session, model, geometry, level, min_snr_db, policy, sharing, durability, new
+            session, model, geometry, level, min_snr_db, policy, sharing, durability, key_summaries, new
         )
         return AsyncSession(self, await self._run(call))
 
@@ -348,8 +350,12 @@ class AsyncSession(SessionState):
         return await self._client._run(_recall.unindex(self._state, labels, tokens, if_version))
 
     async def recall(self, query: Any, k: int = 8, **options: Any) -> Recalled:
-        """As Session.recall()."""
+        """As Session.recall() with query."""
         return await self._client.recall(query, k, sessions=[self.name], model=self.model, **options)
+
+    async def recall_keys(self, queries: Any, k: int = 8, **options: Any) -> RecalledKeys:
+        """As Session.recall() with queries."""
+        return await self._client._run(_recall_keys.recall_keys(self._state, queries, k, **options))
 
     async def pin(self, lease: Duration) -> None:
         """As Session.pin()."""
