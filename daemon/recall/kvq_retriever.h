@@ -101,10 +101,11 @@ struct kvq_retriever {
     /* Bytes that the index takes, without the daemon's vectors. */
     uint64_t (*memory_bytes)(void *index);
 
-    /* Both may be NULL: the index is then made anew at every start. load() comes right behind
-     * open(), of an index with the same options. Every row that is still there is then added again,
-     * with its id and its new place: what was loaded of it need not be indexed again. What is not
-     * added again is not wanted by any query. */
+    /* Both may be NULL: the index is then made anew at every start, as this version of the daemon
+     * does in any case; it calls neither. load() comes right behind open(), of an index with the
+     * same options. Every row that is still there is then added again, with its id and its new
+     * place: what was loaded of it need not be indexed again. What is not added again is not wanted
+     * by any query. */
     int (*save)(void *index, const char *path);
     int (*load)(void *index, const char *path);
 };

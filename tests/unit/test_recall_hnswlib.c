@@ -8,7 +8,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
-enum { DIM = 32, ROWS = 2000, CENTRES = 50, QUERIES = 50, K = 10 };
+enum { DIM = 32, ROWS = 1200, CENTRES = 50, QUERIES = 50, K = 10 };
 
 /* Ids are of rows; those that are wanted are from `first` to `end`, every `step`th. */
 struct fixture {
@@ -196,7 +196,7 @@ int main(void) {
     Suite *suite = suite_create("recall_hnswlib");
     TCase *cases = tcase_create("recall_hnswlib");
     plugin = load_plugin();
-    tcase_set_timeout(cases, 60);
+    tcase_set_timeout(cases, 240);
     tcase_add_loop_test(cases, nearly_all_of_the_nearest_are_found, 0, 4);
     tcase_add_test(cases, few_wanted_rows_among_many_are_found);
     tcase_add_test(cases, removed_rows_are_not_found_and_their_places_are_taken_again);

@@ -299,7 +299,7 @@ int main(void) {
     Suite *suite = suite_create("recall_plugin");
     TCase *cases = tcase_create("recall_plugin");
     fill();
-    tcase_set_timeout(cases, 60);
+    tcase_set_timeout(cases, 240);
     tcase_add_test(cases, a_plugin_that_does_well_is_asked);
     tcase_add_test(cases, a_search_in_few_rows_is_not_the_plugins);
     tcase_add_test(cases, rows_that_the_plugin_has_not_yet_are_found);
