@@ -20,7 +20,7 @@ import key_summaries  # noqa: E402
 from recall_attention import SINKS, Budget, exponents_of, softmax, weighted  # noqa: E402
 from recall_methods import Method  # noqa: E402
 
-METHODS = {"recency only", "least and largest, 16 tokens", "key summaries",
+METHODS = {"recency only", "least and largest, 16 tokens", "key summaries", "mean keys of 4 tokens, uncoded",
            "key summaries, query of the step before", "oracle, 4 tokens", "oracle, 64 tokens"}
 
 

