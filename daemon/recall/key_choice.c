@@ -40,8 +40,8 @@ static void swap(float *a, float *b) {
     *b = kept;
 }
 
-/* Puts those above a pivot in front of those below, and tells where the latter
- * begin: neither side has all. */
+/* Puts those above a pivot in front of those below, and tells where the latter begin: neither side
+ * has all. */
 static size_t part(float *values, size_t count) {
     float pivot = values[(count - 1) / 2];
     size_t i = 0, j = count - 1;
@@ -84,35 +84,7 @@ static size_t append(struct key_range *ranges, size_t count, const struct key_ra
     return count + 1;
 }
 
-/* How many scores there are at each distance from the largest: 64 steps to a
- * factor of e, what is beyond together. */
-enum { STEPS = 1024 };
-
-static size_t step_of(float score, float largest) {
-    float steps = (largest - score) * 64;
-    return steps < STEPS - 1 ? (size_t)steps : STEPS - 1;
-}
-
-/* The k-th largest is among the scores of one step, which are put into scratch.
- */
-static float kth_score(const float *scores, size_t count, size_t k, float *scratch) {
-    uint32_t counts[STEPS] = {0};
-    float largest = largest_of(scores, count);
-    size_t step = 0, found = 0;
-    if (!(largest > -INFINITY))
-        return -INFINITY;
-    for (size_t i = 0; i < count; i++)
-        counts[step_of(scores[i], largest)]++;
-    for (; counts[step] < k; step++)
-        k -= counts[step];
-    for (size_t i = 0; i < count; i++)
-        if (step_of(scores[i], largest) == step)
-            scratch[found++] = scores[i];
-    return kth_largest(scratch, found, k);
-}
-
-/* What the k-th best has, and how many of those that have just that are among
- * the k. */
+/* What the k-th best has, and how many of those that have just that are among the k. */
 struct threshold {
     float least;
     size_t equal;
@@ -121,7 +93,9 @@ struct threshold {
 static struct threshold threshold_of(const float *scores, size_t count, size_t k, float *scratch) {
     if (k >= count)
         return (struct threshold){-INFINITY, count};
-    struct threshold threshold = {kth_score(scores, count, k, scratch), k};
+    for (size_t i = 0; i < count; i++)
+        scratch[i] = scores[i];
+    struct threshold threshold = {kth_largest(scratch, count, k), k};
     for (size_t i = 0; i < count; i++)
         threshold.equal -= scores[i] > threshold.least;
     return threshold;

@@ -1,6 +1,5 @@
-/* What of the kernels is done in floats, without a branch, so that compilers
- * make vectors of its loops: each table compiles it for its own target, and no
- * operation is fused with another. */
+/* What of the kernels is done in floats, without a branch, so that compilers make vectors of its
+ * loops: each table compiles it for its own target, and no operation is fused with another. */
 #ifndef DAEMON_RECALL_KEY_FLOATS_H
 #define DAEMON_RECALL_KEY_FLOATS_H
 
@@ -8,9 +7,6 @@
 #include <string.h>
 
 #include "daemon/recall/key_kernels.h"
-
-#define KEY_WEIGHT_MAX 127.0F
-#define KEY_PRODUCT_MIN 0x1p-100F /* below, all weights are 0 */
 
 static inline float key_fold(const float lanes[KEY_LANES]) {
     float eight[8], four[4];
@@ -21,8 +17,8 @@ static inline float key_fold(const float lanes[KEY_LANES]) {
     return (four[0] + four[2]) + (four[1] + four[3]);
 }
 
-/* e^x of x from 0 down: 2^whole * 2^part, part from -1/2 to 1/2 by its series.
- * Off by no more than 2^-21, and by |x| * 2^-23, of it. */
+/* e^x of x from 0 down: 2^whole * 2^part, part from -1/2 to 1/2 by its series. Off by no more than
+ * 2^-21, and by |x| * 2^-23, of it. */
 static inline float key_exponential(float x) {
     const float shift = 0x1.8p23F, least = -126;
     float scaled = x * 0x1.715476p0F;
@@ -99,11 +95,12 @@ static inline float key_dot(const float *restrict query, const int8_t *restrict 
 }
 
 static inline void key_weigh(struct key_weighing *weighing) {
+    const float most = 127, least = 0x1p-100F;
     float largest = key_multiply(weighing);
-    bool any = largest > KEY_PRODUCT_MIN;
-    weighing->unit = any ? largest / KEY_WEIGHT_MAX : 0;
-    weighing->sum = key_round(weighing->products, weighing->channels,
-                              any ? KEY_WEIGHT_MAX / largest : 0, weighing->weights);
+    bool any = largest > least;
+    weighing->unit = any ? largest / most : 0;
+    weighing->sum = key_round(weighing->products, weighing->channels, any ? most / largest : 0,
+                              weighing->weights);
     weighing->centre = key_dot(weighing->query, weighing->centres, weighing->channels);
 }
 

@@ -7,17 +7,11 @@
 
 enum { ALIGNMENT = 64, QUERIES_AT_ONCE = 8, BLOCKS_MAX = PAGE_TOKENS_MAX / SUMMARY_BLOCK_TOKENS };
 
-/* Written before they are read: builds that zero every variable first would take a good deal
- * longer.
- */
-#define UNZEROED __attribute__((uninitialized))
-
 static size_t round_up(size_t count, size_t multiple) {
     return (count + multiple - 1) / multiple * multiple;
 }
 
-/* Rows of floats and of weights: with zeros behind the channels, for whole
- * units. */
+/* Rows of floats and of weights: with zeros behind the channels, for whole units. */
 static size_t row_values(const struct key_queries_shape *shape) {
     return round_up(shape->head_dim, ALIGNMENT);
 }
@@ -52,7 +46,7 @@ int key_queries_write(const struct key_queries_shape *shape, const void *values,
 /* Of a head. */
 struct scoring {
     struct summary_head head;
-    uint32_t blocks;
+    struct summary_layout layout;
     struct key_job job;
     struct key_weighing weighing;
     int8_t *weights;
@@ -79,15 +73,15 @@ static void write_scores(const struct scoring *scoring, const struct key_weighin
     float unit = scoring->head.step_scale * weighing->unit;
     float base =
         scoring->head.centre_scale * weighing->centre - unit * middle * (float)weighing->sum;
-    for (size_t block = 0; block < scoring->blocks; block++)
+    for (size_t block = 0; block < scoring->layout.blocks; block++)
         scores[block] = keep(base + unit * (float)sums[block]);
 }
 
 /* Of some queries of the head. */
 static void score_some(struct scoring *scoring, const float *queries, size_t count, float *scores,
                        size_t apart) {
-    UNZEROED int32_t sums[QUERIES_AT_ONCE * BLOCKS_MAX];
-    UNZEROED struct key_weighing weighed[QUERIES_AT_ONCE];
+    int32_t sums[QUERIES_AT_ONCE * BLOCKS_MAX];
+    struct key_weighing weighed[QUERIES_AT_ONCE];
     struct key_job *job = &scoring->job;
     for (size_t q = 0; q < count; q++) {
         weighed[q] = scoring->weighing;
@@ -103,67 +97,29 @@ static void score_some(struct scoring *scoring, const float *queries, size_t cou
                      scores + q * apart);
 }
 
-void key_page_init(struct key_page *page, const struct page_shape *shape, const uint8_t *summary) {
-    struct summary_head first = page_summary_head(shape, summary, 0);
-    struct summary_head next = page_summary_head(shape, summary, shape->heads > 1);
-    *page = (struct key_page){.units = (size_t)(first.units - summary),
-                              .units_apart = (size_t)(next.units - first.units),
-                              .centres = (size_t)((const uint8_t *)first.centres - summary),
-                              .centres_apart = (size_t)(next.centres - first.centres),
-                              .steps = (size_t)(first.steps - summary),
-                              .steps_apart = (size_t)(next.steps - first.steps)};
-    if (!page_summary_layout(shape, &page->layout))
-        page->layout = (struct summary_layout){.groups = 1, .sharing = 1};
-}
-
-/* As page_summary_head(), of a page whose places are known. */
-static struct summary_head head_of(const struct key_page *page, const uint8_t *summary,
-                                   uint32_t head) {
-    struct summary_head found = {.centres = (const int8_t *)summary + page->centres +
-                                            head * page->centres_apart,
-                                 .steps = summary + page->steps + head * page->steps_apart,
-                                 .units = summary + page->units + head * page->units_apart};
-    float scales[2];
-    memcpy(scales, summary + head * sizeof scales, sizeof scales);
-    found.centre_scale = scales[0];
-    found.step_scale = scales[1];
-    return found;
-}
-
 static struct scoring begin_head(const struct key_queries_shape *shape, uint8_t *scratch,
                                  const struct key_layer *layer, uint32_t head) {
     size_t row = row_values(shape);
-    const struct summary_layout *layout = &layer->page->layout;
-    struct scoring scoring = {.head = head_of(layer->page, layer->summary, head),
-                              .blocks = layout->blocks,
+    struct scoring scoring = {.head = page_summary_head(&layer->page, layer->summary, head),
                               .weights = (int8_t *)scratch + row * (1 + sizeof(float))};
+    if (!page_summary_layout(&layer->page, &scoring.layout))
+        return scoring;
     const uint8_t *steps = scoring.head.steps;
-    if (layout->sharing > 1)
-        steps = spread_steps(shape, &scoring.head, layout->sharing, scratch + row * sizeof(float));
+    if (scoring.layout.sharing > 1)
+        steps = spread_steps(shape, &scoring.head, scoring.layout.sharing,
+                             scratch + row * sizeof(float));
     scoring.weighing = (struct key_weighing){.centres = scoring.head.centres,
                                              .steps = steps,
                                              .channels = round_up(shape->head_dim, KEY_LANES),
                                              .products = (float *)(void *)scratch};
     scoring.job = (struct key_job){
         .units = scoring.head.units,
-        .vectors = layout->vectors,
-        .groups = layout->groups,
+        .vectors = scoring.layout.vectors,
+        .groups = scoring.layout.groups,
         .weights = scoring.weights,
         .weights_apart = row,
         .next = layer->next ? layer->next + (scoring.head.units - layer->summary) : NULL};
     return scoring;
-}
-
-/* The kernels see to the units. */
-static void prefetch_rows(const struct key_queries_shape *shape, const struct key_layer *layer,
-                          uint32_t head) {
-    const struct key_page *page = layer->page;
-    const uint8_t *centres = layer->next + page->centres + head * page->centres_apart;
-    const uint8_t *steps = layer->next + page->steps + head * page->steps_apart;
-    for (size_t i = 0; i < shape->head_dim; i += ALIGNMENT) {
-        __builtin_prefetch(centres + i);
-        __builtin_prefetch(steps + i / page->layout.sharing);
-    }
 }
 
 void key_queries_score(const struct key_queries_shape *shape, const void *memory, void *scratch,
@@ -171,8 +127,6 @@ void key_queries_score(const struct key_queries_shape *shape, const void *memory
     size_t group = shape->queries / shape->heads, row = row_values(shape);
     for (uint32_t head = 0; head < shape->heads; head++) {
         struct scoring scoring = begin_head(shape, scratch, layer, head);
-        if (layer->next)
-            prefetch_rows(shape, layer, head);
         for (size_t first = 0; first < group; first += QUERIES_AT_ONCE) {
             size_t query = head * group + first, left = group - first;
             score_some(&scoring, (const float *)memory + query * row,

@@ -1,9 +1,8 @@
 /* A layer's queries, ready to be scored against key summaries.
  *
- * The score of a block is q . x / sqrt(head_dim), x being the mean of its keys
- * as the summary has it. Of its two parts, the head's centre and the codes'
- * steps, the second is added up in integers: a query's products with a chunk's
- * steps are rounded to 8 bits.
+ * The score of a block is q . x / sqrt(head_dim), x being the mean of its keys as the summary has
+ * it. Of its two parts, the head's centre and the codes' steps, the second is added up in integers:
+ * a query's products with a chunk's steps are rounded to 8 bits.
  */
 #ifndef DAEMON_RECALL_KEY_QUERIES_H
 #define DAEMON_RECALL_KEY_QUERIES_H
@@ -12,8 +11,7 @@
 
 struct key_queries_shape {
     uint32_t heads;   /* of K */
-    uint32_t queries; /* a multiple of the heads: the first so many are the first
-                         head's */
+    uint32_t queries; /* a multiple of the heads: the first so many are the first head's */
     uint32_t head_dim;
 };
 
@@ -21,24 +19,14 @@ struct key_queries_shape {
 size_t key_queries_bytes(const struct key_queries_shape *shape);
 size_t key_queries_scratch_bytes(const struct key_queries_shape *shape);
 
-/* From [queries, head_dim] of float32 at any alignment into 64-byte aligned
- * memory. -1 if one is not finite, or of a magnitude that no query has. */
+/* From [queries, head_dim] of float32 at any alignment into 64-byte aligned memory. -1 if one is
+ * not finite, or of a magnitude that no query has. */
 int key_queries_write(const struct key_queries_shape *shape, const void *values, void *memory)
     __attribute__((warn_unused_result));
 
-/* Where in the summary of a page of this shape what of a head stands. */
-struct key_page {
-    struct summary_layout layout;
-    size_t units, units_apart, centres, centres_apart, steps, steps_apart;
-};
-
-/* Told from any summary of that shape. */
-void key_page_init(struct key_page *page, const struct page_shape *shape, const uint8_t *summary);
-
-/* A layer of a chunk's summary; `next` is what is scored next, of the same
- * shape, or NULL. */
+/* A layer of a chunk's summary; `next` is what is scored next, of the same shape, or NULL. */
 struct key_layer {
-    const struct key_page *page;
+    struct page_shape page;
     const uint8_t *summary, *next;
 };
 

@@ -14,8 +14,6 @@ struct source {
     uint64_t start;         /* the session's token that is the slice's first, */
     uint32_t first, tokens; /* which is this one of the chunk's */
     size_t first_block;     /* the place of the chunk's first block among all */
-    const uint8_t *summary; /* of the first layer asked for, */
-    size_t layer_bytes;     /* and from one to the next */
 };
 
 struct recall_keys {
@@ -33,8 +31,6 @@ struct recall_keys {
     size_t ranges_apart, *range_counts;
     float *scores, *best, *scratch; /* [queries][apart]; [apart] each */
     void *query_scratch;
-    struct key_page page; /* of chunks of so many tokens */
-    uint32_t page_tokens;
     uint32_t layer; /* the next one, counted from the first asked for, */
     size_t source;  /* and what is scored of it next */
     bool begun;
@@ -167,8 +163,7 @@ int recall_keys_put(struct recall_keys *recall, uint32_t layer, const void *valu
 
 /* --- what is scored --- */
 
-/* A summary of another shape is no summary of this session's: what was taken
- * over may be anything.
+/* A summary of another shape is no summary of this session's: what was taken over may be anything.
  */
 static bool has_summary(const struct fetch *fetch, const struct chunk *chunk) {
     return chunk->summary.bytes > 0 &&
@@ -208,8 +203,7 @@ static size_t slices_of(struct session *session) {
     return count;
 }
 
-/* STORE_OK, STORE_MISS, STORE_FULL, or STORE_MORE if the session has grown
- * meanwhile. */
+/* STORE_OK, STORE_MISS, STORE_FULL, or STORE_MORE if the session has grown meanwhile. */
 static int hold_session(struct recall_keys *recall, struct session *session) {
     recall->source_capacity = slices_of(session);
     free(recall->sources);
@@ -239,8 +233,8 @@ static int hold_all(struct recall_keys *recall) {
 
 /* --- blocks --- */
 
-/* The tokens of a chunk's block that the slice has: the first of them, in the
- * session, and how many.
+/* The tokens of a chunk's block that the slice has: the first of them, in the session, and how
+ * many.
  */
 static struct key_range block_of(const struct source *source, uint32_t block) {
     uint32_t from = block * SUMMARY_BLOCK_TOKENS, to = from + SUMMARY_BLOCK_TOKENS;
@@ -258,18 +252,9 @@ static struct key_range choosable(const struct fetch *fetch, struct key_range bl
     return block;
 }
 
-static void find_summary(const struct fetch *fetch, struct source *source) {
-    uint32_t tokens = source->chunk->tokens;
-    struct page_shape shape = geometry_shape(&fetch->geometry, PAGE_K, tokens);
-    source->layer_bytes = page_summary_bytes(&shape);
-    source->summary =
-        key_summary_layer(&source->chunk->summary, &fetch->geometry, tokens, fetch->first_layer);
-}
-
 static void list_blocks(struct recall_keys *recall) {
     for (size_t i = 0; i < recall->source_count; i++) {
-        struct source *source = &recall->sources[i];
-        find_summary(recall->fetch, source);
+        const struct source *source = &recall->sources[i];
         for (uint32_t block = 0; block < blocks_of(source->chunk); block++)
             recall->blocks[source->first_block + block] =
                 choosable(recall->fetch, block_of(source, block));
@@ -309,30 +294,21 @@ static int begin_scoring(struct recall_keys *recall) {
 
 /* --- scoring --- */
 
-static const uint8_t *summary_of(const struct recall_keys *recall, const struct source *source) {
-    return source->summary + recall->layer * source->layer_bytes;
+static const uint8_t *summary_of(const struct recall_keys *recall, size_t i) {
+    const struct fetch *fetch = recall->fetch;
+    const struct chunk *chunk = recall->sources[i].chunk;
+    return key_summary_layer(&chunk->summary, &fetch->geometry, chunk->tokens,
+                             fetch->first_layer + recall->layer);
 }
 
-/* Of the same shape as the one before it, or NULL. */
 static const uint8_t *next_summary(const struct recall_keys *recall, size_t i) {
     const struct source *sources = recall->sources;
     bool is_alike =
         i + 1 < recall->source_count && sources[i + 1].chunk->tokens == sources[i].chunk->tokens;
-    return is_alike ? summary_of(recall, &sources[i + 1]) : NULL;
+    return is_alike ? summary_of(recall, i + 1) : NULL;
 }
 
-/* Most chunks have as many tokens as the one before. */
-static void look_at_page(struct recall_keys *recall, const struct source *source) {
-    uint32_t tokens = source->chunk->tokens;
-    if (tokens == recall->page_tokens)
-        return;
-    struct page_shape shape = geometry_shape(&recall->fetch->geometry, PAGE_K, tokens);
-    key_page_init(&recall->page, &shape, source->summary);
-    recall->page_tokens = tokens;
-}
-
-/* Blocks that the session does not have any more have no part in what the
- * others share. */
+/* Blocks that the session does not have any more have no part in what the others share. */
 static void leave_out(struct recall_keys *recall, const struct source *source) {
     for (uint32_t block = 0; block < blocks_of(source->chunk); block++)
         for (size_t q = 0; q < recall->shape.queries && block_of(source, block).tokens == 0; q++)
@@ -342,16 +318,16 @@ static void leave_out(struct recall_keys *recall, const struct source *source) {
 /* Bytes of it. */
 static size_t score_source(struct recall_keys *recall, size_t i) {
     const struct source *source = &recall->sources[i];
-    look_at_page(recall, source);
-    struct key_layer layer = {.page = &recall->page,
-                              .summary = summary_of(recall, source),
-                              .next = next_summary(recall, i)};
+    struct key_layer layer = {
+        .page = geometry_shape(&recall->fetch->geometry, PAGE_K, source->chunk->tokens),
+        .summary = summary_of(recall, i),
+        .next = next_summary(recall, i)};
     key_queries_score(&recall->shape, recall->queries + recall->layer * recall->query_bytes,
                       recall->query_scratch, &layer, recall->scores + source->first_block,
                       recall->apart);
     if (source->tokens < source->chunk->tokens)
         leave_out(recall, source);
-    return source->layer_bytes;
+    return page_summary_bytes(&layer.page);
 }
 
 static void choose(struct recall_keys *recall) {

@@ -10,7 +10,6 @@ import os
 import random
 import re
 import signal
-import struct
 from datetime import date
 
 import pytest
@@ -23,7 +22,6 @@ SEED = int(os.environ.get("KVQ_SEED") or random.randrange(1 << 32))
 DISK_INDEX_BYTES = 1 << 20  # that the directory of what is on disk may grow by
 WAIT_MS = 20  # that an append at the limit waits
 STATE = bytes(range(256)) * 1200  # two pieces
-ENTRIES = [(0, 20, b"first", b"", struct.pack("<4f", 1, 0, 0, 0)), (90, 40, b"second", b"", struct.pack("<4f", 1, 1, 0, 0))]
 ANSWER_SECONDS = 10 if SANITIZED else 2  # then a connection is given up: it may never have been accepted
 IO_KINDS = [kind for kind in Faults.KINDS if kind != "memory"]
 # Without those that keep strangers away: a daemon that started could not be told from one that did not.
@@ -78,18 +76,11 @@ def script(connection, journal, has_disk):
     with journal.question():
         connection.attach(b"exact", b"state", STATE, wait_ms=WAIT_MS)
     with journal.question():
-        connection.index(b"exact", ENTRIES, 4, wait_ms=WAIT_MS)
-    with journal.question():
         connection.fork(b"exact", b"with it")
     with journal.question():
         assert connection.attachment(b"with it", b"state")[0] == STATE
     with journal.question():
         connection.attachments(b"exact")
-    with journal.question():
-        connection.unindex(b"exact", labels=[b"second"])
-    with journal.question():
-        hits, *_ = connection.recall([1, 1, 0, 0], model=b"model", fetch=True)
-        assert {(hit.first, hit.label) for hit in hits.hits} <= {(first, label) for first, _, label, *_ in ENTRIES}
     with journal.question():
         connection.detach(b"exact", b"state")
     journal.delete(connection, b"fork")

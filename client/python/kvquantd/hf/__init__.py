@@ -9,6 +9,7 @@
 
 from ._cache import CompressedDynamicCache
 from ._fingerprint import fingerprint
+from ._recall import RecallCache
 from ._session import Restored, Session
 
-__all__ = ["CompressedDynamicCache", "Restored", "Session", "fingerprint"]
+__all__ = ["CompressedDynamicCache", "RecallCache", "Restored", "Session", "fingerprint"]
