@@ -84,8 +84,8 @@ void page_summary_unpack(const uint8_t unit[SUMMARY_UNIT_BYTES], uint8_t *codes)
                                                      b >> 3 & 7,
                                                      c & 7,
                                                      c >> 3 & 7,
-                                                     a >> 6 | (b >> 6 & 1) << 2,
-                                                     c >> 6 | b >> 7 << 2};
+                                                     (uint8_t)(a >> 6 | (b >> 6 & 1) << 2),
+                                                     (uint8_t)(c >> 6 | b >> 7 << 2)};
         for (size_t v = 0; v < SUMMARY_UNIT_VECTORS; v++)
             to[v * SUMMARY_VECTOR_BYTES] = eight[v];
     }
