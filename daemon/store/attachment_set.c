@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/store/error.h"
+#include "daemon/store/manifest_hold.h"
 #include "daemon/store/session.h"
 
 static int compare(const struct attachment *attachment, const char *name, size_t name_bytes) {
@@ -64,8 +65,9 @@ int attachment_set_put(struct session *session, struct attachment *attachment,
     return STORE_OK;
 }
 
-void attachment_set_take(struct session *session, const struct attachment *attachment) {
+void attachment_set_take(struct session *session, struct attachment *attachment) {
     struct attachment_set *set = session->attachments;
+    manifest_hold(session, attachment);
     size_t i = place_of(set, attachment->name, attachment->spec.name_bytes);
     memmove(&set->attachments[i], &set->attachments[i + 1],
             (--set->count - i) * sizeof(struct attachment *));

@@ -31,7 +31,7 @@ int attachment_set_put(struct session *session, struct attachment *attachment,
                        struct attachment **replaced) __attribute__((warn_unused_result));
 
 /* Takes it out: the caller's to disown. */
-void attachment_set_take(struct session *session, const struct attachment *attachment);
+void attachment_set_take(struct session *session, struct attachment *attachment);
 
 /* A new session of the source's first tokens has what a session of that length has: all, if these
  * are all its tokens, else those that were put when it had no more. STORE_OK or STORE_FULL. */

@@ -213,6 +213,7 @@ static int enter(struct batch_put *put, struct batch_ref *ref, struct batch_ref 
     if (session->batch_changes != put->merge.changes)
         return STORE_BUSY;
     *taken = take_out(put, result);
+    batches_hold(session, *taken);
     batches_put(put->store, session, ref);
     session->removed_attachments += result->replaced > 0;
     session->changes++;

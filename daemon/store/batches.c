@@ -1,6 +1,7 @@
 #include "daemon/store/batches.h"
 
 #include "daemon/store/batch_labels.h"
+#include "daemon/store/manifest_hold.h"
 
 /* --- who searches is told --- */
 
@@ -42,6 +43,11 @@ void batches_take(struct store *store, struct session *session, struct batch_ref
     tell(store, session, ref->batch, false);
 }
 
+void batches_hold(struct session *session, const struct batch_ref *taken) {
+    for (; taken; taken = taken->next)
+        manifest_hold(session, taken->batch);
+}
+
 /* --- delete --- */
 
 static bool is_meant(const struct batch_delete_request *request, const struct batch_labels *labels,
@@ -80,6 +86,7 @@ static int delete_locked(struct store *store, struct session *session,
         return STORE_OK;
     batch_set_note_dropped(session, result->deleted);
     *emptied = batches_take_empty(store, session);
+    batches_hold(session, *emptied);
     session->removed_attachments++;
     session->changes++;
     session_use(session, false);

@@ -81,6 +81,9 @@ void batches_leave(struct store *store, struct session *session);
 void batches_put(struct store *store, struct session *session, struct batch_ref *ref);
 void batches_take(struct store *store, struct session *session, struct batch_ref *ref);
 
+/* Before its version or changes rise: what was taken stays on disk as manifest_hold.h says. */
+void batches_hold(struct session *session, const struct batch_ref *taken);
+
 /* Those without a row left: linked, the caller's to free. */
 struct batch_ref *batches_take_empty(struct store *store, struct session *session)
     __attribute__((warn_unused_result));

@@ -5,6 +5,7 @@
 #include "daemon/base/clock.h"
 #include "daemon/store/attachment_disk.h"
 #include "daemon/store/manifest.h"
+#include "daemon/store/manifest_hold.h"
 
 /* So long a save is tried again while the disk is full. */
 #define FULL_WAIT_NS (2 * CLOCK_NS_PER_S)
@@ -238,6 +239,7 @@ static void end_locked(struct save *save, struct session *session, bool done) {
     put_pieces(save, saved);
     put_coded_tail(save, saved);
     put_floor(save, session);
+    manifest_release(&saved->holds, save->point);
     saved->point = save->point;
     saved->tokens = save->tokens;
     saved->cuts = save->cuts;

@@ -7,6 +7,7 @@
 #include "daemon/store/block.h"
 #include "daemon/store/disk/disk.h"
 #include "daemon/store/error.h"
+#include "daemon/store/manifest_hold.h"
 
 #define PAUSE_NS (5 * CLOCK_NS_PER_S)
 
@@ -96,6 +97,7 @@ void session_unref(struct session *session) {
         budget_release(session->budget, entry_bytes(session));
     if (session->saved.coded_tail)
         chunk_unref(session->saved.coded_tail);
+    manifest_release_all(&session->saved.holds);
     free(session->saved.pieces);
     free(session->name);
     free(session->model);

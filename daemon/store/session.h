@@ -22,6 +22,7 @@
 #define STORE_TENANT "default"
 
 struct disk_metadata;
+struct manifest_hold;
 struct known_model;
 
 /* Whether a session takes chunks of others for its own, of the same token ids, and offers it them:
@@ -58,6 +59,7 @@ struct session_saved {
     uint64_t removed_attachments; /* likewise */
     uint64_t used_ns;             /* when it was last used, by that manifest */
     struct session_point failed;  /* that could not be saved */
+    struct manifest_hold *holds;  /* owned: what that manifest names and the session has no more */
     uint64_t trying_since_ns;     /* while the disk was full; 0: it was not */
     uint64_t tail_first;          /* the session's token at which the pieces begin */
     struct tail_piece *pieces;

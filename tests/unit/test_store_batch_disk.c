@@ -65,6 +65,32 @@ START_TEST(forks_share_a_batch_afterwards_as_before) {
 }
 END_TEST
 
+static enum disk_status status_of_batch(uint64_t id) {
+    static uint8_t bytes[1 << 16];
+    struct disk_job job = {.operation = DISK_READ,
+                           .key = {.id = id, .kind = DISK_ATTACHMENT},
+                           .read_parts = 1,
+                           .memory = bytes,
+                           .capacity = sizeof bytes};
+    disk_tier_do(&store.disk, &job);
+    return job.status;
+}
+
+/* A small batch goes into the next: the manifest on disk still names it. */
+START_TEST(what_is_replaced_stays_on_disk_until_a_manifest_without_it_is_there) {
+    struct session *session = store_find(&store, name_of("a"));
+    ck_assert_int_eq(put_one("a", 0, 10, NULL, 1), STORE_OK);
+    uint64_t id = put_result.first_id;
+    flush_session(session);
+    keeper_stop(&store.keeper); /* which would save it again */
+    ck_assert_int_eq(put_one("a", 10, 10, NULL, 2), STORE_OK);
+    ck_assert_int_eq(status_of_batch(id), DISK_OK);
+    flush_session(session);
+    ck_assert_int_eq(status_of_batch(id), DISK_MISS);
+    session_unref(session);
+}
+END_TEST
+
 START_TEST(what_was_truncated_does_not_come_back) {
     ck_assert_int_eq(put_one("a", TOKENS - 10, 10, NULL, 1), STORE_OK);
     ck_assert_int_eq(put_one("a", 0, 10, NULL, 2), STORE_OK);
@@ -129,6 +155,7 @@ int main(void) {
     tcase_add_checked_fixture(cases, set_up_entries, tear_down_with_disk);
     tcase_add_loop_test(cases, entries_come_back_and_those_that_were_gone_do_not, 0, ENDS);
     tcase_add_loop_test(cases, forks_share_a_batch_afterwards_as_before, 0, ENDS);
+    tcase_add_test(cases, what_is_replaced_stays_on_disk_until_a_manifest_without_it_is_there);
     tcase_add_test(cases, what_was_truncated_does_not_come_back);
     tcase_add_loop_test(cases, a_delete_and_a_replacement_are_owed_to_the_disk, 0, 2);
     tcase_add_test(cases, nothing_of_a_deleted_session_stays_on_disk);
