@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -30,19 +31,24 @@ static struct program program_of(uint64_t seed, size_t count) {
     return program;
 }
 
-/* Whether the program runs to its end, in a process of its own. */
-static bool holds(const struct program *program, bool verbose) {
+enum { VERBOSE = -1 };
+
+/* Whether the program runs to its end, in a process of its own; what that says on stderr goes to
+ * the file `said`. */
+static bool holds(const struct program *program, int said) {
     int status = 0;
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        if (!verbose && !freopen("/dev/null", "w", stderr))
+        if (said != VERBOSE && (ftruncate(said, 0) < 0 || dup2(said, STDERR_FILENO) < 0))
             _Exit(2);
         alarm(PROGRAM_SECONDS_MAX);
-        play(&program->world, program->steps, program->count, verbose);
+        play(&program->world, program->steps, program->count, said == VERBOSE);
         exit(0); /* so that a sanitizer looks for leaks */
     }
     bool held = child > 0 && waitpid(child, &status, 0) == child && status == 0;
+    if (!held && said != VERBOSE && WIFSIGNALED(status))
+        dprintf(said, "ended by signal %d\n", WTERMSIG(status));
     play_clean_up(child);
     return held;
 }
@@ -59,13 +65,13 @@ static struct program without(const struct program *program, size_t from, size_t
 }
 
 /* Takes out what the failure does not need, in stretches that become shorter and shorter. */
-static void shrink(struct program *program) {
+static void shrink(struct program *program, int said) {
     time_t end = time(NULL) + SHRINK_SECONDS;
     for (size_t stretch = program->count / 2; stretch > 0; stretch /= 2)
         for (size_t from = program->count; from > 0 && time(NULL) < end;) {
             from = from > stretch ? from - stretch : 0;
             struct program shorter = without(program, from, stretch);
-            if (holds(&shorter, false)) {
+            if (holds(&shorter, said)) {
                 free(shorter.steps);
                 continue;
             }
@@ -75,24 +81,37 @@ static void shrink(struct program *program) {
         }
 }
 
-static void report(struct program *program) {
-    printf("seed %llu fails; its steps are being taken out\n",
-           (unsigned long long)program->world.seed);
-    shrink(program);
+/* What it said last: once it is gone it may not fail again. */
+static void print_end_of(int said) {
+    char text[2000];
+    off_t bytes = lseek(said, 0, SEEK_END);
+    off_t from = bytes > (off_t)sizeof text ? bytes - (off_t)sizeof text : 0;
+    ssize_t count = pread(said, text, sizeof text, from);
+    printf("%.*s", count > 0 ? (int)count : 0, text);
+}
+
+static void report(struct program *program, int said) {
+    unsigned long long seed = program->world.seed;
+    print_end_of(said);
+    printf("seed %llu fails; its steps are being taken out\n", seed);
+    shrink(program, said);
     printf("%zu steps are enough:\n", program->count);
-    for (int i = 0; i < 10 && holds(program, true); i++)
+    for (int i = 0; i < 10 && holds(program, VERBOSE); i++)
         printf("(passed this time)\n");
+    print_end_of(said);
+    printf("seed %llu\n", seed);
 }
 
 int main(int argc, char **argv) {
     size_t steps = argc > 1 ? strtoull(argv[1], NULL, 10) : 100000;
     uint64_t first = argc > 2 ? strtoull(argv[2], NULL, 10) : 1;
     bool print = argc > 3;
+    int said = memfd_create("said", MFD_CLOEXEC);
     for (uint64_t seed = first; steps > 0; seed++) {
         size_t count = steps < PROGRAM_STEPS ? steps : PROGRAM_STEPS;
         struct program program = program_of(seed, count);
-        if (!holds(&program, print)) {
-            report(&program);
+        if (!holds(&program, print ? VERBOSE : said)) {
+            report(&program, said);
             free(program.steps);
             return EXIT_FAILURE;
         }
