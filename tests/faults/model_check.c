@@ -40,7 +40,8 @@ static bool holds(const struct program *program, int said) {
     fflush(stdout);
     pid_t child = fork();
     if (child == 0) {
-        if (said != VERBOSE && (ftruncate(said, 0) < 0 || dup2(said, STDERR_FILENO) < 0))
+        if (said != VERBOSE && (ftruncate(said, 0) < 0 || lseek(said, 0, SEEK_SET) < 0 ||
+                                dup2(said, STDERR_FILENO) < 0))
             _Exit(2);
         alarm(PROGRAM_SECONDS_MAX);
         play(&program->world, program->steps, program->count, said == VERBOSE);

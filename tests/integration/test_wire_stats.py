@@ -88,7 +88,7 @@ def test_errors_are_counted_by_name_and_operation(connection):
             connection.info(b"none")
     with refused("invalid"):
         connection.delete(b"")
-    connection.send(frame(31, 99))
+    connection.send(frame(0, 99))
     with refused("unknown_operation"):
         connection.answer(99, "PingReply")
     stats = connection.stats()

@@ -176,12 +176,13 @@ START_TEST(a_descriptor_has_the_bytes_the_protocol_page_gives) {
 }
 END_TEST
 
-START_TEST(a_part_is_k_or_v_or_token_ids_or_bytes) {
+START_TEST(a_part_is_k_or_v_or_token_ids_or_bytes_or_vectors) {
     uint8_t bytes[WIRE_DATA_BYTES];
     struct wire_data data;
     wire_data_write(bytes, &descriptors[0]);
     bytes[16] = (uint8_t)_i;
-    ck_assert_int_eq(wire_data_read(bytes, &data), _i <= WIRE_PART_BYTES ? WIRE_OK : WIRE_PROTOCOL);
+    ck_assert_int_eq(wire_data_read(bytes, &data),
+                     _i <= WIRE_PART_VECTORS ? WIRE_OK : WIRE_PROTOCOL);
 }
 END_TEST
 
@@ -266,7 +267,7 @@ static TCase *descriptor_tests(void) {
     TCase *tests = tcase_create("descriptor");
     tcase_add_loop_test(tests, a_descriptor_reads_back_as_it_was_written, 0, 3);
     tcase_add_test(tests, a_descriptor_has_the_bytes_the_protocol_page_gives);
-    tcase_add_loop_test(tests, a_part_is_k_or_v_or_token_ids_or_bytes, 0, 256);
+    tcase_add_loop_test(tests, a_part_is_k_or_v_or_token_ids_or_bytes_or_vectors, 0, 256);
     tcase_add_loop_test(tests, a_descriptors_last_bytes_are_zero, 17, WIRE_DATA_BYTES);
     return tests;
 }

@@ -90,6 +90,8 @@ def session_info(c: Any) -> dict[str, Any]:
         "tail_coded": bool(c.tail_coded),
         "durability": "disk" if c.durability == lib.KVQ_ON_DISK else "memory",
         "disk_bytes": c.disk_bytes,
+        "key_summaries": bool(c.key_summaries),
+        "key_summaries_bytes": c.key_summaries_bytes,
         "attachments": {
             "count": c.attachments.count,
             "bytes": c.attachments.bytes,
@@ -100,8 +102,6 @@ def session_info(c: Any) -> dict[str, Any]:
             "batches": c.embeddings.batches,
             "stored_bytes": c.embeddings.stored_bytes,
         },
-        "key_summaries": bool(c.key_summaries),
-        "key_summaries_bytes": c.key_summaries_bytes,
         "geometry": _geometry(c.geometry),
     }
     if c.levels != ffi.NULL:

@@ -14,7 +14,7 @@ the client serves on.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union
+from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Union, overload
 
 from . import _blocks, _calls, _recall, _recall_keys, _transfer
 from ._calls import Attachment, Call, Deleted
@@ -349,12 +349,20 @@ class AsyncSession(SessionState):
         """As Session.unindex()."""
         return await self._client._run(_recall.unindex(self._state, labels, tokens, if_version))
 
-    async def recall(self, query: Any, k: int = 8, **options: Any) -> Recalled:
-        """As Session.recall() with query."""
-        return await self._client.recall(query, k, sessions=[self.name], model=self.model, **options)
+    @overload
+    async def recall(self, query: Any, k: int = 8, **options: Any) -> Recalled: ...
 
-    async def recall_keys(self, queries: Any, k: int = 8, **options: Any) -> RecalledKeys:
-        """As Session.recall() with queries."""
+    @overload
+    async def recall(self, *, queries: Any, k: int = 8, **options: Any) -> RecalledKeys: ...
+
+    async def recall(
+        self, query: Any = None, k: int = 8, *, queries: Any = None, **options: Any
+    ) -> Union[Recalled, RecalledKeys]:
+        """As Session.recall()."""
+        if queries is None:
+            return await self._client.recall(query, k, sessions=[self.name], model=self.model, **options)
+        if query is not None:
+            raise ValueError("query finds embeddings, queries find keys: one of them is to be given")
         return await self._client._run(_recall_keys.recall_keys(self._state, queries, k, **options))
 
     async def pin(self, lease: Duration) -> None:

@@ -149,8 +149,10 @@ class CoarseLayer(CompressedLayer):
     def seen(self, query: Any, keys: Any, values: Any) -> tuple[Any, Any]:
         """K and V that a step of this query [1, heads, 1, head_dim] attends to; update() gave the rest."""
         found, first = self._held.recall(self._number, query[0, :, 0], int(self._c.tail_tokens)), 0
-        for tokens in found.ranges if found else ():
-            for whole, part in zip((keys, values), found[1:]):
+        if found is None:
+            return keys, values
+        for tokens in found.ranges:
+            for whole, part in ((keys, found.k), (values, found.v)):
                 whole[:, :, tokens.start : tokens.stop] = part[:, :, first : first + len(tokens)]
             first += len(tokens)
         return keys, values
@@ -175,6 +177,8 @@ class CoarseLayer(CompressedLayer):
 
 class AbsentLayer(DaemonLayer):
     """Holds sinks and newest tokens; a step attends to these and to what it recalls."""
+
+    _held: Kept
 
     def __init__(self, scratch: Scratch, index: int, kept: Kept) -> None:
         super().__init__(scratch, index, kept)
