@@ -165,6 +165,6 @@ def test_another_version_is_refused_if_asked(session):
 def test_an_asynchronous_client_finds_the_same(daemon, session):
     async def find():
         async with await kvquantd.aio.connect(daemon.socket) as client:
-            return await (await client.open("a")).recall_keys(queries_for([200, 332, 4]), k=1)
+            return await (await client.open("a")).recall(queries=queries_for([200, 332, 4]), k=1)
 
     assert [layer.ranges for layer in asyncio.run(find())] == [[range(n, n + 4)] for n in (200, 332, 4)]
