@@ -8,6 +8,8 @@ import torch
 from kvquantd.hf import CompressedDynamicCache, RecallCache, _recall
 from transformers.cache_utils import DynamicCache
 
+from conftest import llama
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 ESSAY, OTHER = ROOT / "client/python/examples/essay.txt", ROOT / "proto/page/FORMAT.md"
 PROMPT, NEW, WINDOW = 1100, 12, 64
@@ -148,3 +150,19 @@ def test_a_session_that_is_gone_is_a_miss(client, model, prompt):
         session.delete()
         with pytest.raises(kvquantd.Miss):
             model(prompt[:, :1], past_key_values=cache)
+
+
+@pytest.mark.parametrize("rest", [None, 5])
+def test_tokens_go_to_the_session_once_where_a_page_holds_few(client, prompt, rest):
+    """A page of more than 2,048 values a token holds 64, of which three are older than the window at once."""
+    model = llama(num_hidden_layers=1, num_attention_heads=2, num_key_value_heads=2, head_dim=1040)
+    session = opened(client, model)
+    cache, expected = RecallCache(session, model, budget=1, window=WINDOW, rest=rest), DynamicCache()
+    with torch.no_grad():
+        for ids in (prompt[:, : WINDOW + 192], prompt[:, WINDOW + 192 : WINDOW + 400]):
+            model(ids, past_key_values=cache)
+            model(ids, past_key_values=expected)
+    k, _ = session.fetch()
+    assert session.tokens >= 320
+    there = expected.layers[0].keys[0, :, : session.tokens].transpose(0, 1)
+    torch.testing.assert_close(torch.from_numpy(k[0]), there, atol=0.05, rtol=0.05)

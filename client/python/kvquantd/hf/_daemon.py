@@ -13,7 +13,6 @@ import torch  # type: ignore[import-not-found]
 from .._client import Client, connect
 from .._errors import Error
 from .._geometry import Geometry, level_from_c
-from .._kvq import lib
 from .._policy import Policy
 from .._session import Session
 from ._layer import CompressedLayer
@@ -118,9 +117,6 @@ class DaemonLayer(CompressedLayer):
         counts = {row["level"]: row["tokens"] for row in rows if row["tokens"]}
         return counts | ({None: int(self._c.tail_tokens)} if self._c.tail_tokens else {})
 
-    def tail(self) -> list[Any]:
-        return self._tail_from(0)
-
     def taken(self, count: int) -> None:
         rest = self._tail_from(count)
         self._paged += count
@@ -132,8 +128,7 @@ class DaemonLayer(CompressedLayer):
             return
         count = int(self._c.tail_tokens) - left
         if whole_pages:
-            limit = min(self._scratch.page_tokens, lib.kvq_page_tokens(self._heads, *self._dims))
-            count -= count % limit
+            count -= count % self._page_limit
         if count > 0:
             self._held.take(count, not whole_pages)
 

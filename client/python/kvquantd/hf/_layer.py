@@ -249,6 +249,15 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
             new[:, :, :count] = old
         self._c.tail_tokens = count
 
+    @property
+    def tail_first(self) -> int:
+        """The position of the tail's first token."""
+        return self._paged
+
+    def tail(self) -> list[Any]:
+        """K and V [rows, heads, tokens, head_dim]."""
+        return self._tail_from(0)
+
     def _tail_from(self, first: int) -> list[Any]:
         return [part[:, :, first : self._c.tail_tokens] for part in self._tail]
 
@@ -265,10 +274,15 @@ class CompressedLayer(DynamicLayer):  # type: ignore[misc]
 
     # ---- Pages ----
 
+    @property
+    def _page_limit(self) -> int:
+        """Tokens in a page."""
+        return int(min(self._scratch.page_tokens, lib.kvq_page_tokens(self._heads, *self._dims)))
+
     def _code(self, left: int, whole_pages: bool = True) -> None:
         """Codes the tail's oldest tokens, page by page, until at most `left` and what is no whole
         page are in it."""
-        limit = min(self._scratch.page_tokens, lib.kvq_page_tokens(self._heads, *self._dims))
+        limit = self._page_limit
         first, end = 0, int(self._c.tail_tokens) - left
         while first < end and (end - first >= limit or not whole_pages):
             count = min(limit, end - first)

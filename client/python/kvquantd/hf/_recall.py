@@ -131,15 +131,7 @@ class CoarseLayer(CompressedLayer):
     def __init__(self, scratch: Scratch, index: int, kept: Kept) -> None:
         super().__init__(scratch, index)
         self._held, self._number = kept, len(kept.layers)
-        self._page_limit = scratch.page_tokens
         kept.layers.append(self)
-
-    @property
-    def tail_first(self) -> int:
-        return self._paged
-
-    def tail(self) -> list[Any]:
-        return self._tail_from(0)
 
     def update(self, key_states: Any, value_states: Any, *args: Any, **kwargs: Any) -> tuple[Any, Any]:
         keys, values = super().update(key_states, value_states, *args, **kwargs)
@@ -179,13 +171,6 @@ class AbsentLayer(DaemonLayer):
     """Holds sinks and newest tokens; a step attends to these and to what it recalls."""
 
     _held: Kept
-
-    def __init__(self, scratch: Scratch, index: int, kept: Kept) -> None:
-        super().__init__(scratch, index, kept)
-
-    @property
-    def tail_first(self) -> int:
-        return self._paged
 
     def _forget(self) -> None:
         super()._forget()
