@@ -5,6 +5,7 @@
 interleaved pairs, all 64 dims).
 """
 
+import fcntl
 import hashlib
 import importlib.util
 import json
@@ -24,14 +25,22 @@ def weights_path():
 
 
 def convert(folder):
-    """Writes config.json, tokenizer.json and one float32 .npy a weight; all of them or nothing."""
+    """Writes config.json, tokenizer.json and one float32 .npy a weight, once; all of them or nothing."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with open(folder.with_name(folder.name + ".lock"), "w") as lock:  # freed with it
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            unpack(folder)
+
+
+def unpack(folder):
     import gguf
 
     source = weights_path()
     reader = gguf.GGUFReader(source)
     unfinished = folder.with_name(folder.name + ".unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
-    unfinished.mkdir(parents=True)
+    unfinished.mkdir()
     for tensor in reader.tensors:
         weight = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
         if tensor.name.startswith("blk."):

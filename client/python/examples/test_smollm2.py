@@ -1,5 +1,7 @@
 """The model by itself: what is cached is what a later token needs."""
 
+import multiprocessing
+
 import numpy as np
 import pytest
 from smollm2 import Cache, SmolLM2, convert
@@ -12,6 +14,16 @@ def model(tmp_path_factory):
     folder = tmp_path_factory.mktemp("model") / "smollm2"
     convert(folder)
     return SmolLM2(folder)
+
+
+def test_two_processes_that_unpack_at_once_both_find_it_unpacked(tmp_path):
+    spawn = multiprocessing.get_context("spawn")
+    processes = [spawn.Process(target=convert, args=(tmp_path / "smollm2",)) for _ in range(2)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    assert [process.exitcode for process in processes] == [0, 0]
 
 
 def logits_after(model, cache, ids):
