@@ -111,6 +111,8 @@ void player_expect_state(const struct player *player, struct reference_session *
     player_expect(player, is_same_policy(&state->policy, &session->policy),
                   "another policy: level %d, floor %d", state->policy.level, state->policy.floor);
     player_expect(player, state->sharing == session->sharing, "sharing %d", state->sharing);
+    player_expect(player, state->key_summaries == session->key_summaries, "key summaries: %d",
+                  state->key_summaries);
     player_expect(player, (state->durability == SESSION_ON_DISK) == session->on_disk,
                   "durability %d", state->durability);
     player_expect(player, geometry_equal(&state->geometry, session->geometry), "other geometry");

@@ -216,6 +216,7 @@ void player_spill(struct player *player, const struct step *step) {
 /* --- starting anew --- */
 
 static void drop_what_is_under_way(struct player *player) {
+    player_drop_keys(player);
     for (uint32_t i = 0; i < PLAYER_UNDER_WAY; i++) {
         player_append_drop(player, &(struct step){.random = {i}});
         player->fetches[i].under_way = false;

@@ -60,6 +60,7 @@ static void (*const plays[STEP_KINDS])(struct player *player, const struct step 
     [STEP_INDEX] = player_index,
     [STEP_UNINDEX] = player_unindex,
     [STEP_RECALL] = player_recall,
+    [STEP_RECALL_KEYS] = player_recall_keys,
     [STEP_SQUEEZE] = play_squeeze,
     [STEP_REST] = play_rest,
     [STEP_BLOCK_PUT] = player_block_put,
@@ -75,6 +76,8 @@ static void (*const plays[STEP_KINDS])(struct player *player, const struct step 
 static void play_step(struct player *player, const struct step *step) {
     plays[step->kind](player, step);
     player_heed_crash(player);
+    player_expect(player, store_used_bytes(&player->store) <= player->world->memory_bytes,
+                  "%llu bytes in use", (unsigned long long)store_used_bytes(&player->store));
 }
 
 static void set_up(struct player *player) {
@@ -89,12 +92,13 @@ static void set_up(struct player *player) {
     player_say(
         player,
         "memory %llu MiB, landing level %d, codec threads %zu, tails of idle sessions %s %d, disk: "
-        "%s\n",
+        "%s%s\n",
         (unsigned long long)world->memory_bytes >> 20, world->landing_level, world->codec_threads,
         world->idle_tails ? "at" : "raw, not at", world->tail_level,
         !world->disk       ? "none"
         : world->encrypted ? "encrypted"
-                           : "plain");
+                           : "plain",
+        world->key_summaries ? ", key summaries" : "");
 }
 
 static void tear_down(struct player *player) {
@@ -152,6 +156,7 @@ static void end(struct player *player) {
         player_check_attachments(player, slot);
         player_check_entries(player, slot);
     }
+    player_drop_keys(player);
     for (uint32_t i = 0; i < PLAYER_UNDER_WAY; i++)
         player_append_drop(player, &(struct step){.random = {i}});
     for (int slot = 0; slot < REFERENCE_SESSIONS; slot++)

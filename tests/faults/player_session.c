@@ -47,6 +47,7 @@ static void create(struct player *player, int slot, const struct store_open *req
     session->model = model;
     session->policy = request->policy;
     session->sharing = request->sharing;
+    session->key_summaries = request->key_summaries;
     session->id_tokens = 0;
     session->pinned = false;
     session->on_disk = request->durability && *request->durability == SESSION_ON_DISK;
@@ -70,17 +71,19 @@ void player_open(struct player *player, const struct step *step) {
         .geometry = session->exists && !other ? session->geometry : geometry_of(shape),
         .policy = policy_of(random + 4),
         .sharing = (enum session_sharing)(random[6] / 8 % (alike ? 2 : 3) + alike),
+        .key_summaries = player->world->key_summaries && random[2] / 2 % 4 > 0,
         .mode =
             random[6] % 8 < 6 ? STORE_OPEN_OR_CREATE : (enum store_open_mode)(random[6] % 8 - 5),
         .durability = player->world->disk && random[6] / 128 % 2 ? &durability : NULL,
     };
     player_say(player,
                "open %s, geometry %d, %s, sharing %d, level %d, floor %d, newest %llu at %d, %g "
-               "dB, mode %d, durability %d",
+               "dB, mode %d, durability %d%s",
                request.session.text, (int)(request.geometry - player_geometries),
                request.model.text, request.sharing, request.policy.level, request.policy.floor,
                (unsigned long long)request.policy.newest_tokens, request.policy.newest_level,
-               request.policy.min_snr_db, request.mode, request.durability ? (int)durability : -1);
+               request.policy.min_snr_db, request.mode, request.durability ? (int)durability : -1,
+               request.key_summaries ? ", key summaries" : "");
     struct session_state state;
     int status, expected = open_status(session, &request, model);
     do
@@ -182,6 +185,10 @@ void player_check_info(struct player *player, int slot) {
                   "%llu logical bytes", (unsigned long long)info.logical_bytes);
     player_expect(player, (info.attachments.count > 0) == reference_has_attachments(expected),
                   "%llu attachments", (unsigned long long)info.attachments.count);
+    player_expect(player,
+                  info.key_summaries_bytes > 0 ||
+                      !(expected->key_summaries && expected->token_count > expected->tail_tokens),
+                  "no summary of its keys");
     expect_counts(player, &info);
 }
 

@@ -43,6 +43,16 @@ struct player_fetch {
     uint32_t cuts_since_pull, may_end;
 };
 
+/* A recall by keys. */
+struct player_keys {
+    struct recall_keys *recall; /* NULL: none is under way */
+    struct fetch fetch;
+    int slot;
+    uint64_t incarnation, end; /* end: of the coded tokens asked for, when they were */
+    uint32_t k;
+    bool taken, lacks_queries;
+};
+
 /* What of a session may be on disk under its name: it as it was when it was saved. */
 struct player_saved {
     struct reference_session *pictures[PLAYER_PICTURES_MAX]; /* the newest last */
@@ -74,6 +84,7 @@ struct player {
     uint64_t squeezed_bytes; /* taken away from the store */
     struct player_append appends[PLAYER_UNDER_WAY];
     struct player_fetch fetches[PLAYER_UNDER_WAY];
+    struct player_keys keys;
     struct player_block blocks[PLAYER_BLOCKS];
     struct player_saved saved[REFERENCE_SESSIONS];
     char directory[PLAYER_PATH_BYTES]; /* of the disk and its key */
@@ -180,6 +191,9 @@ void player_check_entries(struct player *player, int slot);
 /* Whether recall finds of the store's session what the reference's has. */
 bool player_has_entries_of(struct player *player, struct session *session,
                            const struct reference_session *expected);
+
+void player_recall_keys(struct player *player, const struct step *step);
+void player_drop_keys(struct player *player);
 
 void player_fetch(struct player *player, const struct step *step);
 void player_fetch_begin(struct player *player, const struct step *step);

@@ -127,6 +127,7 @@ void reference_fork(const struct reference_session *source, struct reference_ses
     target->model = source->model;
     target->policy = source->policy;
     target->sharing = source->sharing;
+    target->key_summaries = source->key_summaries;
     target->on_disk = source->on_disk;
     target->loosened = source->loosened;
     target->id_tokens = source->id_tokens < tokens ? source->id_tokens : tokens;

@@ -60,6 +60,7 @@ struct reference_session {
     unsigned model;
     struct session_policy policy;
     enum session_sharing sharing;
+    bool key_summaries;
     bool pinned, on_disk; /* on_disk: so its appends and deletes are acknowledged */
     int loosened; /* a floor that it had when its chunks were last coded, if it is coarser */
     uint64_t version, incarnation; /* incarnation: which of those that had this name */

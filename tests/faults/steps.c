@@ -39,6 +39,7 @@ static const unsigned weights[STEP_KINDS] = {
     [STEP_INDEX] = 6,
     [STEP_UNINDEX] = 1,
     [STEP_RECALL] = 4,
+    [STEP_RECALL_KEYS] = 12,
 };
 
 struct world world_of(uint64_t seed) {
@@ -53,6 +54,7 @@ struct world world_of(uint64_t seed) {
                           .tail_level = random >> 26 & 1 ? PAGE_FAST8 : PAGE_EXACT,
                           .disk = random >> 27 & 1,
                           .encrypted = random >> 28 & 1,
+                          .key_summaries = random >> 29 & 1,
                           .alike = random >> 24 & 1};
 }
 

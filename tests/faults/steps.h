@@ -35,6 +35,7 @@ enum step_kind {
     STEP_INDEX,
     STEP_UNINDEX,
     STEP_RECALL,
+    STEP_RECALL_KEYS, /* begins one, or goes on with it */
     STEP_BLOCK_PUT,
     STEP_BLOCK_GET,
     STEP_BLOCK_ACT, /* exists, touch, delete */
@@ -59,6 +60,7 @@ struct world {
     bool idle_tails; /* tails are coded once nobody uses them, at tail_level */
     int tail_level;
     bool disk, encrypted;
+    bool key_summaries; /* of most sessions, or of none */
     bool alike; /* sessions are of one model and one document, that they have much to share */
 };
 
