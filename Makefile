@@ -97,8 +97,12 @@ EXAMPLES := $(patsubst client/c/examples/%.c,$(BUILD)/examples/%,$(wildcard clie
 UNIT_SOURCES := $(wildcard tests/unit/*.c)
 UNIT_SUPPORT := $(call objects,$(filter-out tests/unit/test_%,$(UNIT_SOURCES)) $(wildcard tests/fuzz/page_*.c tests/golden/golden_*.c))
 UNIT_TESTS := $(patsubst %.c,$(BUILD)/%,$(filter tests/unit/test_%,$(UNIT_SOURCES)))
-FUZZ_SUPPORT := $(call objects,$(wildcard tests/fuzz/page_*.c))
-FUZZERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/fuzz/fuzz_*.c)) $(BUILD)/tests/fuzz/write_seeds
+# tests/fuzz: fuzz_* are targets, with libFuzzer's main or replay.c's, the rest is linked into each.
+FUZZ_TARGETS := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_SUPPORT := $(call objects,$(filter-out $(FUZZ_TARGETS) tests/fuzz/replay.c tests/fuzz/write_seeds.c, \
+    $(wildcard tests/fuzz/*.c)))
+FUZZERS := $(patsubst %.c,$(BUILD)/%,$(FUZZ_TARGETS)) $(BUILD)/tests/fuzz/write_seeds
+REPLAYS := $(patsubst tests/fuzz/fuzz_%.c,$(BUILD)/tests/fuzz/replay_%,$(filter-out tests/fuzz/fuzz_page_%,$(FUZZ_TARGETS)))
 # tests/faults: model_check and its like are programs, the rest is linked into each.
 FAULT_SOURCES := $(wildcard tests/faults/*.c)
 FAULT_SUPPORT := $(call objects,$(filter-out tests/faults/%_check.c tests/faults/fail_%,$(FAULT_SOURCES)))
@@ -295,12 +299,12 @@ recall-bench:
 	    $(if $(QUICK),--quick) $(if $(CONTEXT),--context $(CONTEXT)) \
 	    $(if $(BUDGET),--budget $(BUDGET))
 
-## fuzz: libFuzzer with sanitizers on the page codec, SECONDS=60 a target (needs clang)
+## fuzz: libFuzzer with sanitizers on all that reads what others wrote, TIME=60 seconds a target
 FUZZ := build/fuzz
 fuzz:
 	$(Q)tools/bootstrap.sh build fuzz
 	$(Q)+$(SUBMAKE) CC=clang SANITIZE=fuzzer-no-link,address,undefined BUILD=$(FUZZ) fuzzers
-	$(Q)tools/fuzz.sh $(FUZZ) $(or $(SECONDS),60)
+	$(Q)tools/fuzz.sh $(FUZZ) $(or $(TIME),$(SECONDS),60)
 
 ## golden: freeze the page format as it is now, in tests/golden: what tests hold it to
 golden:
@@ -353,7 +357,7 @@ help:
 
 tiny: $(TINY)/vectors $(TINY_IMAGES)
 	@:
-unit-tests: $(UNIT_TESTS) $(FAULT_PROGRAMS) $(TEST_PLUGINS)
+unit-tests: $(UNIT_TESTS) $(FAULT_PROGRAMS) $(TEST_PLUGINS) $(REPLAYS)
 	@:
 examples: $(EXAMPLES)
 	@:
@@ -466,9 +470,15 @@ DAEMON_BENCHES := $(addprefix $(BUILD)/tests/bench/,bench_disk bench_recall benc
 $(DAEMON_BENCHES): CLIENT_LIBS = $(DAEMON_LIBS)
 $(DAEMON_BENCHES): $(DAEMON_OBJECTS)
 
-$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_SUPPORT) $(PAGE_OBJECTS)
+$(BUILD)/tests/fuzz/fuzz_%: $(BUILD)/tests/fuzz/fuzz_%.o $(FUZZ_SUPPORT) $(DAEMON_OBJECTS) \
+    $(WIRE_OBJECTS) $(PAGE_OBJECTS)
 	$(call say,LINK,$@)
-	$(Q)$(CC) $(PROGRAM_LDFLAGS) -fsanitize=fuzzer -o $@ $^ -lxxhash -lm
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -fsanitize=fuzzer -o $@ $^ $(DAEMON_LIBS) -lm
+
+$(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/replay.o \
+    $(FUZZ_SUPPORT) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) -lm
 
 $(BUILD)/tests/fuzz/write_seeds: $(BUILD)/tests/fuzz/write_seeds.o $(PAGE_OBJECTS)
 	$(call say,LINK,$@)
@@ -555,7 +565,7 @@ $(PROBED): tools/probe.sh Makefile
 -include $(wildcard $(TINY)/*/*/*/*.d)
 -include $(patsubst %.o,%.d,$(DAEMON_MAIN) $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS) \
     $(CLIENT_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT)) $(EXAMPLES:$(BUILD)/%=$(BUILD)/client/c/%.d) \
-    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d)
+    $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d) $(FUZZ_SUPPORT:.o=.d) $(BUILD)/tests/fuzz/replay.d
 
 FORCE:
 .PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \

@@ -4,12 +4,15 @@
 set -eu
 folder=$1 seconds=$2 status=0
 
-for fuzzer in page_bytes page_values; do
+for source in tests/fuzz/fuzz_*.c; do
+    fuzzer=$(basename "$source" .c) && fuzzer=${fuzzer#fuzz_}
     corpus=$folder/corpus/$fuzzer found=$folder/found/$fuzzer log=$folder/$fuzzer.log
+    seeds=tests/fuzz/corpus/$fuzzer
     mkdir -p "$corpus" "$found"
+    [ -d "$seeds" ] || seeds=
     [ $fuzzer != page_bytes ] || "$folder/tests/fuzz/write_seeds" "$corpus"
-    if "$folder/tests/fuzz/fuzz_$fuzzer" -max_total_time="$seconds" -timeout=10 -max_len=4096 \
-        -print_final_stats=1 -artifact_prefix="$found/" "$corpus" 2>"$log"; then
+    if "$folder/tests/fuzz/fuzz_$fuzzer" -max_total_time="$seconds" -timeout=20 -max_len=16384 \
+        -print_final_stats=1 -artifact_prefix="$found/" "$corpus" $seeds 2>"$log"; then
         echo "$fuzzer: nothing found, $(sed -n 's/^stat::number_of_executed_units: *//p' "$log") inputs," \
             "corpus of $(ls "$corpus" | wc -l)"
     else

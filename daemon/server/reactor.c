@@ -160,8 +160,8 @@ static void divide_memory(struct reactor *reactor) {
         reactor_return_request(reactor, &reactor->requests[i]);
 }
 
-int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
-                  const _Atomic uint64_t *stall_ms, uv_async_t *owner) {
+int reactor_init(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
+                 const _Atomic uint64_t *stall_ms, uv_async_t *owner) {
     *reactor = (struct reactor){
         .leases = leases, .owner = owner, .stall_ms = stall_ms, .context = {.daemon = daemon}};
     reactor->memory = aligned_alloc(64, REACTOR_BYTES + daemon->page_cache_bytes);
@@ -169,10 +169,16 @@ int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lea
     int status = reactor->memory ? uv_loop_init(&reactor->loop) : UV_ENOMEM;
     if (status == 0)
         status = init_handles(reactor);
-    if (status == 0) {
+    if (status == 0)
         divide_memory(reactor);
+    return status;
+}
+
+int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
+                  const _Atomic uint64_t *stall_ms, uv_async_t *owner) {
+    int status = reactor_init(reactor, daemon, leases, stall_ms, owner);
+    if (status == 0)
         status = uv_thread_create(&reactor->thread, run, reactor);
-    }
     reactor->started = status == 0;
     if (status < 0)
         log_error("a reactor could not be started: %s", uv_strerror(status));

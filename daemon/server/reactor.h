@@ -49,7 +49,12 @@ enum {
         (PAGE_WORKSPACE_BYTES + RPC_ARENA_BYTES + REACTOR_REQUESTS_BYTES + 63) / 64 * 64,
 };
 
-/* Starts the thread. 0, or -1, logged. */
+/* All but the thread: whoever calls runs the loop. 0 or libuv's code. */
+int reactor_init(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
+                 const _Atomic uint64_t *stall_ms, uv_async_t *owner)
+    __attribute__((warn_unused_result));
+
+/* The same with a thread that does. 0, or -1, logged. */
 int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
                   const _Atomic uint64_t *stall_ms, uv_async_t *owner)
     __attribute__((warn_unused_result));
