@@ -52,6 +52,7 @@ enum option_flag {
     OPTION_NEWER = 1LL << 38,
     OPTION_MERGE = 1LL << 39,
     OPTION_KEY_SUMMARIES = 1LL << 40,
+    OPTION_QUERIES = 1LL << 41,
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
 
@@ -75,7 +76,7 @@ struct options {
     uint64_t first_tokens;
     uint64_t for_ms, idle_ms, older_ms;
     const char *prefix, *ids;
-    const char *ranges, *query, *label;
+    const char *ranges, *query, *queries, *label;
     enum kvq_metric metric;
     uint64_t k, newer_ms;
     double min_score;
@@ -115,7 +116,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 40 };
+enum { OPTION_ROWS = 41 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

@@ -170,6 +170,11 @@ static bool parse_query(const char *text, struct options *options) {
     return text[0] != '\0';
 }
 
+static bool parse_queries(const char *text, struct options *options) {
+    options->queries = text;
+    return text[0] != '\0';
+}
+
 static bool parse_label(const char *text, struct options *options) {
     options->label = text;
     return text[0] != '\0' && strlen(text) <= KVQ_LABEL_BYTES_MAX;
@@ -181,7 +186,8 @@ static bool parse_metric(const char *text, struct options *options) {
 }
 
 static bool parse_k(const char *text, struct options *options) {
-    return number_from_text(text, &options->k) && options->k > 0 && options->k <= KVQ_RECALL_K_MAX;
+    return number_from_text(text, &options->k) && options->k > 0 &&
+           options->k <= KVQ_RECALL_BLOCKS_MAX;
 }
 
 static bool parse_min_score(const char *text, struct options *options) {
@@ -240,9 +246,12 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {OPTION_RANGES, "ranges", "FILE",
      "a line for each: its tokens A:B and, behind tabs, label and metadata", parse_ranges},
     {OPTION_QUERY, "query", "FILE", "the embedding to look for, an .npy file", parse_query},
+    {OPTION_QUERIES, "queries", "FILE",
+     "a model's queries, an .npy file: what of one session they attend to", parse_queries},
     {OPTION_METRIC, "metric", "cosine|inner",
      "how near two embeddings are: by their angle (if not given) or inner product", parse_metric},
-    {OPTION_K, "k", "N", "how many ranges, 1 to 512; 8 if not given", parse_k},
+    {OPTION_K, "k", "N",
+     "how many ranges, 1 to 512, or blocks of each layer, 1 to 65536; 8 if not given", parse_k},
     {OPTION_MIN_SCORE, "min-score", "SCORE", "none with a lower score", parse_min_score},
     {OPTION_LABEL, "label", "TEXT", "with this label", parse_label},
     {OPTION_NEWER, "newer", "TIME", "indexed no longer ago, such as 10min, 3h or 2d", parse_newer},

@@ -87,7 +87,60 @@ def test_files_of_other_shapes_are_refused(kvq, indexed):
 
 def test_what_is_missing_is_said(kvq, indexed):
     assert "--ranges FILE is missing" in ends(kvq("index", "chat", indexed / "vectors.npy"), 2)
-    assert "--query FILE is missing" in ends(kvq("recall", "chat"), 2)
+    assert "--query FILE or --queries FILE is missing" in ends(kvq("recall", "chat"), 2)
     assert "--model" in ends(kvq("recall", "--query", indexed / "query.npy"), 2)
     assert ends(kvq("recall", "nobody", "--query", indexed / "query.npy"), 3)
     assert ends(kvq("recall", "chat", "--query", indexed / "query.npy", "--k", "513"), 2)
+
+
+@pytest.fixture
+def summarised(kvq, files):
+    """A session with summaries of its keys; queries for tokens 20 to 24 of layer 0 and 60 to 64 of layer 1."""
+    ends(kvq("import", "keys", files / "cache.npy", "--model", "m", "--key-summaries"), 0)
+    k = np.load(files / "cache.npy")[:, 0].astype(np.float32)
+    queries = np.stack([k[0, 20:24].mean(0), k[1, 60:64].mean(0)])
+    np.save(files / "queries.npy", 100 * np.repeat(queries, 2, axis=1))
+    return files
+
+
+def ranges_of(layer):
+    return [(found["first"], found["tokens"]) for found in layer["ranges"]]
+
+
+def test_queries_find_what_they_attend_to_layer_by_layer(kvq, summarised):
+    recall = ("recall", "keys", "--queries", summarised / "queries.npy", "--k", "1")
+    found = kvq.json(*recall)
+    assert found["session"] == "keys" and found["version"] == kvq.json("info", "keys")["version"]
+    assert [(layer["layer"], layer["tokens"], ranges_of(layer)) for layer in found["layers"]] == [
+        (0, 4, [(20, 4)]),
+        (1, 4, [(60, 4)]),
+    ]
+    assert all(0.9 < layer["ranges"][0]["share"] <= 1 for layer in found["layers"])
+    lines = [line.split() for line in ends(kvq(*recall), 0).splitlines()]
+    assert [line[:2] for line in lines] == [["LAYER", "TOKENS"], ["0", "20:24"], ["1", "60:64"]]
+
+
+def test_layers_and_tokens_are_those_asked_for(kvq, summarised):
+    np.save(summarised / "one.npy", np.load(summarised / "queries.npy")[1:])
+    recall = ("recall", "keys", "--queries", summarised / "one.npy", "--layers", "1:2", "--tokens", "30:50")
+    (layer,) = kvq.json(*recall)["layers"]
+    assert layer["layer"] == 1 and ranges_of(layer) == [(32, 16)]
+    assert "--layers says" in ends(kvq(*recall[:4]), 1)
+
+
+def test_queries_go_with_options_of_theirs_alone(kvq, summarised):
+    recall = ("recall", "keys", "--queries", summarised / "queries.npy")
+    query = ("--query", summarised / "query.npy")
+    for options in (("--model", "m"), ("--merge",), query, ("another",), ("--k", "65537")):
+        ends(kvq(*recall, *options), 2)
+    ends(kvq("recall", "--queries", summarised / "queries.npy"), 2)
+    ends(kvq("recall", "keys", *query, "--layers", "0:1"), 2)
+
+
+def test_what_cannot_be_asked_by_queries_is_said(kvq, summarised):
+    ends(kvq("import", "plain", summarised / "cache.npy", "--model", "m"), 0)
+    assert "key_summaries" in ends(kvq("recall", "plain", "--queries", summarised / "queries.npy"), 1)
+    assert "[layers, query_heads, head_dim]" in ends(kvq("recall", "keys", "--queries", summarised / "query.npy"), 1)
+    np.save(summarised / "odd.npy", np.ones((2, 4, 16), np.float32))
+    assert "multiple" in ends(kvq("recall", "keys", "--queries", summarised / "odd.npy"), 1)
+    ends(kvq("recall", "nobody", "--queries", summarised / "queries.npy"), 3)
