@@ -190,6 +190,8 @@ static void apply_live(struct kvquantd *daemon) {
     if (daemon->plugin)
         plugin_set_timeout(daemon->plugin, config->recall_timeout_ms);
     daemon->stall_ms = config->stall_ms;
+    daemon->rpc.request_ms = config->request_ms;
+    daemon->rpc.idle_ms = config->idle_ms;
     daemon->dealer.connections_max = config->connections;
 }
 

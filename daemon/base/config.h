@@ -17,7 +17,7 @@ struct config {
     uint64_t newest_tokens, newest_level, floor, idle_step_ms, ttl_ms;
     uint64_t tail_idle_ms, tail_idle_level;
     uint64_t codec_threads, memory_high_percent, memory_low_percent;
-    uint64_t append_wait_ms, stall_ms, shutdown_ms, recall_timeout_ms;
+    uint64_t append_wait_ms, stall_ms, request_ms, idle_ms, shutdown_ms, recall_timeout_ms;
 };
 
 /* Every option at its default. */

@@ -185,9 +185,28 @@ const struct config_option config_options[] = {
      .most = 3600000,
      .standard = "30s",
      .live = true,
-     .text = "A connection whose client takes longer than this to read a frame, or to send a large "
-             "one that it has begun, is closed; a tenth of it while others lack buffers because of "
-             "such clients."},
+     .text =
+         "A connection whose client takes longer than this to read a frame, to send one that it "
+         "has begun, or to say what it is at first, is closed; a tenth of it while others lack "
+         "large buffers because of such clients."},
+    {.name = "request_timeout",
+     .kind = CONFIG_MILLISECONDS,
+     .offset = AT(request_ms),
+     .least = 1,
+     .most = UINT64_C(31536000000),
+     .standard = "5min",
+     .live = true,
+     .text = "An append, or another request whose data comes in parts, is cancelled when nothing "
+             "more of it has come for so long: what it holds is free again, and others may append "
+             "to its session."},
+    {.name = "idle_timeout",
+     .kind = CONFIG_MILLISECONDS,
+     .offset = AT(idle_ms),
+     .most = UINT64_C(31536000000),
+     .standard = "never",
+     .live = true,
+     .text = "A connection on which nothing is asked for so long is closed; clients connect again "
+             "when they need to."},
     {.name = "shutdown_timeout",
      .kind = CONFIG_MILLISECONDS,
      .offset = AT(shutdown_ms),

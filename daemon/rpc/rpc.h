@@ -53,7 +53,8 @@ struct rpc_daemon {
     size_t page_cache_bytes; /* of each reactor's; a multiple of 64 */
     uint64_t started_ns;
     uint64_t set_aside_bytes;        /* of a pool that the service manager keeps for inspection */
-    _Atomic uint32_t append_wait_ms; /* this and the next may change at any time */
+    _Atomic uint32_t append_wait_ms; /* this and the three that follow may change at any time */
+    _Atomic uint64_t request_ms, idle_ms; /* deadlines.h; idle_ms 0: none */
     struct rpc_default_policy default_policy;
     void (*on_change)(void *context); /* after sessions changed; from any reactor; may be NULL */
     void *change_context;
@@ -216,8 +217,8 @@ struct rpc_request {
     const struct rpc_operation *operation;
     struct rpc_context *context;
     uint32_t id;
-    uint64_t begun_ns;
-    size_t frame_bytes; /* no step leaves more; begin may raise it */
+    uint64_t begun_ns, heard_ns; /* heard: when something of it came last */
+    size_t frame_bytes;          /* no step leaves more; begin may raise it */
     struct rpc_fault fault;
     union {
         struct session_state state; /* of OPEN */

@@ -17,10 +17,13 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "daemon/base/clock.h"
+#include "daemon/server/deadlines.h"
 #include "daemon/server/peer.h"
 #include "daemon/server/requests.h"
 
 enum { SEND_BUFFER_BYTES = 256 << 10 }; /* the kernel doubles it: a page of 1,024 channels fits */
+enum { KEEPALIVE_S = 60 };
 
 void connection_set_waiting(struct connection *connection, bool waiting) {
     if (waiting == connection->waiting)
@@ -84,6 +87,8 @@ void connection_step(struct connection *connection) {
         connection_close(connection);
     else
         connection_arm(connection);
+    if (!connection->closing)
+        deadlines_watch(connection);
 }
 
 /* True if the socket is TCP. */
@@ -110,6 +115,8 @@ static int open_pipe(struct connection *connection, int socket) {
 /* Its send buffer is left to the system, which lets it grow as far. */
 static int open_tcp(struct connection *connection, int socket) {
     int status = uv_tcp_open(&connection->tcp, socket);
+    if (status == 0) /* a peer that has gone without a word is found out */
+        status = uv_tcp_keepalive(&connection->tcp, 1, KEEPALIVE_S);
     return status == 0 ? uv_tcp_nodelay(&connection->tcp, 1) : status;
 }
 
@@ -127,6 +134,7 @@ void connection_new(struct reactor *reactor, int socket) {
     }
     atomic_fetch_add(&reactor->context.daemon->connections_accepted, 1);
     connection->reactor = reactor;
+    connection->receive_start_ns = clock_now_ns();
     bool is_tcp = init_handle(connection, socket);
     connection->next = reactor->connections;
     if (connection->next)

@@ -22,7 +22,7 @@ struct connection {
     struct lease_place in_place, out_place;
     struct lease in; /* while bytes are there: a frame begins at its RPC_FRAME_START */
     size_t in_bytes;
-    uint64_t receive_start_ns; /* of the frame that is coming in */
+    uint64_t receive_start_ns; /* of the frame that is coming in; else of the pause before it */
     struct lease out;          /* while frames are made or sent */
     size_t out_bytes;
     struct lease ahead; /* while frames are made during a write: what is sent next */

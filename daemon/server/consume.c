@@ -12,6 +12,7 @@ enum taken { TAKEN, TAKE_LATER };
 static enum taken take_data(struct connection *connection, struct rpc_request *request,
                             const struct wire_header *header, const uint8_t *control) {
     struct wire_data data;
+    request->heard_ns = clock_now_ns();
     if (request->failed || request->discarding)
         return TAKEN;
     if (wire_data_read(control, &data) != WIRE_OK) {

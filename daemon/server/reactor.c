@@ -33,12 +33,13 @@ static void close_handles(struct reactor *reactor) {
         return;
     uv_close((uv_handle_t *)&reactor->wake, NULL);
     uv_close((uv_handle_t *)&reactor->tick, NULL);
+    uv_close((uv_handle_t *)&reactor->watch, NULL);
     uv_close((uv_handle_t *)&reactor->again, NULL);
 }
 
 static void step_waiting(struct reactor *reactor) {
-    for (struct connection *connection = reactor->connections, *next; connection;
-         connection = next) {
+    for (struct connection *connection = reactor->connections, *next;
+         connection && reactor->waiting > 0; connection = next) {
         next = connection->next;
         if (connection->waiting)
             connection_step(connection);
@@ -142,8 +143,9 @@ static void run(void *argument) {
 static int init_handles(struct reactor *reactor) {
     int status = uv_async_init(&reactor->loop, &reactor->wake, on_wake);
     uv_timer_init(&reactor->loop, &reactor->tick);
+    uv_timer_init(&reactor->loop, &reactor->watch);
     uv_idle_init(&reactor->loop, &reactor->again);
-    reactor->wake.data = reactor->tick.data = reactor->again.data = reactor;
+    reactor->wake.data = reactor->tick.data = reactor->watch.data = reactor->again.data = reactor;
     return status;
 }
 

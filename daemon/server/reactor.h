@@ -19,8 +19,9 @@ enum { REACTOR_INBOX = 1024, REACTOR_REQUESTS = 64 };
 struct reactor {
     uv_loop_t loop;
     uv_async_t wake;
-    uv_timer_t tick; /* runs only while somebody waits or a write is under way */
-    uv_idle_t again; /* runs only while a connection is to be stepped again */
+    uv_timer_t tick;  /* runs only while somebody waits or a write is under way */
+    uv_timer_t watch; /* deadlines.h */
+    uv_idle_t again;  /* runs only while a connection is to be stepped again */
     uv_thread_t thread;
     bool started;
     struct rpc_context context;

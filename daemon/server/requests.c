@@ -80,7 +80,7 @@ static struct rpc_request *add(struct connection *connection, uint32_t id, uint8
     request->id = id;
     request->peer = &connection->peer;
     request->type = type;
-    request->begun_ns = clock_now_ns();
+    request->begun_ns = request->heard_ns = clock_now_ns();
     append(connection, request);
     connection->request_count++;
     return request;

@@ -70,6 +70,7 @@ static void start(void) {
         .recall = server.recall,
         .budget = &server.store.budget,
         .append_wait_ms = 20,
+        .request_ms = 60000,
         .default_policy = {.level = 3, .newest_level = PAGE_FAST8, .floor = 4},
     };
     must(reactor_init(&server.reactor, &server.rpc, &server.leases, &server.stall_ms,

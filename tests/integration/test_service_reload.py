@@ -78,9 +78,9 @@ def test_the_log_level_changes_in_both_directions(reloading):
 
 
 def test_the_time_for_a_frame_changes(reloading):
-    reloading.reload("stall_timeout = 100ms\n")
     with Connection(reloading.daemon.socket) as connection:
         session = connection.open(b"chat", geometry=SMALL)
+        reloading.reload("stall_timeout = 100ms\n")
         request_id = session.begin(128)
         whole = data_frame(request_id, 0, 128, 0, 0, bytes(128 * SMALL.token_bytes(0)))
         connection.send(whole[:9000])  # more than a small buffer holds
