@@ -10,8 +10,8 @@ import pytest
 from config_support import Reloading
 from conftest import RSS_SLACK_BYTES, Command
 from wire import EXACT, Connection, Refused
-from wire_support import (WIDE, append, assert_holds, bits, connection, gaussian_bits, refused,  # noqa: F401
-                          wait_until)
+from wire_support import (WIDE, append, assert_holds, bits, connection, gaussian_bits, packed,  # noqa: F401
+                          refused, wait_until)
 
 LIMIT_BYTES = 64 << 20
 TOKENS = 300
@@ -275,3 +275,25 @@ def test_sessions_are_aged_to_their_floors_before_anybody_loses_tokens(start_dae
         assert list(left.values()) == [(tokens, tokens)] * 40
         coldest, warmest = connection.info(b"0"), connection.info(b"39")
         assert coldest.stored_bytes < 0.7 * warmest.stored_bytes
+
+
+def test_summaries_of_keys_and_recalls_by_them_are_within_the_limit(daemon, connection):
+    """At the coarsest level, where summaries take most beside what they are of."""
+    tokens, rss_bytes, used_bytes, recalls = 512, [], [], 0
+    pages = packed(gaussian_bits(WIDE, tokens))
+    queries = [(layer, [1.0] * (WIDE.heads * WIDE.head_dim_k)) for layer in range(WIDE.layers)]
+    while connection.stats().pressure.evicted_bytes < LIMIT_BYTES / 8:
+        name = b"%d" % len(used_bytes)
+        session = connection.open(name, geometry=WIDE, level=5, key_summaries=True)
+        session.append(tokens, pages, wait_ms=LONG_MS)
+        with contextlib.suppress(Refused):  # for want of memory
+            answer = connection.recall_keys(queries, session=name, query_heads=WIDE.heads, k=65536, fetch=True)
+            assert answer[1].tokens == tokens * WIDE.layers
+            recalls += 1
+        rss_bytes.append(daemon.rss_bytes())
+        used_bytes.append(connection.stats().used_bytes)
+    of_keys = sum(connection.info(b"%d" % number).key_summaries_bytes for number in lengths(connection))
+    assert recalls > 0 and of_keys > LIMIT_BYTES / 16
+    assert {row.error for row in connection.stats().errors} <= {"full"}
+    assert max(used_bytes) <= LIMIT_BYTES
+    assert max(rss_bytes) <= 1.1 * LIMIT_BYTES + RSS_SLACK_BYTES
