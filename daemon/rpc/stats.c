@@ -9,10 +9,14 @@
 #include "daemon/recall/recall.h"
 #include "daemon/rpc/messages.h"
 
-enum { FRAME_BYTES = 8192 }; /* the names of models may be long */
+/* Of all but the names of sockets, whose number the service manager chooses. */
+enum { FRAME_BYTES = 12288, TEXT_FIELD_BYTES = 8 };
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
+    const struct rpc_daemon *daemon = request->context->daemon;
     request->frame_bytes = FRAME_BYTES;
+    for (size_t i = 0; i < daemon->socket_count; i++)
+        request->frame_bytes += TEXT_FIELD_BYTES + strlen(daemon->sockets[i]);
     return rpc_unpack(request, &kvq__stats_request__descriptor, control, control_bytes)
                ? WIRE_OK
                : request->fault.code;
