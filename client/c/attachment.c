@@ -162,18 +162,11 @@ static int expect_piece(struct kvq_client *client) {
         return error;
     connection->channel.input[0] =
         (struct iovec){.iov_base = client->attachment + call->byte_count, .iov_len = count};
-    kvq_channel_expect_payload(&connection->channel, 1);
-    connection->stage = KVQ_PAYLOAD;
     return KVQ_OK;
 }
 
-static int receive_piece(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
-    int error = kvq_receive_payload(client, connection);
-    if (error)
-        return error;
-    client->call.attachment.byte_count += connection->header.payload_bytes;
-    client->call.moved_bytes += connection->header.payload_bytes;
+static int take_piece(struct kvq_client *client) {
+    client->call.attachment.byte_count += client->connections[0]->header.payload_bytes;
     return KVQ_OK;
 }
 
@@ -194,25 +187,6 @@ static int take_get_answer(struct kvq_client *client) {
     return KVQ_OK;
 }
 
-/* Frames up to the answer. */
-static int receive_all(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
-    int error = KVQ_OK;
-    while (!error) {
-        if (connection->stage == KVQ_PAYLOAD)
-            error = receive_piece(client);
-        else if (kvq_step_is_long(client) && !kvq_channel_has_ahead(&connection->channel))
-            return KVQ_AGAIN;
-        else if ((error = kvq_receive(client, connection, client->call.attachment.request_id)))
-            return error;
-        else if (connection->header.type != WIRE_DATA)
-            return take_get_answer(client);
-        else
-            error = expect_piece(client);
-    }
-    return error;
-}
-
 static int get_step(struct kvq_client *client) {
     struct kvq_call *call = &client->call;
     int error;
@@ -228,7 +202,9 @@ static int get_step(struct kvq_client *client) {
             return error;
         call->stage = RECEIVE;
     }
-    return receive_all(client);
+    return kvq_receive_stream(client,
+                              &(struct kvq_stream){call->attachment.request_id, expect_piece,
+                                                   take_piece, take_get_answer});
 }
 
 int kvq_attachment_get(struct kvq_client *client, const char *session,

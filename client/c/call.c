@@ -106,6 +106,45 @@ bool kvq_step_is_long(struct kvq_client *client) {
     return client->call.moved_bytes >= KVQ_STEP_BYTES_MAX;
 }
 
+/* ---- Answers in many frames ---- */
+
+static int expect_payload(struct kvq_client *client, const struct kvq_stream *stream) {
+    struct kvq_connection *connection = client->connections[0];
+    int error = stream->expect(client);
+    if (error)
+        return error;
+    kvq_channel_expect_payload(&connection->channel, 1);
+    connection->stage = KVQ_PAYLOAD;
+    return KVQ_OK;
+}
+
+static int take_payload(struct kvq_client *client, const struct kvq_stream *stream) {
+    struct kvq_connection *connection = client->connections[0];
+    int error = kvq_receive_payload(client, connection);
+    if (error)
+        return error;
+    client->call.moved_bytes += connection->header.payload_bytes;
+    return stream->take(client);
+}
+
+int kvq_receive_stream(struct kvq_client *client, const struct kvq_stream *stream) {
+    struct kvq_connection *connection = client->connections[0];
+    int error = KVQ_OK;
+    while (!error) {
+        if (connection->stage == KVQ_PAYLOAD)
+            error = take_payload(client, stream);
+        else if (kvq_step_is_long(client) && !kvq_channel_has_ahead(&connection->channel))
+            return KVQ_AGAIN;
+        else if ((error = kvq_receive(client, connection, stream->request_id)))
+            return error;
+        else if (connection->header.type != WIRE_DATA)
+            return stream->finish(client);
+        else
+            error = expect_payload(client, stream);
+    }
+    return error;
+}
+
 /* ---- Running ---- */
 
 /* A lost connection: once more from the beginning, where the daemon cannot have done the call, or

@@ -245,6 +245,17 @@ void kvq_use_connections(struct kvq_client *client, size_t count);
 /* Whether a step has moved so much that it should return KVQ_AGAIN. */
 bool kvq_step_is_long(struct kvq_client *client);
 
+/* An answer of DATA frames and a REPLY or ERROR behind them, on the client's first connection. */
+struct kvq_stream {
+    uint32_t request_id;
+    int (*expect)(struct kvq_client *client); /* says where the payload of the frame at hand goes */
+    int (*take)(struct kvq_client *client);   /* it is there */
+    int (*finish)(struct kvq_client *client); /* the frame at hand is the answer */
+};
+
+/* Receives all of it. */
+int kvq_receive_stream(struct kvq_client *client, const struct kvq_stream *stream);
+
 /* ---- token_ids.c ---- */
 
 /* Salts as messages in the arena; NULL where there are none. Those that cannot be are KVQ_ARGUMENT.

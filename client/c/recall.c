@@ -199,23 +199,14 @@ static int expect(struct kvq_client *client) {
     struct wire_data data;
     if (wire_data_read(connection->control, &data))
         return bad_frame(client);
-    int error = data.part == WIRE_PART_BYTES ? expect_hits(client, count)
-                                             : expect_values(client, &data, count);
-    if (error)
-        return error;
-    kvq_channel_expect_payload(&connection->channel, 1);
-    connection->stage = KVQ_PAYLOAD;
-    return KVQ_OK;
+    return data.part == WIRE_PART_BYTES ? expect_hits(client, count)
+                                        : expect_values(client, &data, count);
 }
 
-static int receive_payload(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
-    int error = kvq_receive_payload(client, connection);
-    if (error)
-        return error;
-    client->call.moved_bytes += connection->header.payload_bytes;
-    return client->call.recall.expects_hits ? take_hits(client, connection->header.payload_bytes)
-                                            : KVQ_OK;
+static int take(struct kvq_client *client) {
+    return client->call.recall.expects_hits
+               ? take_hits(client, client->connections[0]->header.payload_bytes)
+               : KVQ_OK;
 }
 
 static int take_answer(struct kvq_client *client) {
@@ -238,24 +229,6 @@ static int take_answer(struct kvq_client *client) {
     return KVQ_OK;
 }
 
-static int receive_all(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
-    int error = KVQ_OK;
-    while (!error) {
-        if (connection->stage == KVQ_PAYLOAD)
-            error = receive_payload(client);
-        else if (kvq_step_is_long(client) && !kvq_channel_has_ahead(&connection->channel))
-            return KVQ_AGAIN;
-        else if ((error = kvq_receive(client, connection, client->call.recall.request_id)))
-            return error;
-        else if (connection->header.type != WIRE_DATA)
-            return take_answer(client);
-        else
-            error = expect(client);
-    }
-    return error;
-}
-
 static int step(struct kvq_client *client) {
     struct kvq_call *call = &client->call;
     int error;
@@ -273,7 +246,8 @@ static int step(struct kvq_client *client) {
             return error;
         call->stage = RECEIVE;
     }
-    return receive_all(client);
+    return kvq_receive_stream(
+        client, &(struct kvq_stream){call->recall.request_id, expect, take, take_answer});
 }
 
 static void leave(struct kvq_client *client) {

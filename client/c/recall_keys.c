@@ -170,21 +170,11 @@ static int expect(struct kvq_client *client) {
         data.layer >= call->end_layer)
         return bad_frame(client);
     uint32_t i = data.layer - call->options.first_layer;
-    int error = data.part == WIRE_PART_BYTES ? expect_ranges(client, i, bytes)
-                                             : expect_values(client, &data, i, bytes);
-    if (error)
-        return error;
-    kvq_channel_expect_payload(&connection->channel, 1);
-    connection->stage = KVQ_PAYLOAD;
-    return KVQ_OK;
+    return data.part == WIRE_PART_BYTES ? expect_ranges(client, i, bytes)
+                                        : expect_values(client, &data, i, bytes);
 }
 
-static int receive_payload(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
-    int error = kvq_receive_payload(client, connection);
-    if (error)
-        return error;
-    client->call.moved_bytes += connection->header.payload_bytes;
+static int take(struct kvq_client *client) {
     if (!client->call.recall_keys.has_all_ranges)
         count_tokens(client);
     return KVQ_OK;
@@ -236,24 +226,6 @@ static int take_answer(struct kvq_client *client) {
     return KVQ_OK;
 }
 
-static int receive_all(struct kvq_client *client) {
-    struct kvq_connection *connection = client->connections[0];
-    int error = KVQ_OK;
-    while (!error) {
-        if (connection->stage == KVQ_PAYLOAD)
-            error = receive_payload(client);
-        else if (kvq_step_is_long(client) && !kvq_channel_has_ahead(&connection->channel))
-            return KVQ_AGAIN;
-        else if ((error = kvq_receive(client, connection, client->call.recall_keys.request_id)))
-            return error;
-        else if (connection->header.type != WIRE_DATA)
-            return take_answer(client);
-        else
-            error = expect(client);
-    }
-    return error;
-}
-
 /* Layers without ranges, as long as none has come. */
 static int prepare(struct kvq_client *client) {
     struct kvq_recall_keys_call *call = &client->call.recall_keys;
@@ -283,7 +255,8 @@ static int step(struct kvq_client *client) {
             return error;
         call->stage = RECEIVE;
     }
-    return receive_all(client);
+    return kvq_receive_stream(
+        client, &(struct kvq_stream){call->recall_keys.request_id, expect, take, take_answer});
 }
 
 static void leave(struct kvq_client *client) {
