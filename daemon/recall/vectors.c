@@ -56,35 +56,16 @@ static const void *row_at(const struct vectors_format *format, const void *vecto
     return (const uint8_t *)vectors + row * vectors_row_bytes(format);
 }
 
-static enum vectors_fault check_row(const struct vectors_format *format, const void *row) {
-    double squares = square_sum(format->dtype, row, format->dim);
+enum vectors_fault vectors_check_query(const struct vectors_format *format, const float *query) {
+    if (!is_known(format))
+        return VECTORS_WRONG_FORMAT;
+    double squares = square_sum_f32(query, format->dim);
     if (!isfinite(squares))
         return VECTORS_NOT_FINITE;
     if (squares >= LENGTH_MOST * LENGTH_MOST)
         return VECTORS_TOO_LONG;
     bool zero = squares < LENGTH_LEAST * LENGTH_LEAST;
     return zero && format->metric == KVQ_RETRIEVER_COSINE ? VECTORS_ZERO : VECTORS_FINE;
-}
-
-enum vectors_fault vectors_check(const struct vectors_format *format, const void *vectors,
-                                 size_t count, size_t *row) {
-    *row = 0;
-    if (!is_known(format))
-        return VECTORS_WRONG_FORMAT;
-    for (; *row < count; ++*row) {
-        enum vectors_fault fault = check_row(format, row_at(format, vectors, *row));
-        if (fault != VECTORS_FINE)
-            return fault;
-    }
-    return VECTORS_FINE;
-}
-
-enum vectors_fault vectors_check_query(const struct vectors_format *format, const float *query) {
-    struct vectors_format as_query = *format;
-    if (!is_known(format))
-        return VECTORS_WRONG_FORMAT;
-    as_query.dtype = KVQ_RETRIEVER_F32;
-    return check_row(&as_query, query);
 }
 
 void vectors_prepare_query(const struct vectors_format *format, const float *query, float *unit) {

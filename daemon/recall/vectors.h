@@ -27,11 +27,7 @@ enum vectors_fault {
 /* A sentence's end: "holds a NaN or an infinity". */
 const char *vectors_fault_text(enum vectors_fault fault);
 
-/* Looks at all numbers of so many rows; *row is the first that has a fault. */
-enum vectors_fault vectors_check(const struct vectors_format *format, const void *vectors,
-                                 size_t count, size_t *row);
-
-/* The same of a query: float32, whatever the rows are. */
+/* Of a query: float32, whatever the rows are. */
 enum vectors_fault vectors_check_query(const struct vectors_format *format, const float *query);
 
 /* A query as scores take it: under cosine scaled to length 1. unit[dim] may be query. */
