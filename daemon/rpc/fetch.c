@@ -35,12 +35,12 @@ void rpc_hold_pieces(struct rpc_request *request, size_t piece_bytes_max) {
 }
 
 /* Says how many of the session's tokens there are. */
-static uint32_t fail_miss(struct rpc_request *request, const char *message) {
+static uint32_t fail_miss(struct rpc_request *request, enum rpc_miss why) {
     uint64_t available = request->fetch.fetch.available;
-    atomic_fetch_add(&request->context->daemon->fetch_misses, 1);
+    atomic_fetch_add(&request->context->daemon->fetch_misses[why], 1);
     request->fault.tokens = available;
-    if (message)
-        return rpc_fail(request, WIRE_MISS, "%s", message);
+    if (why == RPC_MISS_LATE)
+        return rpc_fail(request, WIRE_MISS, "not all of it could be sent within within_ms");
     if (available == 0)
         return rpc_fail(request, WIRE_MISS, NULL);
     return rpc_fail(request, WIRE_MISS, "of the session the first %llu tokens are there",
@@ -66,15 +66,19 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return rpc_fail(request, WIRE_UNSUPPORTED,
                         "dtype: values are given in the session's own, or as f16, bf16 or f32");
     if (status == STORE_MISS)
-        return fail_miss(request, NULL);
+        return fail_miss(request,
+                         request->fetch.fetch.available > 0 ? RPC_MISS_SHORT : RPC_MISS_ABSENT);
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);
     rpc_hold_pieces(request, fetch_piece_bytes_max(&request->fetch.fetch));
     return WIRE_OK;
 }
 
-static void count_hit(struct rpc_daemon *daemon, const struct fetch *fetch) {
+static void count_hit(const struct rpc_request *request) {
+    struct rpc_daemon *daemon = request->context->daemon;
+    const struct fetch *fetch = &request->fetch.fetch;
     atomic_fetch_add(&daemon->fetch_hits, 1);
+    atomic_fetch_add(&daemon->disk_hits, request->fetch.from_disk);
     atomic_fetch_add(&daemon->fetched_tokens, fetch->end - fetch->first);
     atomic_fetch_add(&daemon->fetched_bytes, fetch->sent_bytes);
 }
@@ -148,8 +152,8 @@ void rpc_write_pieces(const struct rpc_request *request, struct rpc_frame *frame
         write_piece(request, frame, &pieces[i]);
 }
 
-static enum rpc_step fail(struct rpc_request *request, const char *message) {
-    fail_miss(request, message);
+static enum rpc_step fail(struct rpc_request *request, enum rpc_miss why) {
+    fail_miss(request, why);
     return RPC_FAILED;
 }
 
@@ -159,20 +163,21 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     struct fetch_piece pieces[GEOMETRY_PARTS];
     size_t count = 0;
     if (is_late(&request->fetch))
-        return fail(request, "not all of it could be sent within within_ms");
+        return fail(request, RPC_MISS_LATE);
     int status = fetch_next(context->daemon->store, &request->fetch.fetch, &room,
                             context->workspace, pieces, &count);
+    request->fetch.from_disk |= status == STORE_FULL || status == STORE_WAIT;
     if (status == STORE_FULL)
         return rpc_wait_to_load(request);
     rpc_stop_loading(request);
     if (status == STORE_WAIT)
         return RPC_WAIT;
     if (status == STORE_OK) {
-        count_hit(context->daemon, &request->fetch.fetch);
+        count_hit(request);
         return reply(request, frame);
     }
     if (status != STORE_MORE)
-        return fail(request, NULL);
+        return fail(request, RPC_MISS_GONE);
     rpc_write_pieces(request, frame, pieces, count);
     return RPC_MORE;
 }

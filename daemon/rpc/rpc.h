@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "daemon/base/histogram.h"
 #include "daemon/store/append.h"
 #include "daemon/store/attachments.h"
 #include "daemon/store/batches.h"
@@ -42,6 +43,10 @@ struct rpc_default_policy {
 /* What requests may do: everything, add nothing, or change nothing. The wire's numbers. */
 enum rpc_state { RPC_NORMAL = 1, RPC_DRAINED, RPC_READ_ONLY };
 
+/* Why a fetch was a miss: no such session; it has fewer tokens than asked for, as one that lost its
+ * newest has; deleted, cut or unreadable on the way; not sent by its deadline. */
+enum rpc_miss { RPC_MISS_ABSENT, RPC_MISS_SHORT, RPC_MISS_GONE, RPC_MISS_LATE, RPC_MISSES };
+
 /* One for the process; set up before the reactors start. */
 struct rpc_daemon {
     struct store *store;
@@ -58,22 +63,31 @@ struct rpc_daemon {
     struct rpc_default_policy default_policy;
     void (*on_change)(void *context); /* after sessions changed; from any reactor; may be NULL */
     void *change_context;
-    _Atomic int state;             /* of enum rpc_state; may change at any time */
-    _Atomic uint64_t full_said_ns; /* when the log last said that the limit is reached */
+    _Atomic int state;                /* of enum rpc_state; may change at any time */
+    _Atomic uint64_t slow_request_ms; /* from so long on one is logged; 0: none is */
+    _Atomic uint64_t full_said_ns;    /* when the log last said that the limit is reached */
     /* the statistics, since the start but for the first */
     _Atomic uint64_t connections, connections_accepted, connections_refused, connections_stalled;
     _Atomic uint64_t requests[RPC_TYPES], errors[RPC_TYPES], total_us[RPC_TYPES], max_us[RPC_TYPES];
     _Atomic uint64_t faults[WIRE_ERROR_COUNT]; /* by code */
-    _Atomic uint64_t fetched_tokens, fetched_bytes, fetch_hits, fetch_misses;
+    _Atomic uint64_t refusals[RPC_TYPES][WIRE_ERROR_COUNT];
+    _Atomic uint64_t fetched_tokens, fetched_bytes, fetch_hits, fetch_misses[RPC_MISSES];
+    _Atomic uint64_t disk_hits; /* of these hits, what came from disk, in part at least */
     _Atomic uint64_t match_hits, matched_tokens;
     _Atomic uint64_t blocks_put, blocks_asked, block_hits;
     _Atomic uint64_t attachments_put, attachment_hits, attachment_misses;
     _Atomic uint64_t entries_put, entries_deleted;
 };
 
+/* By how many bytes a request moved, there and back: at most 4 KiB, 64 KiB, 1 MiB, 16 MiB, or more.
+ */
+enum { RPC_SIZES = 5 };
+
 /* One for each reactor. */
 struct rpc_context {
     struct rpc_daemon *daemon;
+    struct histogram seconds[RPC_TYPES][RPC_SIZES]; /* of what was answered */
+    _Atomic uint64_t in_flight;                     /* requests that have begun */
     struct wire_arena arena;
     void *workspace; /* PAGE_WORKSPACE_BYTES */
     struct page_cache pages;
@@ -167,6 +181,7 @@ struct rpc_fetch {
     struct attachment_get attachment; /* of ATTACH_GET, likewise */
     uint64_t deadline_ns;             /* 0: none */
     bool waiting;                     /* for memory, into which a chunk is to be loaded from disk */
+    bool from_disk;                   /* some of it */
     uint64_t memory_deadline_ns;
 };
 
@@ -218,6 +233,7 @@ struct rpc_request {
     struct rpc_context *context;
     uint32_t id;
     uint64_t begun_ns, heard_ns; /* heard: when something of it came last */
+    uint64_t moved_bytes;        /* of frames that came and went */
     size_t frame_bytes;          /* no step leaves more; begin may raise it */
     struct rpc_fault fault;
     union {

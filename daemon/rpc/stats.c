@@ -8,6 +8,7 @@
 #include "daemon/recall/plugin.h"
 #include "daemon/recall/recall.h"
 #include "daemon/rpc/messages.h"
+#include "daemon/rpc/stats.h"
 
 /* Of all but the names of sockets, whose number the service manager chooses. */
 enum { FRAME_BYTES = 12288, TEXT_FIELD_BYTES = 8 };
@@ -50,36 +51,14 @@ static void count_operations(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
     }
 }
 
-/* What the reply points to. */
-struct stats_parts {
-    Kvq__OperationCount operations[RPC_TYPES], *operation_pointers[RPC_TYPES];
-    Kvq__ErrorCount errors[WIRE_ERROR_COUNT], *error_pointers[WIRE_ERROR_COUNT];
-    Kvq__LevelInfo levels[USAGE_LEVELS + 2], *level_pointers[USAGE_LEVELS + 2];
-    Kvq__MemoryStats memory;
-    Kvq__KeeperStats keeper;
-    Kvq__SharingStats sharing;
-    Kvq__BlockStats blocks;
-    Kvq__AttachmentStats attachments;
-    Kvq__Entries entries;
-    Kvq__RecallStats recall;
-    char plugin[64];
-    Kvq__PressureStats pressure;
-    struct model_capacity models[MODELS_MAX];
-    Kvq__ModelCapacity capacity[MODELS_MAX], *capacity_pointers[MODELS_MAX];
-    Kvq__LevelTokens tokens[MODELS_MAX][USAGE_LEVELS], *token_pointers[MODELS_MAX][USAGE_LEVELS];
-    Kvq__AgeingStats ageing;
-    Kvq__DiskStats disk;
-    Kvq__TakeoverStats takeover;
-};
-
 static void count_errors(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
-                         struct stats_parts *parts) {
-    reply->errors = parts->error_pointers;
+                         struct stats_report *report) {
+    reply->errors = report->error_pointers;
     for (uint32_t code = 1; code < WIRE_ERROR_COUNT; code++) {
         uint64_t times = atomic_load(&daemon->faults[code]);
         if (times == 0)
             continue;
-        Kvq__ErrorCount *count = &parts->errors[reply->n_errors];
+        Kvq__ErrorCount *count = &report->errors[reply->n_errors];
         kvq__error_count__init(count);
         count->error = (char *)wire_error_info(code)->name;
         count->count = times;
@@ -87,11 +66,11 @@ static void count_errors(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
     }
 }
 
-static void add_level(Kvq__StatsReply *reply, struct stats_parts *parts, Kvq__Place place,
+static void add_level(Kvq__StatsReply *reply, struct stats_report *report, Kvq__Place place,
                       int level, uint64_t tokens, uint64_t bytes) {
     if (bytes == 0)
         return;
-    Kvq__LevelInfo *message = &parts->levels[reply->n_levels];
+    Kvq__LevelInfo *message = &report->levels[reply->n_levels];
     kvq__level_info__init(message);
     message->place = place;
     message->level = level;
@@ -100,16 +79,16 @@ static void add_level(Kvq__StatsReply *reply, struct stats_parts *parts, Kvq__Pl
     reply->levels[reply->n_levels++] = message;
 }
 
-static void count_levels(struct usage *usage, Kvq__StatsReply *reply, struct stats_parts *parts) {
-    reply->levels = parts->level_pointers;
-    add_level(reply, parts, KVQ__PLACE__PLACE_SINKS, PAGE_EXACT, atomic_load(&usage->sinks.tokens),
+static void count_levels(struct usage *usage, Kvq__StatsReply *reply, struct stats_report *report) {
+    reply->levels = report->level_pointers;
+    add_level(reply, report, KVQ__PLACE__PLACE_SINKS, PAGE_EXACT, atomic_load(&usage->sinks.tokens),
               atomic_load(&usage->sinks.bytes));
     for (int level = PAGE_LEVEL_MIN; level <= PAGE_LEVEL_MAX; level++) {
         struct usage_count *count = &usage->levels[level - PAGE_LEVEL_MIN];
-        add_level(reply, parts, KVQ__PLACE__PLACE_PAGES, level, atomic_load(&count->tokens),
+        add_level(reply, report, KVQ__PLACE__PLACE_PAGES, level, atomic_load(&count->tokens),
                   atomic_load(&count->bytes));
     }
-    add_level(reply, parts, KVQ__PLACE__PLACE_TAIL, PAGE_EXACT, atomic_load(&usage->tail_tokens),
+    add_level(reply, report, KVQ__PLACE__PLACE_TAIL, PAGE_EXACT, atomic_load(&usage->tail_tokens),
               atomic_load(&usage->tails_bytes));
 }
 
@@ -128,7 +107,7 @@ static void write_ageing(struct store *store, Kvq__StatsReply *reply, Kvq__Agein
     reply->ageing = message;
 }
 
-static void write_store(struct store *store, Kvq__StatsReply *reply, struct stats_parts *parts) {
+static void write_store(struct store *store, Kvq__StatsReply *reply, struct stats_report *report) {
     struct store_totals totals;
     struct keeper_stats keeper;
     info_totals(store, &totals);
@@ -144,27 +123,27 @@ static void write_store(struct store *store, Kvq__StatsReply *reply, struct stat
     reply->sessions_created = atomic_load(&store->usage.sessions_created);
     reply->sessions_deleted = atomic_load(&store->usage.sessions_deleted);
     reply->appends_waiting = atomic_load(&store->budget.waiting);
-    count_levels(&store->usage, reply, parts);
-    kvq__memory_stats__init(&parts->memory);
-    parts->memory.pages_bytes = totals.pages_bytes;
-    parts->memory.tails_bytes = totals.tails_bytes;
-    parts->memory.sessions_bytes = totals.sessions_bytes;
-    parts->memory.fixed_bytes = store_fixed_bytes(store);
-    parts->memory.warm_bytes = pool_warm_bytes(store->pool);
-    reply->memory = &parts->memory;
-    kvq__keeper_stats__init(&parts->keeper);
-    parts->keeper.queued_sessions = keeper.queued_sessions;
-    parts->keeper.chunks = keeper.chunks;
-    parts->keeper.bytes_before = keeper.bytes_before;
-    parts->keeper.bytes_after = keeper.bytes_after;
-    reply->keeper = &parts->keeper;
-    write_ageing(store, reply, &parts->ageing);
+    count_levels(&store->usage, reply, report);
+    kvq__memory_stats__init(&report->memory);
+    report->memory.pages_bytes = totals.pages_bytes;
+    report->memory.tails_bytes = totals.tails_bytes;
+    report->memory.sessions_bytes = totals.sessions_bytes;
+    report->memory.fixed_bytes = store_fixed_bytes(store);
+    report->memory.warm_bytes = pool_warm_bytes(store->pool);
+    reply->memory = &report->memory;
+    kvq__keeper_stats__init(&report->keeper);
+    report->keeper.queued_sessions = keeper.queued_sessions;
+    report->keeper.chunks = keeper.chunks;
+    report->keeper.bytes_before = keeper.bytes_before;
+    report->keeper.bytes_after = keeper.bytes_after;
+    reply->keeper = &report->keeper;
+    write_ageing(store, reply, &report->ageing);
 }
 
 static void write_pressure(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
-                           struct stats_parts *parts) {
+                           struct stats_report *report) {
     struct pressure_stats *stats = &daemon->store->pressure.stats;
-    Kvq__PressureStats *message = &parts->pressure;
+    Kvq__PressureStats *message = &report->pressure;
     kvq__pressure_stats__init(message);
     message->rounds = atomic_load(&stats->rounds);
     message->aged_sessions = atomic_load(&stats->aged_sessions);
@@ -184,10 +163,10 @@ static void write_pressure(struct rpc_daemon *daemon, Kvq__StatsReply *reply,
 static void write_disk(struct disk_tier *tier, Kvq__StatsReply *reply, Kvq__DiskStats *message) {
     const struct disk_tier_counts *counts = &tier->counts;
     struct disk_stats stats;
+    kvq__disk_stats__init(message);
     if (!disk_tier_is_on(tier))
         return;
     disk_read_stats(tier->disk, &stats);
-    kvq__disk_stats__init(message);
     message->recovering = atomic_load(&tier->recovering);
     message->limit_bytes = stats.limit_bytes;
     message->used_bytes = stats.used_bytes;
@@ -224,13 +203,14 @@ static void write_model(const struct model_capacity *model, Kvq__ModelCapacity *
     }
 }
 
-static void write_capacity(struct store *store, Kvq__StatsReply *reply, struct stats_parts *parts) {
-    reply->n_capacity = models_read(store, parts->models);
-    reply->capacity = parts->capacity_pointers;
+static void write_capacity(struct store *store, Kvq__StatsReply *reply,
+                           struct stats_report *report) {
+    reply->n_capacity = models_read(store, report->models);
+    reply->capacity = report->capacity_pointers;
     for (size_t i = 0; i < reply->n_capacity; i++) {
-        write_model(&parts->models[i], &parts->capacity[i], parts->tokens[i],
-                    parts->token_pointers[i]);
-        parts->capacity_pointers[i] = &parts->capacity[i];
+        write_model(&report->models[i], &report->capacity[i], report->tokens[i],
+                    report->token_pointers[i]);
+        report->capacity_pointers[i] = &report->capacity[i];
     }
 }
 
@@ -244,7 +224,8 @@ static void write_counters(struct rpc_daemon *daemon, Kvq__StatsReply *reply) {
     reply->fetched_tokens = atomic_load(&daemon->fetched_tokens);
     reply->fetched_bytes = atomic_load(&daemon->fetched_bytes);
     reply->fetch_hits = atomic_load(&daemon->fetch_hits);
-    reply->fetch_misses = atomic_load(&daemon->fetch_misses);
+    for (int why = 0; why < RPC_MISSES; why++)
+        reply->fetch_misses += atomic_load(&daemon->fetch_misses[why]);
 }
 
 static void write_sharing(struct rpc_daemon *daemon, Kvq__SharingStats *message) {
@@ -284,10 +265,10 @@ static void write_attachments(struct rpc_daemon *daemon, Kvq__AttachmentStats *m
 }
 
 /* The name is the plugin's, of any length. */
-static void write_plugin(struct plugin_status status, struct stats_parts *parts) {
-    Kvq__RecallStats *message = &parts->recall;
-    snprintf(parts->plugin, sizeof parts->plugin, "%s", status.name);
-    message->plugin = parts->plugin;
+static void write_plugin(struct plugin_status status, struct stats_report *report) {
+    Kvq__RecallStats *message = &report->recall;
+    snprintf(report->plugin, sizeof report->plugin, "%s", status.name);
+    message->plugin = report->plugin;
     message->plugin_on = status.on;
     message->plugin_searches = status.searches;
     message->plugin_timeouts = status.timeouts;
@@ -295,15 +276,15 @@ static void write_plugin(struct plugin_status status, struct stats_parts *parts)
     message->dropped_hits = status.dropped_hits;
 }
 
-static void write_recall(struct rpc_daemon *daemon, struct stats_parts *parts) {
+static void write_recall(struct rpc_daemon *daemon, struct stats_report *report) {
     struct usage *usage = &daemon->store->usage;
-    Kvq__RecallStats *message = &parts->recall;
+    Kvq__RecallStats *message = &report->recall;
     kvq__recall_stats__init(message);
-    kvq__entries__init(&parts->entries);
-    parts->entries.entries = atomic_load(&usage->entries);
-    parts->entries.batches = atomic_load(&usage->batches.count);
-    parts->entries.stored_bytes = atomic_load(&usage->batches.bytes);
-    message->entries = &parts->entries;
+    kvq__entries__init(&report->entries);
+    report->entries.entries = atomic_load(&usage->entries);
+    report->entries.batches = atomic_load(&usage->batches.count);
+    report->entries.stored_bytes = atomic_load(&usage->batches.bytes);
+    message->entries = &report->entries;
     message->put = atomic_load(&daemon->entries_put);
     message->deleted = atomic_load(&daemon->entries_deleted);
     struct recall_stats stats = recall_stats(daemon->recall);
@@ -312,7 +293,7 @@ static void write_recall(struct rpc_daemon *daemon, struct stats_parts *parts) {
     message->total_us = stats.total_us;
     message->max_us = stats.max_us;
     if (daemon->plugin)
-        write_plugin(plugin_status(daemon->plugin), parts);
+        write_plugin(plugin_status(daemon->plugin), report);
 }
 
 static void write_takeover(struct rpc_daemon *daemon, Kvq__TakeoverStats *message) {
@@ -328,36 +309,40 @@ static void write_takeover(struct rpc_daemon *daemon, Kvq__TakeoverStats *messag
     message->set_aside_bytes = daemon->set_aside_bytes;
 }
 
+void stats_read(struct rpc_daemon *daemon, struct stats_report *report) {
+    Kvq__StatsReply *reply = &report->reply;
+    kvq__stats_reply__init(reply);
+    reply->version = KVQUANT_VERSION;
+    reply->pid = (uint64_t)getpid();
+    reply->uptime_seconds = (double)(clock_now_ns() - daemon->started_ns) / (double)CLOCK_NS_PER_S;
+    reply->n_sockets = daemon->socket_count;
+    reply->sockets = (char **)daemon->sockets;
+    reply->rss_bytes = rss_bytes();
+    reply->operations = report->operation_pointers;
+    count_operations(daemon, reply, report->operations);
+    count_errors(daemon, reply, report);
+    write_store(daemon->store, reply, report);
+    write_pressure(daemon, reply, report);
+    write_capacity(daemon->store, reply, report);
+    write_disk(&daemon->store->disk, reply, &report->disk);
+    write_counters(daemon, reply);
+    reply->state = (Kvq__State)atomic_load(&daemon->state);
+    write_sharing(daemon, &report->sharing);
+    reply->sharing = &report->sharing;
+    write_blocks(daemon, &report->blocks);
+    reply->blocks = &report->blocks;
+    write_attachments(daemon, &report->attachments);
+    reply->attachments = &report->attachments;
+    write_recall(daemon, report);
+    reply->recall = &report->recall;
+    write_takeover(daemon, &report->takeover);
+    reply->takeover = &report->takeover;
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
-    struct rpc_daemon *daemon = request->context->daemon;
-    Kvq__StatsReply reply = KVQ__STATS_REPLY__INIT;
-    struct stats_parts parts;
-    reply.version = KVQUANT_VERSION;
-    reply.pid = (uint64_t)getpid();
-    reply.uptime_seconds = (double)(clock_now_ns() - daemon->started_ns) / (double)CLOCK_NS_PER_S;
-    reply.n_sockets = daemon->socket_count;
-    reply.sockets = (char **)daemon->sockets;
-    reply.rss_bytes = rss_bytes();
-    reply.operations = parts.operation_pointers;
-    count_operations(daemon, &reply, parts.operations);
-    count_errors(daemon, &reply, &parts);
-    write_store(daemon->store, &reply, &parts);
-    write_pressure(daemon, &reply, &parts);
-    write_capacity(daemon->store, &reply, &parts);
-    write_disk(&daemon->store->disk, &reply, &parts.disk);
-    write_counters(daemon, &reply);
-    reply.state = (Kvq__State)atomic_load(&daemon->state);
-    write_sharing(daemon, &parts.sharing);
-    reply.sharing = &parts.sharing;
-    write_blocks(daemon, &parts.blocks);
-    reply.blocks = &parts.blocks;
-    write_attachments(daemon, &parts.attachments);
-    reply.attachments = &parts.attachments;
-    write_recall(daemon, &parts);
-    reply.recall = &parts.recall;
-    write_takeover(daemon, &parts.takeover);
-    reply.takeover = &parts.takeover;
-    return rpc_reply(request, frame, &reply.base);
+    struct stats_report report;
+    stats_read(request->context->daemon, &report);
+    return rpc_reply(request, frame, &report.reply.base);
 }
 
 const struct rpc_operation rpc_stats = {.name = "stats", .begin = begin, .step = step};

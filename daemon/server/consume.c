@@ -23,6 +23,7 @@ static enum taken take_data(struct connection *connection, struct rpc_request *r
         request->operation->data(request, &data, control + WIRE_DATA_BYTES, header->payload_bytes);
     if (status == RPC_WAIT)
         return TAKE_LATER;
+    request->moved_bytes += header->payload_bytes;
     if (status == RPC_FAILED)
         requests_fail(connection, request);
     return TAKEN;

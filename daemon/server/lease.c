@@ -146,6 +146,13 @@ void lease_shrink(struct lease_pool *pool, struct lease *lease, size_t bytes) {
     *lease = small;
 }
 
+struct lease_counts lease_counts(struct lease_pool *pool) {
+    pthread_mutex_lock(&pool->lock);
+    struct lease_counts counts = {pool->count, pool->free_count, pool->waiting};
+    pthread_mutex_unlock(&pool->lock);
+    return counts;
+}
+
 bool lease_is_short(struct lease_pool *pool) {
     return pool->waiting > 0;
 }

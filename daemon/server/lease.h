@@ -68,6 +68,12 @@ void lease_shrink(struct lease_pool *pool, struct lease *lease, size_t bytes);
 /* Nothing happens without a lease. */
 void lease_return(struct lease_pool *pool, struct lease *lease);
 
+/* Large buffers, and places in the queue for one. */
+struct lease_counts {
+    size_t all, free, waiting;
+};
+struct lease_counts lease_counts(struct lease_pool *pool);
+
 /* Whether somebody waits for a large buffer. */
 bool lease_is_short(struct lease_pool *pool);
 

@@ -71,7 +71,9 @@ static void step_request(struct connection *connection, struct rpc_request *requ
         connection->out_bytes += frame.bytes;
         return;
     }
-    switch (request->operation->step(request, &frame)) {
+    enum rpc_step status = request->operation->step(request, &frame);
+    request->moved_bytes += frame.bytes;
+    switch (status) {
     case RPC_MORE:
         connection->ready |= frame.bytes == 0;
         break;

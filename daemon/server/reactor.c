@@ -35,6 +35,8 @@ static void close_handles(struct reactor *reactor) {
     uv_close((uv_handle_t *)&reactor->tick, NULL);
     uv_close((uv_handle_t *)&reactor->watch, NULL);
     uv_close((uv_handle_t *)&reactor->again, NULL);
+    uv_close((uv_handle_t *)&reactor->polling, NULL);
+    uv_close((uv_handle_t *)&reactor->polled, NULL);
 }
 
 static void step_waiting(struct reactor *reactor) {
@@ -130,6 +132,26 @@ static void on_again(uv_idle_t *handle) {
         uv_idle_stop(handle);
 }
 
+/* The loop goes to wait for its sockets: until now it has not looked at them. */
+static void on_polling(uv_prepare_t *handle) {
+    struct reactor *reactor = handle->data;
+    uint64_t since_ns = atomic_load_explicit(&reactor->busy_since_ns, memory_order_relaxed);
+    if (since_ns > 0)
+        histogram_add(&reactor->lag, &histogram_seconds, clock_now_ns() - since_ns);
+    atomic_store_explicit(&reactor->busy_since_ns, 0, memory_order_relaxed);
+}
+
+static void on_polled(uv_check_t *handle) {
+    struct reactor *reactor = handle->data;
+    atomic_store_explicit(&reactor->busy_since_ns, clock_now_ns(), memory_order_relaxed);
+}
+
+uint64_t reactor_busy_ns(const struct reactor *reactor) {
+    uint64_t since_ns = atomic_load_explicit(&reactor->busy_since_ns, memory_order_relaxed);
+    uint64_t now = clock_now_ns();
+    return since_ns > 0 && now > since_ns ? now - since_ns : 0;
+}
+
 static void run(void *argument) {
     struct reactor *reactor = argument;
     pthread_setname_np(pthread_self(), "reactor");
@@ -145,8 +167,18 @@ static int init_handles(struct reactor *reactor) {
     uv_timer_init(&reactor->loop, &reactor->tick);
     uv_timer_init(&reactor->loop, &reactor->watch);
     uv_idle_init(&reactor->loop, &reactor->again);
+    uv_prepare_init(&reactor->loop, &reactor->polling);
+    uv_check_init(&reactor->loop, &reactor->polled);
     reactor->wake.data = reactor->tick.data = reactor->watch.data = reactor->again.data = reactor;
+    reactor->polling.data = reactor->polled.data = reactor;
+    uv_prepare_start(&reactor->polling, on_polling);
+    uv_check_start(&reactor->polled, on_polled);
     return status;
+}
+
+static void keep_request(struct reactor *reactor, struct rpc_request *request) {
+    request->next = reactor->spare_requests;
+    reactor->spare_requests = request;
 }
 
 static void divide_memory(struct reactor *reactor) {
@@ -159,7 +191,7 @@ static void divide_memory(struct reactor *reactor) {
     };
     reactor->requests = (struct rpc_request *)(void *)(arena + RPC_ARENA_BYTES);
     for (int i = 0; i < REACTOR_REQUESTS; i++)
-        reactor_return_request(reactor, &reactor->requests[i]);
+        keep_request(reactor, &reactor->requests[i]);
 }
 
 int reactor_init(struct reactor *reactor, struct rpc_daemon *daemon, struct lease_pool *leases,
@@ -253,16 +285,18 @@ struct rpc_request *reactor_take_request(struct reactor *reactor) {
         reactor->spare_requests = request->next;
     else if (budget_reserve(budget, sizeof *request) && !(request = malloc(sizeof *request)))
         budget_release(budget, sizeof *request);
-    if (request)
-        *request = (struct rpc_request){.context = &reactor->context,
-                                        .frame_bytes = RPC_SMALL_FRAME_BYTES};
+    if (!request)
+        return NULL;
+    *request =
+        (struct rpc_request){.context = &reactor->context, .frame_bytes = RPC_SMALL_FRAME_BYTES};
+    atomic_fetch_add_explicit(&reactor->context.in_flight, 1, memory_order_relaxed);
     return request;
 }
 
 void reactor_return_request(struct reactor *reactor, struct rpc_request *request) {
+    atomic_fetch_sub_explicit(&reactor->context.in_flight, 1, memory_order_relaxed);
     if (request >= reactor->requests && request < reactor->requests + REACTOR_REQUESTS) {
-        request->next = reactor->spare_requests;
-        reactor->spare_requests = request;
+        keep_request(reactor, request);
         return;
     }
     free(request);

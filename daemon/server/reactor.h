@@ -19,13 +19,17 @@ enum { REACTOR_INBOX = 1024, REACTOR_REQUESTS = 64 };
 struct reactor {
     uv_loop_t loop;
     uv_async_t wake;
-    uv_timer_t tick;  /* runs only while somebody waits or a write is under way */
-    uv_timer_t watch; /* deadlines.h */
-    uv_idle_t again;  /* runs only while a connection is to be stepped again */
+    uv_timer_t tick;      /* runs only while somebody waits or a write is under way */
+    uv_timer_t watch;     /* deadlines.h */
+    uv_idle_t again;      /* runs only while a connection is to be stepped again */
+    uv_prepare_t polling; /* these two measure how long the sockets are left alone */
+    uv_check_t polled;
     uv_thread_t thread;
     bool started;
     struct rpc_context context;
-    char *memory; /* the context's workspace and arena, the requests */
+    struct histogram lag;           /* how long they were, each time */
+    _Atomic uint64_t busy_since_ns; /* 0: it waits for them */
+    char *memory;                   /* the context's workspace and arena, the requests */
     struct lease_pool *leases;
     const _Atomic uint64_t *stall_ms; /* may change at any time */
 
@@ -76,6 +80,9 @@ void reactor_ask(struct reactor *reactor);
 bool reactor_has_answered(struct reactor *reactor);
 
 bool reactor_has_ended(struct reactor *reactor);
+
+/* For how long its sockets have been left alone by now. */
+uint64_t reactor_busy_ns(const struct reactor *reactor);
 
 /* Waits for the thread to end and frees what it had. Returns uv_loop_close()'s verdict: 0 if
  * nothing was left. */

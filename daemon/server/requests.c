@@ -4,7 +4,8 @@
 
 #define DISK_WAIT_NS (30 * CLOCK_NS_PER_S)
 
-enum { REQUESTS_KEPT = 2 * WIRE_REQUESTS_MAX }; /* refused ones, too, until their ERROR is sent */
+enum { SIZE_BYTES = 4 << 10, SIZE_FACTOR = 16 }; /* of the smallest of RPC_SIZES */
+enum { REQUESTS_KEPT = 2 * WIRE_REQUESTS_MAX };  /* refused ones, too, until their ERROR is sent */
 
 struct rpc_request *requests_find(const struct connection *connection, uint32_t id) {
     struct rpc_request *request = connection->requests;
@@ -62,13 +63,36 @@ static void raise_to(_Atomic uint64_t *most, uint64_t value) {
         ;
 }
 
+static int size_of(const struct rpc_request *request) {
+    int size = 0;
+    for (uint64_t most = SIZE_BYTES; request->moved_bytes > most && size < RPC_SIZES - 1;
+         most *= SIZE_FACTOR)
+        size++;
+    return size;
+}
+
+static void say_if_slow(const struct connection *connection, const struct rpc_request *request,
+                        uint64_t ns) {
+    uint64_t slow_ms = atomic_load(&connection->reactor->context.daemon->slow_request_ms);
+    if (slow_ms > 0 && ns >= slow_ms * CLOCK_NS_PER_MS)
+        connection_log(connection, LOG_LEVEL_WARNING, request,
+                       "request %u was slow: %llu ms for %llu bytes", request->id,
+                       (unsigned long long)(ns / CLOCK_NS_PER_MS),
+                       (unsigned long long)request->moved_bytes);
+}
+
 void requests_count_answer(const struct connection *connection, const struct rpc_request *request) {
-    struct rpc_daemon *daemon = connection->reactor->context.daemon;
-    uint64_t us = (clock_now_ns() - request->begun_ns) / 1000;
+    struct rpc_context *context = &connection->reactor->context;
+    struct rpc_daemon *daemon = context->daemon;
+    uint64_t ns = clock_now_ns() - request->begun_ns, us = ns / CLOCK_NS_PER_US;
     if (request->fault.code != WIRE_OK)
         atomic_fetch_add(&daemon->faults[request->fault.code], 1);
-    if (request->type >= RPC_TYPES)
+    if (!rpc_find(request->type))
         return;
+    if (request->fault.code != WIRE_OK)
+        atomic_fetch_add(&daemon->refusals[request->type][request->fault.code], 1);
+    histogram_add(&context->seconds[request->type][size_of(request)], &histogram_seconds, ns);
+    say_if_slow(connection, request, ns);
     atomic_fetch_add(&daemon->total_us[request->type], us);
     raise_to(&daemon->max_us[request->type], us);
 }

@@ -3,7 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/store/coding.h"
 #include "daemon/store/error.h"
 
 enum { PAGE_ALIGNMENT = 8 };
@@ -88,6 +90,13 @@ static void enter(struct builder *builder, uint32_t layer, const struct page_inf
     builder->cursor_bytes += align_page(written);
 }
 
+/* The same of a page that is not a copy. */
+static void enter_coded(struct builder *builder, uint32_t layer, const struct page_info *info,
+                        size_t written, double inherited_error) {
+    coding_judge(pool_coding(builder->pool), info, written, inherited_error);
+    enter(builder, layer, info, written, inherited_error);
+}
+
 int builder_put(struct builder *builder, uint32_t layer, const struct page_source *source,
                 double inherited_error, void *workspace) {
     size_t bound = page_bound_bytes(&source->shape), written;
@@ -95,12 +104,15 @@ int builder_put(struct builder *builder, uint32_t layer, const struct page_sourc
 
     if (!reserve(builder, builder->cursor_bytes + bound))
         return STORE_FULL;
+    uint64_t begun_ns = clock_now_ns();
     int status = page_encode(source, workspace, next_page(builder), bound, &written, &info);
     if (status != PAGE_OK) {
         log_error("a page could not be coded: error %d", status);
         return STORE_INTERNAL;
     }
-    enter(builder, layer, &info, written, inherited_error);
+    coding_count(pool_coding(builder->pool), CODING_ENCODE, &info, info.shape.tokens,
+                 clock_now_ns() - begun_ns);
+    enter_coded(builder, layer, &info, written, inherited_error);
     return STORE_OK;
 }
 
@@ -113,12 +125,18 @@ int builder_age(struct builder *builder, uint32_t layer, const struct page_bytes
         return STORE_INTERNAL;
     if (!reserve(builder, builder->cursor_bytes + align_page(page->bytes)))
         return STORE_FULL;
-    if (info.level >= level)
+    if (info.level >= level) {
         memcpy(next_page(builder), page->page, page->bytes);
-    else if (page_age(*page, level, workspace, next_page(builder), page->bytes, &written, &info) !=
-             PAGE_OK)
+        enter(builder, layer, &info, written, inherited_error);
+        return STORE_OK;
+    }
+    uint64_t begun_ns = clock_now_ns();
+    if (page_age(*page, level, workspace, next_page(builder), page->bytes, &written, &info) !=
+        PAGE_OK)
         return STORE_UNSUPPORTED;
-    enter(builder, layer, &info, written, inherited_error);
+    coding_count(pool_coding(builder->pool), CODING_AGE, &info, info.shape.tokens,
+                 clock_now_ns() - begun_ns);
+    enter_coded(builder, layer, &info, written, inherited_error);
     return STORE_OK;
 }
 
@@ -133,11 +151,16 @@ int builder_age_layer(struct builder *builder, uint32_t layer,
     if (!reserve(builder, builder->cursor_bytes + room_k + room_v))
         return STORE_FULL;
     void *outs[GEOMETRY_PARTS] = {next_page(builder), next_page(builder) + room_k};
+    uint64_t begun_ns = clock_now_ns();
     if (page_age_pair(pages, level, workspace, outs, room, written, info) != PAGE_OK)
         return STORE_UNSUPPORTED;
-    enter(builder, layer, &info[PAGE_K], written[PAGE_K], inherited_error[PAGE_K]);
+    uint64_t ns = clock_now_ns() - begun_ns;
+    for (int part = 0; part < GEOMETRY_PARTS; part++)
+        coding_count(pool_coding(builder->pool), CODING_AGE, &info[part], info[part].shape.tokens,
+                     ns / GEOMETRY_PARTS);
+    enter_coded(builder, layer, &info[PAGE_K], written[PAGE_K], inherited_error[PAGE_K]);
     memmove(next_page(builder), outs[PAGE_V], written[PAGE_V]);
-    enter(builder, layer, &info[PAGE_V], written[PAGE_V], inherited_error[PAGE_V]);
+    enter_coded(builder, layer, &info[PAGE_V], written[PAGE_V], inherited_error[PAGE_V]);
     return STORE_OK;
 }
 

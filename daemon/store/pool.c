@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "daemon/store/coding.h"
 
 enum {
     ADDRESS_SPACE_FACTOR = 4,
@@ -35,10 +36,15 @@ struct pool {
     uint64_t bytes;
     int file;
     _Atomic uint64_t serial; /* the last that was given */
+    struct coding coding;
 };
 
 uint64_t pool_next_serial(struct pool *pool) {
     return atomic_fetch_add(&pool->serial, 1) + 1;
+}
+
+struct coding *pool_coding(struct pool *pool) {
+    return &pool->coding;
 }
 
 uint64_t pool_round(uint64_t bytes) {

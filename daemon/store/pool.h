@@ -17,6 +17,7 @@
 
 #include "daemon/base/budget.h"
 
+struct coding;
 struct pool;
 
 struct pool_extent {
@@ -79,6 +80,9 @@ uint64_t pool_used_bytes(struct pool *pool);
 
 /* From 1 on; none comes twice. */
 uint64_t pool_next_serial(struct pool *pool);
+
+/* What coding the pages of its records took. */
+struct coding *pool_coding(struct pool *pool);
 
 void *pool_memory(const struct pool *pool, const struct pool_extent *extent);
 

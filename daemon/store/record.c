@@ -5,7 +5,9 @@
 #include <xxhash.h>
 
 #include "daemon/base/bytes.h"
+#include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/store/coding.h"
 
 enum {
     MAGIC_BYTES = 8,
@@ -211,15 +213,27 @@ int record_read_page(const struct record *record, uint32_t layer, enum page_part
     return 0;
 }
 
+/* Pages that were decoded to these targets, in so much time together. */
+static void count_decoded(const struct record *record, const struct page_bytes *pages,
+                          const struct page_target *targets, uint32_t count, uint64_t ns) {
+    struct page_info info;
+    for (uint32_t i = 0; i < count; i++)
+        if (page_peek(pages[i].page, pages[i].bytes, &info) == PAGE_OK)
+            coding_count(pool_coding(record->pool), CODING_DECODE, &info, targets[i].tokens,
+                         ns / count);
+}
+
 int record_decode(const struct record *record, uint32_t layer, enum page_part part,
                   const struct page_target *target, void *workspace) {
     struct page_bytes page;
     double inherited_error;
     if (record_read_page(record, layer, part, &page, &inherited_error) < 0)
         return -1;
-    return page_decode(page.page, page.bytes, target, workspace) == PAGE_OK
-               ? 0
-               : say_damaged(record, layer);
+    uint64_t begun_ns = clock_now_ns();
+    if (page_decode(page.page, page.bytes, target, workspace) != PAGE_OK)
+        return say_damaged(record, layer);
+    count_decoded(record, &page, target, 1, clock_now_ns() - begun_ns);
+    return 0;
 }
 
 int record_decode_layer(const struct record *record, uint32_t layer,
@@ -229,7 +243,11 @@ int record_decode_layer(const struct record *record, uint32_t layer,
     if (record_read_page(record, layer, PAGE_K, &pages[PAGE_K], &inherited_error) < 0 ||
         record_read_page(record, layer, PAGE_V, &pages[PAGE_V], &inherited_error) < 0)
         return -1;
-    return page_decode_pair(pages, targets, workspace) == PAGE_OK ? 0 : say_damaged(record, layer);
+    uint64_t begun_ns = clock_now_ns();
+    if (page_decode_pair(pages, targets, workspace) != PAGE_OK)
+        return say_damaged(record, layer);
+    count_decoded(record, pages, targets, GEOMETRY_PARTS, clock_now_ns() - begun_ns);
+    return 0;
 }
 
 static bool is_same_page(const struct record *a, const struct record *b, uint32_t layer,

@@ -1,0 +1,34 @@
+/* The daemon as a whole, as STATS answers it and others in this process show it. */
+#ifndef DAEMON_RPC_STATS_H
+#define DAEMON_RPC_STATS_H
+
+#include "daemon/rpc/rpc.h"
+#include "proto/wire/kvq.pb-c.h"
+
+/* The reply, and what it points to. */
+struct stats_report {
+    Kvq__StatsReply reply;
+    Kvq__OperationCount operations[RPC_TYPES], *operation_pointers[RPC_TYPES];
+    Kvq__ErrorCount errors[WIRE_ERROR_COUNT], *error_pointers[WIRE_ERROR_COUNT];
+    Kvq__LevelInfo levels[USAGE_LEVELS + 2], *level_pointers[USAGE_LEVELS + 2];
+    Kvq__MemoryStats memory;
+    Kvq__KeeperStats keeper;
+    Kvq__SharingStats sharing;
+    Kvq__BlockStats blocks;
+    Kvq__AttachmentStats attachments;
+    Kvq__Entries entries;
+    Kvq__RecallStats recall;
+    char plugin[64];
+    Kvq__PressureStats pressure;
+    struct model_capacity models[MODELS_MAX];
+    Kvq__ModelCapacity capacity[MODELS_MAX], *capacity_pointers[MODELS_MAX];
+    Kvq__LevelTokens tokens[MODELS_MAX][USAGE_LEVELS], *token_pointers[MODELS_MAX][USAGE_LEVELS];
+    Kvq__AgeingStats ageing;
+    Kvq__DiskStats disk;
+    Kvq__TakeoverStats takeover;
+};
+
+/* Sums that are read together may be apart by what is just being changed. From any thread. */
+void stats_read(struct rpc_daemon *daemon, struct stats_report *report);
+
+#endif
