@@ -35,7 +35,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
+NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-metrics test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -57,7 +57,7 @@ $(BUILD)/tests/unit/test_page%.o: FLOAT_FLAGS := $(ALIGNED_FRAMES)
 
 PROTO := $(wildcard proto/wire/*.proto)
 GENERATED_C := $(PROTO:%.proto=$(BUILD)/gen/%.pb-c.c)
-GENERATED = $(GENERATED_C) $(PROFILES)
+GENERATED = $(GENERATED_C) $(PROFILES) $(BUILD)/gen/page.inc
 PROFILES := $(BUILD)/gen/profiles/tiny.inc
 objects = $(patsubst %.c,$(BUILD)/%.o,$(1))
 WIRE_OBJECTS := $(call objects,$(wildcard proto/wire/*.c)) $(GENERATED_C:.c=.o)
@@ -147,6 +147,9 @@ file 644 deploy/user/kvquantd.socket $(PREFIX)/lib/systemd/user
 file 644 deploy/kvquantd-tcp.conf $(PREFIX)/share/kvquant
 as   644 deploy/sysusers.conf $(PREFIX)/lib/sysusers.d/kvquantd.conf
 as   644 deploy/tmpfiles.conf $(PREFIX)/lib/tmpfiles.d/kvquantd.conf
+file 644 deploy/grafana.json $(PREFIX)/share/kvquant
+file 644 deploy/alerts.yml $(PREFIX)/share/kvquant
+file 644 deploy/RUNBOOK.md $(PREFIX)/share/kvquant
 file 644 config/profiles/*.json $(PREFIX)/share/kvquant/profiles
 keep config/kvquantd.conf $(SYSCONFDIR)/kvquant/kvquantd.conf
 endef
@@ -333,6 +336,12 @@ test-tiny:
 	$(Q)tools/bootstrap.sh build test tiny
 	$(Q)+$(SUBMAKE) $(PROGRAMS) tiny
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) $(or $(TESTS),tests/tiny)
+
+## test-metrics: metrics and alerts by Prometheus's promtool, the status page in a browser
+test-metrics:
+	$(Q)tools/bootstrap.sh build test promtool browser
+	$(Q)+$(SUBMAKE) all
+	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) $(or $(TESTS),tests/monitor)
 
 ## stop: end what `make run` left running
 stop:
@@ -524,6 +533,13 @@ $(BUILD)/gen/profiles/%.inc: config/profiles/%.json
 	@mkdir -p $(@D)
 	$(Q)sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $< >$@
 
+# The status page likewise.
+$(BUILD)/gen/%.inc: daemon/ops/%.html
+	@mkdir -p $(@D)
+	$(Q)sed 's/[\\"]/\\&/g; s/.*/"&\\n"/' $< >$@
+
+$(BUILD)/daemon/ops/page.o: $(BUILD)/gen/page.inc
+
 $(BUILD)/%.o: %.c $(PROBED) | $(GENERATED)
 	@mkdir -p $(@D)
 	$(call say,CC,$<)
@@ -568,7 +584,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d) $(FUZZ_SUPPORT:.o=.d) $(BUILD)/tests/fuzz/replay.d
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
+.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

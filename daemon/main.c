@@ -10,6 +10,7 @@
 #include "daemon/base/log.h"
 #include "daemon/ops/keeping.h"
 #include "daemon/ops/manual.h"
+#include "daemon/ops/monitor.h"
 #include "daemon/ops/notify.h"
 #include "daemon/ops/reload.h"
 #include "daemon/ops/status.h"
@@ -46,6 +47,7 @@ struct kvquantd {
     _Atomic uint64_t stall_ms; /* the reactors' */
     struct watchdog watchdog;
     struct status status;
+    struct monitor monitor;
     char sockets[256];   /* in words */
     bool stored, served; /* the store is there; and is served */
 };
@@ -74,7 +76,8 @@ static size_t page_cache_bytes(const struct config *config) {
 /* What the daemon takes ahead, apart from the store. */
 static uint64_t own_bytes(const struct config *config) {
     return lease_pool_bytes(lease_count(config)) +
-           config->reactors * (REACTOR_BYTES + page_cache_bytes(config));
+           config->reactors * (REACTOR_BYTES + page_cache_bytes(config)) +
+           (config->metrics ? MONITOR_BYTES : 0);
 }
 
 /* 0 means as many as leave a processor to the reactors, where memory is not short. */
@@ -187,12 +190,27 @@ static void apply_live(struct kvquantd *daemon) {
     ageing_set_tails(&daemon->store.ageing, config->tail_idle_ms,
                      (int)config->tail_idle_level + PAGE_LEVEL_MIN);
     daemon->rpc.append_wait_ms = (uint32_t)config->append_wait_ms;
+    daemon->rpc.slow_request_ms = config->slow_request_ms;
     if (daemon->plugin)
         plugin_set_timeout(daemon->plugin, config->recall_timeout_ms);
     daemon->stall_ms = config->stall_ms;
     daemon->rpc.request_ms = config->request_ms;
     daemon->rpc.idle_ms = config->idle_ms;
     daemon->dealer.connections_max = config->connections;
+}
+
+static int set_up_monitor(struct kvquantd *daemon) {
+    const struct config *config = &daemon->config;
+    struct metrics_sources sources = {
+        .rpc = &daemon->rpc,
+        .reactors = daemon->reactors,
+        .reactor_count = daemon->reactor_count,
+        .leases = &daemon->leases,
+    };
+    if (!config->metrics)
+        return 0;
+    return monitor_start(&daemon->monitor, config->metrics, (unsigned)config->socket_mode,
+                         &sources);
 }
 
 static int set_up_server(struct kvquantd *daemon) {
@@ -222,6 +240,8 @@ static int set_up_server(struct kvquantd *daemon) {
     }
     daemon->dealer.reactors = daemon->reactors;
     daemon->dealer.reactor_count = daemon->reactor_count;
+    if (set_up_monitor(daemon) < 0)
+        return -1;
     return listeners_start(&daemon->listeners, &daemon->loop, &daemon->dealer);
 }
 
@@ -288,6 +308,7 @@ static void end_if_all_ended(struct kvquantd *daemon) {
     uv_close((uv_handle_t *)&daemon->on_hangup, NULL);
     watchdog_close(&daemon->watchdog);
     status_close(&daemon->status);
+    monitor_close(&daemon->monitor);
     listeners_stop(&daemon->listeners);
 }
 
@@ -308,6 +329,7 @@ static int set_up_loop(struct kvquantd *daemon) {
     uv_signal_init(&daemon->loop, &daemon->on_hangup);
     watchdog_init(&daemon->watchdog, &daemon->loop);
     status_init(&daemon->status, &daemon->loop, &daemon->store);
+    monitor_init(&daemon->monitor, &daemon->loop);
     daemon->told.data = daemon->limit.data = daemon;
     daemon->on_terminate.data = daemon->on_interrupt.data = daemon->on_hangup.data = daemon;
     uv_signal_start(&daemon->on_terminate, on_signal, SIGTERM);
@@ -332,6 +354,7 @@ static void announce(struct kvquantd *daemon) {
  */
 static int tear_down(struct kvquantd *daemon) {
     int left = 0;
+    monitor_stop(&daemon->monitor);
     drain(daemon, true);
     if (daemon->reactor_count == 0)
         end_if_all_ended(daemon);
@@ -355,6 +378,7 @@ static int tear_down(struct kvquantd *daemon) {
     for (size_t i = 0; i < daemon->reactor_count; i++)
         reactor_deinit(&daemon->reactors[i]);
     status_deinit(&daemon->status);
+    monitor_deinit(&daemon->monitor);
     lease_pool_deinit(&daemon->leases);
     keeping_deinit(&daemon->keeping);
     inherited_deinit(&daemon->inherited);

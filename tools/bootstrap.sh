@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
 # (hf: build/venv-hf, llama: build/venv-llama, hosts: build/venv-hosts).
-# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser bench hnswlib peers fuzz aarch64 tiny
+# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 VENV=build/venv
 PYTHON=${PYTHON:-/usr/bin/python3}
 # What is linked: for aarch64 the same packages of that architecture, in a folder of their own.
-build_libraries='libc6-dev libprotobuf-c-dev libuv1-dev libinih-dev libxxhash-dev libssl-dev libsystemd-dev libzstd-dev libjansson-dev'
+build_libraries='libc6-dev libprotobuf-c-dev libuv1-dev libinih-dev libxxhash-dev libssl-dev libsystemd-dev libzstd-dev libjansson-dev libmicrohttpd-dev'
 test_libraries='check libsubunit-dev'
 build_packages="gcc make pkg-config protobuf-c-compiler $build_libraries"
 test_packages="$test_libraries groff-base python3 python3-dev python3-venv"
@@ -102,6 +102,15 @@ install_llama() {
     install_python python && install_python llama && tools/llama.sh
 }
 
+# promtool alone: the package would start a server.
+install_promtool() {
+    folder=build/promtool
+    [ ! -x $folder/usr/bin/promtool ] || return 0
+    echo "fetching promtool"
+    mkdir -p $folder && (cd $folder && apt-get -qq download prometheus &&
+        dpkg-deb -x prometheus_*.deb . && rm prometheus_*.deb)
+}
+
 [ $# -gt 0 ] || { sed -n '4p' "$0" | cut -c3- >&2; exit 2; }
 all=
 for set; do
@@ -114,6 +123,7 @@ for set; do
     llama) all="$all $llama_packages" ;;
     hosts) all="$all $hosts_packages" ;;
     browser) all="$all $browser_packages" ;;
+    promtool) ;;
     bench) all="$all $bench_packages" ;;
     hnswlib) all="$all $hnswlib_packages" ;;
     peers) all="$all $peers_packages" ;;
@@ -130,6 +140,7 @@ for set; do
     hf) install_hf ;;
     llama) install_llama ;;
     hosts) install_hosts ;;
+    promtool) install_promtool ;;
     aarch64) tools/sysroot.sh arm64 build/aarch64/sysroot $build_libraries $test_libraries ;;
     esac
 done

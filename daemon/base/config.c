@@ -45,6 +45,8 @@ void config_deinit(struct config *config) {
     free(config->tcp);
     free(config->disk);
     free(config->disk_key);
+    free(config->recall_plugin);
+    free(config->metrics);
 }
 
 struct reading {

@@ -12,12 +12,14 @@ struct config {
     char *tcp;             /* NULL: none */
     char *disk, *disk_key; /* NULL: none */
     char *recall_plugin;   /* NULL: none */
+    char *metrics;         /* NULL: none */
     uint64_t disk_bytes, save_on_exit;
     uint64_t socket_mode, memory_bytes, reactors, connections, level, landing_level, log_level;
     uint64_t newest_tokens, newest_level, floor, idle_step_ms, ttl_ms;
     uint64_t tail_idle_ms, tail_idle_level;
     uint64_t codec_threads, memory_high_percent, memory_low_percent;
     uint64_t append_wait_ms, stall_ms, request_ms, idle_ms, shutdown_ms, recall_timeout_ms;
+    uint64_t slow_request_ms; /* 0: none is logged */
 };
 
 /* Every option at its default. */

@@ -275,6 +275,26 @@ const struct config_option config_options[] = {
      .live = true,
      .text = "How long a call of `recall_plugin` may take: a search, or to take in sixteen "
              "embeddings. One that takes longer switches it off until the next start."},
+    {.name = "metrics",
+     .kind = CONFIG_SOCKET,
+     .offset = AT(metrics),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/run/kvquantd/metrics.sock",
+     .text = "Where metrics and the status page are served by HTTP: a unix socket, of mode "
+             "`socket_mode`, or HOST:PORT on loopback as for `tcp`. GET /metrics is for Prometheus "
+             "(OpenMetrics), / the status page, /status.json what it shows, /healthz answers 200 "
+             "while the daemon serves. Nothing can be changed there, and no K, V or tokens are "
+             "shown, but names of sessions are, to whoever can connect. Not for other machines: a "
+             "proxy or an SSH tunnel leads there. Takes 5M of `memory`."},
+    {.name = "slow_request",
+     .kind = CONFIG_MILLISECONDS,
+     .offset = AT(slow_request_ms),
+     .most = 3600000,
+     .standard = "never",
+     .live = true,
+     .text = "A request that takes this long, from its first frame to its answer, is logged as a "
+             "warning: with its number, its operation, session and peer, how long it took and how "
+             "many bytes went. A client that reads slowly makes its fetches slow."},
     {.name = "log_level",
      .kind = CONFIG_CHOICE,
      .offset = AT(log_level),

@@ -13,6 +13,7 @@ enum config_kind {
     CONFIG_PATH,
     CONFIG_FILE, /* or a folder */
     CONFIG_ADDRESS,
+    CONFIG_SOCKET, /* a path or an address */
     CONFIG_COUNT,
     CONFIG_SIZE,
     CONFIG_OCTAL,
@@ -40,7 +41,7 @@ enum { CONFIG_VALUE_BYTES = 4096 };
 /* Whether the field is a char *. */
 static inline bool config_option_is_text(const struct config_option *option) {
     return option->kind == CONFIG_PATH || option->kind == CONFIG_FILE ||
-           option->kind == CONFIG_ADDRESS;
+           option->kind == CONFIG_ADDRESS || option->kind == CONFIG_SOCKET;
 }
 
 const struct config_option *config_option_find(const char *name);

@@ -82,6 +82,11 @@ void config_option_write_allowed(const struct config_option *option, char *text,
                  "HOST:PORT on loopback, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; "
                  "addresses beyond loopback need TLS, which this version has not");
         break;
+    case CONFIG_SOCKET:
+        snprintf(text, bytes,
+                 "a path with a '/' in it, or HOST:PORT on loopback, such as 127.0.0.1:9420; it is "
+                 "not for other machines");
+        break;
     case CONFIG_COUNT:
         snprintf(text, bytes, "a number from %llu to %llu", least, most);
         break;
@@ -126,6 +131,10 @@ int config_option_read(const struct config_option *option, struct config *config
         return text[0] && strlen(text) <= option->most ? set_text(option, config, text) : -1;
     if (option->kind == CONFIG_ADDRESS)
         return address_parse(text, &address) ? set_text(option, config, text) : -1;
+    if (option->kind == CONFIG_SOCKET)
+        return is_path(option, text) || address_parse(text, &address)
+                   ? set_text(option, config, text)
+                   : -1;
     return read_value(option, text, (uint64_t *)(void *)((char *)config + option->offset)) ? 0 : -1;
 }
 
