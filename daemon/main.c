@@ -123,8 +123,10 @@ static void load_plugin(struct kvquantd *daemon) {
     char message[512];
     if (!config->recall_plugin)
         return;
-    daemon->plugin =
-        plugin_load(config->recall_plugin, config->recall_timeout_ms, message, sizeof message);
+    struct plugin_options options = {.path_and_options = config->recall_plugin,
+                                     .timeout_ms = config->recall_timeout_ms,
+                                     .budget = &daemon->store.budget};
+    daemon->plugin = plugin_load(&options, message, sizeof message);
     if (!daemon->plugin)
         log_error("recall_plugin: %s; the exact index answers", message);
 }

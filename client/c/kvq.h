@@ -1099,12 +1099,13 @@ struct kvq_stats {
     /* Entries that there are, with each session that has them, and the batches in which they are,
      * shared ones once (in memory.sessions_bytes); since the start those put and deleted (replaced
      * ones, too), recalls, the ranges they found and what they took. Of a plugin its answers, those
-     * that came too late, those with a fault, and hits that could not be. */
+     * that came too late, those with a fault, hits that could not be, and what it says it takes of
+     * memory, now. */
     struct {
         uint64_t entries, batches, stored_bytes, put, deleted, recalls, hits, total_us, max_us;
         char plugin[64]; /* "": none */
         bool plugin_on;  /* else it was switched off */
-        uint64_t plugin_searches, plugin_timeouts, plugin_faults, dropped_hits;
+        uint64_t plugin_searches, plugin_timeouts, plugin_faults, dropped_hits, plugin_bytes;
     } recall;
     /* How the daemon began with what its service manager kept of the one before: why it could not
      * be taken over (empty where it could), else what was, how many sessions lost tokens by it, and

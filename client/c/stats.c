@@ -112,6 +112,7 @@ static void fill_recall(const Kvq__RecallStats *wire, struct kvq_stats *stats) {
     }
     snprintf(stats->recall.plugin, sizeof stats->recall.plugin, "%s", wire->plugin);
     stats->recall.plugin_on = wire->plugin_on;
+    stats->recall.plugin_bytes = wire->plugin_bytes;
     stats->recall.put = wire->put;
     stats->recall.deleted = wire->deleted;
     stats->recall.recalls = wire->recalls;

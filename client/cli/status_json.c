@@ -134,6 +134,7 @@ static void recall_json(struct json *json, const struct kvq_stats *stats) {
     json_count(json, "max_us", stats->recall.max_us);
     json_string(json, "plugin", stats->recall.plugin);
     json_bool(json, "plugin_on", stats->recall.plugin_on);
+    json_count(json, "plugin_bytes", stats->recall.plugin_bytes);
     json_count(json, "plugin_searches", stats->recall.plugin_searches);
     json_count(json, "plugin_timeouts", stats->recall.plugin_timeouts);
     json_count(json, "plugin_faults", stats->recall.plugin_faults);

@@ -263,9 +263,9 @@ const struct config_option config_options[] = {
              "than some megabytes, as its absolute path and, behind a blank, what it is to be "
              "told; kvq_retriever.h says what it exports. What it answers is checked, but it "
              "runs in the daemon: its crash is the daemon's, and it can read everything. What it "
-             "holds is not counted against `memory`. Without it, or where it cannot be loaded, "
-             "does not answer in time or answers with faults again and again, the exact index "
-             "does all."},
+             "says that it takes is counted against `memory`. Without it, or where it cannot be "
+             "loaded, does not answer in time, takes more than is left or answers with faults "
+             "again and again, the exact index does all."},
     {.name = "recall_timeout",
      .kind = CONFIG_MILLISECONDS,
      .offset = AT(recall_timeout_ms),

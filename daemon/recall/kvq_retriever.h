@@ -98,7 +98,9 @@ struct kvq_retriever {
     ptrdiff_t (*search)(void *index, const struct kvq_retriever_query *query,
                         struct kvq_retriever_hit *hits);
 
-    /* Bytes that the index takes, without the daemon's vectors. */
+    /* Bytes that the index takes, without the daemon's vectors; asked behind every call that may
+     * change it, and counted against the daemon's `memory`. What does not fit there any more
+     * switches the plugin off. */
     uint64_t (*memory_bytes)(void *index);
 
     /* Both may be NULL: the index is then made anew at every start, as this version of the daemon

@@ -47,8 +47,8 @@ static int load(struct plugin *plugin, char *message, int message_bytes) {
     return fault ? -1 : 0;
 }
 
-static struct plugin *plugin_new(const char *path_and_options, uint64_t timeout_ms) {
-    struct plugin *plugin = calloc(1, sizeof *plugin + strlen(path_and_options) + 1);
+static struct plugin *plugin_new(const struct plugin_options *options) {
+    struct plugin *plugin = calloc(1, sizeof *plugin + strlen(options->path_and_options) + 1);
     if (!plugin)
         return NULL;
     pthread_condattr_t monotonic;
@@ -60,8 +60,9 @@ static struct plugin *plugin_new(const char *path_and_options, uint64_t timeout_
     pthread_condattr_destroy(&monotonic);
     TAILQ_INIT(&plugin->indexes);
     TAILQ_INIT(&plugin->searches);
-    plugin->limit_ns = timeout_ms * CLOCK_NS_PER_MS;
-    split(plugin, path_and_options);
+    plugin->limit_ns = options->timeout_ms * CLOCK_NS_PER_MS;
+    plugin->budget = options->budget;
+    split(plugin, options->path_and_options);
     return plugin;
 }
 
@@ -74,9 +75,8 @@ static void plugin_delete(struct plugin *plugin) {
     free(plugin);
 }
 
-struct plugin *plugin_load(const char *path_and_options, uint64_t timeout_ms, char *message,
-                           int message_bytes) {
-    struct plugin *plugin = plugin_new(path_and_options, timeout_ms);
+struct plugin *plugin_load(const struct plugin_options *options, char *message, int message_bytes) {
+    struct plugin *plugin = plugin_new(options);
     if (!plugin) {
         snprintf(message, (size_t)message_bytes, "%s", strerror(ENOMEM));
         return NULL;
@@ -126,9 +126,12 @@ void plugin_free(struct plugin *plugin) {
 }
 
 struct plugin_status plugin_status(struct plugin *plugin) {
+    const struct plugin_index *index;
     pthread_mutex_lock(&plugin->lock);
     struct plugin_status status = plugin->status;
     status.on = plugin->on;
+    TAILQ_FOREACH(index, &plugin->indexes, link)
+    status.memory_bytes += index->usage.bytes;
     pthread_mutex_unlock(&plugin->lock);
     return status;
 }

@@ -9,11 +9,17 @@
 #include <stdint.h>
 
 struct plugin;
+struct budget;
 
-/* Loads what `recall_plugin` names, "PATH [OPTIONS]", and starts its thread. NULL with the reason
- * in message: no such file, no plugin, another version, functions missing. */
-struct plugin *plugin_load(const char *path_and_options, uint64_t timeout_ms, char *message,
-                           int message_bytes);
+struct plugin_options {
+    const char *path_and_options; /* "PATH [OPTIONS]" */
+    uint64_t timeout_ms;
+    struct budget *budget; /* that the plugin's memory is taken from; NULL: from none */
+};
+
+/* Loads it, and starts its thread. NULL with the reason in message: no such file, no plugin,
+ * another version, functions missing. */
+struct plugin *plugin_load(const struct plugin_options *options, char *message, int message_bytes);
 
 /* From now on. */
 void plugin_set_timeout(struct plugin *plugin, uint64_t timeout_ms);
@@ -26,6 +32,7 @@ struct plugin_status {
     const char *name;
     bool on; /* else switched off */
     uint64_t searches, timeouts, faulty_answers, dropped_hits;
+    uint64_t memory_bytes; /* of its indexes */
 };
 
 struct plugin_status plugin_status(struct plugin *plugin);

@@ -8,6 +8,8 @@
 /* Searches come between: so few rows at a time. */
 enum { ROWS_AT_ONCE = 16 };
 
+static const char no_memory[] = "takes more than is left of `memory`";
+
 static void begin_call(struct plugin *plugin) {
     plugin->call_began_ns = clock_now_ns();
     pthread_mutex_unlock(&plugin->lock);
@@ -22,6 +24,25 @@ static bool end_call(struct plugin *plugin) {
     return plugin->on;
 }
 
+/* Takes of the budget, or gives back, what the plugin says by now. False at the memory limit.
+ * During a call: what is released is told to others. */
+static bool account(const struct plugin *plugin, struct plugin_index *index) {
+    uint64_t bytes = plugin->calls->memory_bytes(index->opened), charged = index->charged_bytes;
+    if (plugin->budget && bytes > charged && !budget_reserve(plugin->budget, bytes - charged))
+        return false;
+    if (plugin->budget && bytes < charged)
+        budget_release(plugin->budget, charged - bytes);
+    index->charged_bytes = bytes;
+    return true;
+}
+
+/* The same of a call about an index. */
+static bool end_index_call(struct plugin *plugin, struct plugin_index *index) {
+    bool on = end_call(plugin);
+    index->usage.bytes = index->charged_bytes;
+    return on;
+}
+
 static void open_index(struct plugin *plugin, struct plugin_index *index) {
     struct kvq_retriever_options options = {.size = sizeof options,
                                             .dim = index->format.dim,
@@ -30,17 +51,21 @@ static void open_index(struct plugin *plugin, struct plugin_index *index) {
                                             .options = plugin->options};
     begin_call(plugin);
     bool is_open = plugin->calls->open(&options, &index->opened) == 0;
-    end_call(plugin);
+    bool fits = !is_open || account(plugin, index);
+    end_index_call(plugin, index);
     index->is_open = is_open;
-    if (!is_open)
-        plugin_switch_off(plugin, "could not open an index");
+    if (!is_open || !fits)
+        plugin_switch_off(plugin, fits ? "could not open an index" : no_memory);
 }
 
 static void close_index(struct plugin *plugin, struct plugin_index *index) {
     if (index->is_open) {
         begin_call(plugin);
         plugin->calls->close(index->opened);
-        end_call(plugin);
+        if (plugin->budget)
+            budget_release(plugin->budget, index->charged_bytes);
+        index->charged_bytes = 0;
+        end_index_call(plugin, index);
     }
     index->is_open = false;
     index->closed = true;
@@ -49,13 +74,11 @@ static void close_index(struct plugin *plugin, struct plugin_index *index) {
 
 /* --- rows --- */
 
-static void keep_added(struct plugin *plugin, struct plugin_index *index, size_t count,
-                       uint64_t bytes) {
+static void keep_added(struct plugin *plugin, struct plugin_index *index, size_t count) {
     struct plugin_rows *rows = index->current;
     index->current = NULL;
     rows->indexed += count;
     index->usage.rows += count;
-    index->usage.bytes = bytes;
     plugin_rows_move(rows, rows->removed                 ? &index->removing
                            : rows->indexed < rows->count ? &index->adding
                                                          : &index->added);
@@ -72,13 +95,13 @@ static void add_some(struct plugin *plugin, struct plugin_index *index) {
     uint64_t first_id = rows->first_id + first;
     begin_call(plugin);
     int status = plugin->calls->add(index->opened, first_id, vectors, count);
-    uint64_t bytes = plugin->calls->memory_bytes(index->opened);
-    if (!end_call(plugin))
+    bool fits = account(plugin, index);
+    if (!end_index_call(plugin, index))
         return;
-    if (status == 0)
-        keep_added(plugin, index, count, bytes);
+    if (status == 0 && fits)
+        keep_added(plugin, index, count);
     else
-        plugin_switch_off(plugin, "could not add a row");
+        plugin_switch_off(plugin, fits ? "could not add a row" : no_memory);
 }
 
 static void remove_some(struct plugin *plugin, struct plugin_index *index) {
@@ -89,12 +112,11 @@ static void remove_some(struct plugin *plugin, struct plugin_index *index) {
     index->current = rows;
     begin_call(plugin);
     int status = plugin->calls->remove(index->opened, first_id, count);
-    uint64_t bytes = plugin->calls->memory_bytes(index->opened);
-    if (!end_call(plugin))
+    bool fits = account(plugin, index);
+    if (!end_index_call(plugin, index))
         return;
-    index->usage.bytes = bytes;
-    if (status != 0) {
-        plugin_switch_off(plugin, "could not remove rows");
+    if (status != 0 || !fits) {
+        plugin_switch_off(plugin, fits ? "could not remove rows" : no_memory);
         return;
     }
     index->current = NULL;

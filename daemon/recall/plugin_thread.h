@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "daemon/base/budget.h"
 #include "daemon/recall/plugin.h"
 #include "daemon/recall/plugin_index.h"
 
@@ -27,7 +28,8 @@ struct plugin_index {
     TAILQ_ENTRY(plugin_index) link;
     struct vectors_format format;
     void (*dropped)(struct plugin_rows *rows);
-    void *opened; /* the plugin's; the thread's alone */
+    void *opened;           /* the plugin's; the thread's alone, */
+    uint64_t charged_bytes; /* as is what the budget knows of */
     bool is_open, closing, closed, orphaned;
     struct plugin_list adding, added, removing;
     struct plugin_rows *current; /* in no list: the plugin is called about it */
@@ -38,6 +40,7 @@ struct plugin {
     const struct kvq_retriever *calls;
     void *library;
     const char *options;
+    struct budget *budget; /* NULL: none */
     uint64_t limit_ns;
     pthread_t thread;
     pthread_mutex_t lock; /* of all that follows, and of the indexes */

@@ -274,6 +274,7 @@ static void write_plugin(struct plugin_status status, struct stats_report *repor
     message->plugin_timeouts = status.timeouts;
     message->plugin_faults = status.faulty_answers;
     message->dropped_hits = status.dropped_hits;
+    message->plugin_bytes = status.memory_bytes;
 }
 
 static void write_recall(struct rpc_daemon *daemon, struct stats_report *report) {

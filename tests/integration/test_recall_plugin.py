@@ -68,6 +68,15 @@ def test_a_plugin_that_answers_rubbish_is_switched_off_and_no_answer_is_wrong(st
     assert daemon.log.read_text().count("it is switched off") == 1
 
 
+def test_status_says_what_a_plugin_takes(start):
+    daemon = start(plugin("misbehaving.so"))
+    session, rows = fill(daemon)
+    check_recall(session, rows, 1)
+    with kvquantd.connect(daemon.socket) as client:
+        wait_until(lambda: client.status()["recall"]["plugin_bytes"] > 1 << 20)
+        assert client.status()["memory"]["used_bytes"] > client.status()["recall"]["plugin_bytes"]
+
+
 def test_a_plugin_that_sleeps_is_switched_off_and_the_answer_comes(start):
     daemon = start(f"{plugin('misbehaving.so')} blocks-add", "20ms")
     session, rows = fill(daemon)

@@ -135,7 +135,7 @@ SCHEMA = {
     "RecallReply": "1 fetched uint*, 2 bytes uint, 3 levels LevelTokens*, 4 k Loss, 5 v Loss",
     "RecallStats": "1 entries Entries, 2 put uint, 3 deleted uint, 4 recalls uint, 5 hits uint, 6 total_us uint, "
     "7 max_us uint, 8 plugin str, 9 plugin_on uint, 10 plugin_searches uint, 11 plugin_timeouts uint, "
-    "12 plugin_faults uint, 13 dropped_hits uint",
+    "12 plugin_faults uint, 13 dropped_hits uint, 14 plugin_bytes uint",
     "BlockPutRequest": "1 model bytes, 2 geometry Geometry, 3 key bytes, 4 parent bytes, 5 tokens uint, "
     "6 first_position uint, 7 level Level, 8 min_snr_db double, 9 policy Policy, 10 layout uint, 11 wait_ms uint",
     "BlockPutReply": "",

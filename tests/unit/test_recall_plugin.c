@@ -1,4 +1,5 @@
 /* A retriever with a plugin answers as the exact index does, whatever the plugin does. */
+#include "daemon/base/budget.h"
 #include "daemon/recall/plugin.h"
 #include "daemon/recall/retriever.h"
 #include "tests/unit/test_page_support.h"
@@ -34,12 +35,22 @@ static _Atomic int *plugin_variable(const char *name) {
     return variable;
 }
 
-static struct plugin *load(const char *fault, uint64_t timeout_ms) {
+static struct plugin *load_with(const char *fault, struct plugin_options options) {
     char message[256], text[4200];
     snprintf(text, sizeof text, "%s  %s", plugin_path("misbehaving.so"), fault);
-    struct plugin *plugin = plugin_load(text, timeout_ms, message, sizeof message);
+    options.path_and_options = text;
+    struct plugin *plugin = plugin_load(&options, message, sizeof message);
     ck_assert_msg(plugin != NULL, "%s", message);
     return plugin;
+}
+
+static struct plugin *load(const char *fault, uint64_t timeout_ms) {
+    return load_with(fault, (struct plugin_options){.timeout_ms = timeout_ms});
+}
+
+static struct plugin *load_within(struct budget *budget, uint64_t limit_bytes) {
+    budget_init(budget, limit_bytes);
+    return load_with("", (struct plugin_options){.timeout_ms = ENDLESS_MS, .budget = budget});
 }
 
 static int number_of(const void *batch) {
@@ -279,9 +290,34 @@ START_TEST(a_plugin_that_blocks_while_it_adds_is_left_by_the_next_search) {
 }
 END_TEST
 
+START_TEST(what_a_plugin_takes_is_of_the_budget) {
+    struct budget budget;
+    struct plugin *plugin = load_within(&budget, UINT64_MAX);
+    struct retriever *retriever = retriever_with(plugin);
+    await_rows(retriever, BATCHES * ROWS);
+    ck_assert_uint_gt(budget.used_bytes, 0);
+    ck_assert_uint_eq(budget.used_bytes, plugin_status(plugin).memory_bytes);
+    end(retriever, plugin);
+    ck_assert_uint_eq(budget.used_bytes, 0);
+}
+END_TEST
+
+START_TEST(a_plugin_that_takes_more_than_is_left_is_switched_off) {
+    struct budget budget;
+    struct plugin *plugin = load_within(&budget, 1000);
+    struct retriever *retriever = retriever_with(plugin);
+    while (plugin_status(plugin).on)
+        usleep(1000);
+    check_search(retriever);
+    end(retriever, plugin);
+    ck_assert_uint_eq(budget.used_bytes, 0);
+}
+END_TEST
+
 static void check_refused(const char *path_and_options, const char *reason) {
     char message[4500] = "";
-    ck_assert_ptr_null(plugin_load(path_and_options, ENDLESS_MS, message, sizeof message));
+    struct plugin_options options = {path_and_options, ENDLESS_MS, NULL};
+    ck_assert_ptr_null(plugin_load(&options, message, sizeof message));
     ck_assert_msg(strstr(message, reason) != NULL, "%s", message);
 }
 
@@ -313,6 +349,8 @@ int main(void) {
     tcase_add_test(cases, a_plugin_that_blocks_is_left_and_its_batches_are_released);
     tcase_add_test(cases, a_plugin_that_returns_late_is_closed);
     tcase_add_test(cases, a_plugin_that_blocks_while_it_adds_is_left_by_the_next_search);
+    tcase_add_test(cases, what_a_plugin_takes_is_of_the_budget);
+    tcase_add_test(cases, a_plugin_that_takes_more_than_is_left_is_switched_off);
     tcase_add_test(cases, what_is_no_plugin_is_refused_with_a_reason);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);

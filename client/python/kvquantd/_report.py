@@ -218,6 +218,7 @@ _RECALL = (
     "plugin_timeouts",
     "plugin_faults",
     "dropped_hits",
+    "plugin_bytes",
 )
 _ATTACHMENTS = ("attachments", "bytes", "stored_bytes", "put", "hits", "misses", "damaged")
 _KEEPER = ("queued_sessions", "chunks", "bytes_before", "bytes_after")
