@@ -35,7 +35,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-metrics test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
+NOT_COMPILING := help deps lint test torture overload load coverage analyse run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-metrics test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -66,6 +66,10 @@ ifneq ($(filter x86_64-%,$(shell $(CC) -dumpmachine 2>/dev/null)),)
 PAGE_V3_OBJECTS := $(patsubst proto/page/%.c,$(BUILD)/proto/page/x86_64_v3/%.o, \
     $(wildcard proto/page/portable*.c))
 $(BUILD)/proto/page/dispatch.o: CPPFLAGS_ALL += -DPAGE_X86_64_V3
+endif
+# In which clang's sanitizers take it a quarter of an hour; tests/fuzz/guarded.h is there all the same.
+ifneq ($(findstring fuzzer,$(SANITIZE)),)
+$(BUILD)/proto/page/avx512_overlap.o: CFLAGS += -fno-sanitize=all
 endif
 # Kernels written for one instruction set, each with its own flags.
 ifdef PAGE_V3_OBJECTS
@@ -220,6 +224,29 @@ overload:
 	$(Q)tools/bootstrap.sh build test
 	$(Q)+$(SUBMAKE) all
 	$(Q)$(VENV)/bin/python tests/faults/overload.py
+
+## coverage: what the tests run of proto/ and daemon/server, in lines: build/coverage (TESTS=)
+COVERAGE := build/coverage
+coverage:
+	$(Q)tools/bootstrap.sh build test
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) python
+	$(Q)+$(SUBMAKE) CC=gcc SANITIZE= BUILD=$(COVERAGE) OPTIMISE='-O1 -g' LDFLAGS=--coverage \
+	    CFLAGS='--coverage -fprofile-update=atomic' all unit-tests examples
+	$(Q)find $(COVERAGE) -name '*.gcda' -delete
+	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(COVERAGE) $(TESTS) || true
+	$(Q)python3 tools/coverage.py $(COVERAGE) proto/wire proto/page daemon/server
+
+## analyse: gcc -fanalyzer and cppcheck over all C; what they say and is accepted: tools/analysis.txt
+analyse:
+	$(Q)tools/bootstrap.sh build analyse
+	$(Q)tools/analyse.sh
+
+## load: ten thousand connections, slow and broken clients, floods: what it costs, in a minute or two
+load:
+	$(Q)tools/bootstrap.sh build test
+	$(Q)+$(SUBMAKE) all
+	$(Q)KVQUANTD=$(abspath $(BUILD))/kvquantd $(VENV)/bin/python -m pytest -q -s \
+	    -p no:cacheprovider tests/load
 
 ## torture: the tests of tests/faults, and of damaged pools, at full length, in hours
 torture:
@@ -584,7 +611,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d) $(FUZZ_SUPPORT:.o=.d) $(BUILD)/tests/fuzz/replay.d
 
 FORCE:
-.PHONY: all deps test torture overload lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
+.PHONY: all deps test torture overload load coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

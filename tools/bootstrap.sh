@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
 # (hf: build/venv-hf, llama: build/venv-llama, hosts: build/venv-hosts).
-# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz aarch64 tiny
+# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz analyse aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -24,6 +24,7 @@ browser_packages='chromium-headless-shell' # looks at reports
 bench_packages='python3'
 hnswlib_packages='g++ libhnswlib-dev' # a retriever plugin is built where they are
 fuzz_packages='clang'
+analyse_packages='cppcheck'
 peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
 
 # Of the packages given, those that are not installed.
@@ -128,6 +129,7 @@ for set; do
     hnswlib) all="$all $hnswlib_packages" ;;
     peers) all="$all $peers_packages" ;;
     fuzz) all="$all $fuzz_packages" ;;
+    analyse) all="$all $analyse_packages" ;;
     tiny) all="$all $tiny_packages" ;;
     aarch64) all="$all $aarch64_packages" ;;
     *) echo "no such set: $set" >&2; exit 2 ;;
