@@ -76,36 +76,36 @@ def test_a_taken_port_is_named(tmp_path):
     assert address in done.stderr
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_each_path_answers_on_tcp_too(on_tcp, path):
-    answer = ask(on_tcp.metrics, path)
-    assert answer.status == 200 and answer.text
+def test_each_path_answers_on_tcp_too(on_tcp):
+    for path in PATHS:
+        answer = ask(on_tcp.metrics, path)
+        assert answer.status == 200 and answer.text, path
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_head_has_the_headers_alone(monitored, path):
-    answer = ask(monitored.metrics, path, "HEAD")
-    assert answer.status == 200 and answer.text == "" and int(answer.headers["Content-Length"]) > 0
+def test_head_has_the_headers_alone(monitored):
+    for path in PATHS:
+        answer = ask(monitored.metrics, path, "HEAD")
+        assert answer.status == 200 and answer.text == "" and int(answer.headers["Content-Length"]) > 0, path
 
 
-@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"])
-def test_nothing_can_be_changed(monitored, method):
-    answer = ask(monitored.metrics, "/metrics", method)
-    assert answer.status == 405 and answer.headers["Allow"] == "GET, HEAD"
+def test_nothing_can_be_changed(monitored):
+    for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH", "TRACE", "BREW"):
+        answer = ask(monitored.metrics, "/metrics", method)
+        assert answer.status == 405 and answer.headers["Allow"] == "GET, HEAD", method
 
 
-@pytest.mark.parametrize("path", ["/metrics/", "/../etc/passwd", "/%2e%2e/", "//", "/Metrics", "/status.jso"])
-def test_what_there_is_not_is_not_found(monitored, path):
-    assert ask(monitored.metrics, path).status == 404
+def test_what_there_is_not_is_not_found(monitored):
+    for path in ("/metrics/", "/../etc/passwd", "/%2e%2e/", "//", "/Metrics", "/status.jso"):
+        assert ask(monitored.metrics, path).status == 404, path
 
 
-@pytest.mark.parametrize("path", PATHS)
-def test_every_answer_is_kept_to_itself(monitored, path):
-    headers = ask(monitored.metrics, path).headers
-    assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-store"
-    assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
-    assert "default-src 'none'" in headers["Content-Security-Policy"]
-    assert "Access-Control-Allow-Origin" not in headers
+def test_every_answer_is_kept_to_itself(monitored):
+    for path in PATHS:
+        headers = ask(monitored.metrics, path).headers
+        assert headers["X-Content-Type-Options"] == "nosniff" and headers["Cache-Control"] == "no-store"
+        assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
+        assert "default-src 'none'" in headers["Content-Security-Policy"]
+        assert "Access-Control-Allow-Origin" not in headers
 
 
 def test_the_page_runs_only_what_carries_a_nonce_of_its_own(monitored):
@@ -117,20 +117,19 @@ def test_the_page_runs_only_what_carries_a_nonce_of_its_own(monitored):
     assert first.text.count(f'nonce="{nonce}"') == 2 and "NONCE" not in first.text
 
 
-@pytest.mark.parametrize("host,status_expected", [
-    ("localhost", 200), ("localhost:9420", 200), ("127.0.0.1", 200), ("[::1]:80", 200), ("[::1]", 200),
-    ("attacker.example", 403), ("attacker.example:9420", 403), ("127.0.0.1.attacker.example", 403), ("", 403),
-    ("192.168.1.1", 403), ("h" * 300, 403),
-], ids=lambda value: str(value)[:30])
-def test_a_name_that_was_led_here_is_turned_away(on_tcp, host, status_expected):
-    assert ask(on_tcp.metrics, "/status.json", Host=host).status == status_expected
+def test_a_name_that_was_led_here_is_turned_away(on_tcp):
+    for host in ("localhost", "localhost:9420", "127.0.0.1", "[::1]:80", "[::1]"):
+        assert ask(on_tcp.metrics, "/status.json", Host=host).status == 200, host
+    for host in ("attacker.example", "attacker.example:9420", "127.0.0.1.attacker.example", "", "192.168.1.1",
+                 "localhost:", "h" * 300):
+        assert ask(on_tcp.metrics, "/status.json", Host=host).status == 403, host
 
 
-@pytest.mark.parametrize("sent", HOSTILE.values(), ids=HOSTILE)
-def test_hostile_bytes_are_refused_or_dropped_and_the_daemon_goes_on(monitored, sent):
-    answer = raw(monitored.metrics, sent)
-    assert answer == b"" or answer.startswith(b"HTTP/1.") and (b" 200 " not in answer.split(b"\r\n")[0])
-    assert ask(monitored.metrics, "/healthz").status == 200
+def test_hostile_bytes_are_refused_or_dropped_and_the_daemon_goes_on(monitored):
+    for what, sent in HOSTILE.items():
+        answer = raw(monitored.metrics, sent)
+        assert answer == b"" or answer.startswith(b"HTTP/1.") and b" 200 " not in answer.split(b"\r\n")[0], what
+        assert ask(monitored.metrics, "/healthz").status == 200, what
     assert_serves(monitored)
 
 
@@ -163,9 +162,9 @@ def test_a_daemon_ends_while_a_client_of_its_metrics_stays(monitored):
         assert monitored.stop() == 0
 
 
-@pytest.mark.parametrize("name", ['"', "\\", "</script><script>alert(1)</script>", "\u2028\u2029", "\U0001f980",
-                                  "a" * 255], ids=ascii)
-def test_names_of_sessions_are_json_whatever_they_are(monitored, name):
+def test_names_of_sessions_are_json_whatever_they_are(monitored):
+    names = {'"', "\\", "</script><script>alert(1)</script>", "\u2028\u2029", "\U0001f980", "a" * 255}
     with Connection(monitored.socket) as connection:
-        stored(connection, name.encode(), TINY, 5)
-    assert status(monitored.metrics)["sessions"]["largest"][0]["session"] == name
+        for name in names:
+            stored(connection, name.encode(), TINY, 5)
+    assert {row["session"] for row in status(monitored.metrics)["sessions"]["largest"]} == names
