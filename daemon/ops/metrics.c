@@ -334,7 +334,7 @@ static void write_leases(struct exposition *exposition, struct lease_pool *lease
 
 void metrics_write(const struct metrics_sources *sources, struct exposition *exposition) {
     struct stats_report report;
-    stats_read(sources->rpc, &report);
+    stats_read(sources->rpc, NULL, &report);
     write_build(exposition, &report);
     write_state(exposition, sources->rpc);
     write_rows(exposition, &report);

@@ -216,7 +216,7 @@ char *status_json(const struct status_sources *sources, uint64_t after) {
     const struct metrics_sources *metrics = &sources->metrics;
     struct store *store = metrics->rpc->store;
     struct stats_report report;
-    stats_read(metrics->rpc, &report);
+    stats_read(metrics->rpc, NULL, &report);
     session_table_refresh(sources->table, store);
     json_t *all = json_pack(
         "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "daemon",

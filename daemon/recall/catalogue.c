@@ -163,6 +163,7 @@ static struct catalogue_index *new_index(struct catalogue *catalogue, const stru
         return NULL;
     }
     index->kind = *kind;
+    index->tenant = session->tenant;
     index->model_bytes = session->model_bytes;
     memcpy(index->model, session->model, session->model_bytes);
     index->next = catalogue->indexes;
@@ -174,9 +175,9 @@ static struct catalogue_index *find_index(struct catalogue *catalogue,
                                           const struct session *session,
                                           const struct batch_kind *kind) {
     struct catalogue_index *index = catalogue->indexes;
-    while (index &&
-           (!batch_kind_equal(&index->kind, kind) || index->model_bytes != session->model_bytes ||
-            memcmp(index->model, session->model, session->model_bytes) != 0))
+    while (index && (!batch_kind_equal(&index->kind, kind) || index->tenant != session->tenant ||
+                     index->model_bytes != session->model_bytes ||
+                     memcmp(index->model, session->model, session->model_bytes) != 0))
         index = index->next;
     return index ? index : new_index(catalogue, session, kind);
 }

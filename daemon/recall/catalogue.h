@@ -17,6 +17,7 @@ struct catalogue_index {
     struct batch_kind kind;
     struct retriever *retriever;
     size_t batches;
+    const struct tenant *tenant;
     size_t model_bytes;
     char model[];
 };

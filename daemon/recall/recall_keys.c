@@ -86,8 +86,7 @@ void recall_keys_end(struct recall_keys *recall) {
 /* --- beginning --- */
 
 static struct session *find(struct store *store, const struct fetch *fetch) {
-    struct session *session =
-        store_find(store, (struct store_name){fetch->name, fetch->name_bytes});
+    struct session *session = store_find(store, fetch_name(fetch));
     if (!session || session->id == fetch->session_id)
         return session;
     session_unref(session);

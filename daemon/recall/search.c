@@ -203,7 +203,8 @@ static void search_index(const struct recall_query *query, struct catalogue_inde
 }
 
 static bool is_of_model(const struct catalogue_index *index, const struct recall_query *query) {
-    return index->model_bytes == query->model.bytes &&
+    return tenant_is(index->tenant, query->model.tenant) &&
+           index->model_bytes == query->model.bytes &&
            memcmp(index->model, query->model.text, index->model_bytes) == 0;
 }
 

@@ -19,7 +19,7 @@ static bool has_condition(const struct session_filter *filter) {
 static struct store_name keep(char *memory, struct store_name name) {
     if (name.bytes > 0)
         memcpy(memory, name.text, name.bytes);
-    return (struct store_name){memory, name.bytes};
+    return (struct store_name){.text = memory, .bytes = name.bytes};
 }
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
@@ -28,7 +28,8 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         rpc_unpack(request, &kvq__delete_many_request__descriptor, control, control_bytes);
     if (!message)
         return request->fault.code;
-    struct store_name model, prefix = {(const char *)message->prefix.data, message->prefix.len};
+    struct store_name model,
+        prefix = {.text = (const char *)message->prefix.data, .bytes = message->prefix.len};
     uint32_t code = messages_read_model(request, &message->model, &model);
     if (code)
         return code;
@@ -75,7 +76,7 @@ static bool delete_one(struct rpc_request *request, struct session *session) {
 
 /* Looks at the next sessions until one is found. False at the end. */
 static bool go_on(struct rpc_request *request) {
-    struct list *list = &request->context->daemon->store->list;
+    struct list *list = &request->peer->tenant->sessions;
     struct rpc_delete_many *many = &request->many;
     struct session *session = list_after(list, many->after_id);
     bool found = false;

@@ -17,15 +17,17 @@ static struct session *find_behind(const struct rpc_flush *flush, uint64_t id) {
     return NULL;
 }
 
-static void begin_list(struct rpc_flush *flush, struct list *list) {
+static void begin_list(struct rpc_flush *flush, struct list *list, struct list *ids) {
     flush->list = list;
-    flush->last_id = list_last_id(list);
+    flush->last_id = list_last_id(ids);
 }
 
-static void choose_behind(struct store *store, struct rpc_flush *flush, uint64_t id) {
+static void choose_behind(struct rpc_request *request, uint64_t id) {
+    struct rpc_flush *flush = &request->flush;
+    struct tenant *tenant = request->peer->tenant;
     struct session *next = find_behind(flush, id);
-    if (!next && flush->list == &store->list) {
-        begin_list(flush, &store->chains);
+    if (!next && flush->list == &tenant->sessions) {
+        begin_list(flush, &tenant->chains, &request->context->daemon->store->chains);
         next = find_behind(flush, 0);
     }
     if (next)
@@ -44,8 +46,8 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return rpc_fail(request, WIRE_UNSUPPORTED, "the daemon is configured without a disk");
     *flush = (struct rpc_flush){0};
     if (message->session.len == 0) {
-        begin_list(flush, &store->list);
-        choose_behind(store, flush, 0);
+        begin_list(flush, &request->peer->tenant->sessions, &store->list);
+        choose_behind(request, 0);
         return WIRE_OK;
     }
     uint32_t code = messages_read_name(request, &message->session, &name);
@@ -59,12 +61,13 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 }
 
 /* To the next session, after one that is on disk or was deleted meanwhile. */
-static void advance(struct store *store, struct rpc_flush *flush) {
+static void advance(struct rpc_request *request) {
+    struct rpc_flush *flush = &request->flush;
     uint64_t id = flush->session->id;
     session_unref(flush->session);
     flush->session = NULL;
     if (flush->list)
-        choose_behind(store, flush, id);
+        choose_behind(request, id);
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
@@ -83,7 +86,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
         return RPC_FAILED;
     }
     flush->sessions += status == STORE_OK && !session_is_chain(flush->session);
-    advance(store, flush);
+    advance(request);
     return RPC_MORE;
 }
 

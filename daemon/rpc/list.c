@@ -19,15 +19,15 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
-    struct store *store = request->context->daemon->store;
     struct wire_arena *arena = &request->context->arena;
     Kvq__ListReply reply = KVQ__LIST_REPLY__INIT;
     Kvq__SessionInfo *entries[PAGE_SESSIONS];
     wire_arena_reset(arena);
     uint64_t chunks = 0;
-    struct session *session = list_after(&store->list, request->list.after_id);
+    struct list *list = &request->peer->tenant->sessions;
+    struct session *session = list_after(list, request->list.after_id);
     for (; session && reply.n_sessions < request->list.limit && chunks < PAGE_CHUNKS;
-         session = list_next(&store->list, session)) {
+         session = list_next(list, session)) {
         struct session_info info;
         if (info_read(session, &info) != STORE_OK)
             continue;

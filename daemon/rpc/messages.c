@@ -67,7 +67,7 @@ uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryDa
         !is_plain_utf8(bytes->data, bytes->len))
         return rpc_fail(request, WIRE_INVALID,
                         "a session's name is 1 to 255 bytes of UTF-8 without control characters");
-    *name = (struct store_name){(const char *)bytes->data, bytes->len};
+    *name = (struct store_name){(const char *)bytes->data, bytes->len, request->peer->tenant};
     memcpy(request->session_name, bytes->data, bytes->len);
     request->session_name[bytes->len] = 0;
     return WIRE_OK;
@@ -85,7 +85,7 @@ uint32_t messages_read_attachment(struct rpc_request *request,
         return rpc_fail(request, WIRE_INVALID,
                         "an attachment's name is 1 to 255 bytes of UTF-8 without control "
                         "characters");
-    key->name = (struct store_name){(const char *)name->data, name->len};
+    key->name = (struct store_name){.text = (const char *)name->data, .bytes = name->len};
     key->if_version = message->if_version;
     return WIRE_OK;
 }
@@ -102,7 +102,7 @@ uint32_t messages_read_model(struct rpc_request *request, const ProtobufCBinaryD
         return rpc_fail(
             request, WIRE_INVALID,
             "a model's fingerprint is 1 to 255 bytes of UTF-8 without control characters");
-    *model = (struct store_name){(const char *)bytes->data, bytes->len};
+    *model = (struct store_name){(const char *)bytes->data, bytes->len, request->peer->tenant};
     return WIRE_OK;
 }
 

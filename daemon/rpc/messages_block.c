@@ -22,14 +22,15 @@ uint32_t messages_read_blocks(struct rpc_request *request, const struct messages
         if (key->len == 0 || key->len > WIRE_BLOCK_KEY_BYTES_MAX)
             return rpc_fail(request, WIRE_INVALID, "a block's key is 1 to %d bytes",
                             WIRE_BLOCK_KEY_BYTES_MAX);
-        keys[i] = (struct store_name){(const char *)key->data, key->len};
+        keys[i] = (struct store_name){.text = (const char *)key->data, .bytes = key->len};
     }
     space->keys = keys;
     return WIRE_OK;
 }
 
 struct block_key messages_block_key(const struct messages_block_space *space, size_t index) {
-    return (struct block_key){.model = space->model.text,
+    return (struct block_key){.tenant = space->model.tenant,
+                              .model = space->model.text,
                               .model_bytes = space->model.bytes,
                               .text = space->keys[index].text,
                               .text_bytes = space->keys[index].bytes,

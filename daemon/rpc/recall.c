@@ -69,7 +69,7 @@ static uint32_t add_session(struct rpc_request *request, struct rpc_recall *reca
         return rpc_fail(request, WIRE_MISS, "there is no session %.*s", (int)name.bytes, name.text);
     if (query->model.bytes == 0) {
         memcpy(recall->model, session->model, session->model_bytes);
-        query->model = (struct store_name){recall->model, session->model_bytes};
+        query->model = (struct store_name){recall->model, session->model_bytes, session->tenant};
     }
     bool is_of_model = session->model_bytes == query->model.bytes &&
                        memcmp(session->model, query->model.text, session->model_bytes) == 0;
@@ -93,7 +93,7 @@ static uint32_t read_scope(struct rpc_request *request, struct rpc_recall *recal
         return rpc_fail(request, WIRE_INVALID, "model: entries are those of a model's sessions");
     if (model.bytes > 0)
         memcpy(recall->model, model.text, model.bytes);
-    query->model = (struct store_name){recall->model, model.bytes};
+    query->model = (struct store_name){recall->model, model.bytes, model.tenant};
     if (message->n_sessions == 0)
         return WIRE_OK;
     query->sessions = calloc(message->n_sessions, sizeof(struct session *));
@@ -114,7 +114,7 @@ static uint32_t read_filter(struct rpc_request *request, struct rpc_recall *reca
         return rpc_fail(request, WIRE_INVALID, "min_score is no number");
     if (message->label.len > 0)
         memcpy(recall->label, message->label.data, message->label.len);
-    query->label = (struct store_name){recall->label, message->label.len};
+    query->label = (struct store_name){.text = recall->label, .bytes = message->label.len};
     query->min_score = message->min_score ? (float)message->min_score->value : -INFINITY;
     query->first = message->first;
     query->end = message->end ? message->end : UINT64_MAX;
@@ -331,7 +331,7 @@ static enum rpc_step begin_fetch(struct rpc_request *request) {
     struct fetch *fetch = &request->fetch.fetch;
     const struct recall_hit *hit = &recall->hits[recall->hit];
     struct fetch_request wanted = recall->wanted;
-    wanted.session = (struct store_name){hit->session->name, hit->session->name_bytes};
+    wanted.session = store_name_of(hit->session);
     wanted.first = hit->first;
     wanted.end = hit->first + hit->tokens;
     int status = fetch_begin(request->context->daemon->store, &wanted, fetch);

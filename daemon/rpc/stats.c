@@ -203,9 +203,9 @@ static void write_model(const struct model_capacity *model, Kvq__ModelCapacity *
     }
 }
 
-static void write_capacity(struct store *store, Kvq__StatsReply *reply,
+static void write_capacity(struct store *store, struct tenant *tenant, Kvq__StatsReply *reply,
                            struct stats_report *report) {
-    reply->n_capacity = models_read(store, report->models);
+    reply->n_capacity = models_read(store, tenant, report->models);
     reply->capacity = report->capacity_pointers;
     for (size_t i = 0; i < reply->n_capacity; i++) {
         write_model(&report->models[i], &report->capacity[i], report->tokens[i],
@@ -310,7 +310,7 @@ static void write_takeover(struct rpc_daemon *daemon, Kvq__TakeoverStats *messag
     message->set_aside_bytes = daemon->set_aside_bytes;
 }
 
-void stats_read(struct rpc_daemon *daemon, struct stats_report *report) {
+void stats_read(struct rpc_daemon *daemon, struct tenant *tenant, struct stats_report *report) {
     Kvq__StatsReply *reply = &report->reply;
     kvq__stats_reply__init(reply);
     reply->version = KVQUANT_VERSION;
@@ -324,7 +324,7 @@ void stats_read(struct rpc_daemon *daemon, struct stats_report *report) {
     count_errors(daemon, reply, report);
     write_store(daemon->store, reply, report);
     write_pressure(daemon, reply, report);
-    write_capacity(daemon->store, reply, report);
+    write_capacity(daemon->store, tenant, reply, report);
     write_disk(&daemon->store->disk, reply, &report->disk);
     write_counters(daemon, reply);
     reply->state = (Kvq__State)atomic_load(&daemon->state);
@@ -342,7 +342,7 @@ void stats_read(struct rpc_daemon *daemon, struct stats_report *report) {
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct stats_report report;
-    stats_read(request->context->daemon, &report);
+    stats_read(request->context->daemon, request->peer->tenant, &report);
     return rpc_reply(request, frame, &report.reply.base);
 }
 

@@ -29,6 +29,6 @@ struct stats_report {
 };
 
 /* Sums that are read together may be apart by what is just being changed. From any thread. */
-void stats_read(struct rpc_daemon *daemon, struct stats_report *report);
+void stats_read(struct rpc_daemon *daemon, struct tenant *tenant, struct stats_report *report);
 
 #endif

@@ -38,7 +38,7 @@ void block_index_deinit(struct block_index *index) {
 /* --- stripes: with their lock held --- */
 
 static uint64_t hash_of(const struct block_key *key) {
-    uint64_t model = XXH3_64bits(key->model, key->model_bytes);
+    uint64_t model = XXH3_64bits_withSeed(key->model, key->model_bytes, tenant_hash(key->tenant));
     return XXH3_64bits_withSeed(key->text, key->text_bytes, model);
 }
 
@@ -54,7 +54,7 @@ static bool is_of(const struct block *block, uint64_t hash, const struct block_k
     const struct session *session = block->session;
     return block->hash == hash && block->key_bytes == key->text_bytes &&
            memcmp(block->key, key->text, key->text_bytes) == 0 &&
-           session->model_bytes == key->model_bytes &&
+           tenant_is(session->tenant, key->tenant) && session->model_bytes == key->model_bytes &&
            memcmp(session->model, key->model, key->model_bytes) == 0 &&
            geometry_equal(&session->geometry, key->geometry);
 }
@@ -295,7 +295,8 @@ static bool give_way(struct block_index *index, const struct block_key *key,
 
 int block_restore(struct block_index *index, struct session *session,
                   const struct block_entry *entry) {
-    struct block_key key = {.model = session->model,
+    struct block_key key = {.tenant = session->tenant,
+                            .model = session->model,
                             .model_bytes = session->model_bytes,
                             .text = entry->key,
                             .text_bytes = entry->key_bytes,
@@ -356,7 +357,7 @@ uint32_t block_exists(struct store *store, const struct block_key *key, bool use
 /* With the session locked: what is left of it, as far as its last block. */
 static struct truncate_request behind_newest(const struct session *session) {
     const struct block *newest = session->newest_block;
-    return (struct truncate_request){.session = {session->name, session->name_bytes},
+    return (struct truncate_request){.session = store_name_of(session),
                                      .tokens = newest ? newest->first + newest->tokens : 0,
                                      .if_version = session->version};
 }

@@ -26,6 +26,7 @@ struct block;
 struct disk_promise;
 struct session;
 struct store;
+struct tenant;
 
 enum { BLOCK_KEY_BYTES_MAX = 64, BLOCK_STRIPES = 16 };
 
@@ -43,8 +44,10 @@ struct block_index {
     _Atomic uint64_t lost;           /* since the start: gone with their chain's tokens */
 };
 
-/* What a block is known by: the same key of another model or geometry is another block's. */
+/* What a block is known by: the same key of another tenant, model or geometry is another
+ * block's. */
 struct block_key {
+    struct tenant *tenant; /* NULL: the default */
     const char *model, *text;
     size_t model_bytes, text_bytes;
     const struct geometry *geometry;

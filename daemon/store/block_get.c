@@ -17,6 +17,7 @@ int block_get_begin(struct store *store, const struct block_get_request *request
     new->charged_bytes = bytes;
     memcpy(new->model, request->model.text, request->model.bytes);
     new->model_bytes = request->model.bytes;
+    new->tenant = request->model.tenant;
     new->geometry = *request->geometry;
     new->wanted = request->fetch;
     new->tokens = request->tokens;
@@ -38,7 +39,8 @@ size_t block_get_piece_bytes_max(const struct block_get *get) {
 
 static struct block_key key_of(const struct block_get *get) {
     const struct block_get_key *wanted = &get->keys[get->next];
-    return (struct block_key){.model = get->model,
+    return (struct block_key){.tenant = get->tenant,
+                              .model = get->model,
                               .model_bytes = get->model_bytes,
                               .text = wanted->text,
                               .text_bytes = wanted->bytes,
@@ -52,7 +54,7 @@ static int begin_next(struct block_get *get) {
     if (block_find(&get->store->blocks, &key, &place) != STORE_OK)
         return STORE_MISS;
     struct fetch_request request = get->wanted;
-    request.session = (struct store_name){place.session->name, place.session->name_bytes};
+    request.session = store_name_of(place.session);
     request.first = place.first;
     request.end = place.first + place.tokens;
     int status =

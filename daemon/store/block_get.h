@@ -26,6 +26,7 @@ struct block_get_key {
 struct block_get {
     struct store *store;
     uint64_t charged_bytes;
+    struct tenant *tenant;
     char model[256];
     size_t model_bytes;
     struct geometry geometry;

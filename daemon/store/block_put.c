@@ -25,13 +25,14 @@ struct block_put {
 
 /* Where the block is to be appended. */
 struct target {
+    struct tenant *tenant;
     char name[CHAIN_NAME_BYTES];
     uint64_t tokens;
     uint32_t tail_tokens;
 };
 
 static struct store_name name_of(const struct target *target) {
-    return (struct store_name){target->name, strlen(target->name)};
+    return (struct store_name){target->name, strlen(target->name), target->tenant};
 }
 
 static void name_anew(struct store *store, struct target *target) {
@@ -55,21 +56,22 @@ static bool fits_behind(const struct block_put_request *request, uint32_t tail_t
 static int open_chain(struct store *store, const struct block_put_request *request,
                       struct target *target) {
     struct session_state state;
+    *target = (struct target){.tenant = request->key.tenant};
     name_anew(store, target);
-    target->tokens = target->tail_tokens = 0;
-    struct store_open open = {.session = name_of(target),
-                              .model = {request->key.model, request->key.model_bytes},
-                              .geometry = request->key.geometry,
-                              .policy = request->policy,
-                              .first_position = request->first_position,
-                              .mode = STORE_OPEN_NEW};
+    struct store_open open = {
+        .session = name_of(target),
+        .model = {request->key.model, request->key.model_bytes, target->tenant},
+        .geometry = request->key.geometry,
+        .policy = request->policy,
+        .first_position = request->first_position,
+        .mode = STORE_OPEN_NEW};
     return store_open(store, &open, &state);
 }
 
 static int fork_chain(struct store *store, const struct block_place *parent,
                       struct target *target) {
     struct session_state state;
-    struct fork_request fork = {.session = {parent->session->name, parent->session->name_bytes},
+    struct fork_request fork = {.session = store_name_of(parent->session),
                                 .tokens = parent->first + parent->tokens};
     name_anew(store, target);
     fork.target = name_of(target);
@@ -91,7 +93,8 @@ static enum way look_at(const struct block_put_request *request, const struct bl
     uint64_t end = parent->first + parent->tokens, coded = session->tokens - session->tail_tokens;
     bool fits = fits_behind(request, end > coded ? (uint32_t)(end - coded) : 0);
     bool is_last = end == session->tokens && session->cuts.count == 0 && !session->appending;
-    *target = (struct target){.tokens = session->tokens, .tail_tokens = session->tail_tokens};
+    *target = (struct target){
+        .tenant = session->tenant, .tokens = session->tokens, .tail_tokens = session->tail_tokens};
     snprintf(target->name, sizeof target->name, "%s", session->name);
     pthread_mutex_unlock(session->lock);
     if (!stands || !fits)
@@ -119,7 +122,8 @@ static int choose_chain(struct store *store, const struct block_put_request *req
 
 static struct block_key key_of(const struct block_put *put) {
     const struct session *session = put->session;
-    return (struct block_key){.model = session->model,
+    return (struct block_key){.tenant = session->tenant,
+                              .model = session->model,
                               .model_bytes = session->model_bytes,
                               .text = put->key,
                               .text_bytes = put->key_bytes,

@@ -20,7 +20,7 @@ static uint64_t bytes_of(const struct session *session) {
 }
 
 static uint64_t *ghost_of(struct coldness *order, const struct session *session, uint64_t *hash) {
-    *hash = XXH3_64bits(session->name, session->name_bytes) | 1;
+    *hash = XXH3_64bits_withSeed(session->name, session->name_bytes, session->tenant->hash) | 1;
     return &order->ghosts[*hash / 2 % COLDNESS_GHOSTS];
 }
 

@@ -41,8 +41,9 @@ void disk_tier_deinit(struct disk_tier *tier) {
     free(tier->left_out);
 }
 
-uint64_t disk_tier_hash_name(const char *name, size_t name_bytes) {
-    return XXH3_64bits(name, name_bytes);
+uint64_t disk_tier_hash_name(const struct disk_metadata *of) {
+    return XXH3_64bits_withSeed(of->session, of->session_bytes,
+                                XXH3_64bits(of->tenant, of->tenant_bytes));
 }
 
 static int compare_hashes(const void *a, const void *b) {
@@ -236,8 +237,13 @@ static int owed_status(struct disk_tier *tier, uint64_t name_hash) {
     return status;
 }
 
-int disk_tier_admit(struct disk_tier *tier, const char *name, size_t name_bytes) {
-    uint64_t hash = disk_tier_hash_name(name, name_bytes);
+int disk_tier_admit(struct disk_tier *tier, const struct session_names *names) {
+    uint64_t hash = disk_tier_hash_name(&(struct disk_metadata){
+        .tenant = names->tenant->name,
+        .tenant_bytes = names->tenant->name_bytes,
+        .session = names->session,
+        .session_bytes = names->session_bytes,
+    });
     if (!disk_tier_is_on(tier))
         return STORE_OK;
     pthread_mutex_lock(&tier->lock);

@@ -32,6 +32,7 @@ struct disk_tier_counts {
 enum { DISK_TIER_DELETES = 256 };
 
 struct keeper;
+struct session_names;
 
 struct disk_tier {
     _Atomic(struct disk *) disk; /* NULL: there is none, or not yet */
@@ -82,9 +83,10 @@ void disk_tier_leave_out(struct disk_tier *tier, uint64_t *name_hashes, size_t c
  * come back in its place. STORE_OK; STORE_WAIT until on_progress, while its delete is on its way to
  * the disk; STORE_BUSY where that failed, which is tried again now; STORE_FULL if recovery had no
  * room for it. */
-int disk_tier_admit(struct disk_tier *tier, const char *name, size_t name_bytes)
+int disk_tier_admit(struct disk_tier *tier, const struct session_names *names)
     __attribute__((warn_unused_result));
-uint64_t disk_tier_hash_name(const char *name, size_t name_bytes);
+/* A hash of the tenant's and the session's names. */
+uint64_t disk_tier_hash_name(const struct disk_metadata *of);
 
 /* A delete on its way to the disk, for who acknowledges it. */
 struct disk_promise;

@@ -75,6 +75,7 @@ static int begin_locked(struct session *session, const struct fetch_request *req
 
 int fetch_begin(struct store *store, const struct fetch_request *request, struct fetch *fetch) {
     *fetch = (struct fetch){
+        .tenant = request->session.tenant,
         .name_bytes = request->session.bytes,
         .first = request->first,
         .token = request->first,
@@ -190,8 +191,7 @@ static int hold_locked(const struct session *session, struct fetch *fetch, struc
 }
 
 static int hold(struct store *store, struct fetch *fetch, struct source *source) {
-    struct session *session =
-        store_find(store, (struct store_name){fetch->name, fetch->name_bytes});
+    struct session *session = store_find(store, fetch_name(fetch));
     fetch->available = 0;
     if (!session)
         return STORE_MISS;
@@ -205,8 +205,7 @@ static int hold(struct store *store, struct fetch *fetch, struct source *source)
 
 /* Where bytes on disk cannot be read, the tokens before them are what is left. */
 static int note_lost(struct store *store, struct fetch *fetch) {
-    struct session *session =
-        store_find(store, (struct store_name){fetch->name, fetch->name_bytes});
+    struct session *session = store_find(store, fetch_name(fetch));
     fetch->available = 0;
     if (!session)
         return STORE_MISS;

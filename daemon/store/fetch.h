@@ -21,6 +21,7 @@ struct fetch_request {
 enum { FETCH_LEVELS = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1 };
 
 struct fetch {
+    struct tenant *tenant;
     char name[256];
     size_t name_bytes;
     uint64_t session_id, version;
@@ -57,6 +58,11 @@ int fetch_begin(struct store *store, const struct fetch_request *request, struct
 /* A fetch of other tokens of one layer, among those that it was begun for; what was sent goes on
  * adding up, and so does what became of the session. */
 void fetch_move(struct fetch *fetch, uint32_t layer, uint64_t first, uint64_t end);
+
+/* By which it looks its session up. */
+static inline struct store_name fetch_name(const struct fetch *fetch) {
+    return (struct store_name){fetch->name, fetch->name_bytes, fetch->tenant};
+}
 
 /* Whether all pieces were made. */
 bool fetch_is_done(const struct fetch *fetch);

@@ -42,7 +42,8 @@ static int check(const struct session *session, uint64_t tokens, uint64_t if_ver
 
 static int new_target(struct store *store, const struct session *source,
                       const struct fork_request *request, struct session **target) {
-    struct session_names names = {.session = request->target.text,
+    struct session_names names = {.tenant = source->tenant,
+                                  .session = request->target.text,
                                   .session_bytes = request->target.bytes,
                                   .model = source->model,
                                   .model_bytes = source->model_bytes};

@@ -7,6 +7,11 @@ void list_init(struct list *list, uint64_t first_id) {
     pthread_mutex_init(&list->lock, NULL);
 }
 
+void list_init_of_tenant(struct list *list) {
+    list_init(list, 0);
+    list->is_tenants = true;
+}
+
 void list_deinit(struct list *list) {
     pthread_mutex_destroy(&list->lock);
 }
@@ -32,16 +37,21 @@ static int lanes_of(uint64_t id) {
     return lanes;
 }
 
+static struct list_link *links_of(const struct list *list, struct session *session) {
+    return list->is_tenants ? session->by_tenant : session->by_id;
+}
+
 /* Behind all with smaller ids: nearly always at the end. */
 static void link_in(struct list *list, struct session *session, int lane) {
     struct list_link *ends = &list->ends[lane];
     struct session *before = ends->previous;
     while (before && before->id > session->id)
-        before = before->by_id[lane].previous;
-    struct session **link = before ? &before->by_id[lane].next : &ends->next, *behind = *link;
-    session->by_id[lane] = (struct list_link){.next = behind, .previous = before};
+        before = links_of(list, before)[lane].previous;
+    struct session **link = before ? &links_of(list, before)[lane].next : &ends->next;
+    struct session *behind = *link;
+    links_of(list, session)[lane] = (struct list_link){.next = behind, .previous = before};
     *link = session;
-    *(behind ? &behind->by_id[lane].previous : &ends->previous) = session;
+    *(behind ? &links_of(list, behind)[lane].previous : &ends->previous) = session;
 }
 
 void list_append(struct list *list, struct session *session) {
@@ -57,9 +67,10 @@ void list_append(struct list *list, struct session *session) {
 void list_remove(struct list *list, struct session *session) {
     pthread_mutex_lock(&list->lock);
     for (int lane = 0; lane < lanes_of(session->id); lane++) {
-        struct list_link *ends = &list->ends[lane], *link = &session->by_id[lane];
-        *(link->previous ? &link->previous->by_id[lane].next : &ends->next) = link->next;
-        *(link->next ? &link->next->by_id[lane].previous : &ends->previous) = link->previous;
+        struct list_link *ends = &list->ends[lane], *link = &links_of(list, session)[lane];
+        *(link->previous ? &links_of(list, link->previous)[lane].next : &ends->next) = link->next;
+        *(link->next ? &links_of(list, link->next)[lane].previous : &ends->previous) =
+            link->previous;
     }
     session->listed = false;
     pthread_mutex_unlock(&list->lock);
@@ -67,13 +78,13 @@ void list_remove(struct list *list, struct session *session) {
 
 /* From the sparsest lane down, each time as far as the id allows. */
 static struct session *find_after(const struct list *list, uint64_t after_id) {
-    const struct session *before = NULL;
+    struct session *before = NULL;
     for (int lane = LIST_LANES - 1; lane >= 0; lane--) {
-        struct session *next = before ? before->by_id[lane].next : list->ends[lane].next;
-        for (; next && next->id <= after_id; next = next->by_id[lane].next)
+        struct session *next = before ? links_of(list, before)[lane].next : list->ends[lane].next;
+        for (; next && next->id <= after_id; next = links_of(list, next)[lane].next)
             before = next;
     }
-    return before ? before->by_id[0].next : list->ends[0].next;
+    return before ? links_of(list, before)[0].next : list->ends[0].next;
 }
 
 struct session *list_after(struct list *list, uint64_t after_id) {

@@ -1,5 +1,6 @@
-/* All sessions by id, ascending, in lanes: each in the first, those with an id divisible by 16 in
- * the second, too, by 256 in the third and so on, so that one is found by its id in a few steps.
+/* All sessions, or all of a tenant, by id, ascending, in lanes: each in the first, those with an id
+ * divisible by 16 in the second, too, by 256 in the third and so on, so that one is found by its id
+ * in a few steps.
  *
  * Ids are given here and only grow: a new session comes last. Safe from any thread.
  */
@@ -7,6 +8,7 @@
 #define DAEMON_STORE_LIST_H
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 struct session;
@@ -21,9 +23,11 @@ struct list {
     pthread_mutex_t lock;              /* of the fields below and of the sessions' links */
     struct list_link ends[LIST_LANES]; /* next: the first; previous: the last */
     uint64_t id_clock;
+    bool is_tenants; /* whose sessions are in another list, too, that gives the ids */
 };
 
 void list_init(struct list *list, uint64_t first_id);
+void list_init_of_tenant(struct list *list);
 void list_deinit(struct list *list);
 
 /* Ids that are given from now on are larger. */

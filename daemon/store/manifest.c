@@ -47,7 +47,7 @@ static size_t salts_of(const struct session *session) {
 
 size_t manifest_bytes(const struct session *session, size_t pieces) {
     bool has_losses = tail_level(session, pieces) > PAGE_EXACT;
-    return FIXED_BYTES + strlen(STORE_TENANT) + session->model_bytes + session->name_bytes +
+    return FIXED_BYTES + session->tenant->name_bytes + session->model_bytes + session->name_bytes +
            slice_count(session, pieces) * SLICE_BYTES + pieces * PIECE_BYTES +
            has_losses * losses_bytes(&session->geometry) + IDS_HEAD_BYTES +
            salts_of(session) * SALT_BYTES + session->prefix.tokens * sizeof(uint32_t) +
@@ -83,7 +83,7 @@ static void write_fixed(const struct session *session, uint8_t *bytes) {
     bytes_put(bytes + 124, time_of_day_us(session->created_ns), 8);
     bytes_put(bytes + 132, time_of_day_us(session->used_ns), 8);
     bytes_put(bytes + 140, time_of_day_us(session->pinned_until_ns), 8);
-    bytes_put(bytes + 148, strlen(STORE_TENANT), 2);
+    bytes_put(bytes + 148, session->tenant->name_bytes, 2);
     bytes_put(bytes + 156, session->sharing, 1);
     bytes_put(bytes + 157, session->key_summaries, 3);
     bytes_put(bytes + 150, session->model_bytes, 2);
@@ -151,7 +151,7 @@ void manifest_write(const struct session *session, const struct tail_piece *piec
     bytes_put(bytes + 154, (uint8_t)tail_level(session, piece_count), 1);
     bytes_put(bytes + 155, slice_count(session, piece_count) > session->slice_count, 1);
     uint8_t *to = bytes + FIXED_BYTES;
-    to = write_string(to, STORE_TENANT, strlen(STORE_TENANT));
+    to = write_string(to, session->tenant->name, session->tenant->name_bytes);
     to = write_string(to, session->model, session->model_bytes);
     to = write_string(to, session->name, session->name_bytes);
     for (size_t i = 0; i < session->slice_count; i++)

@@ -30,10 +30,8 @@ int match_begin(struct store *store, const struct match_request *request, struct
     new->bytes = bytes;
     new->tokens = request->tokens;
     memcpy(new->model, request->model.text, request->model.bytes);
-    new->key = (struct prefix_key){.tenant = STORE_TENANT,
-                                   .tenant_bytes = strlen(STORE_TENANT),
-                                   .model = new->model,
-                                   .model_bytes = request->model.bytes};
+    new->key = (struct prefix_key){
+        .tenant = request->model.tenant, .model = new->model, .model_bytes = request->model.bytes};
     if (request->geometry) {
         new->geometry = *request->geometry;
         new->key.geometry = &new->geometry;

@@ -37,7 +37,8 @@ static struct known_model *find_place(struct models *models, const struct sessio
     return place;
 }
 
-void models_enter(struct models *models, struct session *session) {
+void models_enter(struct session *session) {
+    struct models *models = &session->tenant->models;
     pthread_mutex_lock(&models->lock);
     struct known_model *place = find_place(models, session);
     if (place && !is_of(place, session)) {
@@ -52,7 +53,8 @@ void models_enter(struct models *models, struct session *session) {
     pthread_mutex_unlock(&models->lock);
 }
 
-void models_leave(struct models *models, struct session *session) {
+void models_leave(struct session *session) {
+    struct models *models = &session->tenant->models;
     pthread_mutex_lock(&models->lock);
     if (session->known_model)
         session->known_model->sessions--;
@@ -66,7 +68,7 @@ void models_note_append(struct session *session) {
 }
 
 /* On what was appended to last, as it is now. No session is locked inside the lock. */
-static void measure(struct store *store, struct known_model *known) {
+static void measure(struct store *store, struct models *models, struct known_model *known) {
     struct session_info info;
     uint64_t id = atomic_load(&known->sample_id);
     struct list *list = id > STORE_CHAIN_IDS ? &store->chains : &store->list;
@@ -74,14 +76,14 @@ static void measure(struct store *store, struct known_model *known) {
     if (!session)
         return;
     bool is_read = session->id == id && info_read(session, &info) == STORE_OK;
-    pthread_mutex_lock(&store->models.lock);
+    pthread_mutex_lock(&models->lock);
     double values = (double)geometry_values_per_token(&known->geometry);
     is_read = is_read && is_of(known, session); /* it may be another model's place by now */
     for (int i = 0; is_read && i < USAGE_LEVELS; i++)
         if (info.levels[i].tokens > 0)
             known->bits[i] =
                 8 * (double)info.levels[i].bytes / (double)info.levels[i].tokens / values;
-    pthread_mutex_unlock(&store->models.lock);
+    pthread_mutex_unlock(&models->lock);
     session_unref(session);
 }
 
@@ -102,12 +104,13 @@ static void write_capacity(const struct known_model *known, uint64_t free_bytes,
         capacity->tokens[i] = (uint64_t)(8 * (double)free_bytes / (bits_at(known, i) * values));
 }
 
-size_t models_read(struct store *store, struct model_capacity capacities[MODELS_MAX]) {
-    struct models *models = &store->models;
+size_t models_read(struct store *store, struct tenant *tenant,
+                   struct model_capacity capacities[MODELS_MAX]) {
+    struct models *models = tenant ? &tenant->models : &store->tenants.standard.models;
     uint64_t limit = atomic_load(&store->budget.limit_bytes), used = store_used_bytes(store);
     size_t count = 0;
     for (int i = 0; i < MODELS_MAX; i++)
-        measure(store, &models->known[i]);
+        measure(store, models, &models->known[i]);
     pthread_mutex_lock(&models->lock);
     for (int i = 0; i < MODELS_MAX; i++)
         if (models->known[i].name_bytes > 0)

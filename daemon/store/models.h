@@ -1,4 +1,5 @@
-/* The models whose sessions are or were here, a few of them, and how many more of their tokens fit.
+/* The models of a tenant whose sessions are or were here, a few of them, and how many more of their
+ * tokens fit.
  */
 #ifndef DAEMON_STORE_MODELS_H
 #define DAEMON_STORE_MODELS_H
@@ -11,6 +12,7 @@
 
 struct session;
 struct store;
+struct tenant;
 
 enum { MODELS_MAX = 8 }; /* more are not known */
 
@@ -32,8 +34,8 @@ void models_init(struct models *models);
 void models_deinit(struct models *models);
 
 /* With the session locked: it enters or leaves the store, or was appended to. */
-void models_enter(struct models *models, struct session *session);
-void models_leave(struct models *models, struct session *session);
+void models_enter(struct session *session);
+void models_leave(struct session *session);
 void models_note_append(struct session *session);
 
 struct model_capacity {
@@ -42,8 +44,9 @@ struct model_capacity {
     uint64_t tokens[USAGE_LEVELS]; /* that fit into what is free now; by level - PAGE_LEVEL_MIN */
 };
 
-/* How many models there are. What a value takes is measured on the session that was appended to
- * last; of levels that no such session had it is what is usual. */
-size_t models_read(struct store *store, struct model_capacity capacities[MODELS_MAX]);
+/* How many models of the tenant (NULL: the default) there are. What a value takes is measured on
+ * the session that was appended to last; of levels that no such session had it is what is usual. */
+size_t models_read(struct store *store, struct tenant *tenant,
+                   struct model_capacity capacities[MODELS_MAX]);
 
 #endif

@@ -66,8 +66,7 @@ static void move(struct prefix_index *index, struct session *session, struct pre
 }
 
 static struct prefix_key key_of(const struct session *session) {
-    return (struct prefix_key){.tenant = STORE_TENANT,
-                               .tenant_bytes = strlen(STORE_TENANT),
+    return (struct prefix_key){.tenant = session->tenant,
                                .model = session->model,
                                .model_bytes = session->model_bytes,
                                .geometry = &session->geometry};

@@ -21,6 +21,7 @@
 
 struct chunk;
 struct session;
+struct tenant;
 struct prefix_node;
 struct prefix_root;
 
@@ -90,8 +91,9 @@ size_t prefix_rivals(struct prefix_index *index, const struct chunk *chunk, stru
 
 /* Whose tokens are looked for. */
 struct prefix_key {
-    const char *tenant, *model;
-    size_t tenant_bytes, model_bytes;
+    const struct tenant *tenant; /* NULL: the default */
+    const char *model;
+    size_t model_bytes;
     const struct geometry *geometry; /* NULL: any */
 };
 

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "daemon/store/chunk.h"
+#include "daemon/store/tenant.h"
 
 static bool reserve(struct prefix_index *index, uint64_t bytes) {
     if (!budget_reserve(index->budget, bytes))
@@ -38,8 +39,7 @@ static void give(struct prefix_index *index, struct prefix_node *node) {
 
 static bool is_root_of(const struct prefix_root *root, const struct prefix_key *key) {
     const struct prefix_key *own = &root->key;
-    return own->tenant_bytes == key->tenant_bytes && own->model_bytes == key->model_bytes &&
-           memcmp(own->tenant, key->tenant, key->tenant_bytes) == 0 &&
+    return tenant_is(own->tenant, key->tenant) && own->model_bytes == key->model_bytes &&
            memcmp(own->model, key->model, key->model_bytes) == 0 &&
            (!key->geometry || geometry_equal(own->geometry, key->geometry));
 }
@@ -54,17 +54,15 @@ struct prefix_root *prefix_find_root(struct prefix_index *index, const struct pr
     struct prefix_root *root = prefix_next_root(index->roots, key);
     if (root)
         return root;
-    root = take(index, sizeof *root + key->tenant_bytes + key->model_bytes);
+    root = take(index, sizeof *root + key->model_bytes);
     if (!root)
         return NULL;
-    char *strings = (char *)(root + 1);
-    memcpy(strings, key->tenant, key->tenant_bytes);
-    memcpy(strings + key->tenant_bytes, key->model, key->model_bytes);
+    char *model = (char *)(root + 1);
+    memcpy(model, key->model, key->model_bytes);
     root->geometry = *key->geometry;
     root->key = *key;
     root->key.geometry = &root->geometry;
-    root->key.tenant = strings;
-    root->key.model = strings + key->tenant_bytes;
+    root->key.model = model;
     root->node.chain_bytes = root->node.bytes;
     root->next = index->roots;
     index->roots = root;

@@ -21,7 +21,7 @@ struct prefix_root {
     struct prefix_node node;
     struct prefix_root *next;
     struct geometry geometry;
-    struct prefix_key key; /* strings and geometry are the root's own */
+    struct prefix_key key; /* model and geometry are the root's own */
 };
 
 /* The root itself, or the next behind it, that this key means; NULL behind the last. */

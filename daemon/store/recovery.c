@@ -228,8 +228,8 @@ static struct session *make_session(struct recovery *recovery, const struct mani
 }
 
 static bool is_ours(const struct manifest *manifest, const struct found *found) {
-    return manifest->session_id == found->id && manifest->tenant_bytes == strlen(STORE_TENANT) &&
-           memcmp(manifest->tenant, STORE_TENANT, manifest->tenant_bytes) == 0;
+    return manifest->session_id == found->id &&
+           tenant_is_name(manifest->tenant, manifest->tenant_bytes);
 }
 
 static int read_manifest(struct recovery *recovery, const struct found *found, uint8_t *bytes,
@@ -253,7 +253,7 @@ static void delete_found(struct recovery *recovery, const struct found *found) {
 /* Of two of the same name the newer counts, whose id is larger: the other's delete was lost. */
 static bool delete_older(struct recovery *recovery, const struct session *session) {
     struct session_discard *discard;
-    struct store_name name = {session->name, session->name_bytes};
+    struct store_name name = store_name_of(session);
     struct session *other = store_find(recovery->store, name);
     bool older = !other || other->id < session->id;
     if (other)

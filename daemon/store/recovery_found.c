@@ -28,7 +28,7 @@ void recovery_on_found(void *context, const struct disk_found *found) {
                        .bytes = found->bytes,
                        .owner = owner_of(metadata->tenant, metadata->tenant_bytes, metadata->model,
                                          metadata->model_bytes),
-                       .name_hash = disk_tier_hash_name(metadata->session, metadata->session_bytes),
+                       .name_hash = disk_tier_hash_name(metadata),
                        .doubtful = found->doubtful};
 }
 
@@ -45,8 +45,8 @@ struct found *recovery_find(struct recovery *recovery, const struct session *ses
     struct found *found = NULL;
     if (recovery->count > 0)
         found = bsearch(&key, recovery->found, recovery->count, sizeof key, compare);
-    uint64_t owner =
-        owner_of(STORE_TENANT, strlen(STORE_TENANT), session->model, session->model_bytes);
+    uint64_t owner = owner_of(session->tenant->name, session->tenant->name_bytes, session->model,
+                              session->model_bytes);
     recovery->for_now |= !found && recovery->is_incomplete;
     return found && found->owner == owner ? found : NULL;
 }

@@ -67,6 +67,11 @@ static void settle_saved(struct recovery *recovery, struct session *session) {
 }
 
 /* A session that was deleted meanwhile must not come back. */
+static struct disk_promise *delete_on_disk(struct disk_tier *tier, const struct session *session) {
+    struct disk_metadata metadata = session_metadata(session, 0);
+    return disk_tier_delete(tier, session->id, disk_tier_hash_name(&metadata));
+}
+
 static void settle_session(struct recovery *recovery, struct session *session) {
     struct disk_promise *promise = NULL;
     pthread_mutex_lock(session->lock);
@@ -79,8 +84,7 @@ static void settle_session(struct recovery *recovery, struct session *session) {
     for (const struct batch_ref *ref = session->batches; ref; ref = ref->next)
         settle_attachment(recovery, session, ref->batch);
     if (session->deleted)
-        promise = disk_tier_delete(&recovery->store->disk, session->id,
-                                   disk_tier_hash_name(session->name, session->name_bytes));
+        promise = delete_on_disk(&recovery->store->disk, session);
     else
         settle_saved(recovery, session);
     pthread_mutex_unlock(session->lock);

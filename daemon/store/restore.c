@@ -5,10 +5,12 @@
 #include "daemon/store/batch_set.h"
 
 struct session *restore_session(struct store *store, const struct manifest *manifest) {
-    if (store_admit(store, &manifest->names, &manifest->geometry) != STORE_OK)
+    struct session_names names = manifest->names;
+    names.tenant = tenants_find(&store->tenants, manifest->tenant, manifest->tenant_bytes);
+    if (!names.tenant || store_admit(store, &names, &manifest->geometry) != STORE_OK)
         return NULL;
-    struct session *session = session_new(&store->budget, &store->usage, &manifest->names,
-                                          &manifest->geometry, &manifest->policy);
+    struct session *session =
+        session_new(&store->budget, &store->usage, &names, &manifest->geometry, &manifest->policy);
     if (!session)
         return NULL;
     if (session_reserve_slices(session, manifest->slice_count - manifest->tail_is_coded) !=

@@ -386,8 +386,8 @@ int saving_delete(struct disk_tier *tier, struct session *session, struct disk_p
     *promise = NULL;
     if (!disk_tier_is_on(tier) || !saved->any)
         return STORE_OK;
-    *promise = disk_tier_delete(tier, session->id,
-                                disk_tier_hash_name(session->name, session->name_bytes));
+    struct disk_metadata metadata = session_metadata(session, 0);
+    *promise = disk_tier_delete(tier, session->id, disk_tier_hash_name(&metadata));
     if (!*promise)
         return STORE_FULL;
     for (size_t i = 0; i < saved->piece_count; i++)

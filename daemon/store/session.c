@@ -54,6 +54,7 @@ struct session *session_new(struct budget *budget, struct usage *usage,
     struct session *session = calloc(1, sizeof *session);
     if (!session)
         return NULL;
+    session->tenant = names->tenant;
     session->name_bytes = names->session_bytes;
     session->model_bytes = names->model_bytes;
     session->geometry = *geometry;
@@ -207,8 +208,8 @@ struct session_discard *session_detach(struct session *session) {
 struct record_spec session_spec(const struct session *session, uint64_t first_token,
                                 uint32_t tokens, int level) {
     return (struct record_spec){
-        .tenant = STORE_TENANT,
-        .tenant_bytes = strlen(STORE_TENANT),
+        .tenant = session->tenant->name,
+        .tenant_bytes = session->tenant->name_bytes,
         .model = session->model,
         .model_bytes = session->model_bytes,
         .session = session->name,
@@ -229,8 +230,8 @@ static uint32_t sinks_in(uint64_t first_position, uint32_t tokens) {
 
 struct disk_metadata session_metadata(const struct session *session, uint64_t tokens) {
     return (struct disk_metadata){
-        .tenant = STORE_TENANT,
-        .tenant_bytes = strlen(STORE_TENANT),
+        .tenant = session->tenant->name,
+        .tenant_bytes = session->tenant->name_bytes,
         .model = session->model,
         .model_bytes = session->model_bytes,
         .session = session->name,

@@ -18,8 +18,7 @@
 #include "daemon/store/list.h"
 #include "daemon/store/session_point.h"
 #include "daemon/store/session_policy.h"
-
-#define STORE_TENANT "default"
+#include "daemon/store/tenant.h"
 
 struct disk_metadata;
 struct manifest_hold;
@@ -73,6 +72,7 @@ struct session {
     _Atomic unsigned references;
     struct budget *budget;
     struct usage *usage;
+    struct tenant *tenant;
     uint64_t id, created_ns;
     char *name, *model;
     size_t name_bytes, model_bytes;
@@ -84,7 +84,8 @@ struct session {
     pthread_mutex_t *lock;   /* the shard's */
 
     struct session *next_in_bucket;     /* the store's */
-    struct list_link by_id[LIST_LANES]; /* the list's, as is the next */
+    struct list_link by_id[LIST_LANES]; /* the lists', as are the next */
+    struct list_link by_tenant[LIST_LANES];
     bool listed;
     struct coldness_link coldness;   /* the order's */
     struct known_model *known_model; /* its place among the store's, or NULL */
@@ -163,6 +164,7 @@ static inline bool session_is_empty(const struct session *session) {
 uint64_t session_own_bytes(const struct session *session);
 
 struct session_names {
+    struct tenant *tenant;
     const char *session, *model;
     size_t session_bytes, model_bytes;
 };

@@ -14,19 +14,27 @@
 
 enum { FIRST_BUCKETS = 64, LEAST_FOR_SESSIONS_BYTES = 4 << 20, SMALL_SHARE = 128 };
 
+static uint64_t hash_of(struct store_name name) {
+    return XXH3_64bits_withSeed(name.text, name.bytes, tenant_hash(name.tenant));
+}
+
 static struct shard *shard_of(struct store *store, struct store_name name) {
-    return &store->shards[XXH3_64bits(name.text, name.bytes) % STORE_SHARDS];
+    return &store->shards[hash_of(name) % STORE_SHARDS];
 }
 
 static struct session **bucket_of(const struct shard *shard, struct store_name name) {
-    return &shard->buckets[XXH3_64bits(name.text, name.bytes) / STORE_SHARDS % shard->bucket_count];
+    return &shard->buckets[hash_of(name) / STORE_SHARDS % shard->bucket_count];
+}
+
+static bool is_named(const struct session *session, struct store_name name) {
+    return tenant_is(session->tenant, name.tenant) && session->name_bytes == name.bytes &&
+           memcmp(session->name, name.text, name.bytes) == 0;
 }
 
 /* The link that points to the session of this name, or to the NULL where it would stand. */
 static struct session **find_link(const struct shard *shard, struct store_name name) {
     struct session **link = bucket_of(shard, name);
-    while (*link &&
-           ((*link)->name_bytes != name.bytes || memcmp((*link)->name, name.text, name.bytes) != 0))
+    while (*link && !is_named(*link, name))
         link = &(*link)->next_in_bucket;
     return link;
 }
@@ -57,8 +65,7 @@ static void shard_grow(struct store *store, struct shard *shard) {
     for (size_t i = 0; i < old_count; i++)
         for (struct session *session = old[i], *next; session; session = next) {
             next = session->next_in_bucket;
-            struct session **bucket =
-                bucket_of(shard, (struct store_name){session->name, session->name_bytes});
+            struct session **bucket = bucket_of(shard, store_name_of(session));
             session->next_in_bucket = *bucket;
             *bucket = session;
         }
@@ -195,7 +202,7 @@ int store_init(struct store *store, const struct store_options *options) {
     prefix_init(&store->prefixes, &store->budget);
     ageing_init(&store->ageing, store);
     coldness_init(&store->coldness);
-    models_init(&store->models);
+    tenants_init(&store->tenants, &store->budget);
     store->version_clock = clock;
     store->pressure = (struct pressure){.store = store,
                                         .high_percent = options->memory_high_percent,
@@ -260,10 +267,10 @@ void store_deinit(struct store *store) {
     list_deinit(&store->list);
     list_deinit(&store->chains);
     coldness_deinit(&store->coldness);
-    models_deinit(&store->models);
     pool_free(store->pool);
     store->pool = NULL;
     disk_tier_deinit(&store->disk);
+    tenants_deinit(&store->tenants);
 }
 
 uint64_t store_used_bytes(struct store *store) {
@@ -309,7 +316,7 @@ static bool belongs_to(const struct session *session, const struct store_open *r
 int store_admit(struct store *store, const struct session_names *names,
                 const struct geometry *geometry) {
     struct record_spec spec = {
-        .tenant_bytes = strlen(STORE_TENANT),
+        .tenant_bytes = names->tenant->name_bytes,
         .model_bytes = names->model_bytes,
         .session_bytes = names->session_bytes,
         .tokens = geometry_page_tokens(geometry),
@@ -327,9 +334,14 @@ static struct list *list_of(struct store *store, const struct session *session) 
     return session_is_chain(session) ? &store->chains : &store->list;
 }
 
+static struct list *tenant_list_of(const struct session *session) {
+    struct tenant *tenant = session->tenant;
+    return session_is_chain(session) ? &tenant->chains : &tenant->sessions;
+}
+
 /* Under a name that is free, with the shard locked. */
 static void insert_locked(struct store *store, struct shard *shard, struct session *session) {
-    struct store_name name = {session->name, session->name_bytes};
+    struct store_name name = store_name_of(session);
     session->lock = &shard->lock;
     if (session->version == 0) /* else it comes from disk */
         session->version = store_next_version(store);
@@ -339,22 +351,29 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     *bucket = session;
     shard->sessions++;
     list_append(list_of(store, session), session);
+    list_append(tenant_list_of(session), session);
     prefix_enter(session);
     ageing_schedule(&store->ageing, session);
     coldness_insert(&store->coldness, session);
-    models_enter(&store->models, session);
+    models_enter(session);
     batches_enter(store, session);
     session_count(session, 1);
     atomic_fetch_add(&store->usage.sessions_created, !session_is_chain(session));
 }
 
+static int admit_name(struct store *store, const struct session *session) {
+    struct session_names names = {
+        .tenant = session->tenant, .session = session->name, .session_bytes = session->name_bytes};
+    return disk_tier_admit(&store->disk, &names);
+}
+
 int store_insert(struct store *store, struct session *session, struct session_state *state) {
-    struct store_name name = {session->name, session->name_bytes};
+    struct store_name name = store_name_of(session);
     struct shard *shard = shard_of(store, name);
     pthread_mutex_lock(&shard->lock);
     int status = *find_link(shard, name) ? STORE_EXISTS
                  : session->saved.any    ? STORE_OK
-                                         : disk_tier_admit(&store->disk, name.text, name.bytes);
+                                         : admit_name(store, session);
     if (status == STORE_OK) {
         insert_locked(store, shard, session);
         if (state)
@@ -366,13 +385,15 @@ int store_insert(struct store *store, struct session *session, struct session_st
 
 static int create(struct store *store, struct shard *shard, const struct store_open *request,
                   struct session_state *state) {
-    struct session_names names = {.session = request->session.text,
+    struct tenant *tenant = request->session.tenant;
+    struct session_names names = {.tenant = tenant ? tenant : &store->tenants.standard,
+                                  .session = request->session.text,
                                   .session_bytes = request->session.bytes,
                                   .model = request->model.text,
                                   .model_bytes = request->model.bytes};
     int status = store_admit(store, &names, request->geometry);
     if (status == STORE_OK)
-        status = disk_tier_admit(&store->disk, names.session, names.session_bytes);
+        status = disk_tier_admit(&store->disk, &names);
     if (status != STORE_OK)
         return status;
     struct session *session =
@@ -440,10 +461,11 @@ static int remove_locked(struct store *store, struct shard *shard, struct sessio
         return status;
     *link = session->next_in_bucket;
     shard->sessions--;
+    list_remove(tenant_list_of(session), session);
     list_remove(list_of(store, session), session);
     ageing_forget(&store->ageing, session);
     coldness_remove(&store->coldness, session, evicted);
-    models_leave(&store->models, session);
+    models_leave(session);
     batches_leave(store, session);
     session_count(session, -1);
     atomic_fetch_add(&store->usage.sessions_deleted, !session_is_chain(session));
@@ -477,7 +499,7 @@ bool store_filter_passes(const struct session_filter *filter, const struct sessi
 
 int store_delete_session(struct store *store, struct session *session,
                          const struct session_filter *filter, struct session_discard **discard) {
-    struct store_name name = {session->name, session->name_bytes};
+    struct store_name name = store_name_of(session);
     struct shard *shard = shard_of(store, name);
     pthread_mutex_lock(&shard->lock);
     struct session **link = find_link(shard, name);
@@ -491,7 +513,7 @@ int store_delete_session(struct store *store, struct session *session,
 
 int store_evict_session(struct store *store, struct session *session, uint64_t version,
                         struct session_discard **discard) {
-    struct store_name name = {session->name, session->name_bytes};
+    struct store_name name = store_name_of(session);
     struct shard *shard = shard_of(store, name);
     pthread_mutex_lock(&shard->lock);
     struct session **link = find_link(shard, name);

@@ -73,7 +73,7 @@ struct store {
     struct prefix_index prefixes;
     struct block_index blocks;
     struct coldness coldness;
-    struct models models;
+    struct tenants tenants;
     struct usage usage;
     _Atomic uint64_t fixed_bytes; /* reserved for no session in particular */
     struct pressure pressure;     /* with marks that may change at any time */
@@ -99,9 +99,11 @@ bool store_is_recovering(struct store *store);
 
 enum store_open_mode { STORE_OPEN_OR_CREATE, STORE_OPEN_EXISTING, STORE_OPEN_NEW };
 
+/* Of a session or a model; of both together with whose they are. */
 struct store_name {
     const char *text;
     size_t bytes;
+    struct tenant *tenant; /* NULL: the default */
 };
 
 struct store_open {
@@ -114,6 +116,10 @@ struct store_open {
     const enum session_durability *durability; /* NULL: as it is, or in memory */
     enum store_open_mode mode;
 };
+
+static inline struct store_name store_name_of(const struct session *session) {
+    return (struct store_name){session->name, session->name_bytes, session->tenant};
+}
 
 /* STORE_OK, STORE_FULL, STORE_MISS, STORE_EXISTS, STORE_MODEL_MISMATCH or STORE_UNSUPPORTED;
  * STORE_DISK if durability on disk is asked for and there is none. Of a new session what

@@ -73,8 +73,8 @@ static struct chunk *make_chunk(struct takeover *takeover, size_t i,
     return chunk;
 }
 
-/* Whether its bytes are a record of this model's, and of no more tokens than a page has. What is on
- * disk only is checked when it is loaded. */
+/* Whether its bytes are a record of this tenant's and model's, and of no more tokens than a page
+ * has. What is on disk only is checked when it is loaded. */
 static bool is_of(const struct chunk *chunk, const struct session *session) {
     const struct record *record = chunk->record;
     struct record_spec spec;
@@ -86,7 +86,9 @@ static bool is_of(const struct chunk *chunk, const struct session *session) {
         return false;
     record_read_spec(record, &spec);
     return spec.model_bytes == session->model_bytes &&
-           memcmp(spec.model, session->model, spec.model_bytes) == 0;
+           memcmp(spec.model, session->model, spec.model_bytes) == 0 &&
+           spec.tenant_bytes == session->tenant->name_bytes &&
+           memcmp(spec.tenant, session->tenant->name, spec.tenant_bytes) == 0;
 }
 
 struct chunk *takeover_chunk_of(struct takeover *takeover, const struct session *session,

@@ -93,8 +93,8 @@ static void add_chunk(size_t i, uint64_t *random) {
 
 static void make_session(void) {
     struct session_state state;
-    struct store_open open = {.session = {"bench", 5},
-                              .model = {"model", 5},
+    struct store_open open = {.session = {.text = "bench", .bytes = 5},
+                              .model = {.text = "model", .bytes = 5},
                               .geometry = &bench.geometry,
                               .policy = {.level = 3, .floor = 3},
                               .key_summaries = true};
@@ -133,7 +133,7 @@ static void put_queries(struct recall_keys *recall) {
 static double recall_once(void) {
     struct recall_keys *recall;
     struct fetch fetch;
-    struct fetch_request wanted = {.session = {"bench", 5}};
+    struct fetch_request wanted = {.session = {.text = "bench", .bytes = 5}};
     const char *fault;
     double start = seconds_now();
     int status = fetch_begin(&bench.store, &wanted, &fetch);

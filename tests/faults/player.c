@@ -23,12 +23,12 @@ const struct geometry player_geometries[PLAYER_GEOMETRIES] = {
 
 struct store_name player_name(int slot) {
     static const char *const names[REFERENCE_SESSIONS] = {"a0", "a1", "a2", "b0", "b1", "b2"};
-    return (struct store_name){names[slot], 2};
+    return (struct store_name){.text = names[slot], .bytes = 2};
 }
 
 struct store_name player_model(unsigned model) {
     static const char *const models[] = {"model", "another model"};
-    return (struct store_name){models[model], strlen(models[model])};
+    return (struct store_name){.text = models[model], .bytes = strlen(models[model])};
 }
 
 struct reference_session *player_session(struct player *player, int slot) {

@@ -81,7 +81,7 @@ void player_block_get(struct player *player, const struct step *step) {
     for (size_t i = 0; i < request.key_count; i++) {
         slots[i] = first / PLAYER_FAMILY * PLAYER_FAMILY +
                    (first + (int)(random[3 + i] % 2 * i)) % PLAYER_FAMILY;
-        keys[i] = (struct store_name){player_block_text(slots[i]), 2};
+        keys[i] = (struct store_name){.text = player_block_text(slots[i]), .bytes = 2};
         player_say(player, " %d", slots[i]);
     }
     if (!player_expect_status(player, block_get_begin(&player->store, &request, &get), STORE_OK))
@@ -94,7 +94,7 @@ void player_block_get(struct player *player, const struct step *step) {
 static bool is(struct player *player, int slot, const struct player_block_content *content) {
     struct player_block *block = &player->blocks[slot];
     struct block_get *get;
-    struct store_name key = {player_block_text(slot), 2};
+    struct store_name key = {.text = player_block_text(slot), .bytes = 2};
     struct block_get_request request = {.model = player_model(0),
                                         .geometry = player_block_geometry(player, slot),
                                         .keys = &key,

@@ -151,7 +151,7 @@ void player_delete(struct player *player, const struct step *step) {
 void player_delete_many(struct player *player, const struct step *step) {
     const uint32_t *random = step->random;
     unsigned model = random[2] % 2;
-    struct session_filter filter = {.prefix = {random[0] % 2 == 0 ? "a" : "b", 1},
+    struct session_filter filter = {.prefix = {.text = random[0] % 2 == 0 ? "a" : "b", .bytes = 1},
                                     .pinned_too = random[1] % 2 == 0};
     if (random[3] % 2 == 0)
         filter.model = player_model(model);

@@ -151,7 +151,7 @@ static bool are_entries_of(const struct reference_session *session, const struct
 static int search(struct player *player, struct session *session, struct recall_search **search,
                   const struct recall_hit **hits, size_t *count) {
     const float vector[DIM] = {1};
-    struct recall_query query = {.model = {session->model, session->model_bytes},
+    struct recall_query query = {.model = {.text = session->model, .bytes = session->model_bytes},
                                  .sessions = malloc(sizeof(struct session *)),
                                  .session_count = 1,
                                  .vector = vector,

@@ -49,7 +49,7 @@ static uint64_t draw(struct worker *worker, uint64_t below) {
 }
 
 static struct store_name name_of(unsigned name) {
-    return (struct store_name){names[name], strlen(names[name])};
+    return (struct store_name){.text = names[name], .bytes = strlen(names[name])};
 }
 
 static void expect(bool holds, const char *what) {
@@ -90,7 +90,7 @@ static struct session_state open_session(unsigned name) {
     struct session_state state = {0};
     struct store_open request = {
         .session = name_of(name),
-        .model = {"model", 5},
+        .model = {.text = "model", .bytes = 5},
         .geometry = &geometry,
         .policy = {.level = name >= LOSSY && name < FORKS ? 0 : PAGE_EXACT,
                    .idle_step_ms = 2,

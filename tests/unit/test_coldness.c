@@ -8,14 +8,18 @@ enum { SESSIONS = 200, SESSION_TOKENS = 100 };
 static struct coldness order;
 static struct budget budget;
 static struct usage usage;
+static struct tenant tenant;
 static struct session *sessions[SESSIONS];
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 
 static struct session *make(int number) {
     char name[20];
     int bytes = snprintf(name, sizeof name, "%d", number);
-    struct session_names names = {
-        .session = name, .model = "m", .session_bytes = (size_t)bytes, .model_bytes = 1};
+    struct session_names names = {.tenant = &tenant,
+                                  .session = name,
+                                  .model = "m",
+                                  .session_bytes = (size_t)bytes,
+                                  .model_bytes = 1};
     struct session_policy policy = {.level = 3};
     struct session *session = session_new(&budget, &usage, &names, &geometry, &policy);
     session->lock = &lock;

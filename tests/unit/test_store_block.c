@@ -4,8 +4,8 @@
 START_TEST(what_a_model_takes_is_measured_on_blocks_too) {
     struct model_capacity capacity[MODELS_MAX];
     put_chain(PAGE / BLOCK);
-    ck_assert_uint_eq(models_read(&store, capacity), 1);
-    ck_assert_double_gt(store.models.known[0].bits[PAGE_EXACT - PAGE_LEVEL_MIN], 0);
+    ck_assert_uint_eq(models_read(&store, NULL, capacity), 1);
+    ck_assert_double_gt(store.tenants.standard.models.known[0].bits[PAGE_EXACT - PAGE_LEVEL_MIN], 0);
 }
 END_TEST
 
@@ -96,7 +96,7 @@ END_TEST
 
 /* A get of block "1", of which a part was sent. */
 static struct block_get *begin_get(void) {
-    static const struct store_name wanted = {"1", 1};
+    static const struct store_name wanted = {.text = "1", .bytes = 1};
     struct block_get_request request = {.model = name_of("model"),
                                         .geometry = &geometry,
                                         .keys = &wanted,

@@ -10,7 +10,8 @@
 enum { BLOCK = 64 };
 
 static inline struct block_key key_of(const char *text) {
-    return (struct block_key){.model = "model",
+    return (struct block_key){.tenant = store_tenant,
+                              .model = "model",
                               .model_bytes = strlen("model"),
                               .text = text,
                               .text_bytes = strlen(text),
@@ -117,7 +118,7 @@ static inline void wait_for_disk(int status) {
 
 /* Whether the block is a hit; it then has the values of tokens from `first` on. */
 static inline bool gives(const char *key, uint64_t first, uint32_t tokens) {
-    struct store_name wanted = {key, strlen(key)};
+    struct store_name wanted = name_of(key);
     struct block_get_request request = {.model = name_of("model"),
                                         .geometry = &geometry,
                                         .keys = &wanted,

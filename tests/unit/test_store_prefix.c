@@ -165,7 +165,7 @@ START_TEST(another_model_or_geometry_or_tenant_never_matches) {
     ck_assert_uint_eq(match_salted("model2", NULL, ids, 300, NULL, 0), 0);
     ck_assert_uint_eq(match_salted("mode", NULL, ids, 300, NULL, 0), 0);
     struct prefix_key key = {
-        .tenant = "stranger", .tenant_bytes = 8, .model = "model", .model_bytes = 5};
+        .tenant = tenants_find(&store.tenants, "stranger", 8), .model = "model", .model_bytes = 5};
     struct token_ids text = {.count = 300, .ids = ids};
     struct prefix_match match;
     ck_assert_ptr_null(prefix_match(&store.prefixes, &key, &text, &match));
@@ -320,7 +320,7 @@ START_TEST(a_session_that_was_cut_since_it_was_found_is_known_to_be_another) {
     fill_ids(others, 72);
     ck_assert_int_eq(open_session("c", 3), STORE_OK);
     store_ids("c", 0, 200, ids);
-    const struct prefix_key key = {STORE_TENANT, "model", strlen(STORE_TENANT), 5, &geometry};
+    const struct prefix_key key = {NULL, "model", 5, &geometry};
     const struct token_ids text = {.count = 200, .ids = ids};
     struct session *session = prefix_match(&store.prefixes, &key, &text, &found);
     ck_assert_uint_eq(found.tokens, 200);

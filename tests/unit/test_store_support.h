@@ -27,8 +27,11 @@ static struct store store;
 static void *workspace;
 static float values[TOKENS_MAX * ROW_VALUES], got[PAGE_VALUES_MAX];
 
+/* Whose the sessions of a test are; NULL: the default's. */
+static struct tenant *store_tenant;
+
 static inline struct store_name name_of(const char *text) {
-    return (struct store_name){text, strlen(text)};
+    return (struct store_name){.text = text, .bytes = strlen(text), .tenant = store_tenant};
 }
 
 /* A sum of uniforms is near enough. */

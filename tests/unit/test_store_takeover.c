@@ -348,8 +348,7 @@ static void use_all(void) {
         struct fetch fetch;
         struct fetch_piece pieces[GEOMETRY_PARTS];
         size_t count;
-        struct fetch_request request = {.session = {session->name, session->name_bytes},
-                                        .end = session->tokens};
+        struct fetch_request request = {.session = store_name_of(session), .end = session->tokens};
         if (session->tokens == 0 || !geometry_equal(&session->geometry, &geometry) ||
             fetch_begin(&store, &request, &fetch) != STORE_OK)
             continue;
