@@ -35,6 +35,7 @@ struct kvquantd {
     struct plugin *plugin; /* NULL: none */
     struct recall *recall;
     struct rpc_daemon rpc;
+    struct credentials credentials;
     struct lease_pool leases;
     struct reactor reactors[REACTORS_MAX];
     _Atomic size_t reactor_count; /* those that were started; the store's threads wake them */
@@ -101,11 +102,37 @@ static uint64_t needed_bytes(const struct config *config) {
     }
 }
 
+/* 0, or -1 with what is wrong in message; then what was there before still holds. */
+static int read_credentials(struct kvquantd *daemon, char *message, size_t message_bytes) {
+    const struct config *config = &daemon->config;
+    struct credentials_table table;
+    daemon->credentials.tcp_is_open = !config->tcp_token;
+    if (!config->tenants)
+        return 0;
+    if (credentials_read(&table, config->tenants, message, message_bytes) < 0)
+        return -1;
+    credentials_set(&daemon->credentials, &table);
+    return 0;
+}
+
+static bool has_tokens(const struct kvquantd *daemon) {
+    return daemon->credentials.table.tokens > 0;
+}
+
 /* 0, or -1 with what the command line or the file has wrong in message. */
 static int configure(struct kvquantd *daemon, char *message, int message_bytes) {
     const struct config *config = &daemon->config;
-    if (command_line_configure(&daemon->line, &daemon->config, message, message_bytes) < 0)
+    credentials_init(&daemon->credentials);
+    if (command_line_configure(&daemon->line, &daemon->config, message, message_bytes) < 0 ||
+        read_credentials(daemon, message, (size_t)message_bytes) < 0)
         return -1;
+    if (config->tcp && config->tcp_token && !has_tokens(daemon)) {
+        snprintf(message, (size_t)message_bytes,
+                 "tcp = %s: clients need a token there, and `tenants` has none: `kvq token` makes "
+                 "one; tcp_token = no does without",
+                 config->tcp);
+        return -1;
+    }
     uint64_t needed = needed_bytes(config);
     if (needed <= config->memory_bytes)
         return 0;
@@ -225,6 +252,7 @@ static int set_up_server(struct kvquantd *daemon) {
         .recall = daemon->recall,
         .plugin = daemon->plugin,
         .budget = &daemon->store.budget,
+        .credentials = &daemon->credentials,
         .state = RPC_NORMAL,
         .sockets = daemon->listeners.names,
         .socket_count = daemon->listeners.count,
@@ -268,6 +296,16 @@ static void on_signal(uv_signal_t *handle, int signal) {
     drain(daemon, false);
 }
 
+/* A faulty file changes nothing. */
+static void reread_credentials(struct kvquantd *daemon) {
+    char message[512];
+    if (read_credentials(daemon, message, sizeof message) < 0)
+        log_error("%s; tenants stay as they were", message);
+    else if (daemon->config.tenants)
+        log_info("%s was read again: %zu lines", daemon->config.tenants,
+                 daemon->credentials.table.count);
+}
+
 static void on_reload(uv_signal_t *handle, int signal) {
     struct kvquantd *daemon = handle->data;
     struct config_changes changes;
@@ -279,6 +317,7 @@ static void on_reload(uv_signal_t *handle, int signal) {
     if (reload(&daemon->config, &daemon->line, &changes)) {
         apply_live(daemon);
         reload_say(&changes); /* before a level that hides it */
+        reread_credentials(daemon);
         log_set_level((enum log_level)daemon->config.log_level);
     }
     status_write(&daemon->status, line);
@@ -452,6 +491,7 @@ int main(int count, char **values) {
     } else {
         puts("the configuration is valid");
     }
+    credentials_deinit(&daemon.credentials);
     config_deinit(&daemon.config);
     return status;
 }

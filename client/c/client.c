@@ -1,5 +1,6 @@
 /* Opening and closing a client, and what all calls use. */
 #include "client/c/client.h"
+#include "client/c/token.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -86,6 +87,14 @@ bool kvq_client_connected(const struct kvq_client *client) {
     return client->connections[0]->state == KVQ_READY;
 }
 
+const char *kvq_client_tenant(const struct kvq_client *client) {
+    return client->tenant;
+}
+
+enum kvq_role kvq_client_role(const struct kvq_client *client) {
+    return client->role;
+}
+
 /* ---- Opening and closing ---- */
 
 static struct kvq_client *new_client(const struct kvq_connect_options *options) {
@@ -108,16 +117,22 @@ static struct kvq_client *new_client(const struct kvq_connect_options *options) 
     return NULL;
 }
 
-static int prepare_hello(struct kvq_client *client, const char *name) {
+static int prepare_hello(struct kvq_client *client, const struct kvq_connect_options *options) {
+    const char *name = options->name ? options->name : "libkvq";
     Kvq__HelloRequest request = KVQ__HELLO_REQUEST__INIT;
+    uint8_t token[KVQ_TOKEN_BYTES];
+    request.token.data = token;
     if (strnlen(name, NAME_BYTES_MAX + 1) > NAME_BYTES_MAX)
         return kvq_fail(client, KVQ_ARGUMENT, "the client's name is longer than %d bytes",
                         NAME_BYTES_MAX);
     request.version_min = WIRE_VERSION_MIN;
     request.version_max = WIRE_VERSION_MAX;
     request.client = (char *)name;
-    client->hello_bytes = protobuf_c_message_pack(&request.base, client->hello);
-    return KVQ_OK;
+    int error = kvq_find_token(client, options, token, &request.token.len);
+    if (!error)
+        client->hello_bytes = protobuf_c_message_pack(&request.base, client->hello);
+    explicit_bzero(token, sizeof token);
+    return error;
 }
 
 static int connect_step(struct kvq_client *client) {
@@ -140,7 +155,7 @@ int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **o
                         KVQ_CONNECTIONS_MAX);
     int error = kvq_find_addresses(client, known.socket);
     if (!error)
-        error = prepare_hello(client, known.name ? known.name : "libkvq");
+        error = prepare_hello(client, &known);
     if (!error)
         error = kvq_begin_call(client, 0);
     if (error)
@@ -160,5 +175,6 @@ void kvq_close(struct kvq_client *client) {
     kvq_drop_attachment(client);
     free(client->cursors);
     free(client->arena.memory);
+    explicit_bzero(client->hello, sizeof client->hello); /* there may be a token in it */
     free(client);
 }

@@ -21,6 +21,7 @@
 enum {
     KVQ_ARENA_BYTES = 4 << 20,
     KVQ_CONNECTIONS_MAX = 8,
+    KVQ_TENANT_BYTES_MAX = 64,
     KVQ_REQUEST_BYTES_MAX = 2048, /* three names and a geometry are far below */
     KVQ_STEP_BYTES_MAX = 1 << 20, /* then the caller's loop, and the deadline, have their turn */
 };
@@ -143,6 +144,8 @@ struct kvq_client {
     struct kvq_address addresses[KVQ_ADDRESSES_MAX];
     size_t address_count;
     char address[KVQ_ADDRESS_BYTES];
+    enum kvq_role role;
+    char tenant[KVQ_TENANT_BYTES_MAX + 1];
     uint8_t hello[KVQ_REQUEST_BYTES_MAX];
     size_t hello_bytes;
     char message[KVQ_MESSAGE_BYTES];

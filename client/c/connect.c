@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -101,6 +102,8 @@ static int greet(struct kvq_client *client, struct kvq_connection *connection) {
         return kvq_break(client, connection, KVQ_DAEMON_PROTOCOL,
                          "%s greets with limits that cannot be", client->address);
     client->append_runs_max = hello->append_runs_max;
+    client->role = (enum kvq_role)hello->role;
+    snprintf(client->tenant, sizeof client->tenant, "%s", hello->tenant);
     client->append_wait_ms = hello->append_wait_ms;
     connection->state = KVQ_READY;
     return KVQ_OK;

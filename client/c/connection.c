@@ -232,7 +232,8 @@ static int daemon_failed(struct kvq_client *client, struct kvq_connection *conne
     const char *sentence = reply->message[0] ? reply->message : kvq_error_sentence(error);
     client->error_tokens = reply->tokens;
     client->error_tail_tokens = reply->tail_tokens;
-    if (connection->header.request_id == 0 || error == KVQ_PROTOCOL || error == KVQ_VERSION)
+    if (connection->header.request_id == 0 || error == KVQ_PROTOCOL || error == KVQ_VERSION ||
+        error == KVQ_UNAUTHENTICATED)
         return kvq_break(client, connection, error, "%s", sentence);
     return kvq_fail(client, error, "%s", sentence);
 }

@@ -29,6 +29,8 @@ static_assert((int)KVQ_INCOMPLETE == (int)WIRE_INCOMPLETE, "");
 static_assert((int)KVQ_INTERNAL == (int)WIRE_INTERNAL, "");
 static_assert((int)KVQ_READ_ONLY == (int)WIRE_READ_ONLY, "");
 static_assert((int)KVQ_DISK == (int)WIRE_DISK, "");
+static_assert((int)KVQ_UNAUTHENTICATED == (int)WIRE_UNAUTHENTICATED, "");
+static_assert((int)KVQ_PERMISSION_DENIED == (int)WIRE_PERMISSION_DENIED, "");
 static_assert((int)WIRE_ERROR_COUNT <= (int)KVQ_NO_MEMORY, "local errors must not collide");
 
 static_assert((int)KVQ_F16 == (int)PAGE_F16 && (int)KVQ_F16 == (int)KVQ__DTYPE__DTYPE_F16, "");
@@ -55,6 +57,7 @@ static_assert((int)KVQ_PAIRING_HALF == (int)KVQ__PAIRING__PAIRING_HALF, "");
 static_assert((int)KVQ_STATE_NORMAL == (int)KVQ__STATE__STATE_NORMAL, "");
 static_assert((int)KVQ_STATE_DRAINED == (int)KVQ__STATE__STATE_DRAINED, "");
 static_assert((int)KVQ_STATE_READ_ONLY == (int)KVQ__STATE__STATE_READ_ONLY, "");
+static_assert((int)KVQ_ROLE_ADMIN == (int)KVQ__ROLE__ROLE_ADMIN, "");
 static_assert((int)KVQ_PLACE_TAIL == (int)KVQ__PLACE__PLACE_TAIL, "");
 static_assert((int)KVQ_PLACE_SINKS == (int)KVQ__PLACE__PLACE_SINKS, "");
 

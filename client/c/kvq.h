@@ -24,9 +24,9 @@
  *
  * Errors: every call that can fail returns 0 (KVQ_OK) or a number of enum kvq_error.
  * kvq_client_message() has the sentence that belongs to the last failure of a client. After
- * KVQ_CONNECTION_LOST, KVQ_DEADLINE, KVQ_DAEMON_PROTOCOL and the daemon's KVQ_PROTOCOL and
- * KVQ_VERSION the connection is gone (kvq_client_connected() tells). After all others it serves
- * on.
+ * KVQ_CONNECTION_LOST, KVQ_DEADLINE, KVQ_DAEMON_PROTOCOL and the daemon's KVQ_PROTOCOL,
+ * KVQ_VERSION and KVQ_UNAUTHENTICATED the connection is gone (kvq_client_connected() tells). After
+ * all others it serves on.
  *
  * Lost connections: the next call connects anew by itself, and a call that finds its connection
  * lost does so once and repeats itself where that can do no harm, all within its deadline:
@@ -98,6 +98,8 @@ enum kvq_error {
     KVQ_INTERNAL = 20,    /* the daemon failed */
     KVQ_READ_ONLY = 21,   /* the daemon is drained or read-only: try another, or later */
     KVQ_DISK = 22,        /* the disk is full or failed: it is done, but in memory only */
+    KVQ_UNAUTHENTICATED = 23,   /* the daemon does not know whose client this is; connection gone */
+    KVQ_PERMISSION_DENIED = 24, /* another role is needed: the message names it */
 
     /* Found on this side. */
     KVQ_NO_MEMORY = 100,
@@ -136,6 +138,20 @@ struct kvq_connect_options {
      * ones are opened when they are worth it, and done without where they cannot be had. An append
      * in parts uses one. */
     uint32_t connections;
+    /* A secret, as `kvq token` prints it: 64 hexadecimal digits. token_file is a file with one,
+     * which only its owner may read; a name without a '/' is looked for in $CREDENTIALS_DIRECTORY
+     * first. Both NULL: the file that $KVQ_TOKEN_FILE names, else none, and the daemon goes by the
+     * user that this process is. */
+    const char *token, *token_file;
+};
+
+/* What a client may do, by its credential; each may do what those before it may. What needs another
+ * is KVQ_PERMISSION_DENIED. */
+enum kvq_role {
+    KVQ_ROLE_UNKNOWN = 0, /* not connected yet, or the daemon is older than roles */
+    KVQ_ROLE_READER = 1,  /* fetch, ask and recall what its tenant has */
+    KVQ_ROLE_WORKER = 2,  /* and change it */
+    KVQ_ROLE_ADMIN = 3,   /* and what concerns the daemon, or other tenants */
 };
 
 /* options may be NULL. *opened is set also when this fails, so that kvq_client_message() can tell
@@ -156,6 +172,11 @@ const char *kvq_client_socket(const struct kvq_client *client);
 
 /* False until there is a connection, and once it is gone until the next call. */
 bool kvq_client_connected(const struct kvq_client *client);
+
+/* Whose client this is, as the daemon has it of its credential: names of sessions, models and
+ * blocks are this tenant's. "" until it is connected. The client's, until its next call. */
+const char *kvq_client_tenant(const struct kvq_client *client);
+enum kvq_role kvq_client_role(const struct kvq_client *client);
 
 /* Of calls from now on, as in kvq_connect_options. */
 void kvq_set_deadline(struct kvq_client *client, int64_t deadline_ms);

@@ -59,7 +59,7 @@ const struct command age_command = {
     .name = "age",
     .arguments = "SESSION",
     .argument_count = 1,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_LEVEL | OPTION_NO_WAIT,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_LEVEL | OPTION_NO_WAIT,
     .summary = "bring a session to a coarser level",
     .help =
         "Codes what a session holds anew at a coarser level, and from now on what is appended "

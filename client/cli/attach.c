@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { OPTIONS = OPTION_SOCKET | OPTION_JSON };
+enum { OPTIONS = OPTIONS_DAEMON | OPTION_JSON };
 
 static const char *session_of(const struct options *options) {
     return options->arguments[0];
@@ -211,7 +211,7 @@ const struct command attach_get_command = {
     .name = "attach get",
     .arguments = "SESSION NAME",
     .argument_count = 2,
-    .options = OPTION_SOCKET,
+    .options = OPTIONS_DAEMON,
     .summary = "have it back",
     .help = "Writes an attachment to standard output, as it was put.",
     .run = run_get,

@@ -175,7 +175,7 @@ static enum exit_status run(const struct options *options) {
 const struct command bench_socket_command = {
     .name = "bench socket",
     .arguments = "",
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_SECONDS | OPTION_LEVEL,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_SECONDS | OPTION_LEVEL,
     .summary = "see how fast the daemon answers",
     .help = "Asks the daemon for answers, then stores and fetches a session of 8 layers, 8 heads, "
             "head_dim 128 and 1024 tokens at level 3 or --level, over one connection, and says "

@@ -88,7 +88,7 @@ static enum exit_status run(const struct options *options) {
 const struct command bench_synthetic_command = {
     .name = "bench synthetic",
     .arguments = "",
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_SEED,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_SEED,
     .summary = "see what values like a model's take",
     .help = "Stores drawn values in six shapes at levels 2, 3 and 4, one tensor by itself and K "
             "and V together, and says what they take in the pool, everything counted, and what "

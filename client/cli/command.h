@@ -53,6 +53,8 @@ enum option_flag {
     OPTION_MERGE = 1LL << 39,
     OPTION_KEY_SUMMARIES = 1LL << 40,
     OPTION_QUERIES = 1LL << 41,
+    OPTION_TOKEN_FILE = 1LL << 42,
+    OPTIONS_DAEMON = OPTION_SOCKET | OPTION_TOKEN_FILE, /* of what talks to it */
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
 
@@ -66,7 +68,7 @@ struct range {
 
 struct options {
     uint64_t given; /* of enum option_flag */
-    const char *socket, *model;
+    const char *socket, *token_file, *model;
     int level;
     double min_snr_db;
     struct kvq_policy_options policy;
@@ -102,7 +104,7 @@ extern const struct command import_command, export_command, info_command, sessio
     status_command, fork_command, truncate_command, age_command, match_command, policy_command,
     pin_command, flush_command, index_command, unindex_command, recall_command, attach_put_command,
     attach_get_command, attach_list_command, attach_rm_command, rm_command, ping_command,
-    control_command, bench_synthetic_command, bench_socket_command, profile_command,
+    control_command, token_command, bench_synthetic_command, bench_socket_command, profile_command,
     llama_save_command, llama_restore_command, llama_list_command;
 
 /* All of them, in the order in which they are shown. */
@@ -116,7 +118,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 41 };
+enum { OPTION_ROWS = 42 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

@@ -56,7 +56,7 @@ const struct command control_command = {
     .arguments = "[drain|read-only|normal]",
     .argument_count = 1,
     .optional_arguments = 1,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_MEMORY,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_MEMORY,
     .summary = "change what the daemon takes",
     .help = "Drained, the daemon takes no new sessions, forks, appends, attachments or blocks; "
             "read-only, nothing changes but pins. What is stored is served in any case. normal "

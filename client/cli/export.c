@@ -113,7 +113,7 @@ const struct command export_command = {
     .name = "export",
     .arguments = "SESSION FILE",
     .argument_count = 2,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_TOKENS | OPTION_LAYERS,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_TOKENS | OPTION_LAYERS,
     .summary = "write a session, or a part of it, to a file",
     .help =
         "Writes K and V in the session's dtype (bfloat16 as uint16, 8-bit floats as uint8) to an "

@@ -31,6 +31,8 @@ static const char *advice(int error) {
     case KVQ_CONNECTION_LOST:
     case KVQ_DEADLINE:
         return "; try again";
+    case KVQ_UNAUTHENTICATED:
+        return "; --token-file FILE gives one";
     case KVQ_VERSION:
     case KVQ_UNKNOWN_OPERATION:
         return "; kvq and kvquantd are of versions too far apart";
@@ -66,6 +68,7 @@ static enum exit_status connect_within(const struct options *options, int64_t de
                                        struct kvq_client **client) {
     struct kvq_connect_options connect = {.size = sizeof connect,
                                           .socket = options->socket,
+                                          .token_file = options->token_file,
                                           .deadline_ms = deadline_ms,
                                           .name = "kvq"};
     int error = kvq_connect(&connect, client);

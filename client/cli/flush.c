@@ -37,7 +37,7 @@ const struct command flush_command = {
     .arguments = "[SESSION]",
     .argument_count = 1,
     .optional_arguments = 1,
-    .options = OPTION_SOCKET | OPTION_JSON,
+    .options = OPTIONS_DAEMON | OPTION_JSON,
     .summary = "bring a session, or all of them, to disk",
     .help =
         "Returns when the session, or all that there are and all blocks by key, would outlast a "

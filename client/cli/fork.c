@@ -52,7 +52,7 @@ const struct command fork_command = {
     .name = "fork",
     .arguments = "SESSION NEW",
     .argument_count = 2,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_FIRST_TOKENS,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_FIRST_TOKENS,
     .summary = "make a second session of a session's tokens",
     .help = "Makes session NEW of the tokens of SESSION, or of its first N. No K or V is copied: "
             "both sessions share what they have in common, and from then on each changes by "

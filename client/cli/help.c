@@ -9,7 +9,8 @@ const char introduction_text[] =
 
 const char socket_text[] =
     "The daemon's socket is --socket PATH, else $KVQ_SOCKET, else $XDG_RUNTIME_DIR/kvquantd.sock "
-    "if it is there, else /run/kvquantd/kvquantd.sock.";
+    "if it is there, else /run/kvquantd/kvquantd.sock. Whose client kvq is the daemon knows by the "
+    "user, or by the token in --token-file FILE, else in the file that $KVQ_TOKEN_FILE names.";
 
 const char exit_status_text[] = "0 done, 1 refused or failed, 2 usage, 3 no such session, range or "
                                 "attachment.";

@@ -10,7 +10,7 @@
 extern const char introduction_text[], socket_text[], exit_status_text[];
 
 /* Options that all commands take. */
-enum { COMMON_OPTIONS = OPTION_SOCKET | OPTION_JSON };
+enum { COMMON_OPTIONS = OPTIONS_DAEMON | OPTION_JSON };
 
 struct example {
     const char *line, *purpose;

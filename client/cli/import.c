@@ -206,7 +206,7 @@ const struct command import_command = {
     .name = "import",
     .arguments = "SESSION FILE",
     .argument_count = 2,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_MIN_SNR |
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL | OPTION_MIN_SNR |
                OPTIONS_POLICY | OPTION_ROPE | OPTION_DTYPE | OPTION_IDS | OPTION_APPEND |
                OPTION_REPLACE | OPTION_DURABLE | OPTION_KEY_SUMMARIES,
     .summary = "store a cache from a file",

@@ -112,7 +112,7 @@ const struct command index_command = {
     .name = "index",
     .arguments = "SESSION FILE",
     .argument_count = 2,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_RANGES | OPTION_METRIC,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_RANGES | OPTION_METRIC,
     .summary = "let its tokens be found by embeddings",
     .help =
         "Takes embeddings from an .npy file, [count, dim] in float32 or float16, and from --ranges "
@@ -126,7 +126,7 @@ const struct command unindex_command = {
     .name = "unindex",
     .arguments = "SESSION",
     .argument_count = 1,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_LABEL | OPTION_TOKENS,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_LABEL | OPTION_TOKENS,
     .summary = "delete embeddings of a session",
     .help = "Deletes the embedding of a label, those of which a token is among --tokens, or with "
             "neither all. The session's tokens stay.",

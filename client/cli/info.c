@@ -14,7 +14,7 @@ const struct command info_command = {
     .name = "info",
     .arguments = "SESSION",
     .argument_count = 1,
-    .options = OPTION_SOCKET | OPTION_JSON,
+    .options = OPTIONS_DAEMON | OPTION_JSON,
     .summary = "show what a session holds, takes and has lost",
     .help = "Shows a session: its model, tokens, bytes given and stored, ratio between these, "
             "bits a value, signal-to-noise of K and V (-: exact), and the tokens and bytes at "

@@ -55,7 +55,7 @@ const struct command llama_save_command = {
     .arguments = "SESSION PATH [URL]",
     .argument_count = 3,
     .optional_arguments = 1,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_MODEL | OPTION_LEVEL,
     .summary = "keep a slot of llama-server",
     .help =
         "PATH is the server's --slot-save-path, and URL its slot: http://127.0.0.1:8080/slots/0 "
@@ -73,7 +73,7 @@ const struct command llama_restore_command = {
     .arguments = "SESSION PATH [URL]",
     .argument_count = 3,
     .optional_arguments = 1,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_MODEL,
     .summary = "put a slot of llama-server back",
     .help = "PATH and URL are as in `kvq llama save`. The server's next request in that slot that "
             "begins with the session's tokens needs no prefill of them. It has to run with the "
@@ -84,7 +84,7 @@ const struct command llama_restore_command = {
 const struct command llama_list_command = {
     .name = "llama list",
     .arguments = "",
-    .options = OPTION_SOCKET | OPTION_JSON,
+    .options = OPTIONS_DAEMON | OPTION_JSON,
     .summary = "list the slots that are kept",
     .help = "Those that `kvq llama save` has made, with their tokens, bytes and model.",
     .run = run_list,

@@ -56,7 +56,7 @@ static enum exit_status run(const struct options *options) {
 const struct command match_command = {
     .name = "match",
     .arguments = "",
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_IDS,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_MODEL | OPTION_IDS,
     .summary = "find the longest stored prefix of some tokens",
     .help = "Says which session of a model begins with the most of these tokens, and with how "
             "many: `kvq fork SESSION NEW --tokens N` then has them without a copy. Sessions are "

@@ -11,6 +11,11 @@ static bool parse_socket(const char *text, struct options *options) {
     return text[0] != '\0';
 }
 
+static bool parse_token_file(const char *text, struct options *options) {
+    options->token_file = text;
+    return text[0] != '\0';
+}
+
 static bool parse_model(const char *text, struct options *options) {
     options->model = text;
     return text[0] != '\0' && strlen(text) <= KVQ_MODEL_BYTES_MAX;
@@ -281,5 +286,7 @@ const struct option_row option_rows[OPTION_ROWS] = {
      parse_seconds},
     {OPTION_SOCKET, "socket", "PATH", "the daemon's socket; host:port if there is no / in it",
      parse_socket},
+    {OPTION_TOKEN_FILE, "token-file", "FILE", "a file with the token that `kvq token` made",
+     parse_token_file},
     {OPTION_JSON, "json", NULL, "print one JSON value instead of text", NULL},
 };

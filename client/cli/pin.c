@@ -44,7 +44,7 @@ const struct command pin_command = {
     .name = "pin",
     .arguments = "SESSION",
     .argument_count = 1,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_FOR | OPTION_OFF,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_FOR | OPTION_OFF,
     .summary = "keep a session from being deleted to make room",
     .help = "Pins a session for an hour from now, or for the time that --for says: deleting many "
             "leaves it out (`kvq rm` without --pinned-too), and so does whatever the daemon does "

@@ -1,5 +1,6 @@
 #include "client/cli/command.h"
 #include "client/cli/json.h"
+#include "client/cli/words.h"
 
 #include <time.h>
 
@@ -23,11 +24,16 @@ static enum exit_status run(const struct options *options) {
         struct json json = {.out = stdout};
         json_open_object(&json, NULL);
         json_string(&json, "socket", kvq_client_socket(client));
+        json_string(&json, "tenant", kvq_client_tenant(client));
+        json_string(&json, "role", role_name(kvq_client_role(client)));
         json_real(&json, "microseconds", microseconds);
         json_close_object(&json);
         json_end(&json);
     } else {
-        printf("%s answers in %.0f us\n", kvq_client_socket(client), microseconds);
+        printf("%s answers in %.0f us; this is a%s %s of the tenant %s\n",
+               kvq_client_socket(client), microseconds,
+               kvq_client_role(client) == KVQ_ROLE_ADMIN ? "n" : "",
+               role_name(kvq_client_role(client)), kvq_client_tenant(client));
     }
     return EXIT_DONE;
 }
@@ -36,8 +42,9 @@ const struct command ping_command = {
     .name = "ping",
     .arguments = "",
     .argument_count = 0,
-    .options = OPTION_SOCKET | OPTION_JSON,
+    .options = OPTIONS_DAEMON | OPTION_JSON,
     .summary = "see whether the daemon answers",
-    .help = "Asks the daemon for an answer and says how long it took.",
+    .help = "Asks the daemon for an answer and says how long it took, and whose client this is, in "
+            "which role.",
     .run = run,
 };

@@ -26,7 +26,7 @@ const struct command policy_command = {
     .name = "policy",
     .arguments = "SESSION",
     .argument_count = 1,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTIONS_POLICY,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTIONS_POLICY,
     .summary = "show or change how a session is kept",
     .help = "Shows how a session is kept, after changing what is given: the level of its newest "
             "tokens, how it gets coarser while nobody uses it and where memory is short, and when "

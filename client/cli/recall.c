@@ -127,7 +127,7 @@ const struct command recall_command = {
     .arguments = "[SESSION]...",
     .argument_count = KVQ_RECALL_SESSIONS_MAX,
     .optional_arguments = KVQ_RECALL_SESSIONS_MAX,
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_MODEL | OPTION_TOKENS | OPTION_LAYERS |
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_MODEL | OPTION_TOKENS | OPTION_LAYERS |
                OPTION_QUERY | OPTION_QUERIES | OPTION_K | OPTION_METRIC | OPTION_MIN_SCORE |
                OPTION_LABEL | OPTION_NEWER | OPTION_MERGE,
     .summary = "find the ranges of tokens nearest to a query",

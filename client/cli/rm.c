@@ -89,7 +89,7 @@ const struct command rm_command = {
     .arguments = "[SESSION]",
     .argument_count = 1,
     .optional_arguments = 1,
-    .options = OPTION_SOCKET | OPTION_JSON | BULK_ONLY,
+    .options = OPTIONS_DAEMON | OPTION_JSON | BULK_ONLY,
     .summary = "delete a session, or all that are so",
     .help = "Deletes a session; or, without SESSION, all sessions of which every condition given "
             "holds: --prefix, --model, --idle, --older. Pinned sessions are left out of that "

@@ -82,7 +82,7 @@ static enum exit_status run(const struct options *options) {
 const struct command sessions_command = {
     .name = "sessions",
     .arguments = "",
-    .options = OPTION_SOCKET | OPTION_JSON | OPTION_SORT | OPTION_NAMES,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_SORT | OPTION_NAMES,
     .summary = "list the sessions",
     .help = "Lists the sessions: tokens; bytes stored, and of these what deleting the session "
             "would free; ratio of the bytes given to these; the level it is kept at; how long ago "

@@ -38,7 +38,7 @@ static enum exit_status run(const struct options *options) {
 const struct command status_command = {
     .name = "status",
     .arguments = "",
-    .options = OPTION_SOCKET | OPTION_JSON,
+    .options = OPTIONS_DAEMON | OPTION_JSON,
     .summary = "show the daemon's memory, sessions and requests",
     .help = "Shows the daemon: version, sockets, memory by kind with each kind's share of the "
             "limit, tokens and bytes at each level, and what it did since it started: hits and "

@@ -13,14 +13,5 @@ void temporary_name(const char *prefix, char *name) {
 }
 
 void remove_session(struct kvq_client *client, const char *session) {
-    if (kvq_client_connected(client)) {
-        (void)kvq_delete(client, session, NULL);
-        return;
-    }
-    struct kvq_connect_options connect = {
-        .size = sizeof connect, .socket = kvq_client_socket(client), .name = "kvq"};
-    struct kvq_client *another;
-    if (kvq_connect(&connect, &another) == KVQ_OK)
-        (void)kvq_delete(another, session, NULL);
-    kvq_close(another);
+    (void)kvq_delete(client, session, NULL);
 }

@@ -47,7 +47,7 @@ const struct command truncate_command = {
     .name = "truncate",
     .arguments = "SESSION TOKENS",
     .argument_count = 2,
-    .options = OPTION_SOCKET | OPTION_JSON,
+    .options = OPTIONS_DAEMON | OPTION_JSON,
     .summary = "keep a session's first tokens and drop the rest",
     .help = "Keeps the first TOKENS tokens of a session; the others are gone. 0 leaves an empty "
             "session. More than there are is a miss, and nothing changes.",

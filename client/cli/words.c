@@ -53,6 +53,11 @@ const char *state_name(enum kvq_state state) {
     return (unsigned)state < sizeof names / sizeof names[0] ? names[state] : "?";
 }
 
+const char *role_name(enum kvq_role role) {
+    static const char *const names[] = {"?", "reader", "worker", "admin"};
+    return (unsigned)role < sizeof names / sizeof names[0] ? names[role] : "?";
+}
+
 const char *takeover_name(enum kvq_takeover outcome) {
     static const char *const names[] = {"none", "done", "cold", "set-aside"};
     return (unsigned)outcome < sizeof names / sizeof names[0] ? names[outcome] : "?";
@@ -60,6 +65,13 @@ const char *takeover_name(enum kvq_takeover outcome) {
 
 const char *pairing_name(enum kvq_pairing pairing) {
     return (unsigned)pairing <= KVQ_PAIRING_HALF ? pairing_names[pairing] : "?";
+}
+
+bool is_tenant_name(const char *text) {
+    static const char letters[] =
+        "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+    size_t length = strspn(text, letters);
+    return text[length] == '\0' && length > 0 && length <= 64;
 }
 
 bool number_prefix(const char *text, const char **end, uint64_t *number) {

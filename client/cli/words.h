@@ -13,6 +13,7 @@ const char *level_name(int level);
 const char *dtype_name(enum kvq_dtype dtype);
 const char *pairing_name(enum kvq_pairing pairing);
 const char *state_name(enum kvq_state state);
+const char *role_name(enum kvq_role role);
 const char *takeover_name(enum kvq_takeover outcome);
 
 /* Digits only; *end is what follows them. */
@@ -21,6 +22,9 @@ bool number_from_text(const char *text, uint64_t *number);
 
 /* Bytes, or 512K, 64M, 8G, 1T. */
 bool bytes_from_text(const char *text, uint64_t *bytes);
+
+/* 1 to 64 letters, digits, '.', '_' and '-'. */
+bool is_tenant_name(const char *text);
 
 /* 500ms, 2s, 10min, 3h, 2d. */
 bool milliseconds_from_text(const char *text, uint64_t *milliseconds);

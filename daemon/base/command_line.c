@@ -8,6 +8,8 @@ const struct command_option command_options[] = {
     {"config", "FILE", NULL, COMMAND_RUN, "read options from FILE; SIGHUP has it read again"},
     {"socket", "PATH", "socket", COMMAND_RUN, "listen on this unix socket"},
     {"tcp", "HOST:PORT", "tcp", COMMAND_RUN, "listen on this port of the loopback interface, too"},
+    {"tcp-token", "no|yes", "tcp_token", COMMAND_RUN,
+     "whether clients need a token there; without tenants there is none"},
     {"memory", "SIZE", "memory", COMMAND_RUN, "the memory limit, such as 512M or 8G"},
     {"log-level", "LEVEL", "log_level", COMMAND_RUN, "error, warning, info or debug"},
     {"check-config", NULL, NULL, COMMAND_CHECK_CONFIG,

@@ -47,6 +47,7 @@ void config_deinit(struct config *config) {
     free(config->disk_key);
     free(config->recall_plugin);
     free(config->metrics);
+    free(config->tenants);
 }
 
 struct reading {

@@ -25,16 +25,46 @@ const struct config_option config_options[] = {
      .example = "127.0.0.1:7420",
      .text = "A TCP port to listen on, too, as HOST:PORT: HOST is in 127.0.0.0/8, [::1] or "
              "localhost (127.0.0.1); port 0 lets the system choose, and the log names it. Whoever "
-             "is on this machine can connect to it and read every session. Addresses beyond "
-             "loopback need TLS, which this version has not. The system service is closed to TCP "
+             "is on this machine can connect to it, so that a token is needed (`tcp_token`). "
+             "Addresses beyond loopback need TLS, which this version has not. The system service "
+             "is closed to TCP "
              "until kvquantd-tcp.conf is made a drop-in of it."},
     {.name = "socket_mode",
      .kind = CONFIG_OCTAL,
      .offset = AT(socket_mode),
      .most = 0777,
      .standard = "0660",
-     .text = "Who may connect to the unix socket: its file's mode, octal. Whoever can connect can "
-             "read every session."},
+     .text =
+         "Who may connect to the unix socket: its file's mode, octal. Without `tenants`, whoever "
+         "can connect can read every session."},
+    {.name = "tenants",
+     .kind = CONFIG_FILE,
+     .offset = AT(tenants),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/etc/kvquant/tenants",
+     .text =
+         "A file that says whose clients are: the names of sessions, models, token prefixes and "
+         "blocks are those of a tenant, and no tenant finds another's. Each line is `user NAME "
+         "TENANT ROLE`, `group NAME TENANT ROLE` or `token SHA256 TENANT ROLE`; a number may stand "
+         "for a name, and * for every user. On the unix socket the first line counts that is the "
+         "client's user or one of its groups, and who is in no line is refused; `kvq token` makes "
+         "a "
+         "token, for TCP and where users do not tell clients apart. Roles: a reader fetches, asks "
+         "and recalls, a worker changes sessions, too, and an admin may do what concerns the "
+         "daemon "
+         "or other tenants: list all sessions, set level and limits, drain. A name without a slash "
+         "is one of the credentials that the service manager hands over (LoadCredential=). Without "
+         "it every user of this machine who can connect is an admin of the tenant `default`. "
+         "SIGHUP has the file read again, for those who connect from then on; "
+         "its path needs a restart."},
+    {.name = "tcp_token",
+     .kind = CONFIG_CHOICE,
+     .offset = AT(tcp_token),
+     .standard = "yes",
+     .choices = no_or_yes,
+     .text =
+         "Whether who comes over TCP needs a token of `tenants`. With no, whoever is on this "
+         "machine is an admin of the tenant `default` there, and can read every session of it."},
     {.name = "memory",
      .kind = CONFIG_SIZE,
      .offset = AT(memory_bytes),

@@ -21,7 +21,8 @@ static uint32_t check(struct rpc_request *request, const Kvq__BlockControlReques
         return rpc_fail(request, WIRE_INVALID, "what is deleted has no lease");
     if (is_delete(message) && !rpc_allows(request->context->daemon, RPC_CHANGES))
         return rpc_fail(request, WIRE_READ_ONLY, NULL);
-    return WIRE_OK;
+    bool only_asks = message->action == KVQ__BLOCK_ACTION__BLOCK_EXISTS && message->lease_ms == 0;
+    return only_asks ? WIRE_OK : role_check(request, ROLE_WORKER, "keeping or deleting a block");
 }
 
 static uint64_t held_bytes(const struct rpc_block_act *act) {

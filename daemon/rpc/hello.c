@@ -1,5 +1,6 @@
 /* HELLO: agree on a protocol version and learn the limits. */
 #include <stdio.h>
+#include <string.h>
 
 #include "daemon/rpc/messages.h"
 
@@ -9,6 +10,23 @@ static void note_client(struct rpc_peer *peer, const char *name) {
     for (char *letter = peer->client; *letter; letter++)
         if (*letter < ' ' || *letter > '~')
             *letter = '?';
+}
+
+/* By the token, where there is one, else as the connection's own side of the socket has it. */
+static uint32_t identify(struct rpc_request *request, const ProtobufCBinaryData *token) {
+    struct rpc_daemon *daemon = request->context->daemon;
+    if (token->len > 0) {
+        struct identity identity =
+            credentials_of_token(daemon->credentials, token->data, token->len);
+        explicit_bzero(token->data, token->len);
+        rpc_set_identity(daemon, request->peer, &identity);
+    }
+    if (request->peer->tenant)
+        return WIRE_OK;
+    return rpc_fail(request, WIRE_UNAUTHENTICATED, "%s",
+                    token->len > 0 ? "the daemon does not know this token"
+                                   : "no row of the daemon's `tenants` is this user's: a token is "
+                                     "needed");
 }
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
@@ -21,7 +39,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         hello->version_min > hello->version_max)
         return rpc_fail(request, WIRE_VERSION, "this daemon speaks protocol versions %d to %d",
                         WIRE_VERSION_MIN, WIRE_VERSION_MAX);
-    return WIRE_OK;
+    return identify(request, &hello->token);
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
@@ -33,6 +51,8 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     reply.append_runs_max = WIRE_APPEND_RUNS_MAX;
     reply.append_wait_ms = request->context->daemon->append_wait_ms;
     reply.server = "kvquantd " KVQUANT_VERSION;
+    reply.tenant = request->peer->tenant->name;
+    reply.role = (Kvq__Role)request->peer->role;
     return rpc_reply(request, frame, &reply.base);
 }
 

@@ -59,7 +59,11 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     }
     if ((code = read_mode(request, message, &open)))
         return code;
-    bool may_create = rpc_allows(request->context->daemon, RPC_ADDS);
+    if ((open.mode == STORE_OPEN_NEW || open.durability) &&
+        (code = role_check(request, ROLE_WORKER, "making or changing a session")))
+        return code;
+    bool is_reader = request->peer->role < ROLE_WORKER;
+    bool may_create = !is_reader && rpc_allows(request->context->daemon, RPC_ADDS);
     if (!may_create && open.mode == STORE_OPEN_NEW)
         return rpc_fail(request, WIRE_READ_ONLY, NULL);
     bool would_create = !may_create && open.mode == STORE_OPEN_OR_CREATE;
@@ -68,6 +72,8 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     int status = store_open(request->context->daemon->store, &open, &request->state);
     if (status == STORE_WAIT)
         return RPC_LATER;
+    if (status == STORE_MISS && would_create && is_reader)
+        return role_check(request, ROLE_WORKER, "making a session");
     if (status == STORE_MISS && would_create)
         return rpc_fail(request, WIRE_READ_ONLY, NULL);
     if (status == STORE_UNSUPPORTED)

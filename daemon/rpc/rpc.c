@@ -2,6 +2,7 @@
 
 #include <stdarg.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "proto/wire/kvq.pb-c.h"
 
@@ -45,6 +46,15 @@ bool rpc_allows(const struct rpc_daemon *daemon, enum rpc_effect effect) {
     int state = atomic_load(&daemon->state);
     return effect == RPC_READS || state == RPC_NORMAL ||
            (state == RPC_DRAINED && effect != RPC_ADDS);
+}
+
+void rpc_set_identity(struct rpc_daemon *daemon, struct rpc_peer *peer,
+                      const struct identity *identity) {
+    struct tenants *tenants = &daemon->store->tenants;
+    peer->tenant = identity->role == ROLE_NONE
+                       ? NULL
+                       : tenants_find(tenants, identity->tenant, strlen(identity->tenant));
+    peer->role = peer->tenant ? identity->role : ROLE_NONE;
 }
 
 uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format, ...) {

@@ -11,6 +11,7 @@
 
 #include <stdatomic.h>
 
+#include "daemon/rpc/credentials.h"
 #include "daemon/base/histogram.h"
 #include "daemon/store/append.h"
 #include "daemon/store/attachments.h"
@@ -56,6 +57,7 @@ struct rpc_daemon {
     const char *const *sockets;
     size_t socket_count;
     size_t page_cache_bytes; /* of each reactor's; a multiple of 64 */
+    struct credentials *credentials;
     uint64_t started_ns;
     uint64_t set_aside_bytes;        /* of a pool that the service manager keeps for inspection */
     _Atomic uint32_t append_wait_ms; /* this and the three that follow may change at any time */
@@ -120,8 +122,10 @@ enum rpc_step {
 
 enum append_phase { APPEND_RECEIVING, APPEND_COMMITTING, APPEND_SETTLING, APPEND_SAVING };
 
-/* Who is at the other end of a connection, for the log. */
+/* Who is at the other end of a connection: whose, and for the log. */
 struct rpc_peer {
+    struct tenant *tenant; /* NULL until it is known: nothing but HELLO begins then */
+    enum rpc_role role;
     char address[64]; /* a process of this machine, or HOST:PORT */
     char client[64];  /* what it calls itself in HELLO, made printable */
 };
@@ -291,6 +295,10 @@ const struct rpc_operation *rpc_find(uint8_t type);
 
 /* Whether the daemon's state lets such an operation begin. */
 bool rpc_allows(const struct rpc_daemon *daemon, enum rpc_effect effect);
+
+/* Makes the client one of this tenant; without memory for it, nobody. */
+void rpc_set_identity(struct rpc_daemon *daemon, struct rpc_peer *peer,
+                      const struct identity *identity);
 
 /* Sets the fault and returns its code; with no format the message is the error's sentence. */
 uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format, ...)

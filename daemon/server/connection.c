@@ -148,6 +148,8 @@ void connection_new(struct reactor *reactor, int socket) {
         return;
     }
     peer_describe(socket, connection->peer.address, sizeof connection->peer.address);
+    struct identity identity = peer_identify(socket, reactor->context.daemon->credentials);
+    rpc_set_identity(reactor->context.daemon, &connection->peer, &identity);
     connection_log(connection, LOG_LEVEL_DEBUG, NULL, "a client has connected");
     connection_step(connection);
 }

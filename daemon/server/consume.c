@@ -98,8 +98,11 @@ static enum taken take_frame(struct connection *connection, const struct wire_he
         return TAKEN;
     }
     bool taken = requests_begin(connection, header, control);
-    if (greeting && connection->requests && connection->requests->failed)
+    if (greeting && connection->requests && connection->requests->failed) {
         connection->close_when_sent = true;
+        connection_log(connection, LOG_LEVEL_INFO, connection->requests, "a client is refused: %s",
+                       connection->requests->fault.message);
+    }
     return taken ? TAKEN : TAKE_LATER;
 }
 
@@ -126,6 +129,8 @@ static bool consume_one(struct connection *connection) {
         return false; /* the connection failed */
     connection->in_bytes -= frame_bytes;
     connection->receive_start_ns = clock_now_ns();
+    if (header.type == WIRE_HELLO)
+        explicit_bzero(start, frame_bytes); /* there may be a token in it */
     memmove(start, start + frame_bytes, connection->in_bytes);
     return true;
 }

@@ -33,12 +33,14 @@ static int open_configured(struct listeners *listeners, const struct config *con
 static void say_who_may_connect(const struct listeners *listeners) {
     for (size_t i = 0; i < listeners->count; i++)
         if (listeners->all[i].is_tcp)
-            log_info("whoever is on this machine can connect to %s", listeners->names[i]);
+            log_info(listeners->need_token ? "who has a token can connect to %s"
+                                           : "whoever is on this machine can connect to %s",
+                     listeners->names[i]);
 }
 
 int listeners_init(struct listeners *listeners, const struct config *config,
                    struct inherited *inherited) {
-    *listeners = (struct listeners){0};
+    *listeners = (struct listeners){.need_token = config->tcp_token != 0};
     int activated = inherited_left(inherited);
     if (activated == 0)
         return open_configured(listeners, config);

@@ -5,6 +5,8 @@
 
 #include "daemon/base/address.h"
 
+enum { GROUPS_MAX = 256 };
+
 void peer_describe(int socket, char *text, size_t bytes) {
     struct ucred credentials;
     union address address = {0};
@@ -15,4 +17,32 @@ void peer_describe(int socket, char *text, size_t bytes) {
     else if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &credentials_bytes) == 0)
         snprintf(name, sizeof name, "pid %d, uid %u", credentials.pid, credentials.uid);
     snprintf(text, bytes, "%s", name);
+}
+
+static bool is_local(int socket) {
+    int domain = AF_UNSPEC;
+    socklen_t bytes = sizeof domain;
+    return getsockopt(socket, SOL_SOCKET, SO_DOMAIN, &domain, &bytes) == 0 && domain == AF_UNIX;
+}
+
+/* Its own group comes first. How many there are. */
+static size_t read_groups(int socket, gid_t own, gid_t groups[GROUPS_MAX]) {
+    socklen_t bytes = (GROUPS_MAX - 1) * sizeof *groups;
+    groups[0] = own;
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups + 1, &bytes) < 0)
+        return 1; /* with more of them than that, the others do not count */
+    return 1 + bytes / sizeof *groups;
+}
+
+struct identity peer_identify(int socket, struct credentials *credentials) {
+    struct ucred peer;
+    gid_t groups[GROUPS_MAX];
+    socklen_t bytes = sizeof peer;
+    if (!is_local(socket))
+        return credentials_of_tcp(credentials);
+    if (getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &peer, &bytes) < 0)
+        return (struct identity){.role = ROLE_NONE};
+    struct local_user user = {
+        .user = peer.uid, .groups = groups, .group_count = read_groups(socket, peer.gid, groups)};
+    return credentials_of_user(credentials, &user);
 }

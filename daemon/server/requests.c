@@ -146,6 +146,9 @@ static uint32_t begin(struct connection *connection, struct rpc_request *request
     if (!operation)
         return rpc_fail(request, WIRE_UNKNOWN_OPERATION, NULL);
     request->receiving = operation->data != NULL;
+    if (header->type != WIRE_HELLO &&
+        role_check(request, role_needed(header->type), operation->name) != WIRE_OK)
+        return request->fault.code;
     if (in_flight(connection) > WIRE_REQUESTS_MAX)
         return rpc_fail(request, WIRE_TOO_MANY_REQUESTS, NULL);
     if (connection->reactor->draining)

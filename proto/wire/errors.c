@@ -24,6 +24,10 @@ static const struct wire_error_info errors[WIRE_ERROR_COUNT] = {
     [WIRE_INTERNAL] = {"internal", false, "the daemon failed"},
     [WIRE_READ_ONLY] = {"read_only", true, "the daemon is drained or read-only and takes no more"},
     [WIRE_DISK] = {"disk", false, "the disk failed or is full: it is done, but in memory only"},
+    [WIRE_UNAUTHENTICATED] = {"unauthenticated", false,
+                              "the daemon does not know whose client this is"},
+    [WIRE_PERMISSION_DENIED] = {"permission_denied", false,
+                                "the client's role does not allow this"},
 };
 
 const struct wire_error_info *wire_error_info(uint32_t code) {

@@ -29,6 +29,9 @@ enum wire_error {
     WIRE_INTERNAL = 20,
     WIRE_READ_ONLY = 21, /* drained or read-only; another daemon may take it */
     WIRE_DISK = 22,      /* the disk failed or is full; what was sent is in memory only */
+    WIRE_UNAUTHENTICATED =
+        23, /* no credential that stands for a tenant; the connection is closed */
+    WIRE_PERMISSION_DENIED = 24, /* another role is needed */
     WIRE_ERROR_COUNT
 };
 

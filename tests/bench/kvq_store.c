@@ -33,8 +33,8 @@ static _Noreturn void run_daemon(const struct kvq_daemon *daemon, const struct s
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     placement_server(start->placement);
     execl(start->program, start->program, "--socket", daemon->socket, "--memory", start->memory,
-          "--log-level", "warning", "--config", start->config, tcp ? "--tcp" : (char *)NULL,
-          daemon->address, (char *)NULL);
+          "--log-level", "warning", "--config", start->config, "--tcp-token", "no",
+          tcp ? "--tcp" : (char *)NULL, daemon->address, (char *)NULL);
     fail(start->program);
 }
 

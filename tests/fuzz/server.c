@@ -28,6 +28,7 @@ static struct server {
     struct store store;
     struct recall *recall;
     struct rpc_daemon rpc;
+    struct credentials credentials;
     struct lease_pool leases;
     _Atomic bool reactor_started;
     struct reactor reactor;
@@ -64,11 +65,13 @@ static void start(void) {
     log_init(LOG_LEVEL_ERROR);
     start_store();
     server.stall_ms = 60000;
+    credentials_init(&server.credentials);
     server.rpc = (struct rpc_daemon){
         .page_cache_bytes = PAGE_CACHE_BYTES,
         .store = &server.store,
         .recall = server.recall,
         .budget = &server.store.budget,
+        .credentials = &server.credentials,
         .append_wait_ms = 20,
         .request_ms = 60000,
         .default_policy = {.level = 3, .newest_level = PAGE_FAST8, .floor = 4},

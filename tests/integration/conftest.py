@@ -76,6 +76,8 @@ class Daemon:
         command += ["--memory", memory] if memory else []
         if listening:
             self.socket = address_of(listening[0])
+        if "--tcp" in arguments or any(one.family != socket.AF_UNIX for one in listening):
+            command += ["--tcp-token", "no"]  # who wants it says so behind this
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 activated([*command, *arguments], listening, kept) if listening or kept

@@ -40,7 +40,7 @@ SHARING_NONE, SHARING_IDS, SHARING_BYTES = 0, 1, 2
 ERROR_NAMES = dict(enumerate(
     "protocol version too_large unknown_operation bad_control invalid model_mismatch wrong_first "
     "tail_moved busy full miss version_changed exists cancelled too_many_requests shutting_down "
-    "unsupported incomplete internal read_only disk".split(), start=1))
+    "unsupported incomplete internal read_only disk unauthenticated permission_denied".split(), start=1))
 RETRYABLE = {"tail_moved", "busy", "full", "too_many_requests", "shutting_down", "read_only"}
 
 # kvq.proto: fields as "number name kind"; a kind is uint (enums and bools too), sint, double, bytes,
@@ -48,9 +48,9 @@ RETRYABLE = {"tail_moved", "busy", "full", "too_many_requests", "shutting_down",
 SCHEMA = {
     "Rope": "1 pairing uint, 2 theta double, 3 dims uint, 4 scaling double",
     "Geometry": "1 layers uint, 2 heads uint, 3 head_dim_k uint, 4 head_dim_v uint, 5 dtype uint, 6 rope Rope",
-    "HelloRequest": "1 version_min uint, 2 version_max uint, 3 features uint, 4 client str",
+    "HelloRequest": "1 version_min uint, 2 version_max uint, 3 features uint, 4 client str, 5 token bytes",
     "HelloReply": "1 version uint, 2 features uint, 3 control_bytes_max uint, 4 payload_bytes_max uint, "
-    "5 requests_max uint, 6 append_runs_max uint, 7 server str, 8 append_wait_ms uint",
+    "5 requests_max uint, 6 append_runs_max uint, 7 server str, 8 append_wait_ms uint, 9 tenant str, 10 role uint",
     "PingRequest": "",
     "PingReply": "",
     "Level": "1 level sint",
@@ -372,11 +372,12 @@ def packed_entries(entries):
 
 
 class Connection:
-    """One connection; says hello unless told not to. Every wait ends after timeout seconds."""
+    """One connection; says hello, with the token, unless told not to. Every wait ends after timeout seconds."""
 
-    def __init__(self, address, hello=True, timeout=60):
+    def __init__(self, address, hello=True, timeout=60, token=b""):
         self.socket = connect(address, timeout)
         self.request_ids = itertools.count(1)
+        self.token = token
         self.limits = self.hello() if hello else None
 
     def __enter__(self):
@@ -437,7 +438,7 @@ class Connection:
 
     def hello(self, version_min=VERSION, version_max=VERSION, features=0):
         return self.call(HELLO, "Hello", version_min=version_min, version_max=version_max,
-                         features=features, client="wire.py")
+                         features=features, client="wire.py", token=self.token)
 
     def ping(self):
         return self.call(PING, "Ping")

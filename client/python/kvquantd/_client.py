@@ -26,16 +26,28 @@ def connect(
     connections: int = 1,
     deadline: Optional[Duration] = 60.0,
     reconnect: bool = True,
+    token: Optional[str] = None,
+    token_file: Optional[str] = None,
 ) -> Client:
     """Connects to the daemon at a socket's path, or host:port of the loopback interface; None:
     $KVQ_SOCKET, else the usual places.
 
     connections: how many of them one large fetch or append may use, 1 to 8. deadline: of each call,
     in seconds or a timedelta; None: none. With reconnect a call that finds the connection gone makes
-    a new one, and is repeated by itself where that does no harm. CannotConnect: no daemon there, or
-    not allowed in.
+    a new one, and is repeated by itself where that does no harm.
+
+    token: the secret that `kvq token` made, 64 hexadecimal digits; token_file: a file with it, which
+    only its owner may read; neither: the file that $KVQ_TOKEN_FILE names, else none, and the daemon
+    goes by the user that this process is.
+
+    CannotConnect: no daemon there, or not allowed in. Unauthenticated: the daemon does not know
+    whose client this is. Invalid: what is given cannot be a token.
     """
-    client = Client(Connection(socket, connections, deadline, reconnect))
+    client = Client(
+        Connection(
+            socket, connections, deadline, reconnect, token=token, token_file=token_file
+        )
+    )
     try:
         client._run(client._connection.opening())
     except BaseException:
@@ -72,6 +84,18 @@ class Client:
         """The address connected to."""
         with self._lock:
             return self._connection.address()
+
+    @property
+    def tenant(self) -> str:
+        """Whose client this is, by its credential: sessions, models and blocks are this tenant's."""
+        with self._lock:
+            return self._connection.tenant()
+
+    @property
+    def role(self) -> str:
+        """What it may do: "reader", "worker" or "admin"; else PermissionDenied."""
+        with self._lock:
+            return self._connection.role()
 
     def _run(self, call: Call[T]) -> T:
         with self._lock:

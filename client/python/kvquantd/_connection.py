@@ -14,6 +14,7 @@ from ._kvq import ffi, lib
 
 T = TypeVar("T")
 CONNECTIONS_MAX = 8
+ROLES = "unknown", "reader", "worker", "admin"
 
 
 class Connection:
@@ -26,6 +27,8 @@ class Connection:
         deadline: Optional[Duration],
         reconnect: bool,
         non_blocking: bool = False,
+        token: Optional[str] = None,
+        token_file: Optional[str] = None,
     ) -> None:
         self._client = ffi.NULL
         self._process = os.getpid()
@@ -38,6 +41,8 @@ class Connection:
         options.deadline_ms = -1 if deadline is None else max(1, milliseconds(deadline, "deadline"))
         options.connections, options.no_reconnect = connections, not reconnect
         options.non_blocking = non_blocking
+        secret, file = (ffi.NULL if one is None else text(one) for one in (token, token_file))
+        options.token, options.token_file = secret, file
         self._opened: int = lib.kvq_connect(options, opened)
         self._client = opened[0]
         if self._client == ffi.NULL:
@@ -63,6 +68,12 @@ class Connection:
 
     def address(self) -> str:
         return str(ffi.string(lib.kvq_client_socket(self.handle())).decode())
+
+    def tenant(self) -> str:
+        return str(ffi.string(lib.kvq_client_tenant(self.handle())).decode())
+
+    def role(self) -> str:
+        return ROLES[lib.kvq_client_role(self.handle())]
 
     def _message(self, code: int) -> str:
         if self._client == ffi.NULL:

@@ -72,6 +72,14 @@ class DiskFailed(Error):
     """The daemon's disk failed or is full: what was asked is done, but in memory only."""
 
 
+class Unauthenticated(Error, PermissionError):
+    """The daemon does not know whose client this is: it needs a token, or another."""
+
+
+class PermissionDenied(Error, PermissionError):
+    """The client's role does not allow this; the message says which does."""
+
+
 class Unsupported(Error):
     """A geometry or size that this daemon cannot hold."""
 
@@ -105,6 +113,8 @@ _CLASSES: dict[int, Type[Error]] = {
     lib.KVQ_SHUTTING_DOWN: ShuttingDown,
     lib.KVQ_READ_ONLY: ReadOnly,
     lib.KVQ_DISK: DiskFailed,
+    lib.KVQ_UNAUTHENTICATED: Unauthenticated,
+    lib.KVQ_PERMISSION_DENIED: PermissionDenied,
     lib.KVQ_UNSUPPORTED: Unsupported,
     lib.KVQ_CANNOT_CONNECT: CannotConnect,
     lib.KVQ_CONNECTION_LOST: ConnectionLost,

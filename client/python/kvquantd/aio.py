@@ -42,9 +42,13 @@ async def connect(
     connections: int = 1,
     deadline: Optional[Duration] = 60.0,
     reconnect: bool = True,
+    token: Optional[str] = None,
+    token_file: Optional[str] = None,
 ) -> AsyncClient:
     """As kvquantd.connect()."""
-    connection = Connection(socket, connections, deadline, reconnect, non_blocking=True)
+    connection = Connection(
+        socket, connections, deadline, reconnect, True, token=token, token_file=token_file
+    )
     client = AsyncClient(connection)
     try:
         await client._run(connection.opening())
@@ -136,6 +140,16 @@ class AsyncClient:
     def socket(self) -> str:
         """The address connected to."""
         return self._connection.address()
+
+    @property
+    def tenant(self) -> str:
+        """Whose client this is, by its credential."""
+        return self._connection.tenant()
+
+    @property
+    def role(self) -> str:
+        """What it may do: "reader", "worker" or "admin"."""
+        return self._connection.role()
 
     async def _run(self, call: Call[T]) -> T:
         async with self._turn:

@@ -1,0 +1,89 @@
+#include "daemon/rpc/credentials.h"
+
+#include <openssl/crypto.h>
+#include <openssl/sha.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+void credentials_init(struct credentials *credentials) {
+    *credentials = (struct credentials){0};
+    pthread_mutex_init(&credentials->lock, NULL);
+}
+
+void credentials_free(struct credentials_table *table) {
+    free(table->rows);
+    *table = (struct credentials_table){0};
+}
+
+void credentials_deinit(struct credentials *credentials) {
+    credentials_free(&credentials->table);
+    pthread_mutex_destroy(&credentials->lock);
+}
+
+void credentials_set(struct credentials *credentials, struct credentials_table *table) {
+    struct credentials_table before;
+    pthread_mutex_lock(&credentials->lock);
+    before = credentials->table;
+    credentials->table = *table;
+    credentials->has_table = true;
+    pthread_mutex_unlock(&credentials->lock);
+    credentials_free(&before);
+    *table = (struct credentials_table){0};
+}
+
+static const struct identity anybody = {.tenant = TENANT_DEFAULT, .role = ROLE_ADMIN};
+
+static struct identity identity_of(const struct credential *row) {
+    struct identity identity = {.role = row->role};
+    snprintf(identity.tenant, sizeof identity.tenant, "%s", row->tenant);
+    return identity;
+}
+
+static bool is_users(const struct credential *row, const struct local_user *user) {
+    if (row->kind == CREDENTIAL_USER)
+        return row->is_any || row->id == user->user;
+    for (size_t i = 0; row->kind == CREDENTIAL_GROUP && i < user->group_count; i++)
+        if (row->id == user->groups[i])
+            return true;
+    return false;
+}
+
+struct identity credentials_of_user(struct credentials *credentials,
+                                    const struct local_user *user) {
+    struct identity identity = {.role = ROLE_NONE};
+    pthread_mutex_lock(&credentials->lock);
+    const struct credentials_table *table = &credentials->table;
+    size_t i = 0;
+    while (i < table->count && !is_users(&table->rows[i], user))
+        i++;
+    if (!credentials->has_table)
+        identity = anybody;
+    else if (i < table->count)
+        identity = identity_of(&table->rows[i]);
+    pthread_mutex_unlock(&credentials->lock);
+    return identity;
+}
+
+struct identity credentials_of_tcp(const struct credentials *credentials) {
+    return credentials->tcp_is_open ? anybody : (struct identity){.role = ROLE_NONE};
+}
+
+struct identity credentials_of_token(struct credentials *credentials, const uint8_t *token,
+                                     size_t token_bytes) {
+    struct identity identity = {.role = ROLE_NONE};
+    uint8_t digest[CREDENTIAL_DIGEST_BYTES];
+    SHA256(token, token_bytes, digest);
+    pthread_mutex_lock(&credentials->lock);
+    const struct credentials_table *table = &credentials->table;
+    const struct credential *found = NULL;
+    for (size_t i = 0; i < table->count; i++) {
+        const struct credential *row = &table->rows[i];
+        bool is_same = CRYPTO_memcmp(row->digest, digest, sizeof digest) == 0;
+        found = row->kind == CREDENTIAL_TOKEN && is_same ? row : found;
+    }
+    if (found && token_bytes == CREDENTIAL_TOKEN_BYTES)
+        identity = identity_of(found);
+    pthread_mutex_unlock(&credentials->lock);
+    return identity;
+}

@@ -1,0 +1,77 @@
+/* Credentials: which users, groups and tokens are which tenant's, in which role.
+ *
+ * A table that is read from a file, and read again while it is in use. Without a table every user
+ * of this machine is the default tenant, as an admin. What is known of a secret is its SHA-256.
+ * Safe from any thread.
+ */
+#ifndef DAEMON_RPC_CREDENTIALS_H
+#define DAEMON_RPC_CREDENTIALS_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/types.h>
+
+#include "daemon/rpc/role.h"
+#include "daemon/store/tenant.h"
+
+enum { CREDENTIAL_TOKEN_BYTES = 32, CREDENTIAL_DIGEST_BYTES = 32, CREDENTIALS_MAX = 4096 };
+
+enum credential_kind { CREDENTIAL_USER, CREDENTIAL_GROUP, CREDENTIAL_TOKEN };
+
+struct credential {
+    enum credential_kind kind;
+    bool is_any; /* of users */
+    uint32_t id; /* of a user or a group */
+    uint8_t digest[CREDENTIAL_DIGEST_BYTES];
+    enum rpc_role role;
+    char tenant[TENANT_NAME_BYTES_MAX + 1];
+};
+
+struct credentials_table {
+    size_t count, tokens; /* rows, and those of them that are tokens */
+    struct credential *rows;
+};
+
+/* What the system says of who is at the other end of a unix socket. */
+struct local_user {
+    uint32_t user;
+    const gid_t *groups;
+    size_t group_count;
+};
+
+/* Whose a client is and what it may do: role ROLE_NONE, nothing. */
+struct identity {
+    char tenant[TENANT_NAME_BYTES_MAX + 1];
+    enum rpc_role role;
+};
+
+/* Reads a file; a name without a slash is looked for in $CREDENTIALS_DIRECTORY first. 0, or -1 with
+ * the fault - file, line, what is allowed - in message. */
+int credentials_read(struct credentials_table *table, const char *file, char *message,
+                     size_t message_bytes) __attribute__((warn_unused_result));
+void credentials_free(struct credentials_table *table);
+
+struct credentials {
+    pthread_mutex_t lock;
+    struct credentials_table table;
+    bool has_table;   /* else every user is an admin of the default tenant */
+    bool tcp_is_open; /* who comes over TCP without a token is such a one, too */
+};
+
+void credentials_init(struct credentials *credentials);
+void credentials_deinit(struct credentials *credentials);
+
+/* From now on this table holds, which is taken over; clients that are connected stay who they are.
+ */
+void credentials_set(struct credentials *credentials, struct credentials_table *table);
+
+/* The first row that is the user's or one of its groups' counts. */
+struct identity credentials_of_user(struct credentials *credentials, const struct local_user *user);
+struct identity credentials_of_tcp(const struct credentials *credentials);
+
+/* Takes the same time whichever row it is, and if it is none. */
+struct identity credentials_of_token(struct credentials *credentials, const uint8_t *token,
+                                     size_t token_bytes);
+
+#endif

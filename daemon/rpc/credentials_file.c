@@ -1,0 +1,180 @@
+/* Reads a table of credentials: lines of `user|group|token WHO TENANT ROLE`. */
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "daemon/base/array.h"
+#include "daemon/rpc/credentials.h"
+
+enum { FILE_BYTES_MAX = 1 << 20, WORDS = 4 };
+
+static int open_file(const char *file) {
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    char path[4096];
+    if (folder && !strchr(file, '/') &&
+        snprintf(path, sizeof path, "%s/%s", folder, file) < (int)sizeof path) {
+        int opened = open(path, O_RDONLY | O_CLOEXEC);
+        if (opened >= 0 || errno != ENOENT)
+            return opened;
+    }
+    return open(file, O_RDONLY | O_CLOEXEC);
+}
+
+/* NULL, or why what it says cannot be trusted. */
+static const char *looseness(int file) {
+    struct stat status;
+    if (fstat(file, &status) < 0 || !S_ISREG(status.st_mode))
+        return "is not a file";
+    if (status.st_uid != geteuid() && status.st_uid != 0)
+        return "belongs to somebody else";
+    if (status.st_size > FILE_BYTES_MAX)
+        return "is larger than 1 MiB";
+    return status.st_mode & 022 ? "can be written by others: chmod go-w it" : NULL;
+}
+
+/* All of it, as a string that is the caller's; NULL, with what is wrong in message. */
+static char *read_file(const char *file, char *message, size_t message_bytes) {
+    int opened = open_file(file);
+    if (opened < 0) {
+        snprintf(message, message_bytes, "%s: cannot be read: %s", file, strerror(errno));
+        return NULL;
+    }
+    const char *loose = looseness(opened);
+    char *text = loose ? NULL : calloc(1, FILE_BYTES_MAX + 1);
+    ssize_t bytes = 0;
+    for (size_t at = 0; text && at < FILE_BYTES_MAX; at += (size_t)bytes)
+        if ((bytes = read(opened, text + at, FILE_BYTES_MAX - at)) <= 0)
+            break;
+    close(opened);
+    if (text && bytes == 0)
+        return text;
+    free(text);
+    snprintf(message, message_bytes, "%s: %s", file, loose ? loose : "cannot be read");
+    return NULL;
+}
+
+static bool read_digest(const char *text, uint8_t digest[CREDENTIAL_DIGEST_BYTES]) {
+    static const char digits[] = "0123456789abcdef";
+    if (strlen(text) != 2 * CREDENTIAL_DIGEST_BYTES ||
+        strspn(text, digits) != 2 * CREDENTIAL_DIGEST_BYTES)
+        return false;
+    for (int i = 0; i < CREDENTIAL_DIGEST_BYTES; i++) {
+        long high = strchr(digits, text[2 * i]) - digits;
+        long low = strchr(digits, text[2 * i + 1]) - digits;
+        digest[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
+static bool read_number(const char *text, uint32_t *number) {
+    char *end;
+    errno = 0;
+    unsigned long value = strtoul(text, &end, 10);
+    *number = (uint32_t)value;
+    return strspn(text, "0123456789") > 0 && !*end && errno == 0 && value < UINT32_MAX;
+}
+
+static bool read_user(const char *name, struct credential *row) {
+    row->is_any = strcmp(name, "*") == 0;
+    if (row->is_any || read_number(name, &row->id))
+        return true;
+    const struct passwd *user = getpwnam(name);
+    if (user)
+        row->id = user->pw_uid;
+    return user != NULL;
+}
+
+static bool read_group(const char *name, struct credential *row) {
+    if (read_number(name, &row->id))
+        return true;
+    const struct group *group = getgrnam(name);
+    if (group)
+        row->id = group->gr_gid;
+    return group != NULL;
+}
+
+/* NULL, or what is wrong. A token's digest is not repeated: it may be the token itself. */
+static const char *read_who(const char *kind, const char *who, struct credential *row) {
+    if (strcmp(kind, "user") == 0) {
+        row->kind = CREDENTIAL_USER;
+        return read_user(who, row) ? NULL : "there is no such user";
+    }
+    if (strcmp(kind, "group") == 0) {
+        row->kind = CREDENTIAL_GROUP;
+        return read_group(who, row) ? NULL : "there is no such group";
+    }
+    row->kind = CREDENTIAL_TOKEN;
+    if (strcmp(kind, "token") != 0)
+        return "a line is `user NAME TENANT ROLE`, `group NAME TENANT ROLE` or `token SHA256 "
+               "TENANT "
+               "ROLE`";
+    return read_digest(who, row->digest) ? NULL
+                                         : "a token is given by its SHA-256, 64 hexadecimal digits "
+                                           "in lower case, as `kvq token` prints it";
+}
+
+/* True if there is a row in the line; what is wrong, or NULL, is in *fault. */
+static bool read_line(char *line, struct credential *row, const char **fault) {
+    char *words[WORDS + 1], *rest = line;
+    int count = 0;
+    line[strcspn(line, "#")] = 0;
+    *row = (struct credential){0};
+    *fault = NULL;
+    while (count <= WORDS && (words[count] = strtok_r(NULL, " \t\r", &rest)))
+        count++;
+    if (count == 0)
+        return false;
+    *fault = read_who(words[0], count > 1 ? words[1] : "", row);
+    if (!*fault && count != WORDS)
+        *fault = "a line has four words: what, who, tenant and role";
+    if (!*fault && !tenant_is_name(words[2], strlen(words[2])))
+        *fault = "a tenant's name is 1 to 64 letters, digits, '.', '_' and '-'";
+    if (*fault)
+        return true;
+    snprintf(row->tenant, sizeof row->tenant, "%s", words[2]);
+    row->role = role_of_name(words[3]);
+    *fault = row->role == ROLE_NONE ? "a role is reader, worker or admin" : NULL;
+    return true;
+}
+
+/* NULL, or what is wrong. */
+static const char *add(struct credentials_table *table, size_t *capacity,
+                       const struct credential *row) {
+    struct credential *grown = NULL;
+    if (table->count < CREDENTIALS_MAX)
+        grown = array_grow(table->rows, table->count, capacity, sizeof *grown);
+    if (!grown)
+        return "there are more lines than 4096";
+    table->rows = grown;
+    table->rows[table->count++] = *row;
+    table->tokens += row->kind == CREDENTIAL_TOKEN;
+    return NULL;
+}
+
+int credentials_read(struct credentials_table *table, const char *file, char *message,
+                     size_t message_bytes) {
+    *table = (struct credentials_table){0};
+    char *text = read_file(file, message, message_bytes), *rest = text, *line;
+    size_t capacity = 0;
+    const char *fault = NULL;
+    int number = 0;
+    while (!fault && text && (line = strsep(&rest, "\n"))) {
+        struct credential row;
+        number++;
+        if (read_line(line, &row, &fault) && !fault)
+            fault = add(table, &capacity, &row);
+    }
+    free(text);
+    if (fault)
+        snprintf(message, message_bytes, "%s:%d: %s", file, number, fault);
+    if (text && !fault)
+        return 0;
+    credentials_free(table);
+    return -1;
+}
