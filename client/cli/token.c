@@ -85,7 +85,7 @@ const struct command token_command = {
     .argument_count = 3,
     .optional_arguments = 1,
     .options = OPTION_JSON,
-    .summary = "make a secret that tells the daemon whose client this is",
+    .summary = "make a client's secret",
     .help =
         "Makes 256 random bits, and prints them and the line that stands for them among the "
         "daemon's `tenants`: that has their SHA-256 only. With FILE they are written there, where "

@@ -35,7 +35,7 @@ MEMORY_KEYS = {
 }
 COMMANDS = ["import", "export", "info", "sessions", "status", "fork", "truncate", "age", "policy", "pin", "flush", "match",
             "index", "unindex", "recall",
-            "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "bench socket", "bench synthetic",
+            "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "token", "bench socket", "bench synthetic",
             "profile", "llama save", "llama restore", "llama list"]
 
 

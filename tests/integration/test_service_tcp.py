@@ -101,7 +101,7 @@ def test_a_socket_without_a_slash_is_refused_and_the_other_option_named(value):
 def test_a_taken_port_is_named(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = "127.0.0.1:%d" % taken.getsockname()[1]
-        done = run("--tcp", address, "--socket", tmp_path / "socket", "--memory", "64M")
+        done = run("--tcp", address, "--tcp-token", "no", "--socket", tmp_path / "socket", "--memory", "64M")
     assert done.returncode == 1
     assert address in done.stderr and "in use" in done.stderr
     assert not (tmp_path / "socket").exists()
