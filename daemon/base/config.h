@@ -13,8 +13,8 @@ struct config {
     char *disk, *disk_key; /* NULL: none */
     char *recall_plugin;   /* NULL: none */
     char *metrics;         /* NULL: none */
-    uint64_t disk_bytes, save_on_exit, tcp_token;
     char *tenants;         /* a file; NULL: none */
+    uint64_t disk_bytes, save_on_exit, tcp_token;
     uint64_t socket_mode, memory_bytes, reactors, connections, level, landing_level, log_level;
     uint64_t newest_tokens, newest_level, floor, idle_step_ms, ttl_ms;
     uint64_t tail_idle_ms, tail_idle_level;

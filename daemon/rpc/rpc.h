@@ -11,8 +11,8 @@
 
 #include <stdatomic.h>
 
-#include "daemon/rpc/credentials.h"
 #include "daemon/base/histogram.h"
+#include "daemon/rpc/credentials.h"
 #include "daemon/store/append.h"
 #include "daemon/store/attachments.h"
 #include "daemon/store/batches.h"
