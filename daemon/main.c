@@ -150,9 +150,11 @@ static void load_plugin(struct kvquantd *daemon) {
     char message[512];
     if (!config->recall_plugin)
         return;
+    bool saves_plainly = config->save_on_exit && !config->disk_key;
     struct plugin_options options = {.path_and_options = config->recall_plugin,
                                      .timeout_ms = config->recall_timeout_ms,
-                                     .budget = &daemon->store.budget};
+                                     .budget = &daemon->store.budget,
+                                     .directory = saves_plainly ? config->disk : NULL};
     daemon->plugin = plugin_load(&options, message, sizeof message);
     if (!daemon->plugin)
         log_error("recall_plugin: %s; the exact index answers", message);
@@ -405,12 +407,12 @@ static int tear_down(struct kvquantd *daemon) {
         left |= reactor_join(&daemon->reactors[i]);
     left |= uv_loop_close(&daemon->loop);
     listeners_deinit(&daemon->listeners);
+    if (daemon->served && daemon->config.save_on_exit)
+        saving_save_all(&daemon->store);
     if (daemon->recall)
         recall_stop(daemon->recall);
     if (daemon->plugin)
         plugin_free(daemon->plugin);
-    if (daemon->served && daemon->config.save_on_exit)
-        saving_save_all(&daemon->store);
     if (daemon->stored && notify_is_wanted())
         (void)store_hand_over(&daemon->store);
     store_deinit(&daemon->store); /* ends the last threads that wake reactors */

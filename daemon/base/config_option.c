@@ -295,7 +295,8 @@ const struct config_option config_options[] = {
              "runs in the daemon: its crash is the daemon's, and it can read everything. What it "
              "says that it takes is counted against `memory`. Without it, or where it cannot be "
              "loaded, does not answer in time, takes more than is left or answers with faults "
-             "again and again, the exact index does all."},
+             "again and again, the exact index does all. With `disk`, `save_on_exit` and no "
+             "`disk_key` its indexes are saved there at the end, beside `disk_bytes`, if it can."},
     {.name = "recall_timeout",
      .kind = CONFIG_MILLISECONDS,
      .offset = AT(recall_timeout_ms),

@@ -155,8 +155,11 @@ static struct catalogue_index *new_index(struct catalogue *catalogue, const stru
     struct catalogue_index *index = calloc(1, sizeof *index + session->model_bytes);
     if (!index)
         return NULL;
-    struct retriever_options options = {
-        .format = format_of(kind), .plugin = catalogue->plugin, .released = on_released};
+    struct retriever_options options = {.format = format_of(kind),
+                                        .plugin = catalogue->plugin,
+                                        .name = session->model,
+                                        .name_bytes = session->model_bytes,
+                                        .released = on_released};
     index->retriever = retriever_new(&options);
     if (!index->retriever) {
         free(index);

@@ -103,11 +103,12 @@ struct kvq_retriever {
      * switches the plugin off. */
     uint64_t (*memory_bytes)(void *index);
 
-    /* Both may be NULL: the index is then made anew at every start, as this version of the daemon
-     * does in any case; it calls neither. load() comes right behind open(), of an index with the
-     * same options. Every row that is still there is then added again, with its id and its new
-     * place: what was loaded of it need not be indexed again. What is not added again is not wanted
-     * by any query. */
+    /* Both may be NULL: the index is then made anew at every start. save() to a file comes before
+     * close() when the daemon ends in order, where it has a disk without a key and saves sessions,
+     * too. load() of these bytes comes right behind open(), of an index with the same model and
+     * options by the same shared object. Every row that is still there is then added again, with
+     * its id and its new place: what was loaded of it need not be indexed again. What is not added
+     * again is not wanted by any query. Each may take a minute. */
     int (*save)(void *index, const char *path);
     int (*load)(void *index, const char *path);
 };

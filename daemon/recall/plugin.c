@@ -5,9 +5,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <xxhash.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/recall/plugin_files.h"
+
+#define LONG_CALL_NS (60 * CLOCK_NS_PER_S) /* that reads or writes a file of gigabytes */
 
 /* --- loading --- */
 
@@ -47,6 +52,16 @@ static int load(struct plugin *plugin, char *message, int message_bytes) {
     return fault ? -1 : 0;
 }
 
+static void plugin_delete(struct plugin *plugin) {
+    if (plugin->library)
+        dlclose(plugin->library);
+    pthread_cond_destroy(&plugin->progress);
+    pthread_cond_destroy(&plugin->work);
+    pthread_mutex_destroy(&plugin->lock);
+    free(plugin->directory);
+    free(plugin);
+}
+
 static struct plugin *plugin_new(const struct plugin_options *options) {
     struct plugin *plugin = calloc(1, sizeof *plugin + strlen(options->path_and_options) + 1);
     if (!plugin)
@@ -62,17 +77,24 @@ static struct plugin *plugin_new(const struct plugin_options *options) {
     TAILQ_INIT(&plugin->searches);
     plugin->limit_ns = options->timeout_ms * CLOCK_NS_PER_MS;
     plugin->budget = options->budget;
+    plugin->loaded = time(NULL);
     split(plugin, options->path_and_options);
+    if (options->directory && !(plugin->directory = strdup(options->directory))) {
+        plugin_delete(plugin);
+        return NULL;
+    }
     return plugin;
 }
 
-static void plugin_delete(struct plugin *plugin) {
-    if (plugin->library)
-        dlclose(plugin->library);
-    pthread_cond_destroy(&plugin->progress);
-    pthread_cond_destroy(&plugin->work);
-    pthread_mutex_destroy(&plugin->lock);
-    free(plugin);
+/* A file that another one has saved is not given to it. */
+static uint64_t build_of(const struct plugin *plugin) {
+    struct stat status;
+    if (stat(plugin->path, &status) < 0)
+        return 0;
+    const int64_t file[] = {status.st_size, status.st_mtim.tv_sec, status.st_mtim.tv_nsec};
+    uint64_t hash = XXH3_64bits(file, sizeof file);
+    hash = XXH3_64bits_withSeed(plugin->path, strlen(plugin->path), hash);
+    return XXH3_64bits_withSeed(plugin->options, strlen(plugin->options), hash);
 }
 
 struct plugin *plugin_load(const struct plugin_options *options, char *message, int message_bytes) {
@@ -86,6 +108,7 @@ struct plugin *plugin_load(const struct plugin_options *options, char *message, 
         return NULL;
     }
     plugin->on = true;
+    plugin->build = build_of(plugin);
     plugin->status.name = plugin->calls->name;
     int error = pthread_create(&plugin->thread, NULL, plugin_thread_run, plugin);
     if (error == 0)
@@ -122,6 +145,8 @@ void plugin_free(struct plugin *plugin) {
         return;
     }
     pthread_join(plugin->thread, NULL);
+    if (plugin->directory)
+        plugin_files_sweep(plugin->directory, plugin->loaded);
     plugin_delete(plugin);
 }
 
@@ -188,9 +213,14 @@ void plugin_switch_off(struct plugin *plugin, const char *why) {
     pthread_cond_broadcast(&plugin->progress);
 }
 
+uint64_t plugin_call_limit_ns(const struct plugin *plugin) {
+    bool is_long = plugin->call_is_long && plugin->limit_ns < LONG_CALL_NS;
+    return is_long ? LONG_CALL_NS : plugin->limit_ns;
+}
+
 void plugin_check_time(struct plugin *plugin) {
     if (!plugin->on || plugin->call_began_ns == 0 ||
-        clock_now_ns() - plugin->call_began_ns <= plugin->limit_ns)
+        clock_now_ns() - plugin->call_began_ns <= plugin_call_limit_ns(plugin))
         return;
     plugin->status.timeouts++;
     plugin_switch_off(plugin, "did not answer in time");

@@ -15,6 +15,7 @@ struct plugin_options {
     const char *path_and_options; /* "PATH [OPTIONS]" */
     uint64_t timeout_ms;
     struct budget *budget; /* that the plugin's memory is taken from; NULL: from none */
+    const char *directory; /* where its indexes are saved at the end; NULL: nowhere */
 };
 
 /* Loads it, and starts its thread. NULL with the reason in message: no such file, no plugin,

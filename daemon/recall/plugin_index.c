@@ -2,20 +2,30 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <xxhash.h>
 
 #include "daemon/base/clock.h"
 #include "daemon/recall/plugin_thread.h"
 
 enum { FAULTS_MOST = 8, SPARE_HITS = 64 };
 
-struct plugin_index *plugin_index_new(struct plugin *plugin, const struct vectors_format *format,
-                                      void (*dropped)(struct plugin_rows *rows)) {
+static uint64_t identity_of(const struct plugin *plugin,
+                            const struct plugin_index_options *options) {
+    const struct vectors_format *format = &options->format;
+    const uint32_t kind[] = {format->dim, format->dtype, format->metric};
+    uint64_t hash = XXH3_64bits_withSeed(kind, sizeof kind, plugin->build);
+    return XXH3_64bits_withSeed(options->name, options->name_bytes, hash);
+}
+
+struct plugin_index *plugin_index_new(struct plugin *plugin,
+                                      const struct plugin_index_options *options) {
     struct plugin_index *index = calloc(1, sizeof *index);
     if (!index)
         return NULL;
     index->plugin = plugin;
-    index->format = *format;
-    index->dropped = dropped;
+    index->format = options->format;
+    index->dropped = options->dropped;
+    index->identity = identity_of(plugin, options);
     TAILQ_INIT(&index->adding);
     TAILQ_INIT(&index->added);
     TAILQ_INIT(&index->removing);
@@ -32,7 +42,7 @@ struct plugin_index *plugin_index_new(struct plugin *plugin, const struct vector
 
 /* Until something has changed, or the call under way has had its time; with the lock. */
 static void wait_for_plugin(struct plugin *plugin, uint64_t end_ns) {
-    uint64_t call_ends_ns = plugin->call_began_ns + plugin->limit_ns + 1;
+    uint64_t call_ends_ns = plugin->call_began_ns + plugin_call_limit_ns(plugin) + 1;
     uint64_t until =
         plugin->on && plugin->call_began_ns > 0 && call_ends_ns < end_ns ? call_ends_ns : end_ns;
     struct timespec at = {(time_t)(until / CLOCK_NS_PER_S), (long)(until % CLOCK_NS_PER_S)};
@@ -48,6 +58,8 @@ static void drop_list(struct plugin_index *index, struct plugin_list *list) {
 void plugin_index_free(struct plugin_index *index) {
     struct plugin *plugin = index->plugin;
     pthread_mutex_lock(&plugin->lock);
+    index->saves = (index->current && !index->current->removed) || !TAILQ_EMPTY(&index->added) ||
+                   !TAILQ_EMPTY(&index->adding);
     index->closing = true;
     pthread_cond_signal(&plugin->work);
     while (plugin->on && !index->closed)
@@ -84,9 +96,8 @@ void plugin_index_remove(struct plugin_index *index, struct plugin_rows *rows) {
     struct plugin *plugin = index->plugin;
     pthread_mutex_lock(&plugin->lock);
     plugin_check_time(plugin);
-    if (plugin->on && rows == index->current) {
-        rows->removed = true;
-    } else if (plugin->on && rows->list && rows->indexed > 0) {
+    rows->removed = true;
+    if (plugin->on && rows->list && rows->indexed > 0) {
         plugin_rows_move(rows, &index->removing);
         pthread_cond_signal(&plugin->work);
     } else if (plugin->on && rows->list) {

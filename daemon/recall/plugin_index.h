@@ -26,12 +26,20 @@ struct plugin_rows {
 };
 TAILQ_HEAD(plugin_list, plugin_rows);
 
-/* `dropped`: the plugin does not read these any more. From any thread; must not call the index.
- * NULL without memory, and where the plugin is switched off. */
-struct plugin_index *plugin_index_new(struct plugin *plugin, const struct vectors_format *format,
-                                      void (*dropped)(struct plugin_rows *rows));
+struct plugin_index_options {
+    struct vectors_format format;
+    const char *name; /* by which it is the same index in the daemon's next run */
+    size_t name_bytes;
+    /* The plugin does not read these any more. From any thread; must not call the index. */
+    void (*dropped)(struct plugin_rows *rows);
+};
 
-/* Drops all rows. Waits until the plugin has closed the index or overruns its time. */
+/* NULL without memory, and where the plugin is switched off. */
+struct plugin_index *plugin_index_new(struct plugin *plugin,
+                                      const struct plugin_index_options *options);
+
+/* Drops all rows; if there are any the index is saved. Waits until the plugin has closed the index
+ * or overruns its time. */
 void plugin_index_free(struct plugin_index *index);
 
 /* False if the plugin is switched off; else the rows are its own until they are dropped. */

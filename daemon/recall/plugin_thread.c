@@ -2,8 +2,11 @@
 #include "daemon/recall/plugin_thread.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/base/log.h"
+#include "daemon/recall/plugin_files.h"
 
 /* Searches come between: so few rows at a time. */
 enum { ROWS_AT_ONCE = 16 };
@@ -15,11 +18,17 @@ static void begin_call(struct plugin *plugin) {
     pthread_mutex_unlock(&plugin->lock);
 }
 
+static void begin_long_call(struct plugin *plugin) {
+    plugin->call_is_long = true;
+    begin_call(plugin);
+}
+
 /* Whether the plugin is still on: if not, nobody knows of what the call was about. */
 static bool end_call(struct plugin *plugin) {
     pthread_mutex_lock(&plugin->lock);
     plugin_check_time(plugin);
     plugin->call_began_ns = 0;
+    plugin->call_is_long = false;
     pthread_cond_broadcast(&plugin->progress);
     return plugin->on;
 }
@@ -43,6 +52,43 @@ static bool end_index_call(struct plugin *plugin, struct plugin_index *index) {
     return on;
 }
 
+/* --- opening and closing --- */
+
+/* False at the memory limit. */
+static bool load_index(struct plugin *plugin, struct plugin_index *index) {
+    char path[PLUGIN_FILE_BYTES];
+    if (!plugin->directory || !plugin->calls->load)
+        return true;
+    begin_long_call(plugin);
+    bool is_there = plugin_files_take(plugin->directory, index->identity, path);
+    bool is_loaded = is_there && plugin->calls->load(index->opened, path) == 0;
+    if (is_there)
+        unlink(path);
+    bool fits = account(plugin, index);
+    end_index_call(plugin, index);
+    if (is_there)
+        log_info("recall plugin %s: the index of %u dimensions that was saved %s",
+                 plugin->status.name, index->format.dim,
+                 is_loaded ? "is loaded" : "cannot be loaded, and is made anew");
+    return fits;
+}
+
+static void save_index(struct plugin *plugin, const struct plugin_index *index) {
+    char path[PLUGIN_FILE_BYTES];
+    if (!plugin->on || !index->saves || !plugin->directory || !plugin->calls->save)
+        return;
+    begin_long_call(plugin);
+    bool is_saved = plugin_files_begin(plugin->directory, path) == 0 &&
+                    plugin->calls->save(index->opened, path) == 0 &&
+                    plugin_files_keep(plugin->directory, index->identity) == 0;
+    if (!is_saved)
+        unlink(path);
+    end_call(plugin);
+    if (!is_saved)
+        log_warning("recall plugin %s could not save an index: it is made anew at the next start",
+                    plugin->status.name);
+}
+
 static void open_index(struct plugin *plugin, struct plugin_index *index) {
     struct kvq_retriever_options options = {.size = sizeof options,
                                             .dim = index->format.dim,
@@ -54,12 +100,15 @@ static void open_index(struct plugin *plugin, struct plugin_index *index) {
     bool fits = !is_open || account(plugin, index);
     end_index_call(plugin, index);
     index->is_open = is_open;
+    if (is_open && fits)
+        fits = load_index(plugin, index);
     if (!is_open || !fits)
         plugin_switch_off(plugin, fits ? "could not open an index" : no_memory);
 }
 
 static void close_index(struct plugin *plugin, struct plugin_index *index) {
     if (index->is_open) {
+        save_index(plugin, index);
         begin_call(plugin);
         plugin->calls->close(index->opened);
         if (plugin->budget)

@@ -28,9 +28,11 @@ struct plugin_index {
     TAILQ_ENTRY(plugin_index) link;
     struct vectors_format format;
     void (*dropped)(struct plugin_rows *rows);
+    uint64_t identity;      /* of it in each run of the daemon */
     void *opened;           /* the plugin's; the thread's alone, */
     uint64_t charged_bytes; /* as is what the budget knows of */
     bool is_open, closing, closed, orphaned;
+    bool saves; /* when it is closed */
     struct plugin_list adding, added, removing;
     struct plugin_rows *current; /* in no list: the plugin is called about it */
     struct plugin_index_usage usage;
@@ -41,12 +43,16 @@ struct plugin {
     void *library;
     const char *options;
     struct budget *budget; /* NULL: none */
+    char *directory;       /* likewise */
+    time_t loaded;
+    uint64_t build; /* which of those that stood at its path, and what it was told */
     uint64_t limit_ns;
     pthread_t thread;
     pthread_mutex_t lock; /* of all that follows, and of the indexes */
     pthread_cond_t work, progress;
     bool on, stopping, ended;
     uint64_t call_began_ns; /* 0: no call is under way */
+    bool call_is_long;      /* it loads or saves */
     unsigned dropping;      /* threads that tell of dropped rows */
     unsigned faults;        /* faulty answers, one after another */
     TAILQ_HEAD(, plugin_index) indexes;
@@ -61,6 +67,9 @@ void *plugin_thread_run(void *context);
 
 /* Logs why. Lets go of the lock to drop all rows. */
 void plugin_switch_off(struct plugin *plugin, const char *why);
+
+/* How long the call that is under way may take. */
+uint64_t plugin_call_limit_ns(const struct plugin *plugin);
 
 /* Switches the plugin off if a call takes too long. */
 void plugin_check_time(struct plugin *plugin);

@@ -17,15 +17,20 @@ struct retriever *retriever_new(const struct retriever_options *options) {
     retriever->options = *options;
     pthread_mutex_init(&retriever->lock, NULL);
     if (options->plugin)
-        retriever->plugin_index = plugin_index_new(options->plugin, &options->format, on_dropped);
+        retriever->plugin_index = plugin_index_new(
+            options->plugin, &(struct plugin_index_options){.format = options->format,
+                                                            .name = options->name,
+                                                            .name_bytes = options->name_bytes,
+                                                            .dropped = on_dropped});
     return retriever;
 }
 
 void retriever_free(struct retriever *retriever) {
+    if (retriever->plugin_index) /* with all rows, as it is to be saved */
+        plugin_index_free(retriever->plugin_index);
+    retriever->plugin_index = NULL;
     while (retriever->count > 0)
         retriever_remove(retriever, retriever->batches[retriever->count - 1]->rows.first_id);
-    if (retriever->plugin_index)
-        plugin_index_free(retriever->plugin_index);
     pthread_mutex_destroy(&retriever->lock);
     free(retriever->batches);
     free(retriever);

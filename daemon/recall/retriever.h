@@ -23,6 +23,8 @@ enum { RETRIEVER_K_MOST = 4096 };
 struct retriever_options {
     struct vectors_format format;
     struct plugin *plugin; /* plugin.h; NULL: none */
+    const char *name;      /* for the plugin: whose embeddings they are, from run to run */
+    size_t name_bytes;
     /* The batch's vectors are not read any more: after retriever_remove(), in that call or later,
      * on another thread. Must not call the retriever. */
     void (*released)(void *context, void *batch);

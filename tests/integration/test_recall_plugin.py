@@ -96,3 +96,28 @@ def test_a_daemon_starts_without_a_plugin_that_cannot_be_loaded(start, name, rea
     daemon = start(plugin(name))
     assert reason in daemon.log.read_text()
     check_recall(*fill(daemon), seed=3)
+
+
+def test_what_a_plugin_made_is_loaded_at_the_next_start(start_daemon, tmp_path):
+    config, disk = tmp_path / "kvquantd.conf", tmp_path / "disk"
+    config.write_text(f"recall_plugin = {plugin('misbehaving.so')}\nrecall_timeout = 10min\ndisk = {disk}\n")
+    daemon = start_daemon(arguments=["--config", str(config)])
+    session, rows = fill(daemon)
+    check_recall(session, rows, 1)
+    assert daemon.stop() == 0
+    daemon = start_daemon(arguments=["--config", str(config)])
+    wait_until(lambda: "the index of 1024 dimensions that was saved is loaded" in daemon.log.read_text())
+    with kvquantd.connect(daemon.socket) as client:
+        check_recall(client.open("a", model="m", geometry=GEOMETRY), rows, 2)
+
+
+def test_nothing_is_saved_beside_what_is_encrypted(start_daemon, tmp_path):
+    config, disk, key = tmp_path / "kvquantd.conf", tmp_path / "disk", tmp_path / "key"
+    key.write_bytes(bytes(32))
+    key.chmod(0o600)
+    config.write_text(f"recall_plugin = {plugin('misbehaving.so')}\nrecall_timeout = 10min\n"
+                      f"disk = {disk}\ndisk_key = {key}\n")
+    daemon = start_daemon(arguments=["--config", str(config)])
+    check_recall(*fill(daemon), 1)
+    assert daemon.stop() == 0
+    assert list(disk.iterdir()) and not list(disk.glob("recall*"))

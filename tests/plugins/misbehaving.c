@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -26,6 +27,7 @@ struct index {
 /* What tests look at, and change: found with dlsym(). */
 _Atomic int misbehaving_may_return; /* from a call that blocks */
 _Atomic int misbehaving_open_indexes;
+_Atomic int misbehaving_loaded_rows;
 
 static bool does(const struct index *index, const char *fault) {
     return strcmp(index->fault, fault) == 0;
@@ -153,6 +155,33 @@ static uint64_t memory_bytes(void *opened) {
     return sizeof(struct index);
 }
 
+/* How many rows there are: more is not needed, since all are added again. */
+static int save(void *opened, const char *path) {
+    const struct index *index = opened;
+    size_t rows = 0;
+    FILE *file = fopen(path, "w");
+    for (size_t i = 0; i < index->run_count; i++)
+        rows += index->runs[i].count;
+    if (file == NULL)
+        return -1;
+    fprintf(file, "%zu", rows);
+    int status = fclose(file);
+    return does(index, "fails-save") ? -1 : status;
+}
+
+static int load(void *opened, const char *path) {
+    int rows = 0;
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return -1;
+    int count = fscanf(file, "%d", &rows);
+    fclose(file);
+    if (count != 1 || does(opened, "fails-load"))
+        return -1;
+    misbehaving_loaded_rows = rows;
+    return 0;
+}
+
 const struct kvq_retriever kvq_retriever_v1 = {.version = KVQ_RETRIEVER_VERSION,
                                                .name = "misbehaving",
                                                .open = open_index,
@@ -160,4 +189,6 @@ const struct kvq_retriever kvq_retriever_v1 = {.version = KVQ_RETRIEVER_VERSION,
                                                .add = add,
                                                .remove = take_out,
                                                .search = search,
-                                               .memory_bytes = memory_bytes};
+                                               .memory_bytes = memory_bytes,
+                                               .save = save,
+                                               .load = load};

@@ -4,6 +4,7 @@
 #include "daemon/recall/retriever.h"
 #include "tests/unit/test_page_support.h"
 
+#include <dirent.h>
 #include <dlfcn.h>
 #include <math.h>
 #include <stdatomic.h>
@@ -62,9 +63,11 @@ static void note_released(void *context, void *batch) {
     released[number_of(batch)]++;
 }
 
-static struct retriever *retriever_with(struct plugin *plugin) {
+static struct retriever *retriever_of(const char *model, struct plugin *plugin) {
     struct retriever_options options = {.format = {DIM, KVQ_RETRIEVER_F32, KVQ_RETRIEVER_COSINE},
                                         .plugin = plugin,
+                                        .name = model,
+                                        .name_bytes = strlen(model),
                                         .released = note_released};
     struct retriever *retriever = retriever_new(&options);
     ck_assert_ptr_nonnull(retriever);
@@ -72,6 +75,10 @@ static struct retriever *retriever_with(struct plugin *plugin) {
         ck_assert_int_eq(retriever_add(retriever, vectors[b], (uint64_t)b * 1000, vectors[b], ROWS),
                          0);
     return retriever;
+}
+
+static struct retriever *retriever_with(struct plugin *plugin) {
+    return retriever_of("model", plugin);
 }
 
 static void fill(void) {
@@ -314,9 +321,112 @@ START_TEST(a_plugin_that_takes_more_than_is_left_is_switched_off) {
 }
 END_TEST
 
+/* --- what is saved --- */
+
+static char directory[] = "/tmp/test_recall_plugin.XXXXXX";
+
+static void make_directory(void) {
+    ck_assert_ptr_nonnull(mkdtemp(directory));
+}
+
+static void remove_directory(void) {
+    char command[64];
+    snprintf(command, sizeof command, "rm -r %s", directory);
+    ck_assert_int_eq(system(command), 0);
+}
+
+/* How many there are, and one of them. */
+static size_t find_files(char path[512]) {
+    DIR *folder = opendir(directory);
+    size_t count = 0;
+    for (const struct dirent *entry; (entry = readdir(folder));)
+        if (entry->d_name[0] != '.') {
+            snprintf(path, 512, "%s/%s", directory, entry->d_name);
+            count++;
+        }
+    closedir(folder);
+    return count;
+}
+
+/* From a start to an orderly end. How many rows were loaded. */
+static int run_daemon(const char *fault, const char *model) {
+    _Atomic int *loaded = plugin_variable("misbehaving_loaded_rows");
+    struct plugin *plugin =
+        load_with(fault, (struct plugin_options){.timeout_ms = ENDLESS_MS, .directory = directory});
+    *loaded = 0;
+    memset(released, 0, sizeof released);
+    struct retriever *retriever = retriever_of(model, plugin);
+    await_rows(retriever, BATCHES * ROWS);
+    check_search(retriever);
+    end(retriever, plugin);
+    return *loaded;
+}
+
+START_TEST(an_index_is_saved_at_the_end_and_loaded_at_the_next_start) {
+    char path[512];
+    ck_assert_int_eq(run_daemon("", "model"), 0);
+    ck_assert_uint_eq(find_files(path), 1);
+    ck_assert_int_eq(run_daemon("", "model"), BATCHES * ROWS);
+    ck_assert_int_eq(run_daemon("", "model"), BATCHES * ROWS);
+}
+END_TEST
+
+START_TEST(a_file_is_used_once) {
+    char path[512];
+    run_daemon("", "model");
+    struct plugin *plugin =
+        load_with("", (struct plugin_options){.timeout_ms = ENDLESS_MS, .directory = directory});
+    struct retriever *retriever = retriever_with(plugin);
+    memset(released, 0, sizeof released);
+    await_rows(retriever, BATCHES * ROWS);
+    ck_assert_uint_eq(find_files(path), 0);
+    end(retriever, plugin);
+}
+END_TEST
+
+START_TEST(an_index_of_another_model_or_other_options_is_not_loaded) {
+    run_daemon("", "model");
+    ck_assert_int_eq(run_daemon("", "another model"), 0);
+    run_daemon("", "model");
+    ck_assert_int_eq(run_daemon("wrong-scores", "model"), 0);
+}
+END_TEST
+
+START_TEST(a_file_with_other_bytes_is_not_loaded) {
+    char path[512];
+    run_daemon("", "model");
+    ck_assert_uint_eq(find_files(path), 1);
+    FILE *file = fopen(path, "a");
+    fputc('0', file);
+    fclose(file);
+    ck_assert_int_eq(run_daemon("", "model"), 0);
+}
+END_TEST
+
+static const char *const unsaved[] = {"fails-save", "fails-load"};
+
+START_TEST(a_plugin_that_cannot_save_or_load_is_used_all_the_same) {
+    ck_assert_int_eq(run_daemon(unsaved[_i], "model"), 0);
+    ck_assert_int_eq(run_daemon(unsaved[_i], "model"), 0);
+}
+END_TEST
+
+START_TEST(what_is_saved_goes_with_its_rows) {
+    char path[512];
+    struct plugin *plugin =
+        load_with("", (struct plugin_options){.timeout_ms = ENDLESS_MS, .directory = directory});
+    struct retriever *retriever = retriever_with(plugin);
+    await_rows(retriever, BATCHES * ROWS);
+    for (uint64_t b = 0; b < BATCHES; b++)
+        retriever_remove(retriever, b * 1000);
+    end(retriever, plugin);
+    ck_assert_uint_eq(find_files(path), 0);
+}
+END_TEST
+
 static void check_refused(const char *path_and_options, const char *reason) {
     char message[4500] = "";
-    struct plugin_options options = {path_and_options, ENDLESS_MS, NULL};
+    struct plugin_options options = {.path_and_options = path_and_options};
     ck_assert_ptr_null(plugin_load(&options, message, sizeof message));
     ck_assert_msg(strstr(message, reason) != NULL, "%s", message);
 }
@@ -353,6 +463,16 @@ int main(void) {
     tcase_add_test(cases, a_plugin_that_takes_more_than_is_left_is_switched_off);
     tcase_add_test(cases, what_is_no_plugin_is_refused_with_a_reason);
     suite_add_tcase(suite, cases);
+    TCase *saved = tcase_create("saved");
+    tcase_set_timeout(saved, 240);
+    tcase_add_checked_fixture(saved, make_directory, remove_directory);
+    tcase_add_test(saved, an_index_is_saved_at_the_end_and_loaded_at_the_next_start);
+    tcase_add_test(saved, a_file_is_used_once);
+    tcase_add_test(saved, an_index_of_another_model_or_other_options_is_not_loaded);
+    tcase_add_test(saved, a_file_with_other_bytes_is_not_loaded);
+    tcase_add_loop_test(saved, a_plugin_that_cannot_save_or_load_is_used_all_the_same, 0, 2);
+    tcase_add_test(saved, what_is_saved_goes_with_its_rows);
+    suite_add_tcase(suite, saved);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
     int failed = srunner_ntests_failed(runner);
