@@ -1,11 +1,15 @@
-"""Writes the inputs that fuzzing begins with: what a client of this protocol sends, operation by operation.
+"""Writes corpus/, what fuzzing begins with: what clients send, what a daemon leaves on disk, configurations.
 
-usage: make_corpus.py [FOLDER]      FOLDER: tests/fuzz/corpus
+KVQUANTD names the daemon; without it build/kvquantd is taken.
 """
 
+import os
 import pathlib
 import struct
+import subprocess
 import sys
+import tempfile
+import time
 
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "integration"))
@@ -102,26 +106,103 @@ def recalls(ten):
     vectors = wire.packed_entries([(0, 4, b"one", b"meta", numbers(4, "f")), (4, 6, b"two", b"", numbers(4, "f"))])
     put = (request(wire.INDEX_PUT, "IndexPutRequest", 4, **NAME, dim=4, dtype=F32, entries=2, bytes=len(vectors)) +
            data_frame(4, 0, len(vectors), 0, wire.VECTORS, vectors) + frame(wire.COMMIT, 4))
-    query = numbers(4, "f")
-    for name, fetch in ("recall", False), ("recall-fetch", True):
-        yield name, ten + put + request(
-            wire.RECALL, "RecallRequest", 5, sessions=[b"s"], dim=4, k=3, merge=True, fetch=fetch) + data_frame(
-                5, 0, 4, 0, wire.VECTORS, query) + frame(wire.COMMIT, 5)
+    yield "index-put", ten + put
+    yield "recall", ten + put + recall(fetch=False)
+    yield "recall-fetch", ten + put + recall(fetch=True)
     yield "index-delete", ten + put + request(wire.INDEX_DELETE, "IndexDeleteRequest", 5, **NAME, labels=[b"one"])
-    keys = hello() + opened(key_summaries=True) + appended(128, settle=True)
-    query = numbers(16, "f")
-    yield "recall-keys", keys + request(
-        wire.RECALL_KEYS, "RecallKeysRequest", 4, **NAME, query_heads=1, k=2, fetch=True) + data_frame(
-            4, 0, 1, 0, wire.VECTORS, query) + frame(wire.COMMIT, 4)
+    yield "recall-keys", hello() + opened(key_summaries=True) + appended(128, settle=True) + recall_keys()
+
+
+def recall(fetch):
+    return request(wire.RECALL, "RecallRequest", 5, sessions=[b"s"], dim=4, k=3, merge=True, fetch=fetch) + data_frame(
+        5, 0, 4, 0, wire.VECTORS, numbers(4, "f")) + frame(wire.COMMIT, 5)
+
+
+def recall_keys():
+    return request(wire.RECALL_KEYS, "RecallKeysRequest", 4, **NAME, query_heads=1, k=2, fetch=True) + data_frame(
+        4, 0, 1, 0, wire.VECTORS, numbers(16, "f")) + frame(wire.COMMIT, 4)
+
+
+def segments_values(folder):
+    """The newest value of each key, as daemon/store/disk/DISK.md has them."""
+    newest = {}
+    for path in sorted(folder.glob("*.segment")):
+        data, at = path.read_bytes(), 8192
+        while at + 88 <= len(data):
+            if data[at + 16:at + 20] != b"KVQR":
+                at += 4096
+                continue
+            head_bytes, sequence, id, kind, deleted, level = struct.unpack_from("<IQQBBb", data, at + 20)
+            parts, data_bytes, first, tokens, version, tenant, model, session, history = struct.unpack_from(
+                "<IQQQQHHHH", data, at + 44)
+            name = data[at + 88 + tenant + model:][:session]
+            entries = at + 88 + (tenant + model + session + 7) // 8 * 8 + 24 * history
+            sizes = [struct.unpack_from("<Q", data, entries + 24 * part)[0] for part in range(parts)]
+            if sequence > newest.get((kind, id), (0,))[0]:
+                value = struct.pack("<QQQQBbBB", id, first, tokens, version, kind, level, session, parts) + name
+                value += struct.pack(f"<{parts}I", *sizes) + data[at + head_bytes:][:data_bytes]
+                newest[kind, id] = sequence, b"" if deleted else value
+            at += (head_bytes + data_bytes + 4095) // 4096 * 4096
+    values = [value for _, value in newest.values() if value]
+    return struct.pack("<I", len(values)) + b"".join(values)
+
+
+def saved(daemon, *requests):
+    """What a daemon with a disk has there after a client sent these and it ended."""
+    with tempfile.TemporaryDirectory(prefix="kvquant-corpus-") as folder:
+        folder = pathlib.Path(folder)
+        (folder / "conf").write_text(f"disk = {folder}/disk\ntail_idle = never\n")
+        process = subprocess.Popen([daemon, "--config", folder / "conf", "--socket", folder / "s", "--memory", "64M"])
+        while not (folder / "s").exists():
+            time.sleep(0.01)
+        with wire.Connection(folder / "s", hello=False) as client:
+            client.send(b"".join(requests))
+            client.request(wire.FLUSH, "FlushRequest", 99)
+            while client.receive().request_id != 99:
+                pass
+        process.terminate()
+        process.wait()
+        return segments_values(folder / "disk")
+
+
+def recoveries(daemon):
+    durable = opened(durability=wire.ON_DISK)
+    fetch = request(wire.FETCH, "FetchRequest", 9, **NAME) + request(wire.INFO, "InfoRequest", 10, **NAME)
+    yield "tail", saved(daemon, hello(), durable, appended(10)), hello() + fetch + appended(5, first=10)
+    page = saved(daemon, hello(), durable, appended(128, settle=True))
+    yield "page", page, hello() + fetch + request(wire.FORK, "ForkRequest", 4, **NAME, target=b"t", tokens=5)
+    yield "ids", saved(daemon, hello(), durable, appended(12, ids=True)), hello() + fetch
+    yield "attachment", saved(daemon, hello(), durable, appended(10), attached()), hello() + request(
+        wire.ATTACH_GET, "AttachGetRequest", 5, **NAME, name=b"text")
+    yield "block", saved(daemon, hello(), block(b"k1"), block(b"k2", b"k1", 4)), hello() + request(
+        wire.BLOCK_GET, "BlockGetRequest", 5, model=MODEL, geometry=SHAPE, keys=[b"k1", b"k2"], tokens=8)
+    entries = dict(recalls(hello() + durable + appended(10)))["index-put"]
+    yield "entries", saved(daemon, entries), hello() + recall(fetch=True)
+    keys = opened(durability=wire.ON_DISK, key_summaries=True) + appended(128, settle=True)
+    yield "keys", saved(daemon, hello(), keys), hello() + recall_keys()
+
+
+def configurations():
+    lines = (HERE.parents[1] / "config" / "kvquantd.conf").read_text().splitlines()
+    values = [line.lstrip("#") for line in lines if " = " in line]
+    yield "all", "\n".join(values)
+    yield "units", "memory = 1G\nttl = 90s\nsocket_mode = 0660\n; comment\n\nlevel = exact\n"
+    yield "continued", "memory = 64M\n  128M\n[section]\nname: value\n"
+
+
+def write(target, files):
+    folder = HERE / "corpus" / target
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in files:
+        (folder / name).write_bytes(data)
 
 
 def main():
-    folder = pathlib.Path(sys.argv[1] if len(sys.argv) > 1 else HERE / "corpus")
-    target = folder / "connection"
-    target.mkdir(parents=True, exist_ok=True)
-    for number, (name, stream) in enumerate(conversations()):
-        split = number if number % 3 == 2 else 0  # some arrive in pieces
-        (target / name).write_bytes(struct.pack("<I", split) + stream)
+    daemon = os.environ.get("KVQUANTD", str(HERE.parents[1] / "build" / "kvquantd"))
+    write("connection", ((name, struct.pack("<I", number if number % 3 == 2 else 0) + stream)  # some in pieces
+                         for number, (name, stream) in enumerate(conversations())))
+    write("recovery", ((name, values + stream) for name, values, stream in recoveries(daemon)))
+    write("config", ((name, text.encode()) for name, text in configurations()))
 
 
 if __name__ == "__main__":

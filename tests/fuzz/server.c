@@ -15,6 +15,7 @@
 enum {
     LEASES = 8,
     PAGE_CACHE_BYTES = 64 << 10,
+    DISK_BYTES = 256 << 20,
     RECEIVE_BYTES = 1 << 16,
     TURNS_MOST = 1000,  /* of the loop while something comes back */
     WAITING_TURNS = 10, /* while requests wait: for recall, the keeper, memory */
@@ -24,7 +25,7 @@ enum {
 };
 
 static struct server {
-    bool started;
+    bool started, log_is_set;
     struct store store;
     struct recall *recall;
     struct rpc_daemon rpc;
@@ -45,25 +46,30 @@ static void on_progress(void *context) {
         reactor_wake(&server.reactor);
 }
 
-static void start_store(void) {
+static void start_store(const char *directory) {
     struct store_options options = {.memory_bytes = SERVER_MEMORY_BYTES,
                                     .fixed_bytes = lease_pool_bytes(LEASES) + REACTOR_BYTES,
                                     .landing_level = PAGE_FAST8,
                                     .codec_threads = 1,
                                     .memory_high_percent = 92,
                                     .memory_low_percent = 88,
+                                    .disk = {.directory = directory, .limit_bytes = DISK_BYTES},
                                     .on_progress = on_progress};
     server.recall = recall_new(&(struct recall_options){.on_done = on_progress});
     must(server.recall != NULL, "recall starts");
     options.batch_listener = recall_listener(server.recall);
     must(store_init(&server.store, &options) == 0, "the store starts");
+    while (store_is_recovering(&server.store))
+        nanosleep(&(struct timespec){.tv_nsec = 100000}, NULL);
     must(lease_pool_init(&server.leases, LEASES, &server.store.budget, on_progress, NULL) == 0,
          "there is memory for buffers");
 }
 
-static void start(void) {
-    log_init(LOG_LEVEL_ERROR);
-    start_store();
+void server_start(const char *directory) {
+    if (!server.log_is_set)
+        log_init(LOG_LEVEL_ERROR);
+    server.log_is_set = true;
+    start_store(directory);
     server.stall_ms = 60000;
     credentials_init(&server.credentials);
     server.rpc = (struct rpc_daemon){
@@ -72,6 +78,7 @@ static void start(void) {
         .recall = server.recall,
         .budget = &server.store.budget,
         .credentials = &server.credentials,
+        .state = RPC_NORMAL,
         .append_wait_ms = 20,
         .request_ms = 60000,
         .default_policy = {.level = 3, .newest_level = PAGE_FAST8, .floor = 4},
@@ -80,6 +87,21 @@ static void start(void) {
                       &server.owner) == 0,
          "the reactor is made");
     server.reactor_started = server.started = true;
+}
+
+/* As main.c does it, but for the reactor, which has no thread to wait for. */
+void server_stop(void) {
+    reactor_drain(&server.reactor, true);
+    uv_run(&server.reactor.loop, UV_RUN_DEFAULT);
+    keeper_stop(&server.store.keeper);
+    must(uv_loop_close(&server.reactor.loop) == 0, "the loop is empty");
+    recall_stop(server.recall);
+    store_deinit(&server.store);
+    recall_free(server.recall);
+    server.reactor_started = server.started = false;
+    free(server.reactor.memory);
+    reactor_deinit(&server.reactor);
+    lease_pool_deinit(&server.leases);
 }
 
 static void delete_all(struct list *list) {
@@ -111,7 +133,7 @@ static void check_all_is_freed(void) {
 
 void server_reset(void) {
     if (!server.started)
-        start();
+        server_start(NULL);
     delete_all(&server.store.list);
     delete_all(&server.store.chains);
     check_all_is_freed();

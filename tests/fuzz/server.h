@@ -10,7 +10,12 @@
 
 enum { SERVER_MEMORY_BYTES = 64 << 20 };
 
-/* Starts it, the first time; after that makes it as new: no sessions, no blocks, its own limit. */
+/* With what is on disk in that folder, which it waits for; NULL: without a disk. */
+void server_start(const char *directory);
+void server_stop(void);
+
+/* Starts it without a disk, the first time; after that makes it as new: no sessions, no blocks, its
+ * own limit. */
 void server_reset(void);
 
 /* A client that has just connected. */
