@@ -102,6 +102,7 @@ void server_stop(void) {
     free(server.reactor.memory);
     reactor_deinit(&server.reactor);
     lease_pool_deinit(&server.leases);
+    credentials_deinit(&server.credentials);
 }
 
 static void delete_all(struct list *list) {
