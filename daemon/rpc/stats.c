@@ -340,9 +340,48 @@ void stats_read(struct rpc_daemon *daemon, struct tenant *tenant, struct stats_r
     reply->takeover = &report->takeover;
 }
 
+static void write_tenant(struct tenant *tenant, Kvq__StatsReply *reply,
+                         struct stats_report *report) {
+    struct usage *usage = &tenant->usage;
+    struct store_totals totals;
+    info_totals_of(tenant, &totals);
+    reply->sessions = totals.sessions;
+    reply->tokens = totals.tokens;
+    reply->bytes_16bit = totals.values * 2;
+    reply->logical_bytes = totals.logical_bytes;
+    reply->stored_bytes = totals.stored_bytes;
+    reply->unique_bytes = reply->used_bytes = totals.unique_bytes;
+    reply->sessions_created = atomic_load(&usage->sessions_created);
+    reply->sessions_deleted = atomic_load(&usage->sessions_deleted);
+    reply->appended_tokens = atomic_load(&usage->appended_tokens);
+    reply->appended_bytes = atomic_load(&usage->appended_bytes);
+    count_levels(usage, reply, report);
+    kvq__memory_stats__init(&report->memory);
+    report->memory.pages_bytes = totals.pages_bytes;
+    report->memory.tails_bytes = totals.tails_bytes;
+    report->memory.sessions_bytes = totals.sessions_bytes;
+    reply->memory = &report->memory;
+}
+
+void stats_read_of_tenant(struct rpc_daemon *daemon, struct tenant *tenant,
+                          struct stats_report *report) {
+    Kvq__StatsReply *reply = &report->reply;
+    kvq__stats_reply__init(reply);
+    reply->version = KVQUANT_VERSION;
+    reply->pid = (uint64_t)getpid();
+    reply->uptime_seconds = (double)(clock_now_ns() - daemon->started_ns) / (double)CLOCK_NS_PER_S;
+    reply->limit_bytes = atomic_load(&daemon->budget->limit_bytes);
+    reply->state = (Kvq__State)atomic_load(&daemon->state);
+    write_tenant(tenant, reply, report);
+}
+
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct stats_report report;
-    stats_read(request->context->daemon, request->peer->tenant, &report);
+    struct rpc_daemon *daemon = request->context->daemon;
+    if (request->peer->role >= ROLE_ADMIN)
+        stats_read(daemon, request->peer->tenant, &report);
+    else
+        stats_read_of_tenant(daemon, request->peer->tenant, &report);
     return rpc_reply(request, frame, &report.reply.base);
 }
 

@@ -28,6 +28,10 @@ struct stats_report {
     Kvq__TakeoverStats takeover;
 };
 
+/* What a tenant's own clients are told: of its sessions, and what they may know of the daemon. */
+void stats_read_of_tenant(struct rpc_daemon *daemon, struct tenant *tenant,
+                          struct stats_report *report);
+
 /* Sums that are read together may be apart by what is just being changed. From any thread. */
 void stats_read(struct rpc_daemon *daemon, struct tenant *tenant, struct stats_report *report);
 

@@ -98,9 +98,9 @@ static struct old_tail publish_locked(struct append *append) {
     bool finer = add_slices(append);
     struct old_tail old = change_tail(append, &tail_tokens);
     session_set_length(session, append->end, tail_tokens);
-    atomic_fetch_add(&session->usage->appended_tokens, tokens);
-    atomic_fetch_add(&session->usage->appended_bytes,
-                     tokens * geometry_token_bytes(&session->geometry));
+    usage_add(session->usage, &session->usage->appended_tokens, tokens);
+    usage_add(session->usage, &session->usage->appended_bytes,
+              tokens * geometry_token_bytes(&session->geometry));
     session->version = store_next_version(append->store);
     session->lost_tokens = 0;
     session->aged_to = PAGE_LEVEL_MIN - 1;

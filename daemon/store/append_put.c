@@ -77,7 +77,7 @@ int append_open_chunk(struct append *append, struct run *run, uint64_t first_tok
         return STORE_OK;
     if (!can_fit(append))
         return STORE_UNSUPPORTED;
-    if (!run->chunk && !(run->chunk = chunk_new(&store->budget, &store->usage)))
+    if (!run->chunk && !(run->chunk = chunk_new(&store->budget, append->session->usage)))
         return STORE_FULL;
     if (append->session->key_summaries && !provide_summary(append, run, tokens))
         return STORE_FULL;
@@ -127,7 +127,7 @@ static int tail_for_run(struct append *append, uint64_t index, struct tail **tai
     struct tail **slot = fills ? &append->filling : &append->remainder;
     uint32_t rows = page_fill(append, index);
     if (!*slot) {
-        int status = tail_new(&append->store->budget, &append->store->usage,
+        int status = tail_new(&append->store->budget, append->session->usage,
                               &append->session->geometry, rows, slot);
         if (status != STORE_OK)
             return status;

@@ -106,9 +106,9 @@ static struct usage_attachments *usage_of(const struct attachment *attachment) {
 static void count(const struct attachment *attachment, int sign) {
     struct usage_attachments *usage = usage_of(attachment);
     uint64_t times = (uint64_t)(int64_t)sign;
-    atomic_fetch_add(&usage->count, times);
-    atomic_fetch_add(&usage->given_bytes, times * attachment->spec.bytes);
-    atomic_fetch_add(&usage->bytes, times * memory_bytes(attachment));
+    usage_add(attachment->home.usage, &usage->count, times);
+    usage_add(attachment->home.usage, &usage->given_bytes, times * attachment->spec.bytes);
+    usage_add(attachment->home.usage, &usage->bytes, times * memory_bytes(attachment));
 }
 
 /* With the lock held: it is somewhere else from now on. */
@@ -116,8 +116,8 @@ static void put_extent(struct attachment *attachment, struct pool_extent extent)
     struct usage_attachments *usage = usage_of(attachment);
     uint64_t more = extent.bytes - attachment->extent.bytes;
     if (attachment->owners > 0)
-        atomic_fetch_add(&usage->bytes, more);
-    atomic_fetch_add(&usage->full_bytes, attachment->owners * more);
+        usage_add(attachment->home.usage, &usage->bytes, more);
+    usage_add(attachment->home.usage, &usage->full_bytes, attachment->owners * more);
     attachment->extent = extent;
 }
 
@@ -126,14 +126,14 @@ void attachment_own(struct attachment *attachment) {
     pthread_mutex_lock(&attachment->lock);
     if (attachment->owners++ == 0)
         count(attachment, 1);
-    atomic_fetch_add(&usage_of(attachment)->full_bytes, memory_bytes(attachment));
+    usage_add(attachment->home.usage, &usage_of(attachment)->full_bytes, memory_bytes(attachment));
     pthread_mutex_unlock(&attachment->lock);
 }
 
 uint64_t attachment_disown(struct attachment *attachment) {
     uint64_t freed_bytes = 0;
     pthread_mutex_lock(&attachment->lock);
-    atomic_fetch_sub(&usage_of(attachment)->full_bytes, memory_bytes(attachment));
+    usage_sub(attachment->home.usage, &usage_of(attachment)->full_bytes, memory_bytes(attachment));
     if (--attachment->owners == 0) {
         count(attachment, -1);
         freed_bytes = memory_bytes(attachment);

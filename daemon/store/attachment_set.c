@@ -40,7 +40,7 @@ int attachment_set_provide(struct session *session) {
         return STORE_FULL;
     }
     if (session->listed)
-        atomic_fetch_add(&session->usage->sessions_bytes, sizeof *session->attachments);
+        usage_add(session->usage, &session->usage->sessions_bytes, sizeof *session->attachments);
     return STORE_OK;
 }
 
@@ -93,7 +93,7 @@ int attachment_set_fork(const struct session *source, struct session *target, ui
 struct attachment_set *attachment_set_detach(struct session *session) {
     struct attachment_set *set = session->attachments;
     if (set && session->listed)
-        atomic_fetch_sub(&session->usage->sessions_bytes, sizeof *set);
+        usage_sub(session->usage, &session->usage->sessions_bytes, sizeof *set);
     session->attachments = NULL;
     return set;
 }

@@ -121,9 +121,7 @@ static int provide(struct batch_merge *merge, const struct attachment_home *home
     add_up(merge);
     uint64_t bytes = batch_bytes(kind, merge->rows, merge->string_bytes);
     struct attachment_spec spec = {
-        .id = atomic_fetch_add(&home->usage->chunk_id_clock, merge->rows) + 1,
-        .bytes = bytes,
-        .is_batch = true};
+        .id = usage_next_id(home->usage, merge->rows), .bytes = bytes, .is_batch = true};
     struct attachment *batch = attachment_new(home, &spec);
     if (!batch)
         return STORE_FULL;

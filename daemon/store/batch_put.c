@@ -21,8 +21,9 @@ struct batch_put {
     char fault[160];
 };
 
-static struct attachment_home home_of(struct store *store) {
-    return (struct attachment_home){store->pool, &store->budget, &store->usage};
+static struct attachment_home home_of(const struct batch_put *put) {
+    struct store *store = put->store;
+    return (struct attachment_home){store->pool, &store->budget, put->session->usage};
 }
 
 /* With the session locked. */
@@ -44,7 +45,6 @@ static int begin(struct batch_put *put) {
 
 int batch_put_begin(struct store *store, const struct batch_put_request *request,
                     struct batch_put **begun) {
-    struct attachment_home home = home_of(store);
     struct attachment_spec spec = {.bytes = request->bytes, .is_batch = true};
     struct batch_put *put = calloc(1, sizeof *put);
     if (!put)
@@ -52,9 +52,12 @@ int batch_put_begin(struct store *store, const struct batch_put_request *request
     put->store = store;
     put->if_version = request->if_version;
     put->given = (struct batch_given){.kind = request->kind, .rows = request->rows};
-    put->came = attachment_new(&home, &spec);
-    put->session = put->came ? store_find(store, request->session) : NULL;
-    int status = put->session ? begin(put) : put->came ? STORE_MISS : STORE_FULL;
+    put->session = store_find(store, request->session);
+    if (put->session) {
+        struct attachment_home home = home_of(put);
+        put->came = attachment_new(&home, &spec);
+    }
+    int status = !put->session ? STORE_MISS : put->came ? begin(put) : STORE_FULL;
     if (status == STORE_OK) {
         *begun = put;
         return STORE_OK;
@@ -246,7 +249,7 @@ static int finish(struct batch_put *put, struct batch_put_result *result) {
 }
 
 int batch_put_step(struct batch_put *put, struct batch_put_result *result) {
-    struct attachment_home home = home_of(put->store);
+    struct attachment_home home = home_of(put);
     if (!put->read)
         return read_given(put);
     if (put->next_row < put->given.rows)

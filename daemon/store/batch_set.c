@@ -82,13 +82,13 @@ static void count(struct session *session, const struct batch_ref *ref, int sign
     uint64_t bytes = (uint64_t)(int64_t)sign * ref_bytes(ref->rows);
     session->batch_refs_bytes += bytes;
     if (session->listed)
-        atomic_fetch_add(&session->usage->sessions_bytes, bytes);
+        usage_add(session->usage, &session->usage->sessions_bytes, bytes);
 }
 
 static void count_entries(struct session *session, uint64_t more) {
     session->entries += more;
     if (session->listed)
-        atomic_fetch_add(&session->usage->entries, more);
+        usage_add(session->usage, &session->usage->entries, more);
     session->batch_changes++;
 }
 
@@ -173,8 +173,8 @@ int batch_set_fork(const struct session *source, struct session *target, uint64_
 struct batch_ref *batch_set_detach(struct session *session) {
     struct batch_ref *refs = session->batches;
     if (session->listed) {
-        atomic_fetch_sub(&session->usage->sessions_bytes, session->batch_refs_bytes);
-        atomic_fetch_sub(&session->usage->entries, session->entries);
+        usage_sub(session->usage, &session->usage->sessions_bytes, session->batch_refs_bytes);
+        usage_sub(session->usage, &session->usage->entries, session->entries);
     }
     session->batches = NULL;
     session->batch_refs_bytes = session->entries = 0;

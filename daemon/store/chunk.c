@@ -19,7 +19,7 @@ struct chunk *chunk_new(struct budget *budget, struct usage *usage) {
     }
     chunk->budget = budget;
     chunk->usage = usage;
-    chunk->id = atomic_fetch_add(&usage->chunk_id_clock, 1) + 1;
+    chunk->id = usage_next_id(usage, 1);
     pthread_mutex_init(&chunk->lock, NULL);
     atomic_init(&chunk->references, 1);
     return chunk;
@@ -60,16 +60,16 @@ static void count_once(const struct chunk *chunk, const struct record *record, i
                                  bytes - record->exact_bytes};
     struct record_share levels[USAGE_LEVELS];
     record_divide(record, coded, levels);
-    atomic_fetch_add(&usage->pages_bytes, times * (bytes + summary_bytes));
-    atomic_fetch_add(&usage->key_summaries_bytes, times * summary_bytes);
+    usage_add(usage, &usage->pages_bytes, times * (bytes + summary_bytes));
+    usage_add(usage, &usage->key_summaries_bytes, times * summary_bytes);
     for (int i = 0; i < USAGE_LEVELS; i++) {
-        atomic_fetch_add(&usage->levels[i].tokens, times * levels[i].tokens);
-        atomic_fetch_add(&usage->levels[i].bytes, times * levels[i].bytes);
+        usage_add(usage, &usage->levels[i].tokens, times * levels[i].tokens);
+        usage_add(usage, &usage->levels[i].bytes, times * levels[i].bytes);
     }
     if (record->exact_tokens == 0)
         return;
-    atomic_fetch_add(&usage->sinks.tokens, times * record->exact_tokens);
-    atomic_fetch_add(&usage->sinks.bytes, times * record->exact_bytes);
+    usage_add(usage, &usage->sinks.tokens, times * record->exact_tokens);
+    usage_add(usage, &usage->sinks.bytes, times * record->exact_bytes);
 }
 
 static int finest_level(const struct chunk *chunk) {
@@ -84,7 +84,7 @@ static void own_locked(struct chunk *chunk, int level) {
     chunk->owners[level - PAGE_LEVEL_MIN]++;
     if (chunk->owner_count++ == 0)
         count_once(chunk, chunk->record, 1);
-    atomic_fetch_add(&chunk->usage->pages_full_bytes, bytes_of(chunk, chunk->record));
+    usage_add(chunk->usage, &chunk->usage->pages_full_bytes, bytes_of(chunk, chunk->record));
 }
 
 void chunk_own(struct chunk *chunk, int level) {
@@ -107,13 +107,13 @@ uint64_t chunk_disown(struct chunk *chunk, int level) {
     pthread_mutex_lock(&chunk->lock);
     int finest_before = finest_level(chunk);
     chunk->owners[level - PAGE_LEVEL_MIN]--;
-    atomic_fetch_sub(&chunk->usage->pages_full_bytes, bytes_of(chunk, chunk->record));
+    usage_sub(chunk->usage, &chunk->usage->pages_full_bytes, bytes_of(chunk, chunk->record));
     if (--chunk->owner_count == 0) {
         count_once(chunk, chunk->record, -1);
         freed_bytes = bytes_of(chunk, chunk->record);
     }
     if (finest_level(chunk) > finest_before)
-        atomic_fetch_add(&chunk->usage->loosened, 1);
+        usage_add(chunk->usage, &chunk->usage->loosened, 1);
     bool is_withdrawn = chunk->owner_count == 0 && chunk->offer.index;
     pthread_mutex_unlock(&chunk->lock);
     if (is_withdrawn)
@@ -158,8 +158,8 @@ static void put_record(struct chunk *chunk, struct record *record) {
         count_once(chunk, old, -1);
         count_once(chunk, record, 1);
     }
-    atomic_fetch_add(&chunk->usage->pages_full_bytes,
-                     chunk->owner_count * (record->reserved_bytes - old->reserved_bytes));
+    usage_add(chunk->usage, &chunk->usage->pages_full_bytes,
+              chunk->owner_count * (record->reserved_bytes - old->reserved_bytes));
     chunk->record = record;
 }
 

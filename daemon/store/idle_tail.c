@@ -86,7 +86,7 @@ static int find_or_code(struct job *job) {
     job->chunk = tail_find_coded(job->tail, job->tokens, job->level);
     if (job->chunk)
         return STORE_OK;
-    job->chunk = chunk_new(job->recoder->working_space, &job->store->usage);
+    job->chunk = chunk_new(job->recoder->working_space, job->session->usage);
     if (!job->chunk)
         return STORE_FULL;
     job->is_new = true;

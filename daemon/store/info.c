@@ -157,23 +157,33 @@ struct info_range info_range(struct session *session, uint64_t first, uint64_t e
     return range;
 }
 
-void info_totals(struct store *store, struct store_totals *totals) {
-    struct usage *usage = &store->usage;
+static void read_totals(const struct usage *usage, struct store_totals *totals) {
     totals->sessions = atomic_load(&usage->sessions);
     totals->tokens = atomic_load(&usage->tokens);
     totals->values = atomic_load(&usage->values);
     totals->logical_bytes = atomic_load(&usage->logical_bytes);
-    totals->sessions_bytes =
-        atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.bytes) +
-        atomic_load(&store->blocks.bytes) + atomic_load(&usage->attachments.bytes) +
-        atomic_load(&usage->batches.bytes);
+    totals->sessions_bytes = atomic_load(&usage->sessions_bytes) +
+                             atomic_load(&usage->attachments.bytes) +
+                             atomic_load(&usage->batches.bytes);
     totals->pages_bytes = atomic_load(&usage->pages_bytes);
     totals->key_summaries_bytes = atomic_load(&usage->key_summaries_bytes);
     totals->tails_bytes = atomic_load(&usage->tails_bytes);
     totals->unique_bytes = totals->sessions_bytes + totals->pages_bytes + totals->tails_bytes;
     totals->stored_bytes =
-        atomic_load(&usage->sessions_bytes) + atomic_load(&store->prefixes.full_bytes) +
-        atomic_load(&store->blocks.bytes) + atomic_load(&usage->pages_full_bytes) +
+        atomic_load(&usage->sessions_bytes) + atomic_load(&usage->pages_full_bytes) +
         atomic_load(&usage->tails_full_bytes) + atomic_load(&usage->attachments.full_bytes) +
         atomic_load(&usage->batches.full_bytes);
+}
+
+void info_totals(struct store *store, struct store_totals *totals) {
+    uint64_t blocks_bytes = atomic_load(&store->blocks.bytes);
+    uint64_t indexes_bytes = atomic_load(&store->prefixes.bytes) + blocks_bytes;
+    read_totals(&store->usage, totals);
+    totals->sessions_bytes += indexes_bytes;
+    totals->unique_bytes += indexes_bytes;
+    totals->stored_bytes += atomic_load(&store->prefixes.full_bytes) + blocks_bytes;
+}
+
+void info_totals_of(const struct tenant *tenant, struct store_totals *totals) {
+    read_totals(&tenant->usage, totals);
 }

@@ -57,4 +57,7 @@ struct store_totals {
 
 void info_totals(struct store *store, struct store_totals *totals);
 
+/* Of a tenant's alone, without what indexes take. */
+void info_totals_of(const struct tenant *tenant, struct store_totals *totals);
+
 #endif

@@ -85,8 +85,9 @@ static bool add_coded_tail(struct recovery *recovery, struct session *session,
 static bool make_tail(struct recovery *recovery, struct session *session, size_t pieces) {
     struct store *store = recovery->store;
     session->saved.pieces = calloc(pieces, sizeof *session->saved.pieces);
-    bool made = session->saved.pieces && tail_new(&store->budget, &store->usage, &session->geometry,
-                                                  0, &session->tail) == STORE_OK;
+    bool made =
+        session->saved.pieces &&
+        tail_new(&store->budget, session->usage, &session->geometry, 0, &session->tail) == STORE_OK;
     recovery->for_now |= !made;
     return made;
 }
@@ -166,7 +167,7 @@ static int add_attachments(struct recovery *recovery, struct session *session,
             status = STORE_MISS;
             continue;
         }
-        struct attachment *attachment = recovery_attachment_of(recovery, found, &spec);
+        struct attachment *attachment = recovery_attachment_of(recovery, session, found, &spec);
         if (!attachment)
             return STORE_FULL;
         if (attachment_set_put(session, attachment, &replaced) == STORE_OK && replaced)

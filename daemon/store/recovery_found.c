@@ -90,7 +90,7 @@ static void read_keys(struct recovery *recovery, const struct found *found,
 }
 
 static struct chunk *make_chunk(struct recovery *recovery, const struct found *found,
-                                const struct geometry *geometry) {
+                                const struct session *session) {
     struct store *store = recovery->store;
     uint8_t summary[RECORD_SUMMARY_BYTES];
     size_t bytes;
@@ -103,7 +103,7 @@ static struct chunk *make_chunk(struct recovery *recovery, const struct found *f
         free(record);
         return NULL;
     }
-    struct chunk *chunk = chunk_new(&store->budget, &store->usage);
+    struct chunk *chunk = chunk_new(&store->budget, session->usage);
     recovery->for_now |= !chunk;
     if (!chunk) {
         record_unpin(record);
@@ -113,7 +113,7 @@ static struct chunk *make_chunk(struct recovery *recovery, const struct found *f
     chunk_complete(chunk, record);
     chunk->on_disk = (struct chunk_on_disk){&store->disk, record->serial, record->bytes,
                                             found->bytes - sizeof summary - record->bytes};
-    read_keys(recovery, found, geometry, chunk);
+    read_keys(recovery, found, &session->geometry, chunk);
     return chunk;
 }
 
@@ -123,15 +123,15 @@ struct chunk *recovery_chunk_of(struct recovery *recovery, const struct session 
     if (!found)
         return NULL;
     if (!found->used)
-        found->chunk = make_chunk(recovery, found, &session->geometry);
+        found->chunk = make_chunk(recovery, found, session);
     found->used = !recovery->for_now;
     return found->chunk;
 }
 
-struct attachment *recovery_attachment_of(struct recovery *recovery, struct found *found,
-                                          const struct attachment_spec *spec) {
+struct attachment *recovery_attachment_of(struct recovery *recovery, const struct session *session,
+                                          struct found *found, const struct attachment_spec *spec) {
     struct store *store = recovery->store;
-    struct attachment_home home = {store->pool, &store->budget, &store->usage};
+    struct attachment_home home = {store->pool, &store->budget, session->usage};
     if (!found->attachment)
         found->attachment = attachment_new(&home, spec);
     if (found->attachment)
@@ -163,7 +163,7 @@ struct attachment *recovery_batch_of(struct recovery *recovery, const struct ses
     struct found *found = recovery_find(recovery, session, DISK_ATTACHMENT, spec->id);
     if (recovery->for_now || !found || found->bytes != spec->record_bytes)
         return NULL;
-    struct attachment *attachment = recovery_attachment_of(recovery, found, spec);
+    struct attachment *attachment = recovery_attachment_of(recovery, session, found, spec);
     recovery->for_now |= !attachment;
     return attachment && attachment->spec.is_batch && load(recovery, found, attachment) ? attachment
                                                                                         : NULL;

@@ -50,8 +50,8 @@ struct chunk *recovery_chunk_of(struct recovery *recovery, const struct session 
                                 uint64_t id);
 
 /* Without its bytes, which are loaded when somebody wants them. NULL at the memory limit. */
-struct attachment *recovery_attachment_of(struct recovery *recovery, struct found *found,
-                                          const struct attachment_spec *spec);
+struct attachment *recovery_attachment_of(struct recovery *recovery, const struct session *session,
+                                          struct found *found, const struct attachment_spec *spec);
 
 /* The batch of that number, its bytes in memory. NULL if it is not there, is damaged, or, for now,
  * there is no memory for it. */

@@ -9,8 +9,8 @@ struct session *restore_session(struct store *store, const struct manifest *mani
     names.tenant = tenants_find(&store->tenants, manifest->tenant, manifest->tenant_bytes);
     if (!names.tenant || store_admit(store, &names, &manifest->geometry) != STORE_OK)
         return NULL;
-    struct session *session =
-        session_new(&store->budget, &store->usage, &names, &manifest->geometry, &manifest->policy);
+    struct session *session = session_new(&store->budget, &names.tenant->usage, &names,
+                                          &manifest->geometry, &manifest->policy);
     if (!session)
         return NULL;
     if (session_reserve_slices(session, manifest->slice_count - manifest->tail_is_coded) !=
@@ -111,7 +111,7 @@ int restore_batch(struct session *session, const struct manifest_batch *from,
     struct batch_ref *ref = batch_ref_new(session->budget, batch);
     if (!ref)
         return STORE_FULL;
-    restore_clock(&session->usage->chunk_id_clock, from->spec.id + from->rows);
+    restore_clock(&usage_whole(session->usage)->chunk_id_clock, from->spec.id + from->rows);
     for (uint32_t i = 0; i < ref->rows; i++)
         if (from->gone[i / 8] >> i % 8 & 1)
             batch_ref_drop(ref, i);

@@ -95,8 +95,8 @@ static void add_tail(struct save *save, const struct session *session) {
     save->tail = tail;
     save->tail_part =
         (struct disk_part){tail_at(tail, rows, 0, PAGE_K), (size_t)new_rows * tail->token_bytes};
-    save->pieces[save->piece_count++] = (struct tail_piece){
-        .id = atomic_fetch_add(&session->usage->chunk_id_clock, 1) + 1, .rows = new_rows};
+    save->pieces[save->piece_count++] =
+        (struct tail_piece){.id = usage_next_id(session->usage, 1), .rows = new_rows};
 }
 
 static void add_attachments(struct save *save, const struct attachment_set *set) {
@@ -136,7 +136,7 @@ static void note_floor(struct save *save, struct session *session) {
 /* The keeper looks again at what was to become coarser. */
 static void put_floor(const struct save *save, struct session *session) {
     if (session->saved.floor < save->floor)
-        atomic_fetch_add(&session->usage->loosened, 1);
+        usage_add(session->usage, &session->usage->loosened, 1);
     session->saved.floor = save->floor;
 }
 

@@ -121,35 +121,36 @@ int session_reserve_slices(struct session *session, size_t more) {
     session->slices = grown;
     session->slice_capacity = grown_capacity;
     if (session->listed)
-        atomic_fetch_add(&session->usage->sessions_bytes, more_bytes);
+        usage_add(session->usage, &session->usage->sessions_bytes, more_bytes);
     return STORE_OK;
 }
 
 static void count_tokens(const struct session *session, uint64_t tokens) {
     struct usage *usage = session->usage;
     const struct geometry *geometry = &session->geometry;
-    atomic_fetch_add(&usage->tokens, tokens);
-    atomic_fetch_add(&usage->values, tokens * geometry_values_per_token(geometry));
-    atomic_fetch_add(&usage->logical_bytes, tokens * geometry_token_bytes(geometry));
+    usage_add(usage, &usage->tokens, tokens);
+    usage_add(usage, &usage->values, tokens * geometry_values_per_token(geometry));
+    usage_add(usage, &usage->logical_bytes, tokens * geometry_token_bytes(geometry));
 }
 
 /* Sums wrap around like the counters: subtracting is adding the negative. */
 void session_count(struct session *session, int sign) {
     struct usage *usage = session->usage;
     uint64_t times = (uint64_t)(int64_t)sign;
-    atomic_fetch_add(session_is_chain(session) ? &usage->chains : &usage->sessions, times);
-    atomic_fetch_add(&usage->sessions_bytes, times * session_own_bytes(session));
-    atomic_fetch_add(&usage->entries, times * session->entries);
+    usage_add(usage, session_is_chain(session) ? &usage->chains : &usage->sessions, times);
+    usage_add(usage, &usage->sessions_bytes, times * session_own_bytes(session));
+    usage_add(usage, &usage->entries, times * session->entries);
     count_tokens(session, times * session->tokens);
     if (sign > 0)
         session_count_tail(session);
     else
-        atomic_fetch_sub(&usage->tail_tokens, session->counted_tail_tokens);
+        usage_sub(usage, &usage->tail_tokens, session->counted_tail_tokens);
 }
 
 void session_count_tail(struct session *session) {
     uint32_t tokens = session->coded_tail.chunk ? 0 : session->tail_tokens;
-    atomic_fetch_add(&session->usage->tail_tokens, (uint64_t)tokens - session->counted_tail_tokens);
+    usage_add(session->usage, &session->usage->tail_tokens,
+              (uint64_t)tokens - session->counted_tail_tokens);
     session->counted_tail_tokens = tokens;
 }
 

@@ -202,7 +202,7 @@ int store_init(struct store *store, const struct store_options *options) {
     prefix_init(&store->prefixes, &store->budget);
     ageing_init(&store->ageing, store);
     coldness_init(&store->coldness);
-    tenants_init(&store->tenants, &store->budget);
+    tenants_init(&store->tenants, &store->budget, &store->usage);
     store->version_clock = clock;
     store->pressure = (struct pressure){.store = store,
                                         .high_percent = options->memory_high_percent,
@@ -358,7 +358,7 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     models_enter(session);
     batches_enter(store, session);
     session_count(session, 1);
-    atomic_fetch_add(&store->usage.sessions_created, !session_is_chain(session));
+    usage_add(session->usage, &session->usage->sessions_created, !session_is_chain(session));
 }
 
 static int admit_name(struct store *store, const struct session *session) {
@@ -396,8 +396,8 @@ static int create(struct store *store, struct shard *shard, const struct store_o
         status = disk_tier_admit(&store->disk, &names);
     if (status != STORE_OK)
         return status;
-    struct session *session =
-        session_new(&store->budget, &store->usage, &names, request->geometry, &request->policy);
+    struct session *session = session_new(&store->budget, &names.tenant->usage, &names,
+                                          request->geometry, &request->policy);
     if (!session)
         return STORE_FULL;
     session->sharing = request->sharing;
@@ -468,7 +468,7 @@ static int remove_locked(struct store *store, struct shard *shard, struct sessio
     models_leave(session);
     batches_leave(store, session);
     session_count(session, -1);
-    atomic_fetch_add(&store->usage.sessions_deleted, !session_is_chain(session));
+    usage_add(session->usage, &session->usage->sessions_deleted, !session_is_chain(session));
     *discard = session_detach(session);
     (*discard)->deleted_on_disk = promise;
     return STORE_OK;

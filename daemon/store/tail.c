@@ -58,8 +58,8 @@ void tail_own(struct tail *tail) {
     tail_ref(tail);
     pthread_mutex_lock(&tail->lock);
     if (tail->owners++ == 0)
-        atomic_fetch_add(&tail->usage->tails_bytes, tail->charged_bytes);
-    atomic_fetch_add(&tail->usage->tails_full_bytes, tail->charged_bytes);
+        usage_add(tail->usage, &tail->usage->tails_bytes, tail->charged_bytes);
+    usage_add(tail->usage, &tail->usage->tails_full_bytes, tail->charged_bytes);
     pthread_mutex_unlock(&tail->lock);
 }
 
@@ -68,9 +68,9 @@ uint64_t tail_disown(struct tail *tail) {
     pthread_mutex_lock(&tail->lock);
     if (--tail->owners == 0) {
         freed_bytes = tail->charged_bytes;
-        atomic_fetch_sub(&tail->usage->tails_bytes, freed_bytes);
+        usage_sub(tail->usage, &tail->usage->tails_bytes, freed_bytes);
     }
-    atomic_fetch_sub(&tail->usage->tails_full_bytes, tail->charged_bytes);
+    usage_sub(tail->usage, &tail->usage->tails_full_bytes, tail->charged_bytes);
     pthread_mutex_unlock(&tail->lock);
     tail_unref(tail);
     return freed_bytes;
@@ -94,8 +94,8 @@ static void charge(struct tail *tail, uint64_t bytes) {
     uint64_t more = bytes - tail->charged_bytes;
     tail->charged_bytes = bytes;
     if (tail->owners > 0)
-        atomic_fetch_add(&tail->usage->tails_bytes, more);
-    atomic_fetch_add(&tail->usage->tails_full_bytes, tail->owners * more);
+        usage_add(tail->usage, &tail->usage->tails_bytes, more);
+    usage_add(tail->usage, &tail->usage->tails_full_bytes, tail->owners * more);
 }
 
 int tail_extend(struct tail *tail, uint32_t rows) {

@@ -19,7 +19,8 @@ static bool add_attachments(struct takeover *takeover, struct session *session,
     if (manifest->attachments_bytes > 0 && attachment_set_provide(session) != STORE_OK)
         return false;
     for (size_t at = 0; manifest_next_attachment(manifest, &at, &spec);) {
-        struct attachment *replaced = NULL, *attachment = takeover_attachment_of(takeover, &spec);
+        struct attachment *replaced = NULL,
+                          *attachment = takeover_attachment_of(takeover, session, &spec);
         if (!attachment || attachment_set_put(session, attachment, &replaced) != STORE_OK)
             all = false;
         if (replaced)
@@ -33,8 +34,8 @@ static bool add_batches(struct takeover *takeover, struct session *session,
     struct manifest_batch batch;
     bool all = true;
     for (size_t at = 0; manifest_next_batch(manifest, &at, &batch);)
-        all &= restore_batch(session, &batch, takeover_attachment_of(takeover, &batch.spec)) ==
-               STORE_OK;
+        all &= restore_batch(session, &batch,
+                             takeover_attachment_of(takeover, session, &batch.spec)) == STORE_OK;
     return all;
 }
 

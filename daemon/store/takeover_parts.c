@@ -47,7 +47,7 @@ static void take_summary(struct takeover *takeover, size_t i, const struct geome
 
 /* Where it is on disk, too, that is looked at again once the disk has been read. */
 static struct chunk *make_chunk(struct takeover *takeover, size_t i,
-                                const struct geometry *geometry) {
+                                const struct session *session) {
     struct store *store = takeover->store;
     const uint8_t *entry = takeover_chunk_entry(takeover, i);
     struct takeover_chunk said = takeover_read_chunk(entry);
@@ -58,7 +58,7 @@ static struct chunk *make_chunk(struct takeover *takeover, size_t i,
     if (!record)
         return NULL;
     takeover->chunks[i].has_record = true;
-    struct chunk *chunk = chunk_new(&store->budget, &store->usage);
+    struct chunk *chunk = chunk_new(&store->budget, session->usage);
     if (!chunk) {
         record_unpin(record);
         return NULL;
@@ -69,7 +69,7 @@ static struct chunk *make_chunk(struct takeover *takeover, size_t i,
         chunk->on_disk = (struct chunk_on_disk){
             &store->disk, said.disk_is_current ? record->serial : pool_next_serial(store->pool),
             said.disk_bytes, said.disk_summary_bytes};
-    take_summary(takeover, i, geometry, chunk);
+    take_summary(takeover, i, &session->geometry, chunk);
     return chunk;
 }
 
@@ -99,7 +99,7 @@ struct chunk *takeover_chunk_of(struct takeover *takeover, const struct session 
         return NULL;
     struct taken_chunk *taken = &takeover->chunks[i];
     if (!taken->tried)
-        taken->chunk = make_chunk(takeover, i, &session->geometry);
+        taken->chunk = make_chunk(takeover, i, session);
     taken->tried = true;
     return taken->chunk && is_of(taken->chunk, session) ? taken->chunk : NULL;
 }
@@ -113,7 +113,7 @@ static struct tail *read_tail(struct takeover *takeover, const struct session *s
     struct tail *tail;
     uint64_t bytes = said->rows * geometry_token_bytes(&session->geometry);
     if (said->rows >= session->page_tokens || bytes > said->extent.bytes ||
-        tail_new(&store->budget, &store->usage, &session->geometry, said->rows, &tail) != STORE_OK)
+        tail_new(&store->budget, session->usage, &session->geometry, said->rows, &tail) != STORE_OK)
         return NULL;
     if (tail_extend(tail, said->rows) == STORE_OK &&
         pool_read(store->pool, &said->extent, tail->rows, bytes) == 0 &&
@@ -146,9 +146,10 @@ struct tail *takeover_tail_of(struct takeover *takeover, const struct session *s
 
 /* With its bytes in memory, if there they are. */
 static struct attachment *make_attachment(struct takeover *takeover, size_t i,
+                                          const struct session *session,
                                           const struct attachment_spec *spec) {
     struct store *store = takeover->store;
-    struct attachment_home home = {store->pool, &store->budget, &store->usage};
+    struct attachment_home home = {store->pool, &store->budget, session->usage};
     struct takeover_attachment said =
         takeover_read_attachment(takeover_attachment_entry(takeover, i));
     bool is_on_disk = said.is_on_disk && disk_tier_is_on(&store->disk);
@@ -177,7 +178,7 @@ static bool is_like(const struct attachment *attachment, const struct attachment
            (spec->is_batch || memcmp(attachment->name, spec->name, spec->name_bytes) == 0);
 }
 
-struct attachment *takeover_attachment_of(struct takeover *takeover,
+struct attachment *takeover_attachment_of(struct takeover *takeover, const struct session *session,
                                           const struct attachment_spec *spec) {
     size_t i = find_entry(takeover->attachment_entries, takeover->head.attachments,
                           TAKEOVER_ATTACHMENT_BYTES, spec->id);
@@ -185,7 +186,7 @@ struct attachment *takeover_attachment_of(struct takeover *takeover,
         return NULL;
     struct taken_attachment *taken = &takeover->attachments[i];
     if (!taken->tried)
-        taken->attachment = make_attachment(takeover, i, spec);
+        taken->attachment = make_attachment(takeover, i, session, spec);
     taken->tried = true;
     return taken->attachment && is_like(taken->attachment, spec) ? taken->attachment : NULL;
 }

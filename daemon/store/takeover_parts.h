@@ -46,7 +46,7 @@ struct tail *takeover_tail_of(struct takeover *takeover, const struct session *s
                               const struct manifest *manifest);
 
 /* The attachment of that number, which several sessions may have; or NULL. */
-struct attachment *takeover_attachment_of(struct takeover *takeover,
+struct attachment *takeover_attachment_of(struct takeover *takeover, const struct session *session,
                                           const struct attachment_spec *spec);
 
 /* Extents that no session has, those of tails, and the index. */

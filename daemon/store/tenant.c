@@ -16,7 +16,9 @@ bool tenant_is_name(const char *name, size_t name_bytes) {
     return name_bytes > 0 && name_bytes <= TENANT_NAME_BYTES_MAX;
 }
 
-static void init(struct tenant *tenant, const char *name, size_t name_bytes) {
+static void init(struct tenants *tenants, struct tenant *tenant, const char *name,
+                 size_t name_bytes) {
+    tenant->usage.whole = tenants->usage;
     memcpy(tenant->name, name, name_bytes);
     tenant->name_bytes = name_bytes;
     models_init(&tenant->models);
@@ -30,11 +32,11 @@ static void deinit(struct tenant *tenant) {
     list_deinit(&tenant->chains);
 }
 
-void tenants_init(struct tenants *tenants, struct budget *budget) {
-    *tenants = (struct tenants){.budget = budget};
+void tenants_init(struct tenants *tenants, struct budget *budget, struct usage *usage) {
+    *tenants = (struct tenants){.budget = budget, .usage = usage};
     pthread_mutex_init(&tenants->lock, NULL);
     tenants->standard.is_default = true;
-    init(&tenants->standard, TENANT_DEFAULT, strlen(TENANT_DEFAULT));
+    init(tenants, &tenants->standard, TENANT_DEFAULT, strlen(TENANT_DEFAULT));
 }
 
 static void drop(struct tenants *tenants, struct tenant *tenant) {
@@ -60,7 +62,7 @@ static struct tenant *add(struct tenants *tenants, const char *name, size_t name
         budget_release(tenants->budget, sizeof *tenant);
         return NULL;
     }
-    init(tenant, name, name_bytes);
+    init(tenants, tenant, name, name_bytes);
     tenant->hash = XXH3_64bits(name, name_bytes);
     tenant->next = tenants->standard.next;
     tenants->standard.next = tenant;

@@ -23,17 +23,19 @@ struct tenant {
     bool is_default;
     struct list sessions, chains;
     struct models models;
+    struct usage usage;
     size_t name_bytes;
     char name[TENANT_NAME_BYTES_MAX + 1];
 };
 
 struct tenants {
     struct budget *budget;
+    struct usage *usage;  /* of all */
     pthread_mutex_t lock; /* of the list */
     struct tenant standard;
 };
 
-void tenants_init(struct tenants *tenants, struct budget *budget);
+void tenants_init(struct tenants *tenants, struct budget *budget, struct usage *usage);
 void tenants_deinit(struct tenants *tenants);
 
 /* The tenant of this name, made if there is none. NULL if it is no name of a tenant, or at the

@@ -1,4 +1,5 @@
-/* What all sessions hold together, kept up as it changes so that nobody has to walk them.
+/* What all sessions of a tenant hold together, and those of all tenants, kept up as it changes so
+ * that nobody has to walk them.
  *
  * Chunks, tails and sessions count themselves, each under its own lock; sums that are read together
  * may be apart by what is just being changed.
@@ -7,6 +8,7 @@
 #define DAEMON_STORE_USAGE_H
 
 #include <stdatomic.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "proto/page/page.h"
@@ -24,6 +26,7 @@ struct usage_attachments {
 };
 
 struct usage {
+    struct usage *whole; /* which all of this is counted in, too; NULL: this is the whole */
     _Atomic uint64_t pages_bytes, tails_bytes;           /* what is shared counted once */
     _Atomic uint64_t key_summaries_bytes;                /* of these pages_bytes */
     _Atomic uint64_t pages_full_bytes, tails_full_bytes; /* with each session that has it */
@@ -38,9 +41,30 @@ struct usage {
     _Atomic uint64_t appended_tokens, appended_bytes; /* since the start; bytes as they came */
     _Atomic uint64_t
         loosened; /* times that a chunk, let go by one session, may be coarser for it */
-    _Atomic uint64_t shared_chunks, shared_bytes;   /* since the start: let go for others' chunks */
-    _Atomic uint64_t chunk_id_clock;                /* the largest id that a chunk was given */
+    _Atomic uint64_t shared_chunks, shared_bytes; /* since the start: let go for others' chunks */
+    _Atomic uint64_t chunk_id_clock; /* the largest id that a chunk was given; of the whole */
     struct usage_count levels[USAGE_LEVELS], sinks; /* of chunks, once; by level - PAGE_LEVEL_MIN */
 };
+
+static inline struct usage *usage_whole(struct usage *usage) {
+    return usage->whole ? usage->whole : usage;
+}
+
+/* To a field of this usage. Sums wrap around: subtracting is adding the negative. */
+static inline void usage_add(struct usage *usage, _Atomic uint64_t *field, uint64_t more) {
+    size_t at = (size_t)((char *)field - (char *)usage);
+    atomic_fetch_add(field, more);
+    if (usage->whole)
+        atomic_fetch_add((_Atomic uint64_t *)(void *)((char *)usage->whole + at), more);
+}
+
+static inline void usage_sub(struct usage *usage, _Atomic uint64_t *field, uint64_t less) {
+    usage_add(usage, field, -less);
+}
+
+/* The first of so many ids, none of which comes twice. */
+static inline uint64_t usage_next_id(struct usage *usage, uint64_t count) {
+    return atomic_fetch_add(&usage_whole(usage)->chunk_id_clock, count) + 1;
+}
 
 #endif
