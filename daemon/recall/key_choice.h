@@ -2,8 +2,7 @@
 #ifndef DAEMON_RECALL_KEY_CHOICE_H
 #define DAEMON_RECALL_KEY_CHOICE_H
 
-#include <stddef.h>
-#include <stdint.h>
+#include "daemon/recall/key_kernels.h"
 
 /* Tokens of a session. The score is a logarithm: of the largest share of its attention that any of
  * the layer's queries gives to one of its blocks. */
@@ -13,14 +12,13 @@ struct key_range {
     float score;
 };
 
-/* From scores[query * apart + block] to each block's best: over queries, of the score less the
- * logarithm of the sum of e^score over all blocks. There is one block at least. */
-void key_find_best(const float *scores, size_t queries, size_t blocks, size_t apart, float *best);
+/* The logarithm of what was added up, as a score. */
+int16_t key_sum_logarithm(const struct key_sum *sum);
 
 /* The k blocks with the best scores, of equal ones the first; ascending, those that follow each
- * other as one range, which has the best of theirs; none of no tokens. `scratch` has `count`
- * floats, `ranges` room for k. How many ranges. */
-size_t key_choose(const float *scores, const struct key_range *blocks, size_t count, size_t k,
-                  float *scratch, struct key_range *ranges);
+ * other as one range, which has the best of theirs; none of no tokens. `ranges` has room for k. How
+ * many ranges. */
+size_t key_choose(const int16_t *scores, const struct key_range *blocks, size_t count, size_t k,
+                  struct key_range *ranges);
 
 #endif

@@ -1,12 +1,13 @@
 /* A layer's queries, ready to be scored against key summaries.
  *
  * The score of a block is q . x / sqrt(head_dim), x being the mean of its keys as the summary has
- * it. Of its two parts, the head's centre and the codes' steps, the second is added up in integers:
- * a query's products with a chunk's steps are rounded to 8 bits.
+ * it, in units of ln 2 / KEY_DOUBLING. It is added up in integers: queries are rounded to 16 bits,
+ * their products with a chunk's steps to 8.
  */
 #ifndef DAEMON_RECALL_KEY_QUERIES_H
 #define DAEMON_RECALL_KEY_QUERIES_H
 
+#include "daemon/recall/key_kernels.h"
 #include "proto/page/summary.h"
 
 struct key_queries_shape {
@@ -24,17 +25,23 @@ size_t key_queries_scratch_bytes(const struct key_queries_shape *shape);
 int key_queries_write(const struct key_queries_shape *shape, const void *values, void *memory)
     __attribute__((warn_unused_result));
 
-/* A layer of a chunk's summary; `next` is what is scored next, of the same shape, or NULL. */
+/* A layer of a chunk's summary, of whose blocks those from `first` on to `end` count. */
 struct key_layer {
-    struct page_shape page;
-    const uint8_t *summary, *next;
+    const struct summary_layout *layout;
+    const uint8_t *summary;
+    uint32_t first, end;
 };
 
-/* Whatever K and queries are, a score is within this. */
-#define KEY_SCORE_MAX 0x1p96F
+/* Where scores go: scores[query * apart + block], whose row has room for a multiple of 16 blocks,
+ * and what they are added to. */
+struct key_scored {
+    int16_t *scores;
+    size_t apart;
+    struct key_sum *sums; /* [queries] */
+};
 
-/* scores[query * apart + block] */
+/* What is no block that counts has -KEY_SCORE_MAX. */
 void key_queries_score(const struct key_queries_shape *shape, const void *memory, void *scratch,
-                       const struct key_layer *layer, float *scores, size_t apart);
+                       const struct key_layer *layer, const struct key_scored *to);
 
 #endif

@@ -1,19 +1,20 @@
 #include "daemon/recall/recall_keys.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "daemon/recall/key_queries.h"
 
-enum { STEP_BYTES = 4 << 20, LANES = 16, ALIGNMENT = 64 };
+enum { STEP_BYTES = 4 << 20, SCORES_BYTES = 32 << 20, ALIGNMENT = 64 };
 
 /* Blocks of one slice of the session. */
 struct source {
     struct chunk *chunk;    /* owned reference */
+    const uint8_t *summary; /* of its first layer */
     uint64_t start;         /* the session's token that is the slice's first, */
     uint32_t first, tokens; /* which is this one of the chunk's */
-    size_t first_block;     /* the place of the chunk's first block among all */
+    size_t first_block;     /* the place of the chunk's first block among all, */
+    size_t first_lane;      /* and with its groups filled up */
 };
 
 struct recall_keys {
@@ -26,13 +27,21 @@ struct recall_keys {
     uint8_t *queries, *has; /* [layers] */
     /* from the first step on */
     struct source *sources;
-    size_t source_count, source_capacity, block_count, apart;
+    size_t source_count, source_capacity, block_count, lane_count;
     struct key_range *blocks, *ranges; /* [block_count]; [layers][ranges_apart] */
     size_t ranges_apart, *range_counts;
-    float *scores, *best, *scratch; /* [queries][apart]; [apart] each */
+    bool all_choosable;
+    int16_t *scores;      /* [band][queries * lane_count]: of each source [queries][lanes] */
+    struct key_sum *sums; /* [band][queries], of the scores so far */
+    int16_t *wholes;      /* [queries], their logarithms, of a layer */
+    int16_t *best;        /* [lane_count] */
     void *query_scratch;
-    uint32_t layer; /* the next one, counted from the first asked for, */
-    size_t source;  /* and what is scored of it next */
+    struct summary_layout layout; /* of the chunks that were scored last, of so many tokens */
+    uint32_t layout_tokens;
+    uint32_t band;   /* layers that are scored together: a chunk's stand side by side */
+    uint32_t layer;  /* the first of them, counted from the first asked for, */
+    uint32_t chosen; /* how many of them are done, */
+    size_t source;   /* and what is scored of them next */
     bool begun;
 };
 
@@ -77,7 +86,8 @@ void recall_keys_end(struct recall_keys *recall) {
     free(recall->range_counts);
     free(recall->scores);
     free(recall->best);
-    free(recall->scratch);
+    free(recall->sums);
+    free(recall->wholes);
     free(recall->query_scratch);
     budget_release(&recall->store->budget, recall->charged_bytes);
     free(recall);
@@ -173,16 +183,24 @@ static uint32_t blocks_of(const struct chunk *chunk) {
     return (chunk->tokens + SUMMARY_BLOCK_TOKENS - 1) / SUMMARY_BLOCK_TOKENS;
 }
 
+static size_t lanes_of(const struct chunk *chunk) {
+    return round_up(blocks_of(chunk), SUMMARY_LANES);
+}
+
 static void hold_chunk(struct recall_keys *recall, const struct slice *slice) {
     chunk_ref(slice->chunk);
     recall->sources[recall->source_count++] = (struct source){
         .chunk = slice->chunk,
+        .summary = key_summary_layer(&slice->chunk->summary, &recall->fetch->geometry,
+                                     slice->chunk->tokens, 0),
         .start = slice->start,
         .first = slice->first,
         .tokens = slice->tokens,
         .first_block = recall->block_count,
+        .first_lane = recall->lane_count,
     };
     recall->block_count += blocks_of(slice->chunk);
+    recall->lane_count += lanes_of(slice->chunk);
 }
 
 /* With the session locked. False if there is no room for all that it has. */
@@ -252,26 +270,43 @@ static struct key_range choosable(const struct fetch *fetch, struct key_range bl
 }
 
 static void list_blocks(struct recall_keys *recall) {
+    recall->all_choosable = true;
     for (size_t i = 0; i < recall->source_count; i++) {
         const struct source *source = &recall->sources[i];
-        for (uint32_t block = 0; block < blocks_of(source->chunk); block++)
-            recall->blocks[source->first_block + block] =
-                choosable(recall->fetch, block_of(source, block));
+        for (uint32_t block = 0; block < blocks_of(source->chunk); block++) {
+            struct key_range range = choosable(recall->fetch, block_of(source, block));
+            recall->blocks[source->first_block + block] = range;
+            recall->all_choosable &= range.tokens > 0;
+        }
     }
+}
+
+/* As many layers together as there is room for, and not much more than a cache has. */
+static bool provide_bands(struct recall_keys *recall) {
+    size_t queries = recall->shape.queries,
+           layer_bytes = queries * recall->lane_count * sizeof *recall->scores;
+    size_t most = SCORES_BYTES / layer_bytes;
+    most = most < recall->layers ? most : recall->layers;
+    recall->band = most > 0 ? (uint32_t)most : 1;
+    recall->scores = take(recall, recall->band, layer_bytes);
+    if (!recall->scores && recall->band > 1) {
+        recall->band = 1;
+        recall->scores = take(recall, 1, layer_bytes);
+    }
+    recall->sums = take(recall, recall->band * queries, sizeof *recall->sums);
+    return recall->scores && recall->sums;
 }
 
 static bool provide_scores(struct recall_keys *recall) {
     size_t blocks = recall->block_count;
-    recall->apart = round_up(blocks, LANES) | LANES; /* rows do not stand in the same cache lines */
     recall->ranges_apart = blocks < recall->k ? blocks : recall->k;
     recall->blocks = take(recall, blocks, sizeof *recall->blocks);
-    recall->scores = take(recall, recall->shape.queries * recall->apart, sizeof(float));
-    recall->best = take(recall, recall->apart, sizeof(float));
+    recall->best = take(recall, recall->lane_count, sizeof *recall->best);
+    recall->wholes = take(recall, recall->shape.queries, sizeof *recall->wholes);
     recall->query_scratch = take_zeroed(recall, 1, key_queries_scratch_bytes(&recall->shape));
-    recall->scratch = take(recall, recall->apart, sizeof(float));
     recall->ranges = take(recall, recall->layers * recall->ranges_apart, sizeof *recall->ranges);
-    return recall->blocks && recall->scores && recall->best && recall->query_scratch &&
-           recall->scratch && recall->ranges;
+    return provide_bands(recall) && recall->blocks && recall->best && recall->wholes &&
+           recall->query_scratch && recall->ranges;
 }
 
 static int begin_scoring(struct recall_keys *recall) {
@@ -293,65 +328,124 @@ static int begin_scoring(struct recall_keys *recall) {
 
 /* --- scoring --- */
 
-static const uint8_t *summary_of(const struct recall_keys *recall, size_t i) {
-    const struct fetch *fetch = recall->fetch;
-    const struct chunk *chunk = recall->sources[i].chunk;
-    return key_summary_layer(&chunk->summary, &fetch->geometry, chunk->tokens,
-                             fetch->first_layer + recall->layer);
+static struct summary_layout layout_of(const struct recall_keys *recall, uint32_t tokens) {
+    struct summary_layout layout = {0};
+    struct page_shape shape = geometry_shape(&recall->fetch->geometry, PAGE_K, tokens);
+    (void)page_summary_layout(&shape, &layout); /* it has one: there are summaries of it */
+    return layout;
 }
 
-static const uint8_t *next_summary(const struct recall_keys *recall, size_t i) {
-    const struct source *sources = recall->sources;
-    bool is_alike =
-        i + 1 < recall->source_count && sources[i + 1].chunk->tokens == sources[i].chunk->tokens;
-    return is_alike ? summary_of(recall, i + 1) : NULL;
+static void see_layout(struct recall_keys *recall, uint32_t tokens) {
+    if (tokens != recall->layout_tokens)
+        recall->layout = layout_of(recall, tokens);
+    recall->layout_tokens = tokens;
 }
 
-/* Blocks that the session does not have any more have no part in what the others share. */
-static void leave_out(struct recall_keys *recall, const struct source *source) {
-    for (uint32_t block = 0; block < blocks_of(source->chunk); block++)
-        for (size_t q = 0; q < recall->shape.queries && block_of(source, block).tokens == 0; q++)
-            recall->scores[q * recall->apart + source->first_block + block] = -KEY_SCORE_MAX;
+/* Layers of the band: so many are left to be scored together. */
+static uint32_t band_layers(const struct recall_keys *recall) {
+    uint32_t left = recall->layers - recall->layer;
+    return left < recall->band ? left : recall->band;
 }
 
-/* Bytes of it. */
-static size_t score_source(struct recall_keys *recall, size_t i) {
+static const uint8_t *summary_of(const struct recall_keys *recall, size_t i, uint32_t layer) {
+    size_t of_all = recall->fetch->first_layer + recall->layer + layer;
+    return recall->sources[i].summary + of_all * recall->layout.bytes;
+}
+
+static int16_t *scores_of(const struct recall_keys *recall, const struct source *source,
+                          uint32_t layer) {
+    return recall->scores +
+           (layer * recall->lane_count + source->first_lane) * recall->shape.queries;
+}
+
+static void score_layer(struct recall_keys *recall, size_t i, uint32_t layer) {
     const struct source *source = &recall->sources[i];
-    struct key_layer layer = {
-        .page = geometry_shape(&recall->fetch->geometry, PAGE_K, source->chunk->tokens),
-        .summary = summary_of(recall, i),
-        .next = next_summary(recall, i)};
-    key_queries_score(&recall->shape, recall->queries + recall->layer * recall->query_bytes,
-                      recall->query_scratch, &layer, recall->scores + source->first_block,
-                      recall->apart);
-    if (source->tokens < source->chunk->tokens)
-        leave_out(recall, source);
-    return page_summary_bytes(&layer.page);
+    const uint32_t block = SUMMARY_BLOCK_TOKENS;
+    size_t queries = recall->shape.queries;
+    struct key_layer of = {.layout = &recall->layout,
+                           .summary = summary_of(recall, i, layer),
+                           .first = source->first / block,
+                           .end = (source->first + source->tokens + block - 1) / block};
+    struct key_scored to = {.scores = scores_of(recall, source, layer),
+                            .apart = lanes_of(source->chunk),
+                            .sums = recall->sums + layer * queries};
+    key_queries_score(&recall->shape,
+                      recall->queries + (recall->layer + layer) * recall->query_bytes,
+                      recall->query_scratch, &of, &to);
 }
 
+/* Bytes of it. Blocks that the session does not have any more have no part in what the others
+ * share. */
+static size_t score_source(struct recall_keys *recall, size_t i) {
+    see_layout(recall, recall->sources[i].chunk->tokens);
+    for (uint32_t layer = 0; layer < band_layers(recall); layer++)
+        score_layer(recall, i, layer);
+    return band_layers(recall) * recall->layout.bytes;
+}
+
+static void begin_band(struct recall_keys *recall) {
+    for (size_t q = 0; q < recall->band * recall->shape.queries; q++)
+        for (size_t lane = 0; lane < KEY_LANES; lane++) {
+            recall->sums[q].bases[lane] = KEY_BASE_MIN;
+            recall->sums[q].sums[lane] = 0;
+        }
+}
+
+/* Of each block the largest share that a query gives it, as a logarithm. */
+static void find_best(struct recall_keys *recall) {
+    const struct key_kernels *kernels = key_kernels();
+    size_t queries = recall->shape.queries;
+    for (size_t q = 0; q < queries; q++)
+        recall->wholes[q] = key_sum_logarithm(&recall->sums[recall->chosen * queries + q]);
+    for (size_t i = 0; i < recall->source_count; i++) {
+        const struct source *source = &recall->sources[i];
+        struct key_scores all = {.scores = scores_of(recall, source, recall->chosen),
+                                 .wholes = recall->wholes,
+                                 .queries = queries,
+                                 .lanes = lanes_of(source->chunk)};
+        /* What is no block is written over by the next chunk's. */
+        kernels->best(&all, recall->best + source->first_block);
+    }
+    for (size_t b = 0; !recall->all_choosable && b < recall->block_count; b++)
+        recall->best[b] = recall->blocks[b].tokens > 0 ? recall->best[b] : INT16_MIN;
+}
+
+/* Of a layer of the band. */
 static void choose(struct recall_keys *recall) {
-    size_t blocks = recall->block_count;
-    key_find_best(recall->scores, recall->shape.queries, blocks, recall->apart, recall->best);
-    for (size_t b = 0; b < blocks; b++)
-        recall->best[b] = recall->blocks[b].tokens > 0 ? recall->best[b] : -INFINITY;
-    recall->range_counts[recall->layer] =
-        key_choose(recall->best, recall->blocks, blocks, recall->k, recall->scratch,
-                   recall->ranges + recall->layer * recall->ranges_apart);
+    uint32_t layer = recall->layer + recall->chosen;
+    find_best(recall);
+    recall->range_counts[layer] =
+        key_choose(recall->best, recall->blocks, recall->block_count, recall->k,
+                   recall->ranges + layer * recall->ranges_apart);
 }
 
-static int score_some(struct recall_keys *recall) {
+static void score_some(struct recall_keys *recall) {
     size_t bytes = 0;
+    if (recall->source == 0)
+        begin_band(recall);
     while (recall->source < recall->source_count && bytes < STEP_BYTES)
         bytes += score_source(recall, recall->source++);
-    if (recall->source < recall->source_count)
-        return STORE_MORE;
+}
+
+static int choose_next(struct recall_keys *recall) {
     choose(recall);
+    if (++recall->chosen < band_layers(recall))
+        return STORE_MORE;
+    recall->layer += recall->chosen;
+    recall->chosen = 0;
     recall->source = 0;
-    return ++recall->layer < recall->layers ? STORE_MORE : STORE_OK;
+    return recall->layer < recall->layers ? STORE_MORE : STORE_OK;
+}
+
+static int do_some(struct recall_keys *recall) {
+    if (recall->source == recall->source_count)
+        return choose_next(recall);
+    score_some(recall);
+    return STORE_MORE;
 }
 
 int recall_keys_step(struct recall_keys *recall) {
-    int status = recall->begun ? score_some(recall) : begin_scoring(recall);
+    int status = recall->begun ? do_some(recall) : begin_scoring(recall);
     if (status != STORE_MORE)
         let_go_of_chunks(recall);
     return status;

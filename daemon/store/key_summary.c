@@ -6,7 +6,7 @@
 #include "daemon/store/error.h"
 #include "daemon/store/record.h"
 
-enum { MAGIC_BYTES = 8, HASH_OFFSET = 32, LAYERS_OFFSET = 64, FORMAT = 1 };
+enum { MAGIC_BYTES = 8, HASH_OFFSET = 32, LAYERS_OFFSET = 64, FORMAT = 2 };
 
 static const char magic[MAGIC_BYTES] = "KVQKEYS";
 

@@ -3,7 +3,7 @@
  * wherever that is.
  *
  * Bytes, little-endian:
- *     0  magic "KVQKEYS" 0             8  u32 format (1)
+ *     0  magic "KVQKEYS" 0             8  u32 format (2)
  *    12  u32 tokens of a block        16  u32 tokens
  *    20  u32 layers                   24  u32 heads
  *    28  u32 head_dim of K            32  u64 xxh3 of all that follows from 64 on

@@ -18,6 +18,18 @@ static size_t align(size_t bytes, size_t alignment) {
     return (bytes + alignment - 1) / alignment * alignment;
 }
 
+/* A head's parts stand side by side: they are read one after the other. */
+static void place_parts(const struct page_shape *shape, struct summary_layout *layout) {
+    size_t units_bytes = (size_t)layout->vectors / SUMMARY_UNIT_VECTORS * SUMMARY_UNIT_BYTES;
+    size_t centres_bytes = align(shape->head_dim, ROW_ALIGNMENT);
+    size_t steps = shape->head_dim / layout->sharing + layout->sharing - 1;
+    layout->centres = align((size_t)shape->heads * HEAD_BYTES, SUMMARY_ALIGNMENT);
+    layout->steps = layout->centres + centres_bytes;
+    layout->units = layout->steps + align(steps, ROW_ALIGNMENT);
+    layout->head_bytes = layout->units - layout->centres + units_bytes;
+    layout->bytes = align(layout->centres + shape->heads * layout->head_bytes, SUMMARY_ALIGNMENT);
+}
+
 bool page_summary_layout(const struct page_shape *shape, struct summary_layout *layout) {
     size_t channels = shape_channels(shape);
     if (page_decode_workspace_bytes(shape) == 0 || channels > CHANNELS_MAX)
@@ -30,47 +42,24 @@ bool page_summary_layout(const struct page_shape *shape, struct summary_layout *
                                       .vectors = (uint32_t)align(vectors, SUMMARY_UNIT_VECTORS),
                                       .sharing =
                                           channels > CHANNELS_WITH_STEPS_MAX ? STEPS_SHARED_BY : 1};
+    place_parts(shape, layout);
     return true;
-}
-
-/* Where the parts stand: scales, units, centres, steps, each of all heads. */
-struct offsets {
-    size_t units, centres, steps, end;
-    size_t units_apart, centres_apart, steps_apart; /* from one head to the next */
-};
-
-static struct offsets offsets_of(const struct page_shape *shape,
-                                 const struct summary_layout *layout) {
-    struct offsets at;
-    size_t heads = shape->heads, steps = shape->head_dim / layout->sharing + layout->sharing - 1;
-    at.units_apart = (size_t)layout->vectors / SUMMARY_UNIT_VECTORS * SUMMARY_UNIT_BYTES;
-    at.centres_apart = align(shape->head_dim, ROW_ALIGNMENT);
-    at.steps_apart = align(steps, ROW_ALIGNMENT);
-    at.units = align(heads * HEAD_BYTES, SUMMARY_ALIGNMENT);
-    at.centres = at.units + heads * at.units_apart;
-    at.steps = at.centres + heads * at.centres_apart;
-    at.end = align(at.steps + heads * at.steps_apart, SUMMARY_ALIGNMENT);
-    return at;
 }
 
 size_t page_summary_bytes(const struct page_shape *shape) {
     struct summary_layout layout;
-    return page_summary_layout(shape, &layout) ? offsets_of(shape, &layout).end : 0;
+    return page_summary_layout(shape, &layout) ? layout.bytes : 0;
 }
 
-struct summary_head page_summary_head(const struct page_shape *shape, const uint8_t *summary,
+struct summary_head page_summary_head(const struct summary_layout *layout, const uint8_t *summary,
                                       uint32_t head) {
-    struct summary_layout layout;
-    if (!page_summary_layout(shape, &layout))
-        return (struct summary_head){0};
-    struct offsets at = offsets_of(shape, &layout);
-    struct summary_head found = {.centres =
-                                     (const int8_t *)summary + at.centres + head * at.centres_apart,
-                                 .steps = summary + at.steps + head * at.steps_apart,
-                                 .units = summary + at.units + head * at.units_apart};
-    memcpy(&found.centre_scale, summary + (size_t)head * HEAD_BYTES, sizeof found.centre_scale);
-    memcpy(&found.step_scale, summary + (size_t)head * HEAD_BYTES + sizeof(float),
-           sizeof found.step_scale);
+    const uint8_t *scales = summary + (size_t)head * HEAD_BYTES;
+    struct summary_head found = {.centres = (const int8_t *)summary + layout->centres +
+                                            head * layout->head_bytes,
+                                 .steps = summary + layout->steps + head * layout->head_bytes,
+                                 .units = summary + layout->units + head * layout->head_bytes};
+    memcpy(&found.centre_scale, scales, sizeof found.centre_scale);
+    memcpy(&found.step_scale, scales + sizeof(float), sizeof found.step_scale);
     return found;
 }
 
@@ -151,16 +140,15 @@ static void find_means(const struct page_source *source, const struct summary_la
 static void code_head(const struct page_shape *shape, const struct summary_layout *layout,
                       const float *means, uint32_t head, struct workspace workspace,
                       uint8_t *summary) {
-    struct offsets at = offsets_of(shape, layout);
     size_t head_dim = shape->head_dim, row = align(head_dim, QUAD);
     struct page_summary_job job = {
         .means = means + head * head_dim,
         .apart = shape_channels(shape),
         .channels = head_dim,
         .layout = layout,
-        .centres = (int8_t *)summary + at.centres + head * at.centres_apart,
-        .steps = summary + at.steps + head * at.steps_apart,
-        .units = summary + at.units + head * at.units_apart,
+        .centres = (int8_t *)summary + layout->centres + head * layout->head_bytes,
+        .steps = summary + layout->steps + head * layout->head_bytes,
+        .units = summary + layout->units + head * layout->head_bytes,
         .centre = workspace_take(&workspace, head_dim * sizeof(float)),
         .step = workspace_take(&workspace, head_dim * sizeof(float)),
         .inverse = workspace_take(&workspace, head_dim * sizeof(float)),
@@ -180,7 +168,7 @@ int page_summarise(const struct page_source *source, void *workspace, uint8_t *s
     struct workspace whole = page_workspace(workspace);
     float *means = workspace_take(&whole, layout.blocks * shape_channels(shape) * sizeof *means);
     find_means(source, &layout, whole, means);
-    memset(summary, 0, page_summary_bytes(shape));
+    memset(summary, 0, layout.bytes);
     for (uint32_t head = 0; head < shape->heads; head++)
         code_head(shape, &layout, means, head, whole, summary);
     return PAGE_OK;

@@ -17,13 +17,17 @@ enum {
     SUMMARY_ALIGNMENT = 64, /* that a summary's memory is to have for speed; its length has it */
 };
 
-/* How the codes of a head stand. */
+/* How the codes of a head stand, and where the parts of the first head are: its centres, its steps
+ * and its units. */
 struct summary_layout {
     uint32_t blocks;
     uint32_t groups;  /* of SUMMARY_LANES blocks */
     uint32_t vectors; /* a multiple of SUMMARY_UNIT_VECTORS: of four channels after the other, a
                        * vector for each group; what is behind the last channel is 0 */
     uint32_t sharing; /* so many channels side by side have one step */
+    size_t centres, steps, units;
+    size_t head_bytes; /* from one head to the next */
+    size_t bytes;      /* all of it */
 };
 
 /* Of a head: code u of channel c stands for centre_scale * centres[c] + (u - 3.5) * step_scale *
@@ -48,7 +52,7 @@ size_t page_summary_bytes(const struct page_shape *shape);
 int page_summarise(const struct page_source *source, void *workspace, uint8_t *summary)
     __attribute__((warn_unused_result));
 
-struct summary_head page_summary_head(const struct page_shape *shape, const uint8_t *summary,
+struct summary_head page_summary_head(const struct summary_layout *layout, const uint8_t *summary,
                                       uint32_t head);
 
 /* What codes are packed as: the first bytes of three vectors have six codes and their upper two

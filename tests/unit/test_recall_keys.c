@@ -24,150 +24,43 @@ static void fill_queries(void) {
         queries[i] = 2 * nearly_normal();
 }
 
-/* --- kernels --- */
+/* --- choosing --- */
 
 static size_t random_below(size_t end) {
     ck_assert_uint_gt(end, 0);
     return (size_t)rand() / ((size_t)RAND_MAX / end + 1);
 }
 
-/* Of a query with the block in a lane of a group. */
-static int32_t dot_of(const struct key_job *job, size_t query, size_t group, size_t lane) {
-    uint8_t codes[SUMMARY_UNIT_VECTORS * SUMMARY_VECTOR_BYTES];
-    int32_t sum = 0;
-    for (size_t v = group; v < job->vectors; v += job->groups) {
-        page_summary_unpack(job->units + v / SUMMARY_UNIT_VECTORS * SUMMARY_UNIT_BYTES, codes);
-        for (size_t i = 0; i < 4; i++)
-            sum += codes[v % SUMMARY_UNIT_VECTORS * SUMMARY_VECTOR_BYTES + 4 * lane + i] *
-                   job->weights[query * job->weights_apart + v / job->groups * 4 + i];
-    }
-    return sum;
-}
-
-static void expect_dots(const struct key_job *job) {
-    int32_t sums[8 * 2 * SUMMARY_LANES];
-    struct key_job with = *job;
-    with.sums = sums;
-    key_kernels()->dots(&with);
-    for (size_t i = 0; i < job->queries * job->groups * SUMMARY_LANES; i++)
-        ck_assert_int_eq(sums[i], dot_of(job, i / SUMMARY_LANES / job->groups,
-                                         i / SUMMARY_LANES % job->groups, i % SUMMARY_LANES));
-}
-
-START_TEST(every_table_adds_up_the_same) {
-    static uint8_t units[8 * SUMMARY_UNIT_BYTES];
-    static int8_t weights[8 * 256];
-    if (!kernel_table((size_t)_i))
-        return;
-    page_kernels_use(kernel_table((size_t)_i));
-    for (size_t i = 0; i < sizeof units; i++)
-        units[i] = (uint8_t)rand();
-    for (size_t i = 0; i < sizeof weights; i++)
-        weights[i] = (int8_t)(rand() % 255 - 127);
-    for (int i = 0; i < 200; i++) {
-        struct key_job job = {.vectors = 8 * (1 + random_below(8)),
-                              .groups = 1 + random_below(2),
-                              .queries = 1 + random_below(8),
-                              .weights = weights,
-                              .weights_apart = 256};
-        job.units = units + sizeof units - job.vectors / 8 * SUMMARY_UNIT_BYTES; /* the last */
-        job.next = i % 3 ? units : NULL;
-        expect_dots(&job);
-    }
-}
-END_TEST
-
-/* Each weight is the nearest to its product. */
-static void expect_weights(const struct key_weighing *weighing) {
-    for (size_t c = 0; c < weighing->channels; c++) {
-        double product = (double)(weighing->query[c] * weighing->steps[c]),
-               unit = (double)weighing->unit;
-        ck_assert_double_le(fabs(product - unit * weighing->weights[c]), unit * 0.501);
-    }
-}
-
-static void fill_weighing(float *query, int8_t *centres, uint8_t *steps, size_t count) {
-    for (size_t c = 0; c < count; c++) {
-        query[c] = nearly_normal();
-        centres[c] = (int8_t)(rand() % 255 - 127);
-        steps[c] = (uint8_t)rand();
-    }
-}
-
-START_TEST(every_table_weighs_the_same) {
-    static float query[128], products[128];
-    static int8_t centres[128], weights[2][128];
-    static uint8_t steps[128];
-    struct key_weighing plain = {
-        .query = query, .centres = centres, .steps = steps, .products = products};
-    if (!kernel_table((size_t)_i))
-        return;
-    page_kernels_use(kernel_table((size_t)_i));
-    for (plain.channels = 16; plain.channels <= 128; plain.channels += 16) {
-        fill_weighing(query, centres, steps, 128);
-        struct key_weighing other = plain;
-        plain.weights = weights[0];
-        other.weights = weights[1];
-        key_kernels_portable.weigh(&plain);
-        key_kernels()->weigh(&other);
-        ck_assert_mem_eq(weights[0], weights[1], plain.channels);
-        ck_assert(plain.unit == other.unit && plain.sum == other.sum &&
-                  plain.centre == other.centre);
-        expect_weights(&other);
-    }
-}
-END_TEST
-
-START_TEST(exponentials_add_up_near_enough) {
-    float x[777];
-    double sum = 0;
-    if (!kernel_table((size_t)_i))
-        return;
-    page_kernels_use(kernel_table((size_t)_i));
-    for (size_t i = 0; i < 776; i++) {
-        x[i] = 3 - (float)i * (float)i * 0x1p-12F;
-        sum += exp((double)x[i] - 3);
-        double one = (double)key_kernels()->exponentials(x + i, 1, 3),
-               exact = exp((double)x[i] - 3);
-        ck_assert_double_le(fabs(one - exact),
-                            exact * (0x1p-20 + fabs((double)x[i]) * 0x1p-22) + 0x1p-125);
-    }
-    x[776] = -1e30F;
-    double all = (double)key_kernels()->exponentials(x, 777, 3);
-    ck_assert_double_le(fabs(all - sum), sum * 0x1p-19);
-}
-END_TEST
-
-/* --- choosing --- */
-
 static int falling(const void *a, const void *b) {
-    float left = *(const float *)a, right = *(const float *)b;
+    int16_t left = *(const int16_t *)a, right = *(const int16_t *)b;
     return (left < right) - (left > right);
 }
 
+static const float score_unit = (float)M_LN2 / KEY_DOUBLING;
+
 /* A range has the best score of its blocks, which count as chosen. How many tokens it has. */
-static size_t mark_range(const struct key_range *range, const float *scores, bool *chosen) {
-    float best = -INFINITY;
+static size_t mark_range(const struct key_range *range, const int16_t *scores, bool *chosen) {
+    int16_t best = INT16_MIN;
     for (uint64_t at = range->first; at < range->first + range->tokens; at += 4) {
         size_t block = (size_t)at / 4;
         chosen[block] = true;
         best = scores[block] > best ? scores[block] : best;
     }
-    ck_assert(range->score == best);
+    ck_assert(range->score == (float)best * score_unit);
     return range->tokens;
 }
 
 /* The hundredth block has a gap behind it. */
-static void expect_choice(const float *scores, size_t count, size_t k) {
+static void expect_choice(const int16_t *scores, size_t count, size_t k) {
     static struct key_range blocks[512], ranges[512];
-    static float scratch[512], sorted[512];
+    static int16_t sorted[512];
     bool chosen[512] = {false};
     size_t tokens = 0, most = k < count ? k : count;
     for (size_t i = 0; i < count; i++)
         blocks[i] = (struct key_range){.first = 4 * i + (i > 100), .tokens = 4};
     memcpy(sorted, scores, count * sizeof *scores);
     qsort(sorted, count, sizeof *sorted, falling);
-    size_t found = key_choose(scores, blocks, count, k, scratch, ranges);
+    size_t found = key_choose(scores, blocks, count, k, ranges);
     for (size_t i = 0; i < found; i++) {
         ck_assert(i == 0 || ranges[i].first > ranges[i - 1].first + ranges[i - 1].tokens);
         tokens += mark_range(&ranges[i], scores, chosen);
@@ -178,30 +71,39 @@ static void expect_choice(const float *scores, size_t count, size_t k) {
 }
 
 START_TEST(the_best_blocks_are_chosen_in_their_order) {
-    static float scores[512];
+    static int16_t scores[512];
     for (int round = 0; round < 300; round++) {
         size_t count = 1 + random_below(512), values = 1 + random_below(round % 2 ? 4 : 4096);
         for (size_t i = 0; i < count; i++)
-            scores[i] = -(float)random_below(values);
+            scores[i] = (int16_t)(-(int)random_below(values));
         expect_choice(scores, count, 1 + random_below(count));
         expect_choice(scores, count, count + random_below(3));
     }
 }
 END_TEST
 
+START_TEST(no_share_is_larger_than_one) {
+    static const int16_t scores[] = {-1,
+                                     2}; /* the sum that it is a share of is off by some percent */
+    struct key_range blocks[] = {{0, 4, 0}, {4, 4, 0}}, ranges[2];
+    ck_assert_uint_eq(key_choose(scores, blocks, 2, 1, ranges), 1);
+    ck_assert_uint_eq(ranges[0].first, 4);
+    ck_assert(ranges[0].score == 0);
+}
+END_TEST
+
 START_TEST(of_equal_blocks_the_first_are_chosen) {
-    static const float scores[] = {1, 2, 1, 2, 1};
+    static const int16_t scores[] = {-2, -1, -2, -1, -2};
     struct key_range blocks[5], ranges[5];
-    float scratch[5];
     for (size_t i = 0; i < 5; i++)
         blocks[i] = (struct key_range){.first = 4 * i, .tokens = 4};
-    ck_assert_uint_eq(key_choose(scores, blocks, 5, 3, scratch, ranges), 2);
+    ck_assert_uint_eq(key_choose(scores, blocks, 5, 3, ranges), 2);
     ck_assert_uint_eq(ranges[0].first, 0);
     ck_assert_uint_eq(ranges[0].tokens, 8);
-    ck_assert(ranges[0].score == 2);
+    ck_assert(ranges[0].score == -score_unit);
     ck_assert_uint_eq(ranges[1].first, 12);
     blocks[3].tokens = 0;
-    ck_assert_uint_eq(key_choose(scores, blocks, 5, 2, scratch, ranges), 1);
+    ck_assert_uint_eq(key_choose(scores, blocks, 5, 2, ranges), 1);
 }
 END_TEST
 
@@ -253,8 +155,10 @@ static struct recall_keys *recall_blocks(const struct fetch *fetch, uint32_t k) 
 static double score_of(const struct key_summary *summary, uint32_t layer, size_t query,
                        size_t block) {
     struct page_shape shape = geometry_shape(&geometry, PAGE_K, PAGE);
+    struct summary_layout layout;
+    ck_assert(page_summary_layout(&shape, &layout));
     struct summary_head head = page_summary_head(
-        &shape, key_summary_layer(summary, &geometry, PAGE, layer), (uint32_t)query / 2);
+        &layout, key_summary_layer(summary, &geometry, PAGE, layer), (uint32_t)query / 2);
     uint8_t codes[SUMMARY_UNIT_VECTORS * SUMMARY_VECTOR_BYTES];
     double sum = 0;
     for (size_t d = 0; d < HEAD_DIM; d++) {
@@ -300,10 +204,11 @@ static double kth_of(const double *scores, size_t k) {
     return kth;
 }
 
-/* A query's products with the steps have eight bits: so near to the k-th either may be chosen. */
+/* A query's products with the steps have eight bits, and scores are rounded: so near to the k-th
+ * either may be chosen. */
 static void expect_best(const struct recall_keys *recall, const char *name, uint32_t layer,
                         size_t k) {
-    const double near = 0.05;
+    const double near = 0.1;
     double scores[BLOCKS];
     size_t count, blocks = 0;
     const struct key_range *ranges = recall_keys_ranges(recall, layer, &count);
@@ -353,7 +258,7 @@ START_TEST(keys_that_are_asked_for_are_found) {
     ck_assert_uint_eq(count, 1);
     ck_assert_uint_eq(range->first, WANTED);
     ck_assert_uint_eq(range->tokens, BLOCK);
-    ck_assert_float_gt(range->score, -0.1F);
+    ck_assert_float_gt(range->score, -0.15F);
     recall_keys_end(recall);
 }
 END_TEST
@@ -529,10 +434,8 @@ int main(void) {
     TCase *cases = tcase_create("recall"), *disk = tcase_create("disk");
     Suite *suite = suite_create("recall by keys");
     tcase_add_checked_fixture(cases, set_up, tear_down);
-    tcase_add_loop_test(cases, every_table_adds_up_the_same, 0, KERNEL_TABLES_MAX);
-    tcase_add_loop_test(cases, every_table_weighs_the_same, 0, KERNEL_TABLES_MAX);
-    tcase_add_loop_test(cases, exponentials_add_up_near_enough, 0, KERNEL_TABLES_MAX);
     tcase_add_test(cases, the_best_blocks_are_chosen_in_their_order);
+    tcase_add_test(cases, no_share_is_larger_than_one);
     tcase_add_test(cases, of_equal_blocks_the_first_are_chosen);
     tcase_add_loop_test(cases, each_layer_has_the_blocks_that_a_plain_reference_finds, 0,
                         KERNEL_TABLES_MAX);
