@@ -7,6 +7,7 @@ const struct command *const commands[] = {
     &info_command,
     &sessions_command,
     &status_command,
+    &top_command,
     &fork_command,
     &truncate_command,
     &age_command,

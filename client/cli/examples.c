@@ -21,6 +21,7 @@ const struct example examples[] = {
     {"kvq sessions --sort size | head -n 20", "See which sessions take most:"},
     {"kvq info chat-42 --json", "Give a program all that is known of a session:"},
     {"kvq status", "See how the daemon is:"},
+    {"kvq top --seconds 1", "Watch it, in a terminal:"},
     {"kvq control drain", "Let it take no more, before it is stopped:"},
     {"kvq profile tiny", "See what a microcontroller's cache takes, without a daemon:"},
     {"kvq rm --prefix chat- --older 1ms --dry-run", "See what deleting in bulk would delete:"},
