@@ -58,6 +58,8 @@ static const struct row rows[] = {
      OF(attachments.stored_bytes)},
     {GAUGE("blocks", "Blocks by key that there are."), OF(blocks.blocks)},
     {GAUGE("entries", "Embeddings that there are."), OF(entries.entries)},
+    {GAUGE("recall_plugin_bytes", "What the retriever plugin says that it takes of memory."),
+     OF(recall.plugin_bytes)},
     {GAUGE("set_aside_bytes", "A pool that the service manager keeps for inspection."),
      OF(takeover.set_aside_bytes)},
 
