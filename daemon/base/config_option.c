@@ -311,12 +311,14 @@ const struct config_option config_options[] = {
      .offset = AT(metrics),
      .most = CONFIG_VALUE_BYTES - 1,
      .example = "/run/kvquantd/metrics.sock",
-     .text = "Where metrics and the status page are served by HTTP: a unix socket, of mode "
-             "`socket_mode`, or HOST:PORT on loopback as for `tcp`. GET /metrics is for Prometheus "
-             "(OpenMetrics), / the status page, /status.json what it shows, /healthz answers 200 "
-             "while the daemon serves. Nothing can be changed there, and no K, V or tokens are "
-             "shown, but names of sessions are, to whoever can connect. Not for other machines: a "
-             "proxy or an SSH tunnel leads there. Takes 5M of `memory`."},
+     .text =
+         "Where metrics and the status page are served by HTTP: a unix socket, of mode "
+         "`socket_mode`, or HOST:PORT on loopback as for `tcp`. GET /metrics is for Prometheus "
+         "(OpenMetrics), / the status page, /status.json what it shows, /healthz answers 200 "
+         "while the daemon serves. Nothing can be changed there, and no K, V or tokens are "
+         "shown. Names of sessions and tenants are, on a unix socket, to whoever may connect to "
+         "it; on a TCP port, where whoever is on this machine may, only sums. Not for other "
+         "machines: a proxy or an SSH tunnel leads there. Takes 5M of `memory`."},
     {.name = "slow_request",
      .kind = CONFIG_MILLISECONDS,
      .offset = AT(slow_request_ms),

@@ -1,6 +1,7 @@
 /* The daemon's metrics: what STATS says, and histograms of time, quality and what coding took.
  *
- * Labels take few values that are known beforehand; nothing a client names is among them.
+ * Labels take few values that are known beforehand; nothing a client names is among them. Tenants
+ * are, as many as METRICS_TENANTS, where whoever asks may know of them.
  */
 #ifndef DAEMON_OPS_METRICS_H
 #define DAEMON_OPS_METRICS_H
@@ -8,12 +9,15 @@
 #include "daemon/ops/exposition.h"
 #include "daemon/server/reactor.h"
 
+enum { METRICS_TENANTS = 64 };
+
 /* Where they come from. */
 struct metrics_sources {
     struct rpc_daemon *rpc;
     const struct reactor *reactors;
     size_t reactor_count;
     struct lease_pool *leases;
+    bool tells_names; /* of tenants and sessions */
 };
 
 /* Writes all of them. From any thread. */

@@ -211,6 +211,7 @@ int monitor_start(struct monitor *monitor, const char *address, unsigned mode,
     monitor->sources = (struct status_sources){*sources, &monitor->timeline, &monitor->table};
     if (open_socket(&monitor->listener, address, mode) < 0)
         return -1;
+    monitor->sources.metrics.tells_names = !monitor->listener.is_tcp;
     monitor->server = MHD_start_daemon(
         MHD_USE_INTERNAL_POLLING_THREAD | MHD_USE_EPOLL | MHD_USE_ITC, 0, NULL, NULL, on_request,
         monitor, MHD_OPTION_LISTEN_SOCKET, monitor->listener.socket, MHD_OPTION_CONNECTION_LIMIT,

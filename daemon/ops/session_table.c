@@ -41,6 +41,7 @@ static void enter(struct session_table *table, const struct session *session,
             (table->row_count - place - 1) * sizeof table->rows[0]);
     struct session_row *row = &table->rows[place];
     *row = (struct session_row){
+        .tenant = session->tenant,
         .tokens = info->state.tokens,
         .logical_bytes = info->logical_bytes,
         .stored_bytes = info->stored_bytes,

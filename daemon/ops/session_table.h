@@ -19,6 +19,7 @@ enum {
 struct session_row {
     char name[SESSION_TABLE_NAME_BYTES], model[SESSION_TABLE_NAME_BYTES];
     size_t name_bytes, model_bytes;
+    struct tenant *tenant;
     uint64_t tokens, logical_bytes, stored_bytes, disk_bytes, age_ns, idle_ns;
 };
 

@@ -154,23 +154,44 @@ static json_t *history(struct timeline *timeline, uint64_t after) {
                      columns(), "rows", rows);
 }
 
-static json_t *session_row(const struct session_row *row) {
-    return json_pack("{s:o, s:o, s:I, s:I, s:I, s:I, s:f, s:f}", "session",
-                     json_stringn(row->name, row->name_bytes), "model",
-                     json_stringn(row->model, row->model_bytes), "tokens", (json_int_t)row->tokens,
-                     "logical_bytes", (json_int_t)row->logical_bytes, "stored_bytes",
-                     (json_int_t)row->stored_bytes, "disk_bytes", (json_int_t)row->disk_bytes,
-                     "age_seconds", (double)row->age_ns * 1e-9, "idle_seconds",
-                     (double)row->idle_ns * 1e-9);
+static json_t *name(const char *text, size_t bytes, bool is_told) {
+    return is_told ? json_stringn(text, bytes) : json_null();
 }
 
-static json_t *session_table(const struct session_table *table) {
+static json_t *session_row(const struct session_row *row, bool tells_names) {
+    return json_pack("{s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:f, s:f}", "tenant",
+                     name(row->tenant->name, row->tenant->name_bytes, tells_names), "session",
+                     name(row->name, row->name_bytes, tells_names), "model",
+                     name(row->model, row->model_bytes, tells_names), "tokens",
+                     (json_int_t)row->tokens, "logical_bytes", (json_int_t)row->logical_bytes,
+                     "stored_bytes", (json_int_t)row->stored_bytes, "disk_bytes",
+                     (json_int_t)row->disk_bytes, "age_seconds", (double)row->age_ns * 1e-9,
+                     "idle_seconds", (double)row->idle_ns * 1e-9);
+}
+
+static json_t *session_table(const struct session_table *table, bool tells_names) {
     json_t *rows = json_array();
     for (size_t i = 0; i < table->row_count; i++)
-        json_array_append_new(rows, session_row(&table->rows[i]));
+        json_array_append_new(rows, session_row(&table->rows[i], tells_names));
     return json_pack("{s:I, s:b, s:o, s:o, s:o}", "walked", (json_int_t)table->walked, "complete",
                      table->complete, "sizes", numbers(table->sizes, SESSION_TABLE_SIZES), "ages",
                      numbers(table->ages, SESSION_TABLE_AGES), "largest", rows);
+}
+
+static json_t *tenants(struct tenants *tenants) {
+    struct tenant *all[METRICS_TENANTS];
+    size_t count = tenants_read(tenants, all, METRICS_TENANTS);
+    json_t *array = json_array();
+    for (size_t i = 0; i < count; i++) {
+        struct store_totals totals;
+        info_totals_of(all[i], &totals);
+        json_array_append_new(array, json_pack("{s:s, s:I, s:I, s:I, s:I}", "tenant", all[i]->name,
+                                               "sessions", (json_int_t)totals.sessions, "tokens",
+                                               (json_int_t)totals.tokens, "logical_bytes",
+                                               (json_int_t)totals.logical_bytes, "stored_bytes",
+                                               (json_int_t)totals.unique_bytes));
+    }
+    return array;
 }
 
 static const char *state_name(const struct rpc_daemon *rpc) {
@@ -218,13 +239,15 @@ char *status_json(const struct status_sources *sources, uint64_t after) {
     struct stats_report report;
     stats_read(metrics->rpc, NULL, &report);
     session_table_refresh(sources->table, store);
-    json_t *all = json_pack(
-        "{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "daemon",
-        about(metrics->rpc, &report), "totals", totals(&report), "flow", flow(&report), "levels",
-        levels(&store->usage), "disk", disk(&report), "fetches", fetches(metrics->rpc),
-        "operations", operations(metrics), "quality", quality(pool_coding(store->pool)), "coding",
-        coding(pool_coding(store->pool)), "sessions", session_table(sources->table), "history",
-        history(sources->timeline, after));
+    json_t *by_tenant = metrics->tells_names ? tenants(&store->tenants) : json_array();
+    json_t *all =
+        json_pack("{s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}", "daemon",
+                  about(metrics->rpc, &report), "tenants", by_tenant, "totals", totals(&report),
+                  "flow", flow(&report), "levels", levels(&store->usage), "disk", disk(&report),
+                  "fetches", fetches(metrics->rpc), "operations", operations(metrics), "quality",
+                  quality(pool_coding(store->pool)), "coding", coding(pool_coding(store->pool)),
+                  "sessions", session_table(sources->table, metrics->tells_names), "history",
+                  history(sources->timeline, after));
     char *text = all ? json_dumps(all, JSON_COMPACT | JSON_REAL_PRECISION(9)) : NULL;
     json_decref(all);
     return text;

@@ -82,3 +82,12 @@ struct tenant *tenants_find(struct tenants *tenants, const char *name, size_t na
     pthread_mutex_unlock(&tenants->lock);
     return tenant;
 }
+
+size_t tenants_read(struct tenants *tenants, struct tenant **all, size_t most) {
+    size_t count = 0;
+    pthread_mutex_lock(&tenants->lock);
+    for (struct tenant *tenant = &tenants->standard; tenant && count < most; tenant = tenant->next)
+        all[count++] = tenant;
+    pthread_mutex_unlock(&tenants->lock);
+    return count;
+}

@@ -42,6 +42,9 @@ void tenants_deinit(struct tenants *tenants);
  * memory limit. */
 struct tenant *tenants_find(struct tenants *tenants, const char *name, size_t name_bytes);
 
+/* Of those that were named, the default first, at most so many. Returns how many. */
+size_t tenants_read(struct tenants *tenants, struct tenant **all, size_t most);
+
 /* 1 to 64 letters, digits, '.', '_' and '-'. */
 bool tenant_is_name(const char *name, size_t name_bytes);
 

@@ -168,3 +168,13 @@ def test_names_of_sessions_are_json_whatever_they_are(monitored):
         for name in names:
             stored(connection, name.encode(), TINY, 5)
     assert {row["session"] for row in status(monitored.metrics)["sessions"]["largest"]} == names
+
+
+def test_on_a_port_that_anybody_may_ask_there_are_sums_and_no_names(on_tcp):
+    with Connection(on_tcp.socket) as connection:
+        stored(connection, b"a secret name", TINY, 5)
+    row, = status(on_tcp.metrics)["sessions"]["largest"]
+    assert row["session"] is row["model"] is row["tenant"] is None and row["tokens"] == 5
+    assert status(on_tcp.metrics)["tenants"] == []
+    assert "tenant" not in ask(on_tcp.metrics, "/metrics").text
+    assert "secret" not in ask(on_tcp.metrics, "/status.json").text

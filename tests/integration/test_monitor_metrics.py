@@ -8,6 +8,7 @@ import pytest
 from monitor_support import ask, metrics, monitored, start_monitored, status  # noqa: F401
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 from prometheus_client.parser import text_string_to_metric_families as older_families
+from tenant_support import row, token
 from wire import Connection
 from wire_support import SMALL, WIDE, append, bits, gaussian_bits, packed, refused, stored, wait_until
 
@@ -182,6 +183,23 @@ def test_the_number_of_series_does_not_grow_with_use(connection, address):
     for i in range(20):
         stored(connection, b"session %d" % i, tokens=5)
     assert series() == before
+
+
+def test_each_tenant_has_its_sums(start_monitored, tmp_path):
+    tenants = tmp_path / "tenants"
+    tenants.write_text(row("a", "alpha", "worker") + row("b", "beta", "worker"))
+    tenants.chmod(0o600)
+    daemon = start_monitored(text=f"tenants = {tenants}\n")
+    for name, tokens in (("a", 300), ("b", 20)):
+        with Connection(daemon.socket, token=token(name)) as connection:
+            stored(connection, b"chat", tokens=tokens)
+    samples = metrics(daemon.metrics)
+    for tenant, tokens in (("alpha", 300), ("beta", 20), ("default", 0)):
+        assert samples["kvquantd_tenant_tokens", "tenant", tenant] == tokens
+        assert samples["kvquantd_tenant_sessions", "tenant", tenant] == (tokens > 0)
+    assert samples["kvquantd_tenant_stored_bytes", "tenant", "alpha"] > samples[
+        "kvquantd_tenant_stored_bytes", "tenant", "beta"] > 0
+    assert {row["tenant"] for row in status(daemon.metrics)["sessions"]["largest"]} == {"alpha", "beta"}
 
 
 def test_status_json_says_the_same_and_names_the_largest_first(connection, address):

@@ -1,5 +1,6 @@
 """The status page in a real browser: what it shows, that nothing runs but its own script, and that it fits."""
 
+import contextlib
 import html
 import http.server
 import re
@@ -8,13 +9,38 @@ import subprocess
 import threading
 
 import pytest
-from monitor_support import ask
+from monitor_support import ask, monitored  # noqa: F401
 from wire import Connection
 from wire_support import TINY, WIDE, append, gaussian_bits, refused, stored
 
 HOSTILE = ["<script>document.title='run'</script>", "<img src=x onerror=\"document.title='run'\">", "\"><b>bold</b>",
            "' onmouseover='document.title=1", "</script><script>document.title='run'</script>", "{{7*7}}${7*7}",
            "javascript:document.title='run'", "\u202egnp.exe", "\u2028document.title='run'", "&lt;already&gt;"]
+
+
+class Proxy(http.server.BaseHTTPRequestHandler):
+    """As one leads from a port to the daemon's unix socket: a browser takes no path."""
+
+    def do_GET(self):
+        answer = ask(self.server.metrics, self.path)
+        self.send_response(answer.status)
+        for name in ("Content-Type", "Content-Security-Policy", "X-Content-Type-Options"):
+            self.send_header(name, answer.headers[name])
+        self.end_headers()
+        self.wfile.write(answer.text.encode())
+
+    def log_message(self, *_):
+        pass
+
+
+@contextlib.contextmanager
+def serving(handler, **attributes):
+    """The URL of a server of this handler's."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        vars(server).update(attributes)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield "http://127.0.0.1:%d/" % server.server_address[1]
+        server.shutdown()
 
 
 def browse(url, *options):
@@ -27,7 +53,8 @@ def browse(url, *options):
 
 
 def show(daemon, *options):
-    return browse(f"http://{daemon.metrics}/", *options)
+    with serving(Proxy, metrics=daemon.metrics) as url:
+        return browse(url, *options)
 
 
 def body_of(page, id):
@@ -35,21 +62,16 @@ def body_of(page, id):
 
 
 @pytest.fixture
-def on_tcp(start_monitored):
-    return start_monitored(metrics="127.0.0.1:0")
-
-
-@pytest.fixture
-def busy(on_tcp):
+def busy(monitored):
     """With sessions of several levels, hits and misses."""
-    with Connection(on_tcp.socket) as connection:
+    with Connection(monitored.socket) as connection:
         for level in (-2, 1, 3, 5):
             session = connection.open(b"level %d" % level, geometry=WIDE, level=level)
             append(session, gaussian_bits(WIDE, 200), settle=True)
             session.fetch()
         with refused("miss"):
             connection.fetch(b"nobody")
-    return on_tcp
+    return monitored
 
 
 def test_all_of_it_is_shown_and_the_console_is_silent(busy):
@@ -64,19 +86,19 @@ def test_all_of_it_is_shown_and_the_console_is_silent(busy):
         assert f">{operation}</td>" in body_of(page, "operations")
 
 
-def test_an_empty_daemon_says_so_in_words(on_tcp):
-    page, console = show(on_tcp)
+def test_an_empty_daemon_says_so_in_words(monitored):
+    page, console = show(monitored)
     assert console == []
     assert "No sessions" in body_of(page, "largest") and "Nothing has been coded yet" in page
     shown = page.split("<script")[0]
     assert not [word for word in ("NaN", "undefined", "Infinity", "null") if word in shown]
 
 
-def test_names_of_sessions_are_text_whatever_they_say(on_tcp):
-    with Connection(on_tcp.socket) as connection:
+def test_names_of_sessions_are_text_whatever_they_say(monitored):
+    with Connection(monitored.socket) as connection:
         for name in HOSTILE:
             stored(connection, name.encode(), TINY, 5)
-    page, console = show(on_tcp)
+    page, console = show(monitored)
     assert console == []
     assert "<title>KVQuant</title>" in page
     assert page.count("<script") == 1 and "<img" not in page and "<b>bold" not in page
@@ -92,9 +114,9 @@ def test_the_browser_would_run_a_script_without_the_policy(tmp_path):
     assert "<title>run</title>" in page and "heard" in "".join(console)
 
 
-def test_what_was_slipped_into_the_page_would_not_run(on_tcp):
+def test_what_was_slipped_into_the_page_would_not_run(monitored):
     """The policy that comes with the page, over a page with a stranger's script in it."""
-    policy = ask(on_tcp.metrics, "/").headers["Content-Security-Policy"]
+    policy = ask(monitored.metrics, "/").headers["Content-Security-Policy"]
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -108,12 +130,19 @@ def test_what_was_slipped_into_the_page_would_not_run(on_tcp):
         def log_message(self, *_):
             pass
 
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        page, console = browse("http://127.0.0.1:%d/" % server.server_address[1])
-        server.shutdown()
+    with serving(Handler) as url:
+        page, console = browse(url)
     assert "<title>kept</title>" in page
     assert len([line for line in console if "Content Security Policy" in line]) >= 2
+
+
+def test_on_a_port_of_its_own_names_are_withheld_and_all_else_is_shown(start_monitored):
+    daemon = start_monitored(metrics="127.0.0.1:0")
+    with Connection(daemon.socket) as connection:
+        stored(connection, b"a secret name", TINY, 5)
+    page, console = browse(f"http://{daemon.metrics}/")
+    assert console == [] and ">live<" in page and "secret" not in page
+    assert "(named on a unix socket only)" in body_of(page, "largest")
 
 
 @pytest.mark.parametrize("width", [360, 800, 1200])
