@@ -3,6 +3,7 @@
 KVQUANTD names the daemon; without it build/kvquantd is taken.
 """
 
+import hashlib
 import os
 import pathlib
 import struct
@@ -190,6 +191,11 @@ def configurations():
     yield "continued", "memory = 64M\n  128M\n[section]\nname: value\n"
 
 
+def tables():
+    yield "users", "# who\nuser root a admin\nuser 1000 b worker\nuser * c reader\ngroup 100 d worker\n"
+    yield "tokens", f"token {hashlib.sha256(bytes(32)).hexdigest()} a worker\ntoken {'0' * 64} b.c reader # no one's\n"
+
+
 def write(target, files):
     folder = HERE / "corpus" / target
     folder.mkdir(parents=True, exist_ok=True)
@@ -202,6 +208,7 @@ def main():
     write("connection", ((name, struct.pack("<I", number if number % 3 == 2 else 0) + stream)  # some in pieces
                          for number, (name, stream) in enumerate(conversations())))
     write("recovery", ((name, values + stream) for name, values, stream in recoveries(daemon)))
+    write("credentials", ((name, text.encode()) for name, text in tables()))
     write("config", ((name, text.encode()) for name, text in configurations()))
 
 
