@@ -15,7 +15,7 @@ find proto/wire proto/page daemon client/c client/cli -name '*.c' \
 xargs -P "$(nproc)" -I{} timeout 600 gcc -std=gnu11 -O1 $defines -fanalyzer -c -o /dev/null {} \
     <"$work/files" >"$work/gcc" 2>&1
 cppcheck --std=c11 --enable=warning,performance,portability --quiet -j "$(nproc)" -I. -D_GNU_SOURCE \
-    '-DTAILQ_HEAD(a,b)=struct a { struct b *first; }' --suppress=preprocessorErrorDirective \
+    --suppress=preprocessorErrorDirective \
     --template='{file}:{line}: {id}: {message}' proto daemon client/c client/cli >"$work/cppcheck" 2>&1
 
 {
