@@ -23,7 +23,7 @@ hosts_packages=$model_packages
 browser_packages='chromium-headless-shell' # looks at reports
 bench_packages='python3'
 hnswlib_packages='g++ libhnswlib-dev' # a retriever plugin is built where they are
-fuzz_packages='clang'
+fuzz_packages='clang libclang-rt-dev'
 analyse_packages='cppcheck'
 peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
 

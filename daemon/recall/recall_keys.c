@@ -455,5 +455,5 @@ const struct key_range *recall_keys_ranges(const struct recall_keys *recall, uin
                                            size_t *count) {
     uint32_t i = layer - recall->fetch->first_layer;
     *count = recall->range_counts[i];
-    return recall->ranges + i * recall->ranges_apart;
+    return recall->ranges ? recall->ranges + i * recall->ranges_apart : NULL;
 }

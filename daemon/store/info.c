@@ -148,8 +148,8 @@ struct info_range info_range(struct session *session, uint64_t first, uint64_t e
     struct info_range range = {.level = PAGE_LEVEL_MIN};
     pthread_mutex_lock(session->lock);
     const struct slice *slice = session_find_slice(session, first);
-    const struct slice *slices_end = session->slices + session->slice_count;
-    for (; slice && slice < slices_end && slice->start < end; slice++)
+    const struct slice *slices_end = slice ? session->slices + session->slice_count : NULL;
+    for (; slice < slices_end && slice->start < end; slice++)
         add_share(&range, slice, first, end);
     add_share(&range, &session->coded_tail, first, end);
     add_tail_share(&range, session, first, end);

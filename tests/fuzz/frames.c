@@ -34,7 +34,8 @@ static size_t replace(uint8_t *bytes, size_t length, size_t length_max, size_t a
     if (length - old + count > length_max)
         return 0;
     memmove(bytes + at + count, bytes + at + old, length - at - old);
-    memcpy(bytes + at, with, count);
+    if (count > 0)
+        memcpy(bytes + at, with, count);
     return length - old + count;
 }
 
