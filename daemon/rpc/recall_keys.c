@@ -242,8 +242,9 @@ static bool move_on(struct rpc_request *request) {
     struct rpc_recall_keys *keys = request->fetch.keys;
     size_t count;
     while (keys->layer < keys->asked.end_layer) {
-        const struct key_range *range = ranges_of(keys, &count) + keys->range;
+        const struct key_range *ranges = ranges_of(keys, &count);
         if (keys->range < count) {
+            const struct key_range *range = &ranges[keys->range];
             fetch_move(&request->fetch.fetch, keys->layer, range->first,
                        range->first + range->tokens);
             keys->moved = true;
