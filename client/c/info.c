@@ -46,9 +46,11 @@ int kvq_fill_levels(struct kvq_client *client, Kvq__LevelInfo *const *wire, size
 
 static int fill_info(struct kvq_client *client, const Kvq__SessionInfo *wire,
                      struct kvq_session_info *info) {
+    ProtobufCBinaryData tenant = kvq_text(wire->tenant);
     *info = (struct kvq_session_info){
         .session = kvq_lend_string(client, &wire->session),
         .model = kvq_lend_string(client, &wire->model),
+        .tenant = kvq_lend_string(client, &tenant),
         .level = wire->level,
         .min_snr_db = wire->min_snr_db,
         .id = wire->id,
@@ -129,15 +131,26 @@ static int finish_list(struct kvq_client *client, const ProtobufCMessage *messag
     return KVQ_OK;
 }
 
-int kvq_list(struct kvq_client *client, uint64_t after_id, uint32_t limit,
-             struct kvq_session_list *list) {
+static int list_page(struct kvq_client *client, uint64_t after_id, uint32_t limit, bool all_tenants,
+                     struct kvq_session_list *list) {
     int error = kvq_begin_call(client, 0);
     if (error)
         return error;
     Kvq__ListRequest request = KVQ__LIST_REQUEST__INIT;
     request.after_id = after_id;
     request.limit = limit;
+    request.all_tenants = all_tenants;
     client->call.request.after_id = after_id;
     return kvq_request(client, WIRE_LIST, true, &request.base, &kvq__list_reply__descriptor,
                        finish_list, list);
+}
+
+int kvq_list(struct kvq_client *client, uint64_t after_id, uint32_t limit,
+             struct kvq_session_list *list) {
+    return list_page(client, after_id, limit, false, list);
+}
+
+int kvq_list_all(struct kvq_client *client, uint64_t after_id, uint32_t limit,
+                 struct kvq_session_list *list) {
+    return list_page(client, after_id, limit, true, list);
 }

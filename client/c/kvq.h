@@ -399,6 +399,10 @@ struct kvq_aged {
 int kvq_age(struct kvq_client *client, const char *session, int level, bool settle,
             struct kvq_aged *aged);
 
+/* The same of another tenant's session, by an admin. KVQ_PERMISSION_DENIED: it is none. */
+int kvq_age_of(struct kvq_client *client, const char *tenant, const char *session, int level,
+               bool settle, struct kvq_aged *aged);
+
 /* Changes what is given of a session's policy (options NULL: nothing) and tells what it then is;
  * policy may be NULL. What is coarser already stays so. KVQ_INVALID: newest_level would be coarser,
  * or floor finer, than the session's level. KVQ_MISS: no such session. */
@@ -996,6 +1000,7 @@ struct kvq_session_info {
     /* It keeps summaries of its keys; what of stored_bytes these are. */
     bool key_summaries;
     uint64_t key_summaries_bytes;
+    const char *tenant; /* whose it is */
 };
 
 /* Everything about one session. Strings and levels are the client's, until its next call.
@@ -1012,6 +1017,10 @@ struct kvq_session_list {
  * sends at a time). The sessions are the client's, until its next call. */
 int kvq_list(struct kvq_client *client, uint64_t after_id, uint32_t limit,
              struct kvq_session_list *list);
+
+/* The same of the sessions of all tenants, by an admin. KVQ_PERMISSION_DENIED: it is none. */
+int kvq_list_all(struct kvq_client *client, uint64_t after_id, uint32_t limit,
+                 struct kvq_session_list *list);
 
 struct kvq_operation_count {
     const char *operation;

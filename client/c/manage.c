@@ -74,17 +74,26 @@ static int finish_age(struct kvq_client *client, const ProtobufCMessage *message
     return KVQ_OK;
 }
 
-int kvq_age(struct kvq_client *client, const char *session, int level, bool settle,
-            struct kvq_aged *aged) {
+int kvq_age_of(struct kvq_client *client, const char *tenant, const char *session, int level,
+               bool settle, struct kvq_aged *aged) {
     int error = begin(client, session, 0);
     if (error)
         return error;
+    if (strlen(tenant) > KVQ_TENANT_BYTES_MAX)
+        return kvq_fail(client, KVQ_ARGUMENT, "a tenant's name is at most %d bytes",
+                        KVQ_TENANT_BYTES_MAX);
     Kvq__AgeRequest request = KVQ__AGE_REQUEST__INIT;
+    request.tenant = (char *)tenant;
     request.session = kvq_text(session);
     request.level = level;
     request.settle = settle;
     return kvq_request(client, WIRE_AGE, true, &request.base, &kvq__age_reply__descriptor,
                        finish_age, aged);
+}
+
+int kvq_age(struct kvq_client *client, const char *session, int level, bool settle,
+            struct kvq_aged *aged) {
+    return kvq_age_of(client, "", session, level, settle, aged);
 }
 
 int kvq_pin(struct kvq_client *client, const char *session, uint64_t lease_ms) {

@@ -34,8 +34,8 @@ static enum exit_status run(const struct options *options) {
     enum exit_status status = connect_patient_client(options, &client);
     if (status != EXIT_DONE)
         return status;
-    struct kvq_session_info info;
-    int error = kvq_info(client, session, &info);
+    struct kvq_session_info info = {.level = KVQ_LEVEL_EXACT};
+    int error = options->tenant ? KVQ_OK : kvq_info(client, session, &info);
     if (!error && options->level < info.level) {
         complain(
             "session %s is at level %s; choose a coarser one: what was lost does not come back",
@@ -45,7 +45,8 @@ static enum exit_status run(const struct options *options) {
     struct kvq_aged aged;
     bool settled = !(options->given & OPTION_NO_WAIT);
     if (!error)
-        error = kvq_age(client, session, options->level, settled, &aged);
+        error = kvq_age_of(client, options->tenant ? options->tenant : "", session, options->level,
+                           settled, &aged);
     if (error)
         return report_session_failure(client, error, session);
     if (options->given & OPTION_JSON)
@@ -59,7 +60,7 @@ const struct command age_command = {
     .name = "age",
     .arguments = "SESSION",
     .argument_count = 1,
-    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_LEVEL | OPTION_NO_WAIT,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_LEVEL | OPTION_NO_WAIT | OPTION_TENANT,
     .summary = "bring a session to a coarser level",
     .help =
         "Codes what a session holds anew at a coarser level, and from now on what is appended "

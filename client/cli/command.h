@@ -54,6 +54,8 @@ enum option_flag {
     OPTION_KEY_SUMMARIES = 1LL << 40,
     OPTION_QUERIES = 1LL << 41,
     OPTION_TOKEN_FILE = 1LL << 42,
+    OPTION_ALL_TENANTS = 1LL << 43,
+    OPTION_TENANT = 1LL << 44,
     OPTIONS_DAEMON = OPTION_SOCKET | OPTION_TOKEN_FILE, /* of what talks to it */
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
@@ -68,7 +70,7 @@ struct range {
 
 struct options {
     uint64_t given; /* of enum option_flag */
-    const char *socket, *token_file, *model;
+    const char *socket, *token_file, *tenant, *model;
     int level;
     double min_snr_db;
     struct kvq_policy_options policy;
@@ -118,7 +120,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 42 };
+enum { OPTION_ROWS = 44 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

@@ -16,6 +16,11 @@ static bool parse_token_file(const char *text, struct options *options) {
     return text[0] != '\0';
 }
 
+static bool parse_tenant(const char *text, struct options *options) {
+    options->tenant = text;
+    return is_tenant_name(text);
+}
+
 static bool parse_model(const char *text, struct options *options) {
     options->model = text;
     return text[0] != '\0' && strlen(text) <= KVQ_MODEL_BYTES_MAX;
@@ -270,6 +275,8 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {OPTION_SORT, "sort", "made|used|size|tokens|name",
      "the longest ago made (if not given) or used first, or the largest first, or by name",
      parse_sort},
+    {OPTION_ALL_TENANTS, "all-tenants", NULL, "of all tenants, which takes an admin", NULL},
+    {OPTION_TENANT, "tenant", "NAME", "whose the session is, which takes an admin", parse_tenant},
     {OPTION_NAMES, "names", NULL, "print the names only, one a line", NULL},
     {OPTION_NO_WAIT, "no-wait", NULL, "do not wait until all is coded at the level", NULL},
     {OPTION_FOR, "for", "TIME", "how long from now, such as 500ms, 2s, 10min, 3h or 2d", parse_for},

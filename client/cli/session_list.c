@@ -18,22 +18,26 @@ static bool make_room(struct session_list *list, size_t more) {
 /* One allocation for both strings; the session's name is its beginning. */
 static bool keep(struct session_list *list, const struct kvq_session_info *info) {
     size_t session_bytes = strlen(info->session) + 1, model_bytes = strlen(info->model) + 1;
-    char *strings = malloc(session_bytes + model_bytes);
+    size_t tenant_bytes = strlen(info->tenant) + 1;
+    char *strings = malloc(session_bytes + model_bytes + tenant_bytes);
     if (!strings)
         return false;
     memcpy(strings, info->session, session_bytes);
     memcpy(strings + session_bytes, info->model, model_bytes);
+    memcpy(strings + session_bytes + model_bytes, info->tenant, tenant_bytes);
     struct kvq_session_info *row = &list->rows[list->count++];
     *row = *info;
     row->session = strings;
     row->model = strings + session_bytes;
+    row->tenant = strings + session_bytes + model_bytes;
     return true;
 }
 
-int session_list_load(struct session_list *list, struct kvq_client *client) {
+int session_list_load(struct session_list *list, struct kvq_client *client, bool all_tenants) {
     struct kvq_session_list page = {.more = true};
     for (uint64_t after_id = 0; page.more;) {
-        int error = kvq_list(client, after_id, 0, &page);
+        int error = all_tenants ? kvq_list_all(client, after_id, 0, &page)
+                                : kvq_list(client, after_id, 0, &page);
         if (error)
             return error;
         if (!make_room(list, page.count))

@@ -12,7 +12,7 @@ struct session_list {
 
 /* Asks for page after page. Returns the failed call's error, or KVQ_NO_MEMORY; the list is to be
  * freed in either case. */
-int session_list_load(struct session_list *list, struct kvq_client *client);
+int session_list_load(struct session_list *list, struct kvq_client *client, bool all_tenants);
 void session_list_sort(struct session_list *list, enum sort_order order);
 void session_list_free(struct session_list *list);
 

@@ -28,7 +28,7 @@ static int column_of_models(const struct session_list *list) {
     return widest;
 }
 
-static void print_row(const struct kvq_session_info *info, int column) {
+static void print_row(const struct kvq_session_info *info, int column, bool with_tenant) {
     char tokens[WORD_BYTES], stored[WORD_BYTES], unique[WORD_BYTES], ratio[WORD_BYTES],
         age[WORD_BYTES], idle[WORD_BYTES], pinned[WORD_BYTES];
     printf("%9s %9s %9s %5s %-5s", count_text(info->tokens_available, tokens),
@@ -37,15 +37,19 @@ static void print_row(const struct kvq_session_info *info, int column) {
     printf(" %5s %5s %5s", short_time_text(info->age_ms, age), short_time_text(info->idle_ms, idle),
            info->pinned_ms ? short_time_text(info->pinned_ms, pinned) : "-");
     int padding = column - name_columns(info->session);
-    printf("  %s%*s  %s\n", info->session, padding > 0 ? padding : 0, "", info->model);
+    printf("  %s%*s  %s", info->session, padding > 0 ? padding : 0, "", info->model);
+    if (with_tenant)
+        printf("  %s", info->tenant);
+    putchar('\n');
 }
 
-static void print_table(const struct session_list *list) {
+static void print_table(const struct session_list *list, bool with_tenant) {
     int column = column_of_models(list);
-    printf("%9s %9s %9s %5s %-5s %5s %5s %5s  %-*s  %s\n", "TOKENS", "STORED", "UNIQUE", "RATIO",
-           "LEVEL", "AGE", "IDLE", "PIN", column, "SESSION", "MODEL");
+    printf("%9s %9s %9s %5s %-5s %5s %5s %5s  %-*s  %s%s\n", "TOKENS", "STORED", "UNIQUE", "RATIO",
+           "LEVEL", "AGE", "IDLE", "PIN", column, "SESSION", "MODEL",
+           with_tenant ? "  TENANT" : "");
     for (size_t i = 0; i < list->count; i++)
-        print_row(&list->rows[i], column);
+        print_row(&list->rows[i], column, with_tenant);
 }
 
 static enum exit_status list(const struct options *options, struct session_list *list) {
@@ -53,7 +57,7 @@ static enum exit_status list(const struct options *options, struct session_list 
     enum exit_status status = connect_client(options, &client);
     if (status != EXIT_DONE)
         return status;
-    int error = session_list_load(list, client);
+    int error = session_list_load(list, client, (options->given & OPTION_ALL_TENANTS) != 0);
     if (error == KVQ_NO_MEMORY)
         complain("no memory for a list of more than %zu sessions", list->count);
     else if (error)
@@ -73,7 +77,7 @@ static enum exit_status run(const struct options *options) {
         else if (options->given & OPTION_JSON)
             print_json(&sessions);
         else
-            print_table(&sessions);
+            print_table(&sessions, (options->given & OPTION_ALL_TENANTS) != 0);
     }
     session_list_free(&sessions);
     return status;
@@ -82,7 +86,7 @@ static enum exit_status run(const struct options *options) {
 const struct command sessions_command = {
     .name = "sessions",
     .arguments = "",
-    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_SORT | OPTION_NAMES,
+    .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_SORT | OPTION_NAMES | OPTION_ALL_TENANTS,
     .summary = "list the sessions",
     .help = "Lists the sessions: tokens; bytes stored, and of these what deleting the session "
             "would free; ratio of the bytes given to these; the level it is kept at; how long ago "

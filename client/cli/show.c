@@ -101,6 +101,7 @@ void show_session_json(struct json *json, const char *name, const struct kvq_ses
     json_open_object(json, name);
     json_string(json, "session", info->session);
     json_string(json, "model", info->model);
+    json_string(json, "tenant", info->tenant);
     json_count(json, "id", info->id);
     json_count(json, "version", info->version);
     show_level_json(json, "level", info->level);

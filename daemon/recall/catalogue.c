@@ -1,5 +1,6 @@
 #include "daemon/recall/catalogue.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -155,10 +156,12 @@ static struct catalogue_index *new_index(struct catalogue *catalogue, const stru
     struct catalogue_index *index = calloc(1, sizeof *index + session->model_bytes);
     if (!index)
         return NULL;
+    char name[TENANT_NAME_BYTES_MAX + 1 + 256];
+    int name_bytes = snprintf(name, sizeof name, "%s/%s", session->tenant->name, session->model);
     struct retriever_options options = {.format = format_of(kind),
                                         .plugin = catalogue->plugin,
-                                        .name = session->model,
-                                        .name_bytes = session->model_bytes,
+                                        .name = name,
+                                        .name_bytes = (size_t)name_bytes,
                                         .released = on_released};
     index->retriever = retriever_new(&options);
     if (!index->retriever) {

@@ -12,9 +12,16 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if (!message)
         return request->fault.code;
     request->frame_bytes = WIRE_HEADER_BYTES + WIRE_CONTROL_BYTES_MAX;
+    uint32_t code =
+        message->all_tenants ? role_check(request, ROLE_ADMIN, "a list of all tenants") : WIRE_OK;
+    if (code)
+        return code;
+    struct rpc_daemon *daemon = request->context->daemon;
     bool all = message->limit == 0 || message->limit > PAGE_SESSIONS;
-    request->list = (struct rpc_list){.after_id = message->after_id,
-                                      .limit = all ? (uint32_t)PAGE_SESSIONS : message->limit};
+    request->list = (struct rpc_list){
+        .list = message->all_tenants ? &daemon->store->list : &request->peer->tenant->sessions,
+        .after_id = message->after_id,
+        .limit = all ? (uint32_t)PAGE_SESSIONS : message->limit};
     return WIRE_OK;
 }
 
@@ -24,7 +31,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
     Kvq__SessionInfo *entries[PAGE_SESSIONS];
     wire_arena_reset(arena);
     uint64_t chunks = 0;
-    struct list *list = &request->peer->tenant->sessions;
+    struct list *list = request->list.list;
     struct session *session = list_after(list, request->list.after_id);
     for (; session && reply.n_sessions < request->list.limit && chunks < PAGE_CHUNKS;
          session = list_next(list, session)) {

@@ -258,6 +258,7 @@ Kvq__SessionInfo *messages_write_info(struct wire_arena *arena, const struct ses
     kvq__session_info__init(message);
     message->session = copy(parts->name, session->name, session->name_bytes);
     message->model = copy(parts->model, session->model, session->model_bytes);
+    message->tenant = session->tenant->name;
     message->id = info->id;
     message->version = info->state.version;
     message->tokens = info->state.tokens + info->state.lost_tokens;

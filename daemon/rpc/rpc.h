@@ -228,6 +228,7 @@ struct rpc_unindex {
 };
 
 struct rpc_list {
+    struct list *list; /* the tenant's, or of all */
     uint64_t after_id;
     uint32_t limit;
 };

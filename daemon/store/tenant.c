@@ -69,14 +69,26 @@ static struct tenant *add(struct tenants *tenants, const char *name, size_t name
     return tenant;
 }
 
-struct tenant *tenants_find(struct tenants *tenants, const char *name, size_t name_bytes) {
-    if (!tenant_is_name(name, name_bytes))
-        return NULL;
-    pthread_mutex_lock(&tenants->lock);
+static struct tenant *find_locked(struct tenants *tenants, const char *name, size_t name_bytes) {
     struct tenant *tenant = &tenants->standard;
     while (tenant &&
            (tenant->name_bytes != name_bytes || memcmp(tenant->name, name, name_bytes) != 0))
         tenant = tenant->next;
+    return tenant;
+}
+
+struct tenant *tenants_known(struct tenants *tenants, const char *name, size_t name_bytes) {
+    pthread_mutex_lock(&tenants->lock);
+    struct tenant *tenant = find_locked(tenants, name, name_bytes);
+    pthread_mutex_unlock(&tenants->lock);
+    return tenant;
+}
+
+struct tenant *tenants_find(struct tenants *tenants, const char *name, size_t name_bytes) {
+    if (!tenant_is_name(name, name_bytes))
+        return NULL;
+    pthread_mutex_lock(&tenants->lock);
+    struct tenant *tenant = find_locked(tenants, name, name_bytes);
     if (!tenant)
         tenant = add(tenants, name, name_bytes);
     pthread_mutex_unlock(&tenants->lock);

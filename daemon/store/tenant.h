@@ -42,6 +42,9 @@ void tenants_deinit(struct tenants *tenants);
  * memory limit. */
 struct tenant *tenants_find(struct tenants *tenants, const char *name, size_t name_bytes);
 
+/* The same, but none is made. */
+struct tenant *tenants_known(struct tenants *tenants, const char *name, size_t name_bytes);
+
 /* Of those that were named, the default first, at most so many. Returns how many. */
 size_t tenants_read(struct tenants *tenants, struct tenant **all, size_t most);
 

@@ -286,6 +286,26 @@ print(json.dumps([name(kvquantd.connect), name(lambda: client.delete("s"))]))"""
     assert python(daemon, code) == [["Unauthenticated", "unauthenticated"], ["PermissionDenied", "permission_denied"]]
 
 
+def test_kvq_and_python_list_all_tenants_for_an_admin(start_daemon, tmp_path):
+    text = row("worker", "chat", "worker") + row("admin", "ops", "admin")
+    tenants = Tenants(start_daemon, tmp_path, text)
+    for name in "worker", "admin":
+        (tmp_path / name).write_text(token(name).hex() + "\n")
+        (tmp_path / name).chmod(0o600)
+    with tenants.connect("worker") as worker:
+        stored(worker, b"s", TINY, 5)
+    kvq = Command(tenants.daemon.socket)
+    assert [one["tenant"] for one in kvq.json("sessions", "--all-tenants", "--token-file", tmp_path / "admin")] == ["chat"]
+    assert "chat" in kvq("sessions", "--all-tenants", "--token-file", tmp_path / "admin").stdout
+    assert kvq.json("sessions", "--token-file", tmp_path / "admin") == []
+    assert kvq("sessions", "--all-tenants", "--token-file", tmp_path / "worker").returncode == 1
+    assert kvq("age", "s", "--level", "3", "--tenant", "chat", "--token-file", tmp_path / "admin").returncode == 0
+    code = f"""
+with kvquantd.connect(token_file="{tmp_path / 'admin'}") as client:
+    print(json.dumps([(one["tenant"], one["level"]) for one in client.sessions(all_tenants=True)]))"""
+    assert python(tenants.daemon, code) == [["chat", 3]]
+
+
 def test_no_secret_is_in_the_log_in_errors_or_among_the_processes(start_daemon, tmp_path):
     """With everything logged, a token that is known, one that is not, and both on the command line's --token-file."""
     known, line = make_token(tmp_path, "chat", "worker")

@@ -83,7 +83,8 @@ ATTEMPTS = {
               lambda connection, at: connection.fetch(at.session, if_version=1),
               lambda connection, at: connection.fetch(at.session, model=b"another")],
     "INFO": [lambda connection, at: connection.info(at.session)],
-    "LIST": [lambda connection, at: connection.list(), lambda connection, at: connection.list(limit=1)],
+    "LIST": [lambda connection, at: connection.list(), lambda connection, at: connection.list(limit=1),
+             lambda connection, at: connection.list(all_tenants=1)],
     "DELETE": [lambda connection, at: connection.delete(at.session)],
     "STATS": [lambda connection, at: [getattr(connection.stats(), field) for field in
                                       ("sessions", "tokens", "logical_bytes", "stored_bytes", "used_bytes",
@@ -91,7 +92,8 @@ ATTEMPTS = {
     "FORK": [lambda connection, at: connection.fork(at.session, b"mine now"), fork_to],
     "TRUNCATE": [lambda connection, at: connection.truncate(at.session, 1),
                  lambda connection, at: connection.truncate(at.session, 1, if_version=1)],
-    "AGE": [lambda connection, at: connection.age(at.session, 5)],
+    "AGE": [lambda connection, at: connection.age(at.session, 5),
+            lambda connection, at: connection.age(at.session, 5, tenant="they")],
     "PIN": [lambda connection, at: connection.pin(at.session, 1000)],
     "DELETE_MANY": [lambda connection, at: connection.delete_many(prefix=at.session),
                     lambda connection, at: connection.delete_many(prefix=b"session", dry_run=True),
@@ -140,7 +142,7 @@ def world(tmp_path_factory):
     from conftest import Daemon
     folder = tmp_path_factory.mktemp("tenants")
     tenants = Tenants(lambda **options: Daemon(folder, **options), folder,
-                      row("them", "they", "worker") + row("me", "me", "worker"), f"disk = {folder / 'disk'}\n")
+                      row("them", "they", "worker") + row("me", "me", "worker") + row("admin", "ops", "admin"), f"disk = {folder / 'disk'}\n")
     with tenants.connect("them") as them, tenants.connect("me") as me:
         session, arrays = fill(them, THEIRS)
         yield SimpleNamespace(them=them, me=me, session=session, arrays=arrays, tenants=tenants)
@@ -201,6 +203,22 @@ def test_a_name_serves_every_tenant_once(world):
     with refused("miss"):
         world.me.info(THEIRS.session)
     assert_holds(world.session, world.arrays)
+
+
+def test_an_admin_lists_the_sessions_of_all_tenants_and_may_age_them(world):
+    with world.tenants.connect("admin") as admin:
+        assert admin.list().sessions == []
+        assert [(one.tenant, one.session) for one in admin.list(all_tenants=1).sessions] == [("they", THEIRS.session)]
+        with refused("miss"):
+            admin.age(THEIRS.session, 3)
+        with refused("miss"):
+            admin.age(THEIRS.session, 3, tenant="nobody")
+        with refused("miss"):
+            admin.fetch(THEIRS.session)
+        stored(world.them, b"to be aged", SMALL, 50)
+        assert admin.age(b"to be aged", 3, tenant="they").level == 3
+        assert world.them.info(b"to be aged").level == 3
+        world.them.delete(b"to be aged")
 
 
 def test_without_tenants_nothing_is_hidden(daemon):

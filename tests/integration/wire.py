@@ -81,10 +81,10 @@ SCHEMA = {
     "17 id uint, 18 age_ms uint, 19 idle_ms uint, 20 pinned_ms uint, "
     "21 min_snr_db double, 22 policy Policy, 24 policy_state PolicyState, 27 sharing uint, "
     "25 disk_bytes uint, 26 durability uint, 28 token_ids_tokens uint, 29 attachments Attachments, "
-    "30 entries Entries, 31 key_summaries uint, 32 key_summaries_bytes uint",
+    "30 entries Entries, 31 key_summaries uint, 32 key_summaries_bytes uint, 33 tenant str",
     "Entries": "1 entries uint, 2 batches uint, 3 stored_bytes uint",
     "Attachments": "1 count uint, 2 bytes uint, 3 stored_bytes uint",
-    "ListRequest": "1 after_id uint, 2 limit uint",
+    "ListRequest": "1 after_id uint, 2 limit uint, 3 all_tenants uint",
     "ListReply": "1 sessions SessionInfo*, 2 more uint",
     "DeleteRequest": "1 session bytes",
     "DeleteReply": "1 freed_bytes uint",
@@ -92,7 +92,7 @@ SCHEMA = {
     "ForkReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
     "TruncateRequest": "1 session bytes, 2 tokens uint, 3 if_version uint",
     "TruncateReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
-    "AgeRequest": "1 session bytes, 2 level sint, 3 settle uint",
+    "AgeRequest": "1 session bytes, 2 level sint, 3 settle uint, 4 tenant str",
     "AgeReply": "1 level sint, 2 stored_bytes_before uint, 3 stored_bytes uint",
     "PolicyRequest": "1 session bytes, 2 policy Policy",
     "PolicyReply": "1 level sint, 2 policy Policy",
@@ -449,8 +449,8 @@ class Connection:
     def info(self, session):
         return self.call(INFO, "Info", session=session)
 
-    def list(self, after_id=0, limit=0):
-        return self.call(LIST, "List", after_id=after_id, limit=limit)
+    def list(self, after_id=0, limit=0, **fields):
+        return self.call(LIST, "List", after_id=after_id, limit=limit, **fields)
 
     def delete(self, session):
         return self.call(DELETE, "Delete", session=session)
@@ -474,8 +474,8 @@ class Connection:
     def truncate(self, session, tokens, if_version=0):
         return self.call(TRUNCATE, "Truncate", session=session, tokens=tokens, if_version=if_version)
 
-    def age(self, session, level, settle=True):
-        return self.call(AGE, "Age", session=session, level=level, settle=settle)
+    def age(self, session, level, settle=True, **fields):
+        return self.call(AGE, "Age", session=session, level=level, settle=settle, **fields)
 
     def policy(self, session, **changes):
         """What is to change, as numbers: the session's policy then, as policy() gives it."""

@@ -315,14 +315,15 @@ class SessionsPage(NamedTuple):
     more: bool
 
 
-def list_sessions(after_id: int) -> Call[SessionsPage]:
+def list_sessions(after_id: int, all_tenants: bool = False) -> Call[SessionsPage]:
     page = structure("kvq_session_list")
 
     def learn() -> SessionsPage:
         sessions = [_report.session_info(page.sessions[i]) for i in range(page.count)]
         return SessionsPage(sessions, sessions[-1]["id"] if sessions else after_id, bool(page.more))
 
-    return Call(lib.kvq_list, (after_id, 0, page), learn)
+    listing = lib.kvq_list_all if all_tenants else lib.kvq_list
+    return Call(listing, (after_id, 0, page), learn)
 
 
 def control(state: Optional[str], memory: Optional[int]) -> Call[dict[str, Any]]:

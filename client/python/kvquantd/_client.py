@@ -254,12 +254,13 @@ class Client:
         """
         return self._run(_calls.delete_many(prefix, model, idle, age, pinned_too, dry_run))
 
-    def sessions(self) -> list[dict[str, Any]]:
-        """What info() says of each session, without its levels; the oldest first."""
-        page = self._run(_calls.list_sessions(0))
+    def sessions(self, all_tenants: bool = False) -> list[dict[str, Any]]:
+        """What info() says of each session, without its levels; the oldest first. all_tenants: not only
+        of those of this client's tenant; PermissionDenied: it is no admin."""
+        page = self._run(_calls.list_sessions(0, all_tenants))
         found = page.sessions
         while page.more:
-            page = self._run(_calls.list_sessions(page.after_id))
+            page = self._run(_calls.list_sessions(page.after_id, all_tenants))
             found += page.sessions
         return found
 

@@ -63,6 +63,7 @@ def _policy(c: Any) -> dict[str, Any]:
 def session_info(c: Any) -> dict[str, Any]:
     report: dict[str, Any] = {
         "session": _text(c.session),
+        "tenant": _text(c.tenant),
         "model": _text(c.model),
         "id": c.id,
         "version": c.version,

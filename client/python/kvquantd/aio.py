@@ -244,12 +244,12 @@ class AsyncClient:
         """As Client.delete_many()."""
         return await self._run(_calls.delete_many(prefix, model, idle, age, pinned_too, dry_run))
 
-    async def sessions(self) -> list[dict[str, Any]]:
+    async def sessions(self, all_tenants: bool = False) -> list[dict[str, Any]]:
         """As Client.sessions()."""
-        page = await self._run(_calls.list_sessions(0))
+        page = await self._run(_calls.list_sessions(0, all_tenants))
         found = page.sessions
         while page.more:
-            page = await self._run(_calls.list_sessions(page.after_id))
+            page = await self._run(_calls.list_sessions(page.after_id, all_tenants))
             found += page.sessions
         return found
 
