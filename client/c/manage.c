@@ -2,6 +2,7 @@
 #include "client/c/client.h"
 
 #include <stdio.h>
+#include <string.h>
 
 static int begin(struct kvq_client *client, const char *session, int64_t deadline_ms) {
     int error = kvq_begin_call(client, deadline_ms);

@@ -201,7 +201,7 @@ static int screen_lines(void) {
 static int show(struct kvq_client *client, struct counters *counters) {
     struct session_list list = {0};
     struct kvq_stats stats;
-    int error = session_list_load(&list, client);
+    int error = session_list_load(&list, client, false);
     if (!error)
         error = kvq_stats(client, &stats);
     if (!error) {
@@ -242,7 +242,7 @@ static enum exit_status run(const struct options *options) {
 const struct command top_command = {
     .name = "top",
     .arguments = "",
-    .options = OPTION_SOCKET | OPTION_SECONDS,
+    .options = OPTIONS_DAEMON | OPTION_SECONDS,
     .summary = "show what the daemon does, again and again",
     .help = "Shows, every --seconds, what the daemon holds and what it did since it was last "
             "shown: memory, bytes and tokens that came and went, fetches that hit, tokens that "
