@@ -13,7 +13,7 @@ from wire import Connection, Geometry
 
 LAYERS, TOKENS, HEADS, DIM = 2, 200, 2, 40
 INFO_KEYS = {
-    "session", "model", "id", "version", "level", "min_snr_db", "tokens", "tokens_available",
+    "session", "model", "tenant", "id", "version", "level", "min_snr_db", "tokens", "tokens_available",
     "tail_tokens", "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "bits_per_value",
     "snr_k_db", "snr_v_db", "estimated", "geometry", "age_ms", "idle_ms", "pinned_ms",
     "policy", "idle_steps", "tail_coded", "sharing", "token_ids_tokens",
