@@ -23,7 +23,7 @@ enum { RETRIEVER_K_MOST = 4096 };
 struct retriever_options {
     struct vectors_format format;
     struct plugin *plugin; /* plugin.h; NULL: none */
-    const char *name;      /* for the plugin: whose embeddings they are, from run to run; copied or hashed */
+    const char *name;      /* for the plugin: whose embeddings they are, from run to run */
     size_t name_bytes;
     /* The batch's vectors are not read any more: after retriever_remove(), in that call or later,
      * on another thread. Must not call the retriever. */
