@@ -16,7 +16,7 @@
 
 #include "tests/faults/player.h"
 
-enum { PROGRAM_STEPS = 1000, PROGRAM_SECONDS_MAX = 60, SHRINK_SECONDS = 120 };
+enum { PROGRAM_STEPS = 1000, PROGRAM_SECONDS_MAX = 900, SHRINK_SECONDS = 120 };
 
 struct program {
     struct world world;
