@@ -383,6 +383,7 @@ void player_make_directory(struct player *player) {
     snprintf(path, sizeof path, "%s/key", player->directory);
     if (!player->world->disk)
         return;
+    play_clean_up(getpid()); /* a process that had the same number may have been killed */
     int file = mkdir(player->directory, 0700) < 0
                    ? -1
                    : open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

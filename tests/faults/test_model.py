@@ -1,6 +1,7 @@
 """The store against a simple reference, by random programs of operations."""
 
 import os
+import pathlib
 import random
 
 from faults import amount, run_check
@@ -15,3 +16,17 @@ def test_the_store_does_what_a_simple_reference_does():
 def test_so_it_does_in_programs_that_nobody_has_run_before():
     print("KVQ_SEED =", SEED)
     run_check("model_check", amount(usual=20000, torture=200000, sanitized=5000), SEED)
+
+
+def test_what_killed_programs_left_behind_is_in_nobodys_way():
+    """Their folders are named by processes whose numbers come again."""
+    folder = "/dev/shm" if os.access("/dev/shm", os.W_OK) else "/tmp"
+    left = [pathlib.Path(f"{folder}/kvq-model-{os.getpid() + i}") for i in range(1, 3000)]
+    try:
+        for path in left:
+            path.mkdir(exist_ok=True)
+        run_check("model_check", 5000)
+    finally:
+        for path in left:
+            if path.exists() and not any(path.iterdir()):
+                path.rmdir()
