@@ -30,51 +30,51 @@ static uint32_t read_mode(struct rpc_request *request, const Kvq__OpenRequest *m
     return WIRE_OK;
 }
 
-static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
-    struct store_open open = {0};
+/* What a request's pointers lead to. */
+struct asked {
     struct geometry geometry;
     enum session_durability durability;
-    uint32_t code;
-    const Kvq__OpenRequest *message =
-        rpc_unpack(request, &kvq__open_request__descriptor, control, control_bytes);
-    if (!message)
-        return request->fault.code;
+};
+
+static uint32_t read_geometry(struct rpc_request *request, const Kvq__OpenRequest *message,
+                              struct store_open *open, struct geometry *geometry) {
+    uint32_t code = WIRE_OK;
+    if (!message->geometry)
+        return WIRE_OK;
+    if ((code = messages_read_geometry(request, message->geometry, geometry)))
+        return code;
+    open->geometry = geometry;
+    if (open->key_summaries && key_summary_bytes(geometry, 1) == 0)
+        return rpc_fail(request, WIRE_UNSUPPORTED,
+                        "key_summaries: of more than 4096 values of K a token there are none");
+    return WIRE_OK;
+}
+
+static uint32_t read_request(struct rpc_request *request, const Kvq__OpenRequest *message,
+                             struct store_open *open, struct asked *asked) {
     struct messages_quality quality = {message->level, message->min_snr_db, message->policy};
-    if ((code = messages_read_name(request, &message->session, &open.session)) ||
-        (code = messages_read_model(request, &message->model, &open.model)) ||
-        (code = messages_read_quality(request, &quality, &open.policy)) ||
-        (code = read_durability(request, message, &open, &durability)))
+    uint32_t code;
+    if ((code = messages_read_name(request, &message->session, &open->session)) ||
+        (code = messages_read_model(request, &message->model, &open->model)) ||
+        (code = messages_read_quality(request, &quality, &open->policy)) ||
+        (code = read_durability(request, message, open, &asked->durability)))
         return code;
     if (message->sharing > KVQ__SHARING__SHARING_BYTES)
         return rpc_fail(request, WIRE_INVALID, "sharing is none of Sharing");
-    open.sharing = (enum session_sharing)message->sharing;
-    open.key_summaries = message->key_summaries;
-    if (message->geometry) {
-        if ((code = messages_read_geometry(request, message->geometry, &geometry)))
-            return code;
-        open.geometry = &geometry;
-        if (open.key_summaries && key_summary_bytes(&geometry, 1) == 0)
-            return rpc_fail(request, WIRE_UNSUPPORTED,
-                            "key_summaries: of more than 4096 values of K a token there are none");
-    }
-    if ((code = read_mode(request, message, &open)))
-        return code;
-    if ((open.mode == STORE_OPEN_NEW || open.durability) &&
-        (code = role_check(request, ROLE_WORKER, "making or changing a session")))
-        return code;
-    bool is_reader = request->peer->role < ROLE_WORKER;
-    bool may_create = !is_reader && rpc_allows(request->context->daemon, RPC_ADDS);
-    if (!may_create && open.mode == STORE_OPEN_NEW)
-        return rpc_fail(request, WIRE_READ_ONLY, NULL);
-    bool would_create = !may_create && open.mode == STORE_OPEN_OR_CREATE;
-    if (would_create)
-        open.mode = STORE_OPEN_EXISTING;
-    int status = store_open(request->context->daemon->store, &open, &request->state);
+    open->sharing = (enum session_sharing)message->sharing;
+    open->key_summaries = message->key_summaries;
+    code = read_geometry(request, message, open, &asked->geometry);
+    return code ? code : read_mode(request, message, open);
+}
+
+/* What became of it; `not_made` if the client asked for a session where there is none, and may not
+ * make it. */
+static uint32_t answer(struct rpc_request *request, int status, bool not_made) {
     if (status == STORE_WAIT)
         return RPC_LATER;
-    if (status == STORE_MISS && would_create && is_reader)
+    if (not_made && request->peer->role < ROLE_WORKER)
         return role_check(request, ROLE_WORKER, "making a session");
-    if (status == STORE_MISS && would_create)
+    if (not_made)
         return rpc_fail(request, WIRE_READ_ONLY, NULL);
     if (status == STORE_UNSUPPORTED)
         return rpc_fail(
@@ -90,6 +90,28 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if (request->state.created)
         rpc_changed(request);
     return WIRE_OK;
+}
+
+static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
+    struct store_open open = {0};
+    struct asked asked;
+    const Kvq__OpenRequest *message =
+        rpc_unpack(request, &kvq__open_request__descriptor, control, control_bytes);
+    uint32_t code = message ? read_request(request, message, &open, &asked) : request->fault.code;
+    if (code)
+        return code;
+    if ((open.mode == STORE_OPEN_NEW || open.durability) &&
+        (code = role_check(request, ROLE_WORKER, "making or changing a session")))
+        return code;
+    bool may_create =
+        request->peer->role >= ROLE_WORKER && rpc_allows(request->context->daemon, RPC_ADDS);
+    if (!may_create && open.mode == STORE_OPEN_NEW)
+        return rpc_fail(request, WIRE_READ_ONLY, NULL);
+    bool would_create = !may_create && open.mode == STORE_OPEN_OR_CREATE;
+    if (would_create)
+        open.mode = STORE_OPEN_EXISTING;
+    int status = store_open(request->context->daemon->store, &open, &request->state);
+    return answer(request, status, status == STORE_MISS && would_create);
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {

@@ -11,7 +11,7 @@ enum { LONG_BYTES = 2 * ATTACHMENT_PIECE_BYTES + 5, LONG_SHARE = 8 };
 static struct attachment_key key_of(int slot, unsigned which, uint64_t if_version) {
     static const char *const names[REFERENCE_ATTACHMENTS] = {"sampler", "ids", "engine"};
     return (struct attachment_key){.session = player_name(slot),
-                                   .name = {names[which], strlen(names[which])},
+                                   .name = {.text = names[which], .bytes = strlen(names[which])},
                                    .if_version = if_version};
 }
 

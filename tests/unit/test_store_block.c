@@ -5,7 +5,8 @@ START_TEST(what_a_model_takes_is_measured_on_blocks_too) {
     struct model_capacity capacity[MODELS_MAX];
     put_chain(PAGE / BLOCK);
     ck_assert_uint_eq(models_read(&store, NULL, capacity), 1);
-    ck_assert_double_gt(store.tenants.standard.models.known[0].bits[PAGE_EXACT - PAGE_LEVEL_MIN], 0);
+    ck_assert_double_gt(store.tenants.standard.models.known[0].bits[PAGE_EXACT - PAGE_LEVEL_MIN],
+                        0);
 }
 END_TEST
 
