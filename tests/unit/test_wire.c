@@ -239,6 +239,8 @@ START_TEST(numbers_names_and_retryable_flags_are_the_protocol_pages) {
         {"internal", false},
         {"read_only", true},
         {"disk", false},
+        {"unauthenticated", false},
+        {"permission_denied", false},
     };
     ck_assert_uint_eq(WIRE_ERROR_COUNT, sizeof rows / sizeof *rows);
     for (uint32_t code = 0; code < WIRE_ERROR_COUNT; code++) {
