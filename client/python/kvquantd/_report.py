@@ -63,8 +63,8 @@ def _policy(c: Any) -> dict[str, Any]:
 def session_info(c: Any) -> dict[str, Any]:
     report: dict[str, Any] = {
         "session": _text(c.session),
-        "tenant": _text(c.tenant),
         "model": _text(c.model),
+        "tenant": _text(c.tenant),
         "id": c.id,
         "version": c.version,
         "level": level_from_c(c.level),
