@@ -86,7 +86,13 @@ PAGE_OBJECTS := $(call objects,$(wildcard proto/page/*.c)) $(PAGE_V3_OBJECTS)
 $(BUILD)/daemon/recall/kernels.o $(BUILD)/daemon/recall/key_kernels.o: CPPFLAGS_ALL += -DRECALL_AVX2 -DRECALL_AVX512
 $(BUILD)/daemon/recall/avx2%: FLOAT_FLAGS += -march=x86-64-v3 -mtune=generic
 $(BUILD)/daemon/recall/avx512%: FLOAT_FLAGS += -march=x86-64-v4 -mtune=generic
-$(BUILD)/daemon/recall/avx512_keys%: FLOAT_FLAGS += -mavx512vnni -mgfni
+$(BUILD)/daemon/recall/avx512_keys%: FLOAT_FLAGS += -mavx512vnni
+# The stack that gcc's address sanitizer makes up is not aligned for their registers (gcc bug 110027).
+ifneq ($(findstring address,$(SANITIZE)),)
+ifeq ($(findstring clang,$(shell $(CC) --version)),)
+$(BUILD)/daemon/recall/avx512%: FLOAT_FLAGS += --param=asan-use-after-return=0
+endif
+endif
 else
 PAGE_OBJECTS := $(call objects,$(filter-out proto/page/avx%,$(wildcard proto/page/*.c)))
 OTHER_PROCESSORS := daemon/recall/avx%
