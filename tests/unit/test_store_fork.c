@@ -266,12 +266,16 @@ START_TEST(what_is_cut_while_a_session_is_being_saved_is_owed_to_the_disk) {
     ck_assert_int_eq(open_session("z", 3), STORE_OK);
     store_tokens("z", 0, 200, false);
     struct session *session = store_find(&store, name_of("z"));
+    pthread_mutex_lock(session->lock);
     session->saved.under_way = true;
     session->saved.floor = session->policy.floor;
     ck_assert(!saving_is_owed(session));
+    pthread_mutex_unlock(session->lock);
     ck_assert_int_eq(truncate_session("z", 100), STORE_OK);
+    pthread_mutex_lock(session->lock);
     ck_assert(saving_is_owed(session));
     session->saved.under_way = false;
+    pthread_mutex_unlock(session->lock);
     session_unref(session);
 }
 END_TEST
