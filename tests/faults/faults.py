@@ -24,7 +24,10 @@ def run_check(name, *arguments, seconds=3600):
     done = subprocess.run([BUILD / "tests/faults" / name, *map(str, arguments)], text=True,
                           errors="replace", stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                           timeout=seconds)
-    assert done.returncode == 0, done.stdout[-20000:]
+    said = done.stdout
+    if len(said) > 20000:  # what it failed by comes first
+        said = f"{said[:5000]}\n...\n{said[-15000:]}"
+    assert done.returncode == 0, said
 
 
 def soon(condition, seconds=60):
