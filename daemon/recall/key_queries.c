@@ -3,12 +3,7 @@
 #include <math.h>
 #include <string.h>
 
-enum {
-    ALIGNMENT = 64,
-
-    HEADS_AHEAD = 8,
-    BLOCKS_MAX = KEY_GROUPS_MAX * SUMMARY_LANES
-};
+enum { ALIGNMENT = 64, BLOCKS_MAX = KEY_GROUPS_MAX * SUMMARY_LANES };
 
 _Static_assert(PAGE_TOKENS_MAX <= BLOCKS_MAX * SUMMARY_BLOCK_TOKENS, "groups of a page");
 
@@ -21,10 +16,13 @@ static size_t row_values(const struct key_queries_shape *shape) {
     return round_up(shape->head_dim, ALIGNMENT);
 }
 
+static size_t units_offset(const struct key_queries_shape *shape) {
+    return shape->queries * row_values(shape) * sizeof(int16_t);
+}
+
 /* Rows, and behind them what 1 stands for in each. */
 size_t key_queries_bytes(const struct key_queries_shape *shape) {
-    return shape->queries * row_values(shape) * sizeof(int16_t) +
-           round_up(shape->queries * sizeof(float), ALIGNMENT);
+    return units_offset(shape) + round_up(shape->queries * sizeof(float), ALIGNMENT);
 }
 
 static size_t lines_bytes(const struct key_queries_shape *shape) {
@@ -39,10 +37,6 @@ size_t key_queries_scratch_bytes(const struct key_queries_shape *shape) {
 static const int16_t *row_of(const struct key_queries_shape *shape, const void *memory,
                              size_t query) {
     return (const int16_t *)memory + query * row_values(shape);
-}
-
-static size_t units_offset(const struct key_queries_shape *shape) {
-    return shape->queries * row_values(shape) * sizeof(int16_t);
 }
 
 static const float *units_of(const struct key_queries_shape *shape, const void *memory) {

@@ -196,11 +196,7 @@ static void hold_chunk(struct recall_keys *recall, const struct slice *slice) {
         .start = slice->start,
         .first = slice->first,
         .tokens = slice->tokens,
-        .first_block = recall->block_count,
-        .first_lane = recall->lane_count,
     };
-    recall->block_count += blocks_of(slice->chunk);
-    recall->lane_count += lanes_of(slice->chunk);
 }
 
 /* With the session locked. False if there is no room for all that it has. */
@@ -236,6 +232,17 @@ static int hold_session(struct recall_keys *recall, struct session *session) {
         return STORE_OK;
     let_go_of_chunks(recall);
     return STORE_MORE;
+}
+
+/* Only of what is held in the end: what a session that grew had before is not counted twice. */
+static void place_sources(struct recall_keys *recall) {
+    for (size_t i = 0; i < recall->source_count; i++) {
+        struct source *source = &recall->sources[i];
+        source->first_block = recall->block_count;
+        source->first_lane = recall->lane_count;
+        recall->block_count += blocks_of(source->chunk);
+        recall->lane_count += lanes_of(source->chunk);
+    }
 }
 
 static int hold_all(struct recall_keys *recall) {
@@ -315,6 +322,7 @@ static int begin_scoring(struct recall_keys *recall) {
     int status = hold_all(recall);
     if (status != STORE_OK)
         return status;
+    place_sources(recall);
     recall->begun = true;
     if (recall->block_count == 0) { /* nothing has a summary yet */
         recall->layer = recall->layers;
