@@ -1,22 +1,11 @@
 """The fixtures of tests/integration."""
 
-import importlib.util
 import pathlib
 import sys
 
-INTEGRATION = pathlib.Path(__file__).parents[1] / "integration"
+sys.path.insert(0, str(pathlib.Path(__file__).parents[1] / "integration"))
+from elsewhere import integration  # noqa: E402
 
-
-def load_integration_conftest():
-    sys.path.insert(0, str(INTEGRATION))
-    spec = importlib.util.spec_from_file_location("integration_conftest", INTEGRATION / "conftest.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["integration_conftest"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-integration = load_integration_conftest()
 start_daemon, no_sanitizer_reports = integration.start_daemon, integration.no_sanitizer_reports
 pytest_configure = integration.pytest_configure
 
