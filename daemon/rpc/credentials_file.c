@@ -1,6 +1,5 @@
 /* Reads a table of credentials: lines of `user|group|token WHO TENANT ROLE`. */
 #include <errno.h>
-#include <fcntl.h>
 #include <grp.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -10,21 +9,10 @@
 #include <unistd.h>
 
 #include "daemon/base/array.h"
+#include "daemon/base/credential_file.h"
 #include "daemon/rpc/credentials.h"
 
 enum { FILE_BYTES_MAX = 1 << 20, WORDS = 4 };
-
-static int open_file(const char *file) {
-    const char *folder = getenv("CREDENTIALS_DIRECTORY");
-    char path[4096];
-    if (folder && !strchr(file, '/') &&
-        snprintf(path, sizeof path, "%s/%s", folder, file) < (int)sizeof path) {
-        int opened = open(path, O_RDONLY | O_CLOEXEC);
-        if (opened >= 0 || errno != ENOENT)
-            return opened;
-    }
-    return open(file, O_RDONLY | O_CLOEXEC);
-}
 
 /* NULL, or why what it says cannot be trusted. */
 static const char *looseness(int file) {
@@ -40,7 +28,8 @@ static const char *looseness(int file) {
 
 /* All of it, as a string that is the caller's; NULL, with what is wrong in message. */
 static char *read_file(const char *file, char *message, size_t message_bytes) {
-    int opened = open_file(file);
+    bool is_managers; /* whose file is looked at like any other */
+    int opened = credential_file_open(file, &is_managers);
     if (opened < 0) {
         snprintf(message, message_bytes, "%s: cannot be read: %s", file, strerror(errno));
         return NULL;

@@ -1,28 +1,13 @@
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "daemon/base/credential_file.h"
 #include "daemon/store/disk/disk.h"
 
 enum { HEX_BYTES = 2 * DISK_KEY_BYTES, FILE_BYTES_MAX = HEX_BYTES + 1 };
-
-static int open_key(const char *file, bool *guarded) {
-    const char *folder = getenv("CREDENTIALS_DIRECTORY");
-    char path[4096];
-    *guarded = false;
-    if (folder && !strchr(file, '/') &&
-        snprintf(path, sizeof path, "%s/%s", folder, file) < (int)sizeof path) {
-        int opened = open(path, O_RDONLY | O_CLOEXEC);
-        *guarded = opened >= 0;
-        if (opened >= 0 || errno != ENOENT)
-            return opened;
-    }
-    return open(file, O_RDONLY | O_CLOEXEC);
-}
 
 /* NULL, or why the file is not private. */
 static const char *looseness(int file, bool guarded) {
@@ -71,7 +56,7 @@ static ssize_t read_all(int file, char *text, size_t count) {
 int disk_key_read(const char *file, uint8_t key[DISK_KEY_BYTES], char *error, size_t error_bytes) {
     char text[FILE_BYTES_MAX + 1];
     bool guarded;
-    int opened = open_key(file, &guarded);
+    int opened = credential_file_open(file, &guarded);
     if (opened < 0) {
         snprintf(error, error_bytes, "the key file %s: %s", file, strerror(errno));
         return -1;
