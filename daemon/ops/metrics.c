@@ -6,6 +6,7 @@
 #include <time.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/ops/metrics_tenants.h"
 #include "daemon/rpc/stats.h"
 #include "daemon/store/coding.h"
 #include "daemon/store/info.h"
@@ -335,50 +336,6 @@ static void write_leases(struct exposition *exposition, struct lease_pool *lease
     exposition_add(exposition, "", (double)counts.waiting);
 }
 
-struct tenant_row {
-    const char *family, *help;
-    uint64_t (*value)(struct tenant *tenant);
-};
-
-static uint64_t tenant_sessions(struct tenant *tenant) {
-    return tenant->usage.sessions;
-}
-
-static uint64_t tenant_tokens(struct tenant *tenant) {
-    return tenant->usage.tokens;
-}
-
-static uint64_t tenant_logical_bytes(struct tenant *tenant) {
-    return tenant->usage.logical_bytes;
-}
-
-static uint64_t tenant_stored_bytes(struct tenant *tenant) {
-    struct store_totals totals;
-    info_totals_of(tenant, &totals);
-    return totals.unique_bytes;
-}
-
-static const struct tenant_row tenant_rows[] = {
-    {"kvquantd_tenant_sessions", "Sessions of the tenant.", tenant_sessions},
-    {"kvquantd_tenant_tokens", "Tokens of these.", tenant_tokens},
-    {"kvquantd_tenant_logical_bytes", "K and V of these as they came.", tenant_logical_bytes},
-    {"kvquantd_tenant_stored_bytes", "What these take, what they share once.", tenant_stored_bytes},
-};
-
-static void write_tenants(struct exposition *exposition, struct tenants *tenants) {
-    struct tenant *all[METRICS_TENANTS];
-    size_t count = tenants_read(tenants, all, METRICS_TENANTS);
-    char labels[LABELS_BYTES];
-    for (size_t row = 0; row < sizeof tenant_rows / sizeof tenant_rows[0]; row++) {
-        exposition_begin(exposition, tenant_rows[row].family, EXPOSITION_GAUGE,
-                         tenant_rows[row].help);
-        for (size_t i = 0; i < count; i++) {
-            snprintf(labels, sizeof labels, "tenant=\"%s\"", all[i]->name);
-            exposition_add(exposition, labels, (double)tenant_rows[row].value(all[i]));
-        }
-    }
-}
-
 void metrics_write(const struct metrics_sources *sources, struct exposition *exposition) {
     struct stats_report report;
     stats_read(sources->rpc, NULL, &report);
@@ -387,7 +344,7 @@ void metrics_write(const struct metrics_sources *sources, struct exposition *exp
     write_rows(exposition, &report);
     write_levels(exposition, &sources->rpc->store->usage);
     if (sources->tells_names)
-        write_tenants(exposition, &sources->rpc->store->tenants);
+        metrics_write_tenants(exposition, &sources->rpc->store->tenants);
     write_coding(exposition, pool_coding(sources->rpc->store->pool));
     write_operations(exposition, &report);
     write_refusals(exposition, sources->rpc);

@@ -1,15 +1,13 @@
 /* The daemon's metrics: what STATS says, and histograms of time, quality and what coding took.
  *
  * Labels take few values that are known beforehand; nothing a client names is among them. Tenants
- * are, as many as METRICS_TENANTS, where whoever asks may know of them.
+ * are, so many of them, where whoever asks may know of them.
  */
 #ifndef DAEMON_OPS_METRICS_H
 #define DAEMON_OPS_METRICS_H
 
 #include "daemon/ops/exposition.h"
 #include "daemon/server/reactor.h"
-
-enum { METRICS_TENANTS = 64 };
 
 /* Where they come from. */
 struct metrics_sources {

@@ -3,6 +3,7 @@
 #include <jansson.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/ops/metrics_tenants.h"
 #include "daemon/rpc/stats.h"
 #include "daemon/store/coding.h"
 
@@ -185,11 +186,12 @@ static json_t *tenants(struct tenants *tenants) {
     for (size_t i = 0; i < count; i++) {
         struct store_totals totals;
         info_totals_of(all[i], &totals);
-        json_array_append_new(array, json_pack("{s:s, s:I, s:I, s:I, s:I}", "tenant", all[i]->name,
-                                               "sessions", (json_int_t)totals.sessions, "tokens",
-                                               (json_int_t)totals.tokens, "logical_bytes",
-                                               (json_int_t)totals.logical_bytes, "stored_bytes",
-                                               (json_int_t)totals.unique_bytes));
+        json_array_append_new(
+            array, json_pack("{s:s, s:I, s:I, s:I, s:I, s:I}", "tenant", all[i]->name, "sessions",
+                             (json_int_t)totals.sessions, "tokens", (json_int_t)totals.tokens,
+                             "logical_bytes", (json_int_t)totals.logical_bytes, "stored_bytes",
+                             (json_int_t)totals.unique_bytes, "disk_bytes",
+                             (json_int_t)totals.disk_bytes));
     }
     return array;
 }

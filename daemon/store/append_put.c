@@ -77,7 +77,8 @@ int append_open_chunk(struct append *append, struct run *run, uint64_t first_tok
         return STORE_OK;
     if (!can_fit(append))
         return STORE_UNSUPPORTED;
-    if (!run->chunk && !(run->chunk = chunk_new(&store->budget, append->session->usage)))
+    if (!run->chunk && !(run->chunk = chunk_new(&store->budget, append->session->usage,
+                                                &append->session->geometry)))
         return STORE_FULL;
     if (append->session->key_summaries && !provide_summary(append, run, tokens))
         return STORE_FULL;

@@ -84,6 +84,7 @@ void attachment_unref(struct attachment *attachment) {
         return;
     if (attachment->disk)
         disk_tier_forget(attachment->disk, DISK_ATTACHMENT, attachment->spec.id);
+    attachment_put_on_disk(attachment, NULL);
     if (attachment->extent.bytes > 0)
         give(&attachment->home, &attachment->extent, 0);
     budget_release(attachment->home.budget, handle_bytes(attachment));
@@ -336,8 +337,15 @@ void attachment_end_write(struct attachment *attachment, struct disk_tier *disk)
     pthread_mutex_lock(&attachment->lock);
     attachment->writing = false;
     attachment->pins--;
-    attachment->disk = disk;
+    attachment_put_on_disk(attachment, disk);
     pthread_mutex_unlock(&attachment->lock);
+}
+
+void attachment_put_on_disk(struct attachment *attachment, struct disk_tier *disk) {
+    uint64_t bytes = attachment->spec.record_bytes;
+    uint64_t more = (disk ? bytes : 0) - (attachment->disk ? bytes : 0);
+    usage_add(attachment->home.usage, &usage_of(attachment)->disk_bytes, more);
+    attachment->disk = disk;
 }
 
 bool attachment_is_on_disk(struct attachment *attachment) {
@@ -416,6 +424,6 @@ bool attachment_end_load(struct attachment *attachment, struct pool_extent *room
 
 void attachment_leave_on_disk(struct attachment *attachment) {
     pthread_mutex_lock(&attachment->lock);
-    attachment->disk = NULL;
+    attachment_put_on_disk(attachment, NULL);
     pthread_mutex_unlock(&attachment->lock);
 }

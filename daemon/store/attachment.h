@@ -135,6 +135,10 @@ int attachment_read_piece(const struct attachment *attachment, uint32_t piece, v
 bool attachment_begin_write(struct attachment *attachment) __attribute__((warn_unused_result));
 void attachment_end_write(struct attachment *attachment, struct disk_tier *disk);
 
+/* With the attachment locked, or before others see it: where it is from now on, too; NULL:
+ * nowhere. */
+void attachment_put_on_disk(struct attachment *attachment, struct disk_tier *disk);
+
 /* Whether its bytes are on disk, be they damaged. */
 bool attachment_is_on_disk(struct attachment *attachment);
 

@@ -9,7 +9,8 @@
 
 #define TRY_AGAIN_NS CLOCK_NS_PER_S
 
-struct chunk *chunk_new(struct budget *budget, struct usage *usage) {
+struct chunk *chunk_new(struct budget *budget, struct usage *usage,
+                        const struct geometry *geometry) {
     if (!budget_reserve(budget, CHUNK_HANDLE_BYTES))
         return NULL;
     struct chunk *chunk = calloc(1, sizeof *chunk);
@@ -19,6 +20,7 @@ struct chunk *chunk_new(struct budget *budget, struct usage *usage) {
     }
     chunk->budget = budget;
     chunk->usage = usage;
+    chunk->token_bytes = geometry_token_bytes(geometry);
     chunk->id = usage_next_id(usage, 1);
     pthread_mutex_init(&chunk->lock, NULL);
     atomic_init(&chunk->references, 1);
@@ -34,6 +36,7 @@ void chunk_unref(struct chunk *chunk) {
         return;
     if (chunk->on_disk.tier)
         disk_tier_forget_chunk(chunk->on_disk.tier, chunk);
+    chunk_put_on_disk(chunk, (struct chunk_on_disk){0});
     if (chunk->record)
         record_unpin(chunk->record);
     key_summary_deinit(&chunk->summary);
@@ -52,6 +55,29 @@ static uint64_t bytes_of(const struct chunk *chunk, const struct record *record)
 }
 
 /* Sums wrap around like the counters: subtracting is adding the negative. */
+static void count_share(struct usage *usage, struct usage_count *count, struct record_share share,
+                        uint64_t token_bytes, uint64_t times) {
+    if (share.tokens == 0 && share.bytes == 0)
+        return;
+    usage_add(usage, &count->tokens, times * share.tokens);
+    usage_add(usage, &count->bytes, times * share.bytes);
+    usage_add(usage, &count->logical_bytes, times * share.tokens * token_bytes);
+}
+
+static void count_on_disk(const struct chunk *chunk, int sign) {
+    const struct chunk_on_disk *on_disk = &chunk->on_disk;
+    struct record_share share = {chunk->tokens, on_disk->bytes + on_disk->summary_bytes};
+    if (on_disk->tier)
+        count_share(chunk->usage, &chunk->usage->disk[on_disk->level - PAGE_LEVEL_MIN], share,
+                    chunk->token_bytes, (uint64_t)(int64_t)sign);
+}
+
+void chunk_put_on_disk(struct chunk *chunk, struct chunk_on_disk on_disk) {
+    count_on_disk(chunk, -1);
+    chunk->on_disk = on_disk;
+    count_on_disk(chunk, 1);
+}
+
 static void count_once(const struct chunk *chunk, const struct record *record, int sign) {
     struct usage *usage = chunk->usage;
     uint64_t times = (uint64_t)(int64_t)sign, bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES;
@@ -60,16 +86,13 @@ static void count_once(const struct chunk *chunk, const struct record *record, i
                                  bytes - record->exact_bytes};
     struct record_share levels[USAGE_LEVELS];
     record_divide(record, coded, levels);
+    uint64_t token_bytes = record_is_absent(record) ? 0 : chunk->token_bytes;
     usage_add(usage, &usage->pages_bytes, times * (bytes + summary_bytes));
     usage_add(usage, &usage->key_summaries_bytes, times * summary_bytes);
-    for (int i = 0; i < USAGE_LEVELS; i++) {
-        usage_add(usage, &usage->levels[i].tokens, times * levels[i].tokens);
-        usage_add(usage, &usage->levels[i].bytes, times * levels[i].bytes);
-    }
-    if (record->exact_tokens == 0)
-        return;
-    usage_add(usage, &usage->sinks.tokens, times * record->exact_tokens);
-    usage_add(usage, &usage->sinks.bytes, times * record->exact_bytes);
+    for (int i = 0; i < USAGE_LEVELS; i++)
+        count_share(usage, &usage->levels[i], levels[i], token_bytes, times);
+    struct record_share exact = {record->exact_tokens, record->exact_bytes};
+    count_share(usage, &usage->sinks, exact, token_bytes, times);
 }
 
 static int finest_level(const struct chunk *chunk) {
@@ -190,10 +213,11 @@ void chunk_end_write(struct chunk *chunk, const struct record *record, struct di
     pthread_mutex_lock(&chunk->lock);
     chunk->writing = false;
     if (tier)
-        chunk->on_disk = (struct chunk_on_disk){.tier = tier,
-                                                .serial = record->serial,
-                                                .bytes = record->bytes,
-                                                .summary_bytes = chunk->summary.bytes};
+        chunk_put_on_disk(chunk, (struct chunk_on_disk){.tier = tier,
+                                                        .serial = record->serial,
+                                                        .bytes = record->bytes,
+                                                        .summary_bytes = chunk->summary.bytes,
+                                                        .level = record->level});
     pthread_mutex_unlock(&chunk->lock);
 }
 
@@ -266,6 +290,8 @@ void chunk_end_load(struct chunk *chunk, struct record *absent, struct record *r
 
 void chunk_leave_on_disk(struct chunk *chunk) {
     pthread_mutex_lock(&chunk->lock);
-    chunk->on_disk.tier = NULL;
+    struct chunk_on_disk on_disk = chunk->on_disk;
+    on_disk.tier = NULL;
+    chunk_put_on_disk(chunk, on_disk);
     pthread_mutex_unlock(&chunk->lock);
 }

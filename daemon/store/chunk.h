@@ -24,12 +24,14 @@ struct chunk_on_disk {
     uint64_t serial;        /* of the record that is there */
     uint64_t bytes;
     uint64_t summary_bytes; /* of its keys, in front of the record; 0: it has none there */
+    int level;              /* the coarsest of its pages there */
 };
 
 struct chunk {
     _Atomic unsigned references;
     uint32_t tokens;
     uint64_t id;           /* never given again, across restarts too */
+    uint64_t token_bytes;  /* of its values as they came */
     struct budget *budget; /* of the handle, CHUNK_HANDLE_BYTES */
     struct usage *usage;
     struct key_summary summary; /* does not change once others see the chunk; it may have none */
@@ -47,7 +49,8 @@ struct chunk {
 enum { CHUNK_HANDLE_BYTES = 512 };
 
 /* A chunk without record or owner, with one reference. NULL at the memory limit. */
-struct chunk *chunk_new(struct budget *budget, struct usage *usage);
+struct chunk *chunk_new(struct budget *budget, struct usage *usage,
+                        const struct geometry *geometry);
 void chunk_ref(struct chunk *chunk);
 void chunk_unref(struct chunk *chunk);
 
@@ -100,6 +103,9 @@ struct record *chunk_begin_write(struct chunk *chunk);
 
 /* tier NULL: it failed, and what was on disk before is there still. */
 void chunk_end_write(struct chunk *chunk, const struct record *record, struct disk_tier *tier);
+
+/* With the chunk locked, or before others see it: what of it is on disk from now on. */
+void chunk_put_on_disk(struct chunk *chunk, struct chunk_on_disk on_disk);
 
 /* Whether something of the chunk is on disk. */
 bool chunk_is_on_disk(struct chunk *chunk);

@@ -86,7 +86,8 @@ static int find_or_code(struct job *job) {
     job->chunk = tail_find_coded(job->tail, job->tokens, job->level);
     if (job->chunk)
         return STORE_OK;
-    job->chunk = chunk_new(job->recoder->working_space, job->session->usage);
+    job->chunk =
+        chunk_new(job->recoder->working_space, job->session->usage, &job->session->geometry);
     if (!job->chunk)
         return STORE_FULL;
     job->is_new = true;

@@ -157,6 +157,14 @@ struct info_range info_range(struct session *session, uint64_t first, uint64_t e
     return range;
 }
 
+static uint64_t disk_bytes(const struct usage *usage) {
+    uint64_t bytes =
+        atomic_load(&usage->attachments.disk_bytes) + atomic_load(&usage->batches.disk_bytes);
+    for (int i = 0; i < USAGE_LEVELS; i++)
+        bytes += atomic_load(&usage->disk[i].bytes);
+    return bytes;
+}
+
 static void read_totals(const struct usage *usage, struct store_totals *totals) {
     totals->sessions = atomic_load(&usage->sessions);
     totals->tokens = atomic_load(&usage->tokens);
@@ -168,6 +176,7 @@ static void read_totals(const struct usage *usage, struct store_totals *totals) 
     totals->pages_bytes = atomic_load(&usage->pages_bytes);
     totals->key_summaries_bytes = atomic_load(&usage->key_summaries_bytes);
     totals->tails_bytes = atomic_load(&usage->tails_bytes);
+    totals->disk_bytes = disk_bytes(usage);
     totals->unique_bytes = totals->sessions_bytes + totals->pages_bytes + totals->tails_bytes;
     totals->stored_bytes =
         atomic_load(&usage->sessions_bytes) + atomic_load(&usage->pages_full_bytes) +

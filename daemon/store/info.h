@@ -53,6 +53,7 @@ struct store_totals {
     uint64_t unique_bytes;  /* what is shared once: the three that follow together */
     uint64_t sessions_bytes, pages_bytes, tails_bytes;
     uint64_t key_summaries_bytes; /* of pages_bytes */
+    uint64_t disk_bytes;          /* of chunks, attachments and entries, what is shared once */
 };
 
 void info_totals(struct store *store, struct store_totals *totals);

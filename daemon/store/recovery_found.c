@@ -103,7 +103,7 @@ static struct chunk *make_chunk(struct recovery *recovery, const struct found *f
         free(record);
         return NULL;
     }
-    struct chunk *chunk = chunk_new(&store->budget, session->usage);
+    struct chunk *chunk = chunk_new(&store->budget, session->usage, &session->geometry);
     recovery->for_now |= !chunk;
     if (!chunk) {
         record_unpin(record);
@@ -111,8 +111,9 @@ static struct chunk *make_chunk(struct recovery *recovery, const struct found *f
     }
     chunk->id = found->id;
     chunk_complete(chunk, record);
-    chunk->on_disk = (struct chunk_on_disk){&store->disk, record->serial, record->bytes,
-                                            found->bytes - sizeof summary - record->bytes};
+    uint64_t keys_bytes = found->bytes - sizeof summary - record->bytes;
+    chunk_put_on_disk(chunk, (struct chunk_on_disk){&store->disk, record->serial, record->bytes,
+                                                    keys_bytes, record->level});
     read_keys(recovery, found, &session->geometry, chunk);
     return chunk;
 }
@@ -135,7 +136,7 @@ struct attachment *recovery_attachment_of(struct recovery *recovery, const struc
     if (!found->attachment)
         found->attachment = attachment_new(&home, spec);
     if (found->attachment)
-        found->attachment->disk = &store->disk;
+        attachment_put_on_disk(found->attachment, &store->disk);
     return found->attachment;
 }
 

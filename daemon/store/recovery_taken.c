@@ -15,7 +15,7 @@ static bool settle_chunk(struct recovery *recovery, const struct session *sessio
         found->chunk = chunk;
         found->used = true;
     } else if (!is_there && chunk->on_disk.tier && !recovery->is_incomplete) {
-        chunk->on_disk = (struct chunk_on_disk){0};
+        chunk_put_on_disk(chunk, (struct chunk_on_disk){0});
         chunk->lost_until_ns = record_is_absent(chunk->record) ? UINT64_MAX : 0;
     }
     pthread_mutex_unlock(&chunk->lock);
@@ -32,7 +32,7 @@ static void settle_attachment(struct recovery *recovery, const struct session *s
         attachment_ref(attachment);
         found->attachment = attachment;
     } else if (!is_there && attachment->disk && !recovery->is_incomplete) {
-        attachment->disk = NULL;
+        attachment_put_on_disk(attachment, NULL);
         attachment->lost_until_ns = attachment->extent.bytes == 0 ? UINT64_MAX : 0;
     }
     pthread_mutex_unlock(&attachment->lock);

@@ -133,6 +133,14 @@ static void count_tokens(const struct session *session, uint64_t tokens) {
     usage_add(usage, &usage->logical_bytes, tokens * geometry_token_bytes(geometry));
 }
 
+static void count_tail_tokens(struct session *session, uint32_t tokens) {
+    struct usage *usage = session->usage;
+    uint64_t more = (uint64_t)tokens - session->counted_tail_tokens;
+    usage_add(usage, &usage->tail_tokens, more);
+    usage_add(usage, &usage->tail_logical_bytes, more * geometry_token_bytes(&session->geometry));
+    session->counted_tail_tokens = tokens;
+}
+
 /* Sums wrap around like the counters: subtracting is adding the negative. */
 void session_count(struct session *session, int sign) {
     struct usage *usage = session->usage;
@@ -144,14 +152,12 @@ void session_count(struct session *session, int sign) {
     if (sign > 0)
         session_count_tail(session);
     else
-        usage_sub(usage, &usage->tail_tokens, session->counted_tail_tokens);
+        count_tail_tokens(session, 0);
 }
 
 void session_count_tail(struct session *session) {
     uint32_t tokens = session->coded_tail.chunk ? 0 : session->tail_tokens;
-    usage_add(session->usage, &session->usage->tail_tokens,
-              (uint64_t)tokens - session->counted_tail_tokens);
-    session->counted_tail_tokens = tokens;
+    count_tail_tokens(session, tokens);
 }
 
 void session_set_length(struct session *session, uint64_t tokens, uint32_t tail_tokens) {

@@ -58,7 +58,7 @@ static struct chunk *make_chunk(struct takeover *takeover, size_t i,
     if (!record)
         return NULL;
     takeover->chunks[i].has_record = true;
-    struct chunk *chunk = chunk_new(&store->budget, session->usage);
+    struct chunk *chunk = chunk_new(&store->budget, session->usage, &session->geometry);
     if (!chunk) {
         record_unpin(record);
         return NULL;
@@ -66,9 +66,11 @@ static struct chunk *make_chunk(struct takeover *takeover, size_t i,
     chunk->id = said.id;
     chunk_complete(chunk, record);
     if (on_disk)
-        chunk->on_disk = (struct chunk_on_disk){
-            &store->disk, said.disk_is_current ? record->serial : pool_next_serial(store->pool),
-            said.disk_bytes, said.disk_summary_bytes};
+        chunk_put_on_disk(chunk,
+                          (struct chunk_on_disk){
+                              &store->disk,
+                              said.disk_is_current ? record->serial : pool_next_serial(store->pool),
+                              said.disk_bytes, said.disk_summary_bytes, record->level});
     take_summary(takeover, i, &session->geometry, chunk);
     return chunk;
 }
@@ -166,7 +168,7 @@ static struct attachment *make_attachment(struct takeover *takeover, size_t i,
         return NULL;
     }
     attachment->lost_until_ns = 0;
-    attachment->disk = is_on_disk ? &store->disk : NULL;
+    attachment_put_on_disk(attachment, is_on_disk ? &store->disk : NULL);
     return attachment;
 }
 

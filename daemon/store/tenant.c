@@ -36,6 +36,7 @@ void tenants_init(struct tenants *tenants, struct budget *budget, struct usage *
     *tenants = (struct tenants){.budget = budget, .usage = usage};
     pthread_mutex_init(&tenants->lock, NULL);
     tenants->standard.is_default = true;
+    tenants->last = &tenants->standard;
     init(tenants, &tenants->standard, TENANT_DEFAULT, strlen(TENANT_DEFAULT));
 }
 
@@ -64,8 +65,8 @@ static struct tenant *add(struct tenants *tenants, const char *name, size_t name
     }
     init(tenants, tenant, name, name_bytes);
     tenant->hash = XXH3_64bits(name, name_bytes);
-    tenant->next = tenants->standard.next;
-    tenants->standard.next = tenant;
+    tenants->last->next = tenant;
+    tenants->last = tenant;
     return tenant;
 }
 

@@ -32,7 +32,7 @@ struct tenants {
     struct budget *budget;
     struct usage *usage;  /* of all */
     pthread_mutex_t lock; /* of the list */
-    struct tenant standard;
+    struct tenant standard, *last;
 };
 
 void tenants_init(struct tenants *tenants, struct budget *budget, struct usage *usage);
@@ -45,7 +45,7 @@ struct tenant *tenants_find(struct tenants *tenants, const char *name, size_t na
 /* The same, but none is made. */
 struct tenant *tenants_known(struct tenants *tenants, const char *name, size_t name_bytes);
 
-/* Of those that were named, the default first, at most so many. Returns how many. */
+/* Of those that were named, in that order, the default first, at most so many. Returns how many. */
 size_t tenants_read(struct tenants *tenants, struct tenant **all, size_t most);
 
 /* 1 to 64 letters, digits, '.', '_' and '-'. */

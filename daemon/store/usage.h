@@ -17,12 +17,14 @@ enum { USAGE_LEVELS = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1 };
 
 struct usage_count {
     _Atomic uint64_t tokens, bytes;
+    _Atomic uint64_t logical_bytes; /* as they came, of those tokens whose values are there */
 };
 
 /* Of attachments, or of batches of embeddings. */
 struct usage_attachments {
     _Atomic uint64_t count, given_bytes; /* what is shared counted once */
     _Atomic uint64_t bytes, full_bytes;  /* in memory: once, and with each session that has it */
+    _Atomic uint64_t disk_bytes;
 };
 
 struct usage {
@@ -42,8 +44,10 @@ struct usage {
     _Atomic uint64_t
         loosened; /* times that a chunk, let go by one session, may be coarser for it */
     _Atomic uint64_t shared_chunks, shared_bytes; /* since the start: let go for others' chunks */
-    _Atomic uint64_t chunk_id_clock; /* the largest id that a chunk was given; of the whole */
+    _Atomic uint64_t chunk_id_clock;     /* the largest id that a chunk was given; of the whole */
+    _Atomic uint64_t tail_logical_bytes; /* of tail_tokens */
     struct usage_count levels[USAGE_LEVELS], sinks; /* of chunks, once; by level - PAGE_LEVEL_MIN */
+    struct usage_count disk[USAGE_LEVELS]; /* of chunks on disk, by their coarsest page's level */
 };
 
 static inline struct usage *usage_whole(struct usage *usage) {

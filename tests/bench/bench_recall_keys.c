@@ -78,7 +78,7 @@ static void fill(const struct key_summary *summary, uint64_t *random) {
 
 static void add_chunk(size_t i, uint64_t *random) {
     struct store *store = &bench.store;
-    struct chunk *chunk = chunk_new(&store->budget, &store->usage);
+    struct chunk *chunk = chunk_new(&store->budget, &store->usage, &bench.geometry);
     if (!chunk || key_summary_init(&chunk->summary, store->pool, &store->budget,
                                    key_summary_bytes(&bench.geometry, TOKENS)) != STORE_OK)
         fail_because("no memory for a summary");

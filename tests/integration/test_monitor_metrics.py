@@ -202,6 +202,43 @@ def test_each_tenant_has_its_sums(start_monitored, tmp_path):
     assert {row["tenant"] for row in status(daemon.metrics)["sessions"]["largest"]} == {"alpha", "beta"}
 
 
+def tenant(samples, name, tier, level, tenant="default"):
+    return samples["kvquantd_tenant_" + name, "level", level, "tenant", tenant, "tier", tier]
+
+
+def test_what_a_tenant_holds_is_told_by_tier_and_level_as_it_came_and_as_it_is_stored(start_monitored, tmp_path):
+    daemon = start_monitored(text=f"disk = {tmp_path}/disk\n")
+    with Connection(daemon.socket) as connection:
+        session = connection.open(b"chat", geometry=WIDE, level=3)
+        append(session, gaussian_bits(WIDE, 256), settle=True)
+        connection.flush()
+        wait_until(lambda: tenant(metrics(daemon.metrics), "level_stored_bytes", "disk", "3"))
+        samples, token_bytes = metrics(daemon.metrics), WIDE.layers * 2 * WIDE.heads * WIDE.head_dim_k * 2
+        assert tenant(samples, "level_logical_bytes", "disk", "3") == 256 * token_bytes
+        assert tenant(samples, "level_logical_bytes", "memory", "3") == 252 * token_bytes
+        assert tenant(samples, "level_logical_bytes", "memory", "sinks") == 4 * token_bytes
+        assert 0 < tenant(samples, "level_stored_bytes", "disk", "3") == samples[
+            "kvquantd_tenant_disk_bytes", "tenant", "default"] < 256 * token_bytes
+        for tier in ("memory", "disk"):
+            assert 2 < samples["kvquantd_tenant_compression_ratio", "tenant", "default", "tier", tier] < 16
+        connection.delete(b"chat")
+        wait_until(lambda: not metrics(daemon.metrics)["kvquantd_tenant_disk_bytes", "tenant", "default"])
+    samples = metrics(daemon.metrics)
+    assert [key for key in samples if key[0].startswith("kvquantd_tenant_level_")] == []
+
+
+def test_the_first_tenants_alone_have_samples(start_monitored, tmp_path):
+    tenants = tmp_path / "tenants"
+    tenants.write_text("".join(row(f"{i}", f"t{i}", "worker") for i in range(100)))
+    tenants.chmod(0o600)
+    daemon = start_monitored(text=f"tenants = {tenants}\n")
+    for i in range(100):
+        with Connection(daemon.socket, token=token(f"{i}")) as connection:
+            stored(connection, b"chat", tokens=5)
+    told = [key[2] for key in metrics(daemon.metrics) if key[0] == "kvquantd_tenant_sessions"]
+    assert told == ["default", *(f"t{i}" for i in range(63))]
+
+
 def test_status_json_says_the_same_and_names_the_largest_first(connection, address):
     stored(connection, b"small", tokens=50)
     stored(connection, b"large", tokens=500)

@@ -198,6 +198,26 @@ START_TEST(what_is_saved_behind_a_removed_file_is_in_another) {
 }
 END_TEST
 
+static uint64_t disk_bytes(void) {
+    struct store_totals totals;
+    info_totals(&store, &totals);
+    return totals.disk_bytes;
+}
+
+START_TEST(what_is_on_disk_is_counted_once_the_same_after_a_restart_and_not_after_a_delete) {
+    save("a", 2 * PAGE);
+    uint64_t bytes = info_of("a").disk_bytes;
+    ck_assert_int_eq(fork_session("a", "b", 0), STORE_OK);
+    ck_assert_uint_eq(disk_bytes(), bytes);
+    restart();
+    ck_assert_uint_eq(disk_bytes(), bytes);
+    ck_assert_int_eq(delete_session("a"), STORE_OK);
+    ck_assert_int_eq(delete_session("b"), STORE_OK);
+    while (disk_bytes() > 0)
+        wait_step();
+}
+END_TEST
+
 int main(void) {
     TCase *cases = tcase_create("disk");
     tcase_add_checked_fixture(cases, set_up_with_disk, tear_down_disk);
@@ -210,5 +230,7 @@ int main(void) {
     tcase_add_test(cases, the_next_chunks_are_loaded_while_one_is_sent);
     tcase_add_test(cases, what_a_removed_file_had_is_a_miss_and_the_tokens_before_it_are_not);
     tcase_add_test(cases, what_is_saved_behind_a_removed_file_is_in_another);
+    tcase_add_test(cases,
+                   what_is_on_disk_is_counted_once_the_same_after_a_restart_and_not_after_a_delete);
     return run_suite(cases);
 }
