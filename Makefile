@@ -11,6 +11,8 @@ LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 MANDIR ?= $(PREFIX)/share/man
 SYSCONFDIR ?= /etc
+UNITDIR ?= $(PREFIX)/lib/systemd/system
+PLUGINDIR ?= $(LIBDIR)/kvquant
 OPTIMISE ?= -O2 -g
 
 # SANITIZE=address,undefined builds in a folder of its own; so does BUILD=folder.
@@ -35,7 +37,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload load coverage analyse run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall aarch64 test-aarch64 test-tiny test-metrics test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
+NOT_COMPILING := help deps lint test torture overload load coverage analyse run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall deb test-packages aarch64 test-aarch64 test-tiny test-metrics test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -144,14 +146,14 @@ file 644 $(BUILD)/libkvq.a $(LIBDIR)
 as   755 $(BUILD)/libkvq.so $(LIBDIR)/libkvq.so.$(VERSION)
 link libkvq.so.$(VERSION) $(LIBDIR)/libkvq.so.$(SOVERSION)
 link libkvq.so.$(SOVERSION) $(LIBDIR)/libkvq.so
-file 755 $(BUILD)/recall-hnswlib.so $(LIBDIR)/kvquant
+file 755 $(BUILD)/recall-hnswlib.so $(PLUGINDIR)
 text client/c/libkvq.pc.in $(LIBDIR)/pkgconfig/libkvq.pc
 file 644 $(BUILD)/man/*.1 $(MANDIR)/man1
 file 644 $(BUILD)/man/*.5 $(MANDIR)/man5
 file 644 $(BUILD)/man/*.8 $(MANDIR)/man8
 file 644 $(BUILD)/completion/kvq $(PREFIX)/share/bash-completion/completions
-text deploy/kvquantd.service $(PREFIX)/lib/systemd/system/kvquantd.service
-file 644 deploy/kvquantd.socket $(PREFIX)/lib/systemd/system
+text deploy/kvquantd.service $(UNITDIR)/kvquantd.service
+file 644 deploy/kvquantd.socket $(UNITDIR)
 text deploy/user/kvquantd.service $(PREFIX)/lib/systemd/user/kvquantd.service
 file 644 deploy/user/kvquantd.socket $(PREFIX)/lib/systemd/user
 file 644 deploy/kvquantd-tcp.conf $(PREFIX)/share/kvquant
@@ -388,6 +390,11 @@ install: all
 uninstall:
 	$(Q)echo "$$INSTALLED" | $(INSTALL_PATHS) tools/install.sh uninstall
 
+## deb: build the Debian packages into build/deb
+deb:
+	$(Q)tools/bootstrap.sh build hnswlib deb
+	$(Q)tools/deb.sh
+
 ## clean: remove build/, after ending what `make run` left running
 clean: stop
 	rm -rf build
@@ -442,7 +449,7 @@ $(BUILD)/kvq: $(CLI_OBJECTS) $(BUILD)/libkvq.a
 $(BUILD)/recall-hnswlib.so: daemon/recall/hnswlib/plugin.cc $(PROBED)
 	$(call say,LINK,$@)
 	$(Q)$(CXX) -std=c++17 -O3 -g -I. -Wall -Wextra -fPIC -fvisibility=hidden -shared \
-	    -MMD -MP -MF $@.d -o $@ $<
+	    $(LINK_HARDENING) $(CPPFLAGS) $(CXXFLAGS) $(LDFLAGS) -MMD -MP -MF $@.d -o $@ $<
 
 $(BUILD)/man/kvq.1: $(BUILD)/kvq
 	@mkdir -p $(@D)
@@ -617,7 +624,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d) $(FUZZ_SUPPORT:.o=.d) $(BUILD)/tests/fuzz/replay.d
 
 FORCE:
-.PHONY: all deps test torture overload load coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
+.PHONY: all deps deb test-packages test torture overload load coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
 # (hf: build/venv-hf, llama: build/venv-llama, hosts: build/venv-hosts).
-# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz analyse aarch64 tiny
+# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz analyse deb aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -25,6 +25,7 @@ bench_packages='python3'
 hnswlib_packages='g++ libhnswlib-dev' # a retriever plugin is built where they are
 fuzz_packages='clang libclang-rt-dev'
 analyse_packages='cppcheck'
+deb_packages="build-essential check debhelper dh-python libsubunit-dev lintian python3-cffi python3-dev python3-setuptools"
 peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
 
 # Of the packages given, those that are not installed.
@@ -130,6 +131,7 @@ for set; do
     peers) all="$all $peers_packages" ;;
     fuzz) all="$all $fuzz_packages" ;;
     analyse) all="$all $analyse_packages" ;;
+    deb) all="$all $deb_packages" ;;
     tiny) all="$all $tiny_packages" ;;
     aarch64) all="$all $aarch64_packages" ;;
     *) echo "no such set: $set" >&2; exit 2 ;;
