@@ -107,7 +107,7 @@ extern const struct command import_command, export_command, info_command, sessio
     policy_command, pin_command, flush_command, index_command, unindex_command, recall_command,
     attach_put_command, attach_get_command, attach_list_command, attach_rm_command, rm_command,
     ping_command, control_command, token_command, bench_synthetic_command, bench_socket_command,
-    profile_command, llama_save_command, llama_restore_command, llama_list_command;
+    profile_command, plan_command, llama_save_command, llama_restore_command, llama_list_command;
 
 /* All of them, in the order in which they are shown. */
 extern const struct command *const commands[];

@@ -29,6 +29,7 @@ const struct command *const commands[] = {
     &bench_socket_command,
     &bench_synthetic_command,
     &profile_command,
+    &plan_command,
     &llama_save_command,
     &llama_restore_command,
     &llama_list_command,

@@ -24,6 +24,8 @@ const struct example examples[] = {
     {"kvq top --seconds 1", "Watch it, in a terminal:"},
     {"kvq control drain", "Let it take no more, before it is stopped:"},
     {"kvq profile tiny", "See what a microcontroller's cache takes, without a daemon:"},
+    {"kvq plan tiny 100 8192 --memory 1G",
+     "See what a hundred sessions will take, and how many fit into a GiB:"},
     {"kvq rm --prefix chat- --older 1ms --dry-run", "See what deleting in bulk would delete:"},
     {"kvq rm --model my-model --pinned-too", "Delete all sessions of a model:"},
 };
