@@ -57,7 +57,7 @@ def linked_to_static(library):
     copied = folder and protobuf_c.exists()
     return HERE.parent / "c" / "kvq.h", {
         "extra_objects": [str(library), *([str(protobuf_c)] if copied else [])],
-        "libraries": ["m"] if copied else ["protobuf-c", "m"],
+        "libraries": [*([] if copied else ["protobuf-c"]), "ssl", "crypto", "m"],
         "extra_link_args": ["-Wl,--exclude-libs,ALL"],
     }
 
