@@ -64,14 +64,13 @@ static bool split(const char *text, char host[KVQ_ADDRESS_BYTES], const char **p
 }
 
 static int add_host(struct kvq_client *client) {
-    char host[KVQ_ADDRESS_BYTES];
     const char *port;
-    if (!split(client->address, host, &port))
+    if (!split(client->address, client->host, &port))
         return kvq_fail(client, KVQ_ARGUMENT,
                         "\"%s\" is neither a path with a '/' in it nor host:port nor [::1]:port",
                         client->address);
     struct addrinfo wanted = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *found;
-    int error = getaddrinfo(host, port, &wanted, &found);
+    int error = getaddrinfo(client->host, port, &wanted, &found);
     if (error == EAI_SERVICE || error == EAI_NONAME)
         return kvq_fail(client, KVQ_CANNOT_CONNECT, "cannot connect to %s: no such host or port",
                         client->address);

@@ -43,7 +43,7 @@ static void end_call(struct kvq_client *client) {
 
 /* ---- Time ---- */
 
-/* When the call has to be looked at even if nothing arrives. */
+/* When the call has to be looked at even if nothing arrives at its sockets. */
 static int64_t next_time_ns(const struct kvq_client *client) {
     const struct kvq_call *call = &client->call;
     int64_t next = call->deadline_ns < call->miss_ns ? call->deadline_ns : call->miss_ns;
@@ -51,6 +51,8 @@ static int64_t next_time_ns(const struct kvq_client *client) {
         const struct kvq_connection *connection = client->connections[i];
         if (connection && connection->busy && connection->retry_ns && connection->retry_ns < next)
             next = connection->retry_ns;
+        if (connection && kvq_connection_can_go_on(connection))
+            next = 0;
     }
     return next;
 }

@@ -1,6 +1,7 @@
 #include "client/c/channel.h"
 
 #include "client/c/kvq.h"
+#include "client/c/tls_stream.h"
 
 #include <errno.h>
 #include <string.h>
@@ -16,6 +17,7 @@ int64_t kvq_now_ns(void) {
 
 void kvq_channel_init(struct kvq_channel *channel) {
     channel->socket = -1;
+    channel->tls = NULL;
     channel->started = false;
     channel->in = channel->out = (struct kvq_pieces){0};
     channel->ahead_start = channel->ahead_end = 0;
@@ -23,6 +25,7 @@ void kvq_channel_init(struct kvq_channel *channel) {
 }
 
 void kvq_channel_close(struct kvq_channel *channel) {
+    kvq_tls_stream_free(channel->tls);
     if (channel->socket >= 0)
         close(channel->socket);
     kvq_channel_init(channel);
@@ -30,6 +33,8 @@ void kvq_channel_close(struct kvq_channel *channel) {
 
 bool kvq_channel_hung_up(const struct kvq_channel *channel) {
     char byte;
+    if (channel->tls)
+        return kvq_tls_stream_hung_up(channel->tls);
     ssize_t seen = recv(channel->socket, &byte, 1, MSG_PEEK | MSG_DONTWAIT);
     return seen == 0 || (seen < 0 && errno != EAGAIN && errno != EINTR);
 }
@@ -52,7 +57,7 @@ static bool done(struct kvq_pieces pieces) {
 /* ---- Output ---- */
 
 bool kvq_channel_drained(const struct kvq_channel *channel) {
-    return done(channel->out);
+    return done(channel->out) && !(channel->tls && kvq_tls_stream_has_output(channel->tls));
 }
 
 void kvq_channel_mark(struct kvq_channel *channel) {
@@ -106,11 +111,17 @@ void kvq_channel_disown_output(struct kvq_channel *channel, uint8_t *filler) {
             channel->output[i].iov_base = filler;
 }
 
+static ssize_t send_pieces(struct kvq_channel *channel) {
+    struct msghdr message = {.msg_iov = channel->output + channel->out.first,
+                             .msg_iovlen = channel->out.count - channel->out.first};
+    if (channel->tls)
+        return kvq_tls_stream_send(channel->tls, message.msg_iov, message.msg_iovlen);
+    return sendmsg(channel->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
 int kvq_channel_send(struct kvq_channel *channel) {
-    while (!done(channel->out)) {
-        struct msghdr message = {.msg_iov = channel->output + channel->out.first,
-                                 .msg_iovlen = channel->out.count - channel->out.first};
-        ssize_t sent = sendmsg(channel->socket, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (!kvq_channel_drained(channel)) {
+        ssize_t sent = send_pieces(channel);
         if (sent < 0 && errno == EAGAIN)
             return KVQ_AGAIN;
         if (sent < 0 && errno != EINTR)
@@ -148,6 +159,10 @@ bool kvq_channel_has_ahead(const struct kvq_channel *channel) {
     return channel->ahead_end > channel->ahead_start;
 }
 
+bool kvq_channel_has_decrypted(const struct kvq_channel *channel) {
+    return channel->tls && kvq_tls_stream_has_input(channel->tls);
+}
+
 static void take_from_ahead(struct kvq_channel *channel) {
     while (!done(channel->in) && kvq_channel_has_ahead(channel)) {
         struct iovec *piece = &channel->input[channel->in.first];
@@ -159,15 +174,29 @@ static void take_from_ahead(struct kvq_channel *channel) {
     }
 }
 
-/* Where the pieces are full what follows goes to ahead, which is empty when this is called. */
+static int receive_flags(const struct kvq_channel *channel) {
+    bool may_sleep = kvq_channel_drained(channel) && channel->patient_until_ns > 0 &&
+                     kvq_now_ns() < channel->patient_until_ns;
+    return may_sleep ? 0 : MSG_DONTWAIT;
+}
+
+/* Where the pieces are full what follows goes to ahead, which is empty when this is called; TLS
+ * keeps it by itself. */
 static ssize_t receive(struct kvq_channel *channel) {
+    int flags = receive_flags(channel);
+    const struct iovec *piece = &channel->input[channel->in.first];
+    if (channel->tls)
+        return kvq_tls_stream_receive(channel->tls, piece->iov_base, piece->iov_len, flags);
     channel->input[channel->in.count] =
         (struct iovec){.iov_base = channel->ahead, .iov_len = channel->ahead_max};
     struct msghdr message = {.msg_iov = channel->input + channel->in.first,
                              .msg_iovlen = channel->in.count - channel->in.first + 1};
-    bool may_sleep = kvq_channel_drained(channel) && channel->patient_until_ns > 0 &&
-                     kvq_now_ns() < channel->patient_until_ns;
-    return recvmsg(channel->socket, &message, may_sleep ? 0 : MSG_DONTWAIT);
+    return recvmsg(channel->socket, &message, flags);
+}
+
+int kvq_channel_secure(struct kvq_channel *channel) {
+    ssize_t shaken = kvq_tls_stream_handshake(channel->tls, receive_flags(channel));
+    return shaken > 0 ? KVQ_OK : shaken < 0 ? KVQ_AGAIN : KVQ_CONNECTION_LOST;
 }
 
 int kvq_channel_fill(struct kvq_channel *channel) {

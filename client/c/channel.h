@@ -1,5 +1,5 @@
-/* A stream socket with what is to be read from it and written to it: whole pieces of memory, moved
- * as far as the socket allows, straight from and to where they stand.
+/* A stream socket, plain or with TLS, and what is to be read from it and written to it: whole
+ * pieces of memory, moved as far as the socket allows, straight from and to where they stand.
  *
  * A channel owns its socket and lends nothing. It reads at most one frame's header and descriptor
  * ahead of a payload, so that payload never passes through a buffer. What is queued must stay in
@@ -33,7 +33,8 @@ struct kvq_pieces {
 };
 
 struct kvq_channel {
-    int socket; /* -1: closed */
+    int socket;                 /* -1: closed */
+    struct kvq_tls_stream *tls; /* over it; NULL: it is plain */
     /* Until then a read may sleep, for KVQ_CHANNEL_PATIENCE_MS, while nothing is to be sent. */
     int64_t patient_until_ns;
 
@@ -61,6 +62,9 @@ void kvq_channel_close(struct kvq_channel *channel);
 
 /* Whether the peer is known to have gone: for sockets whose writes do not tell. */
 bool kvq_channel_hung_up(const struct kvq_channel *channel);
+
+/* Shakes hands over `tls`: before anything is sent or received. */
+int kvq_channel_secure(struct kvq_channel *channel);
 
 /* ---- Output ---- */
 
@@ -96,8 +100,11 @@ void kvq_channel_expect_payload(struct kvq_channel *channel, size_t count);
 /* What is still to come of what is expected. */
 size_t kvq_channel_missing_bytes(const struct kvq_channel *channel);
 
-/* Whether bytes have arrived that no poll() of the socket tells of. */
+/* Whether bytes have arrived ahead of a payload. */
 bool kvq_channel_has_ahead(const struct kvq_channel *channel);
+
+/* Whether TLS may have bytes that no poll() of the socket tells of. */
+bool kvq_channel_has_decrypted(const struct kvq_channel *channel);
 
 int kvq_channel_fill(struct kvq_channel *channel);
 

@@ -155,6 +155,8 @@ int kvq_connect(const struct kvq_connect_options *options, struct kvq_client **o
                         KVQ_CONNECTIONS_MAX);
     int error = kvq_find_addresses(client, known.socket);
     if (!error)
+        error = kvq_find_tls(client, &known);
+    if (!error)
         error = prepare_hello(client, &known);
     if (!error)
         error = kvq_begin_call(client, 0);
@@ -170,6 +172,7 @@ void kvq_close(struct kvq_client *client) {
         return;
     for (size_t i = 0; i < KVQ_CONNECTIONS_MAX; i++)
         kvq_connection_free(client->connections[i]);
+    kvq_tls_free(client->tls);
     if (client->watcher >= 0)
         close(client->watcher);
     kvq_drop_attachment(client);

@@ -13,6 +13,8 @@
 #include "client/c/connection.h"
 #include "client/c/fetch.h"
 #include "client/c/kvq.h"
+#include "client/c/tls.h"
+#include "client/c/tls_stream.h"
 #include "proto/wire/arena.h"
 #include "proto/wire/errors.h"
 #include "proto/wire/frame.h"
@@ -144,6 +146,8 @@ struct kvq_client {
     struct kvq_address addresses[KVQ_ADDRESSES_MAX];
     size_t address_count;
     char address[KVQ_ADDRESS_BYTES];
+    char host[KVQ_ADDRESS_BYTES]; /* of the address; "": it is a path */
+    struct kvq_tls *tls;          /* NULL: its sockets are plain */
     enum kvq_role role;
     char tenant[KVQ_TENANT_BYTES_MAX + 1];
     uint8_t hello[KVQ_REQUEST_BYTES_MAX];

@@ -58,6 +58,29 @@ static int try_next_address(struct kvq_client *client, struct kvq_connection *co
     return open_socket(client, connection);
 }
 
+static int begin_greeting(struct kvq_client *client, struct kvq_connection *connection) {
+    connection->state = KVQ_GREETING;
+    connection->hello_id = kvq_new_request_id(client);
+    kvq_queue_control(connection, WIRE_HELLO, connection->hello_id, client->hello,
+                      client->hello_bytes);
+    return KVQ_OK;
+}
+
+static int begin_securing(struct kvq_client *client, struct kvq_connection *connection) {
+    connection->channel.tls = kvq_tls_stream_new(client, connection->channel.socket);
+    if (!connection->channel.tls)
+        return kvq_break(client, connection, KVQ_NO_MEMORY, "no memory for TLS");
+    connection->state = KVQ_SECURING;
+    return KVQ_OK;
+}
+
+static int secure(struct kvq_client *client, struct kvq_connection *connection) {
+    int error = kvq_channel_secure(&connection->channel);
+    if (!error)
+        return begin_greeting(client, connection);
+    return error == KVQ_AGAIN ? error : kvq_lost(client, connection);
+}
+
 /* A unix socket connects at once, or the daemon's backlog is full: then it is tried again. TCP
  * says that it is on its way, and by being writable that there is a result, which asking again
  * gives. */
@@ -71,11 +94,8 @@ static int finish_connecting(struct kvq_client *client, struct kvq_connection *c
         errno == EISCONN) {
         if (!client->non_blocking)
             be_patient(connection->channel.socket);
-        connection->state = KVQ_GREETING;
-        connection->hello_id = kvq_new_request_id(client);
-        kvq_queue_control(connection, WIRE_HELLO, connection->hello_id, client->hello,
-                          client->hello_bytes);
-        return KVQ_OK;
+        return client->tls ? begin_securing(client, connection)
+                           : begin_greeting(client, connection);
     }
     if (errno == EAGAIN)
         connection->retry_ns = kvq_now_ns() + RETRY_NS;
@@ -130,6 +150,8 @@ static int connect_further(struct kvq_client *client, struct kvq_connection *con
         return begin_connecting(client, connection);
     case KVQ_CONNECTING:
         return finish_connecting(client, connection);
+    case KVQ_SECURING:
+        return secure(client, connection);
     case KVQ_GREETING:
         return greet(client, connection);
     case KVQ_READY:

@@ -48,10 +48,38 @@ int kvq_break(struct kvq_client *client, struct kvq_connection *connection, int 
     return error;
 }
 
-/* The connection has ended without a word. */
-static int lost(struct kvq_client *client, struct kvq_connection *connection) {
-    return kvq_break(client, connection, KVQ_CONNECTION_LOST, "the connection to %s broke",
+/* Of a record of TLS, which is no frame: an alert, in most cases. */
+static bool is_answered_by_tls(const struct kvq_connection *connection) {
+    const uint8_t *header = connection->header_bytes;
+    size_t got = connection->stage == KVQ_HEADER
+                     ? WIRE_HEADER_BYTES - kvq_channel_missing_bytes(&connection->channel)
+                     : 0;
+    return !connection->channel.tls && got >= 2 && header[0] >= 0x14 && header[0] <= 0x17 &&
+           header[1] == 3;
+}
+
+static int speaks_tls(struct kvq_client *client, struct kvq_connection *connection) {
+    return kvq_break(client, connection, KVQ_CANNOT_CONNECT,
+                     "cannot connect to %s: it speaks TLS, for which tls_ca (--tls-ca, "
+                     "$KVQ_TLS_CA) is needed",
                      client->address);
+}
+
+int kvq_lost(struct kvq_client *client, struct kvq_connection *connection) {
+    int error = KVQ_CONNECTION_LOST;
+    const char *why =
+        connection->channel.tls ? kvq_tls_stream_failure(connection->channel.tls, &error) : "";
+    if (is_answered_by_tls(connection))
+        return speaks_tls(client, connection);
+    if (connection->state == KVQ_SECURING && !why[0])
+        return kvq_break(client, connection, KVQ_CANNOT_CONNECT,
+                         "cannot connect to %s: it hung up instead of speaking TLS",
+                         client->address);
+    if (why[0] && connection->state != KVQ_READY)
+        return kvq_break(client, connection, error, "cannot connect to %s: %s", client->address,
+                         why);
+    return kvq_break(client, connection, KVQ_CONNECTION_LOST, "the connection to %s broke%s%s",
+                     client->address, why[0] ? ": " : "", why);
 }
 
 static int out_of_step(struct kvq_client *client, struct kvq_connection *connection,
@@ -102,13 +130,13 @@ void kvq_queue_data(struct kvq_connection *connection, uint32_t request_id,
 static int lost_in_send(struct kvq_client *client, struct kvq_connection *connection,
                         uint32_t request_id) {
     ProtobufCMessage *reply;
-    int error = KVQ_CONNECTION_LOST;
-    if (connection->channel.started)
-        error = kvq_receive(client, connection, request_id);
+    if (!connection->channel.started)
+        return kvq_lost(client, connection);
+    int error = kvq_receive(client, connection, request_id);
     if (!error)
         error = kvq_read_answer(client, connection, &kvq__error_reply__descriptor, &reply);
-    if (!error || error == KVQ_AGAIN || error == KVQ_CONNECTION_LOST)
-        return lost(client, connection);
+    if (!error || error == KVQ_AGAIN)
+        return kvq_lost(client, connection);
     kvq_connection_close(connection);
     return error;
 }
@@ -152,6 +180,8 @@ static bool is_closing(const struct wire_header *header) {
 static int take_header(struct kvq_client *client, struct kvq_connection *connection,
                        uint32_t request_id) {
     struct wire_header *header = &connection->header;
+    if (is_answered_by_tls(connection))
+        return speaks_tls(client, connection);
     if (wire_header_read(connection->header_bytes, header))
         return out_of_step(client, connection, "bytes that are not a frame of this protocol");
     bool ends_connection = header->type == WIRE_ERROR && header->request_id == 0;
@@ -195,7 +225,7 @@ static int receive_stage(struct kvq_client *client, struct kvq_connection *conne
     }
     int error = kvq_channel_fill(&connection->channel);
     if (error == KVQ_CONNECTION_LOST)
-        return lost(client, connection);
+        return kvq_lost(client, connection);
     if (error)
         return error;
     if (connection->stage == KVQ_HEADER)
@@ -221,7 +251,7 @@ int kvq_receive_payload(struct kvq_client *client, struct kvq_connection *connec
     int error = kvq_channel_fill(&connection->channel);
     if (!error)
         connection->stage = KVQ_BETWEEN_FRAMES;
-    return error == KVQ_CONNECTION_LOST ? lost(client, connection) : error;
+    return error == KVQ_CONNECTION_LOST ? kvq_lost(client, connection) : error;
 }
 
 static int daemon_failed(struct kvq_client *client, struct kvq_connection *connection,
@@ -302,6 +332,11 @@ int kvq_forget(struct kvq_client *client, struct kvq_connection *connection) {
     while (!error && connection->abandoned_count > 0)
         error = receive_stage(client, connection, 0);
     return error;
+}
+
+bool kvq_connection_can_go_on(const struct kvq_connection *connection) {
+    return connection->busy && connection->stage != KVQ_FRAME &&
+           kvq_channel_has_decrypted(&connection->channel);
 }
 
 short kvq_connection_events(const struct kvq_connection *connection) {

@@ -17,6 +17,7 @@ enum { KVQ_ABANDONED_MAX = 16 };
 enum kvq_connection_state {
     KVQ_GONE,
     KVQ_CONNECTING,
+    KVQ_SECURING, /* shaking hands over TLS */
     KVQ_GREETING, /* the HELLO is on its way */
     KVQ_READY,
 };
@@ -68,6 +69,9 @@ int kvq_connection_ready(struct kvq_client *client, struct kvq_connection *conne
 int kvq_break(struct kvq_client *client, struct kvq_connection *connection, int error,
               const char *format, ...) __attribute__((format(printf, 4, 5)));
 
+/* The same of a connection that has ended: by what is known of it. */
+int kvq_lost(struct kvq_client *client, struct kvq_connection *connection);
+
 /* Queues a frame without payload behind what is queued. message NULL: an empty control part. */
 void kvq_queue_control(struct kvq_connection *connection, enum wire_type type, uint32_t request_id,
                        const uint8_t *control, size_t control_bytes);
@@ -117,6 +121,9 @@ void kvq_leave(struct kvq_connection *connection, uint32_t request_id);
 
 /* Receives what still comes of the requests that were given up. */
 int kvq_forget(struct kvq_client *client, struct kvq_connection *connection);
+
+/* Whether the call can go on without a poll(), which does not see what TLS has read already. */
+bool kvq_connection_can_go_on(const struct kvq_connection *connection);
 
 /* What poll() is to wait for before the call can go on; 0: nothing but time. */
 short kvq_connection_events(const struct kvq_connection *connection);

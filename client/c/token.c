@@ -1,14 +1,11 @@
 #include "client/c/token.h"
 
-#include <errno.h>
-#include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "client/c/client.h"
+#include "client/c/credential_file.h"
 
 enum { DIGITS = 2 * KVQ_TOKEN_BYTES, TEXT_BYTES = DIGITS + 2 };
 
@@ -29,41 +26,18 @@ static bool parse(const char *text, uint8_t token[KVQ_TOKEN_BYTES]) {
     return length == DIGITS;
 }
 
-/* A name without a slash may be one of the service manager's credentials, which it guards. */
-static int open_file(const char *file, bool *guarded) {
-    const char *folder = getenv("CREDENTIALS_DIRECTORY");
-    char path[4096];
-    int opened = -1;
-    if (folder && !strchr(file, '/') &&
-        snprintf(path, sizeof path, "%s/%s", folder, file) < (int)sizeof path)
-        opened = open(path, O_RDONLY | O_CLOEXEC);
-    *guarded = opened >= 0;
-    return *guarded ? opened : open(file, O_RDONLY | O_CLOEXEC);
-}
-
-static bool is_private(int file, bool guarded) {
-    struct stat status;
-    return fstat(file, &status) == 0 && (guarded || (status.st_mode & 077) == 0);
-}
-
 static int read_file(struct kvq_client *client, const char *file, uint8_t token[KVQ_TOKEN_BYTES]) {
     char text[TEXT_BYTES] = "";
-    bool guarded;
-    int opened = open_file(file, &guarded);
+    int opened = kvq_open_secret(client, "token", file);
     if (opened < 0)
-        return kvq_fail(client, KVQ_ARGUMENT, "the token file %s: %s", file, strerror(errno));
-    bool private = is_private(opened, guarded);
-    ssize_t bytes = private ? read(opened, text, sizeof text - 1) : 0;
+        return KVQ_ARGUMENT;
+    ssize_t bytes = read(opened, text, sizeof text - 1);
     close(opened);
     bool is_token = bytes > 0 && parse(text, token);
     explicit_bzero(text, sizeof text);
-    if (!private)
-        return kvq_fail(client, KVQ_ARGUMENT,
-                        "the token file %s can be read by others: chmod 600 it", file);
-    if (!is_token)
-        return kvq_fail(client, KVQ_ARGUMENT,
-                        "the token file %s does not hold 64 hexadecimal digits", file);
-    return KVQ_OK;
+    return is_token ? KVQ_OK
+                    : kvq_fail(client, KVQ_ARGUMENT,
+                               "the token file %s does not hold 64 hexadecimal digits", file);
 }
 
 int kvq_find_token(struct kvq_client *client, const struct kvq_connect_options *options,
