@@ -56,7 +56,12 @@ enum option_flag {
     OPTION_TOKEN_FILE = 1LL << 42,
     OPTION_ALL_TENANTS = 1LL << 43,
     OPTION_TENANT = 1LL << 44,
-    OPTIONS_DAEMON = OPTION_SOCKET | OPTION_TOKEN_FILE, /* of what talks to it */
+    OPTION_TLS_CA = 1LL << 45,
+    OPTION_TLS_CERTIFICATE = 1LL << 46,
+    OPTION_TLS_KEY = 1LL << 47,
+    OPTION_TLS_NAME = 1LL << 48,
+    OPTIONS_TLS = OPTION_TLS_CA | OPTION_TLS_CERTIFICATE | OPTION_TLS_KEY | OPTION_TLS_NAME,
+    OPTIONS_DAEMON = OPTION_SOCKET | OPTION_TOKEN_FILE | OPTIONS_TLS, /* of what talks to it */
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
 };
 
@@ -70,7 +75,8 @@ struct range {
 
 struct options {
     uint64_t given; /* of enum option_flag */
-    const char *socket, *token_file, *tenant, *model;
+    const char *socket, *token_file, *tls_ca, *tls_certificate, *tls_key, *tls_name;
+    const char *tenant, *model;
     int level;
     double min_snr_db;
     struct kvq_policy_options policy;
@@ -120,7 +126,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 44 };
+enum { OPTION_ROWS = 48 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

@@ -32,7 +32,7 @@ static const char *advice(int error) {
     case KVQ_DEADLINE:
         return "; try again";
     case KVQ_UNAUTHENTICATED:
-        return "; --token-file FILE gives one";
+        return "; --token-file or, over TLS, --tls-certificate says whose client this is";
     case KVQ_VERSION:
     case KVQ_UNKNOWN_OPERATION:
         return "; kvq and kvquantd are of versions too far apart";
@@ -69,6 +69,10 @@ static enum exit_status connect_within(const struct options *options, int64_t de
     struct kvq_connect_options connect = {.size = sizeof connect,
                                           .socket = options->socket,
                                           .token_file = options->token_file,
+                                          .tls_ca = options->tls_ca,
+                                          .tls_certificate = options->tls_certificate,
+                                          .tls_key = options->tls_key,
+                                          .tls_name = options->tls_name,
                                           .deadline_ms = deadline_ms,
                                           .name = "kvq"};
     int error = kvq_connect(&connect, client);

@@ -10,7 +10,12 @@ const char introduction_text[] =
 const char socket_text[] =
     "The daemon's socket is --socket PATH, else $KVQ_SOCKET, else $XDG_RUNTIME_DIR/kvquantd.sock "
     "if it is there, else /run/kvquantd/kvquantd.sock. Whose client kvq is the daemon knows by the "
-    "user, or by the token in --token-file FILE, else in the file that $KVQ_TOKEN_FILE names.";
+    "user, or by the token in --token-file FILE, else in the file that $KVQ_TOKEN_FILE names. TLS "
+    "is "
+    "spoken to a host:port if --tls-ca FILE or $KVQ_TLS_CA names the CA of the daemon's "
+    "certificate; "
+    "the daemon then knows kvq by --tls-certificate and --tls-key, else by the files that "
+    "$KVQ_TLS_CERTIFICATE and $KVQ_TLS_KEY name. $KVQ_TLS_NAME stands for --tls-name.";
 
 const char exit_status_text[] = "0 done, 1 refused or failed, 2 usage, 3 no such session, range or "
                                 "attachment.";

@@ -16,6 +16,26 @@ static bool parse_token_file(const char *text, struct options *options) {
     return text[0] != '\0';
 }
 
+static bool parse_tls_ca(const char *text, struct options *options) {
+    options->tls_ca = text;
+    return text[0] != '\0';
+}
+
+static bool parse_tls_certificate(const char *text, struct options *options) {
+    options->tls_certificate = text;
+    return text[0] != '\0';
+}
+
+static bool parse_tls_key(const char *text, struct options *options) {
+    options->tls_key = text;
+    return text[0] != '\0';
+}
+
+static bool parse_tls_name(const char *text, struct options *options) {
+    options->tls_name = text;
+    return text[0] != '\0';
+}
+
 static bool parse_tenant(const char *text, struct options *options) {
     options->tenant = text;
     return is_tenant_name(text);
@@ -295,5 +315,13 @@ const struct option_row option_rows[OPTION_ROWS] = {
      parse_socket},
     {OPTION_TOKEN_FILE, "token-file", "FILE", "a file with the token that `kvq token` made",
      parse_token_file},
+    {OPTION_TLS_CA, "tls-ca", "FILE",
+     "talk to host:port over TLS: the CA that signed the daemon's certificate", parse_tls_ca},
+    {OPTION_TLS_CERTIFICATE, "tls-certificate", "FILE",
+     "by which the daemon knows whose client this is", parse_tls_certificate},
+    {OPTION_TLS_KEY, "tls-key", "FILE", "the certificate's key, for its owner's eyes only",
+     parse_tls_key},
+    {OPTION_TLS_NAME, "tls-name", "NAME",
+     "what the daemon's certificate must name; the socket's host if not given", parse_tls_name},
     {OPTION_JSON, "json", NULL, "print one JSON value instead of text", NULL},
 };

@@ -8,7 +8,7 @@ from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Un
 from . import _calls, _recall
 from ._blocks import Blocks, blocks_of
 from ._calls import Call, Deleted
-from ._connection import Connection
+from ._connection import Connection, Identity
 from ._duration import Duration
 from ._geometry import Geometry, Level, geometry_from
 from ._policy import Policy
@@ -28,9 +28,13 @@ def connect(
     reconnect: bool = True,
     token: Optional[str] = None,
     token_file: Optional[str] = None,
+    tls_ca: Optional[str] = None,
+    tls_certificate: Optional[str] = None,
+    tls_key: Optional[str] = None,
+    tls_name: Optional[str] = None,
 ) -> Client:
-    """Connects to the daemon at a socket's path, or host:port of the loopback interface; None:
-    $KVQ_SOCKET, else the usual places.
+    """Connects to the daemon at a socket's path, or host:port; None: $KVQ_SOCKET, else the usual
+    places.
 
     connections: how many of them one large fetch or append may use, 1 to 8. deadline: of each call,
     in seconds or a timedelta; None: none. With reconnect a call that finds the connection gone makes
@@ -40,14 +44,18 @@ def connect(
     only its owner may read; neither: the file that $KVQ_TOKEN_FILE names, else none, and the daemon
     goes by the user that this process is.
 
-    CannotConnect: no daemon there, or not allowed in. Unauthenticated: the daemon does not know
-    whose client this is. Invalid: what is given cannot be a token.
+    TLS 1.3 is spoken to host:port where tls_ca is set, a file with the authorities of which the
+    daemon's certificate has to be. tls_certificate and tls_key are files with this client's, by which
+    the daemon knows whose it is; only its owner may read the key. tls_name: what the daemon's
+    certificate must name among its subjectAltNames, else the host. All in PEM; read anew for each
+    connection. None: $KVQ_TLS_CA, $KVQ_TLS_CERTIFICATE, $KVQ_TLS_KEY, $KVQ_TLS_NAME, else none.
+
+    CannotConnect: no daemon there, or not allowed in, or its certificate is not what it should be.
+    Unauthenticated: the daemon does not know whose client this is. Invalid: what is given cannot be
+    a token, a certificate or its key.
     """
-    client = Client(
-        Connection(
-            socket, connections, deadline, reconnect, token=token, token_file=token_file
-        )
-    )
+    identity = Identity(token, token_file, tls_ca, tls_certificate, tls_key, tls_name)
+    client = Client(Connection(socket, connections, deadline, reconnect, identity))
     try:
         client._run(client._connection.opening())
     except BaseException:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from typing import Any, Optional, TypeVar
+from typing import Any, NamedTuple, Optional, TypeVar
 
 from ._calls import Call, options_of, text
 from ._duration import Duration, milliseconds
@@ -17,6 +17,17 @@ CONNECTIONS_MAX = 8
 ROLES = "unknown", "reader", "worker", "admin"
 
 
+class Identity(NamedTuple):
+    """Whose client this is, and by what it knows the daemon: fields of struct kvq_connect_options."""
+
+    token: Optional[str] = None
+    token_file: Optional[str] = None
+    tls_ca: Optional[str] = None
+    tls_certificate: Optional[str] = None
+    tls_key: Optional[str] = None
+    tls_name: Optional[str] = None
+
+
 class Connection:
     """opening() has to be called, as its first call."""
 
@@ -26,9 +37,8 @@ class Connection:
         connections: int,
         deadline: Optional[Duration],
         reconnect: bool,
+        identity: Identity = Identity(),
         non_blocking: bool = False,
-        token: Optional[str] = None,
-        token_file: Optional[str] = None,
     ) -> None:
         self._client = ffi.NULL
         self._process = os.getpid()
@@ -41,8 +51,9 @@ class Connection:
         options.deadline_ms = -1 if deadline is None else max(1, milliseconds(deadline, "deadline"))
         options.connections, options.no_reconnect = connections, not reconnect
         options.non_blocking = non_blocking
-        secret, file = (ffi.NULL if one is None else text(one) for one in (token, token_file))
-        options.token, options.token_file = secret, file
+        known = {field: text(one) for field, one in identity._asdict().items() if one is not None}
+        for field, memory in known.items():
+            setattr(options, field, memory)
         self._opened: int = lib.kvq_connect(options, opened)
         self._client = opened[0]
         if self._client == ffi.NULL:

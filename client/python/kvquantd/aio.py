@@ -18,7 +18,7 @@ from typing import Any, Iterable, Mapping, Optional, Sequence, Type, TypeVar, Un
 
 from . import _blocks, _calls, _recall, _recall_keys, _transfer
 from ._calls import Attachment, Call, Deleted
-from ._connection import Connection
+from ._connection import Connection, Identity
 from ._duration import Duration
 from ._geometry import Geometry, Level
 from ._kvq import lib
@@ -44,11 +44,14 @@ async def connect(
     reconnect: bool = True,
     token: Optional[str] = None,
     token_file: Optional[str] = None,
+    tls_ca: Optional[str] = None,
+    tls_certificate: Optional[str] = None,
+    tls_key: Optional[str] = None,
+    tls_name: Optional[str] = None,
 ) -> AsyncClient:
     """As kvquantd.connect()."""
-    connection = Connection(
-        socket, connections, deadline, reconnect, True, token=token, token_file=token_file
-    )
+    identity = Identity(token, token_file, tls_ca, tls_certificate, tls_key, tls_name)
+    connection = Connection(socket, connections, deadline, reconnect, identity, non_blocking=True)
     client = AsyncClient(connection)
     try:
         await client._run(connection.opening())
