@@ -19,6 +19,7 @@
 #include "daemon/recall/recall.h"
 #include "daemon/server/listeners.h"
 #include "daemon/server/reactor.h"
+#include "daemon/server/tls_context.h"
 #include "daemon/store/saving.h"
 #include "daemon/store/store.h"
 
@@ -36,6 +37,7 @@ struct kvquantd {
     struct recall *recall;
     struct rpc_daemon rpc;
     struct credentials credentials;
+    struct tls_context tls;
     struct lease_pool leases;
     struct reactor reactors[REACTORS_MAX];
     _Atomic size_t reactor_count; /* those that were started; the store's threads wake them */
@@ -115,24 +117,45 @@ static int read_credentials(struct kvquantd *daemon, char *message, size_t messa
     return 0;
 }
 
-static bool has_tokens(const struct kvquantd *daemon) {
-    return daemon->credentials.table.tokens > 0;
+/* The same of what TLS is set up with, where all of that is named. */
+static int read_tls(struct kvquantd *daemon, char *message, size_t message_bytes) {
+    const struct config *config = &daemon->config;
+    if (!config->tls_certificate || !config->tls_key || !config->tls_client_ca)
+        return 0;
+    return tls_context_read(&daemon->tls, config, message, message_bytes);
+}
+
+/* A daemon that nobody could use does not start. 0, or -1 with the fault in message. */
+static int check_credentials(const struct kvquantd *daemon, char *message, size_t message_bytes) {
+    const struct config *config = &daemon->config;
+    const struct credentials_table *table = &daemon->credentials.table;
+    if (config->tcp && config->tcp_token && table->tokens == 0) {
+        snprintf(message, message_bytes,
+                 "tcp = %s: clients need a token there, and `tenants` has none: `kvq token` makes "
+                 "one; tcp_token = no does without",
+                 config->tcp);
+        return -1;
+    }
+    if (config->tls && table->certificates == 0) {
+        snprintf(message, message_bytes,
+                 "tls = %s: `tenants` has no row `certificate SUBJECT TENANT ROLE`, which says "
+                 "whose clients are",
+                 config->tls);
+        return -1;
+    }
+    return 0;
 }
 
 /* 0, or -1 with what the command line or the file has wrong in message. */
 static int configure(struct kvquantd *daemon, char *message, int message_bytes) {
     const struct config *config = &daemon->config;
     credentials_init(&daemon->credentials);
+    tls_context_init(&daemon->tls);
     if (command_line_configure(&daemon->line, &daemon->config, message, message_bytes) < 0 ||
-        read_credentials(daemon, message, (size_t)message_bytes) < 0)
+        read_credentials(daemon, message, (size_t)message_bytes) < 0 ||
+        check_credentials(daemon, message, (size_t)message_bytes) < 0 ||
+        read_tls(daemon, message, (size_t)message_bytes) < 0)
         return -1;
-    if (config->tcp && config->tcp_token && !has_tokens(daemon)) {
-        snprintf(message, (size_t)message_bytes,
-                 "tcp = %s: clients need a token there, and `tenants` has none: `kvq token` makes "
-                 "one; tcp_token = no does without",
-                 config->tcp);
-        return -1;
-    }
     uint64_t needed = needed_bytes(config);
     if (needed <= config->memory_bytes)
         return 0;
@@ -272,6 +295,7 @@ static int set_up_server(struct kvquantd *daemon) {
     }
     daemon->dealer.reactors = daemon->reactors;
     daemon->dealer.reactor_count = daemon->reactor_count;
+    daemon->dealer.tls = &daemon->tls;
     if (set_up_monitor(daemon) < 0)
         return -1;
     return listeners_start(&daemon->listeners, &daemon->loop, &daemon->dealer);
@@ -308,6 +332,14 @@ static void reread_credentials(struct kvquantd *daemon) {
                  daemon->credentials.table.count);
 }
 
+static void reread_tls(struct kvquantd *daemon) {
+    char message[512];
+    if (read_tls(daemon, message, sizeof message) < 0)
+        log_error("%s; TLS goes on with what was read before", message);
+    else if (daemon->tls.context)
+        log_info("%s and the other files of TLS were read again", daemon->config.tls_certificate);
+}
+
 static void on_reload(uv_signal_t *handle, int signal) {
     struct kvquantd *daemon = handle->data;
     struct config_changes changes;
@@ -320,6 +352,7 @@ static void on_reload(uv_signal_t *handle, int signal) {
         apply_live(daemon);
         reload_say(&changes); /* before a level that hides it */
         reread_credentials(daemon);
+        reread_tls(daemon);
         log_set_level((enum log_level)daemon->config.log_level);
     }
     status_write(&daemon->status, line);
@@ -493,6 +526,7 @@ int main(int count, char **values) {
     } else {
         puts("the configuration is valid");
     }
+    tls_context_deinit(&daemon.tls);
     credentials_deinit(&daemon.credentials);
     config_deinit(&daemon.config);
     return status;

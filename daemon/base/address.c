@@ -44,7 +44,11 @@ bool address_parse(const char *text, union address *address) {
     if (!parse_host(host, address))
         return false;
     *(address->any.sa_family == AF_INET ? &address->v4.sin_port : &address->v6.sin6_port) = port;
-    return address_is_loopback(address);
+    return true;
+}
+
+bool address_parse_loopback(const char *text, union address *address) {
+    return address_parse(text, address) && address_is_loopback(address);
 }
 
 socklen_t address_bytes(const union address *address) {

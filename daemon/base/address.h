@@ -1,6 +1,4 @@
-/* Addresses of TCP sockets as HOST:PORT. Only loopback is taken: beyond it there would have to be
- * TLS. No name but `localhost` is looked up.
- */
+/* Addresses of TCP sockets as HOST:PORT. No name but `localhost` is looked up. */
 #ifndef DAEMON_BASE_ADDRESS_H
 #define DAEMON_BASE_ADDRESS_H
 
@@ -16,8 +14,12 @@ union address {
     struct sockaddr_in6 v6;
 };
 
-/* 127.0.0.0/8, [::1] or localhost (which is 127.0.0.1), and a port; 0 lets the system choose it. */
+/* A.B.C.D, [IPv6] or localhost (which is 127.0.0.1), and a port; 0 lets the system choose it. */
 bool address_parse(const char *text, union address *address) __attribute__((warn_unused_result));
+
+/* The same, of 127.0.0.0/8 and [::1] alone. */
+bool address_parse_loopback(const char *text, union address *address)
+    __attribute__((warn_unused_result));
 
 socklen_t address_bytes(const union address *address);
 

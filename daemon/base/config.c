@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "daemon/base/address.h"
 #include "daemon/base/config_option.h"
 
 int config_set(struct config *config, const char *name, const char *value, char *message,
@@ -43,6 +44,11 @@ int config_init(struct config *config) {
 void config_deinit(struct config *config) {
     free(config->socket);
     free(config->tcp);
+    free(config->tls);
+    free(config->tls_certificate);
+    free(config->tls_key);
+    free(config->tls_client_ca);
+    free(config->tls_crl);
     free(config->disk);
     free(config->disk_key);
     free(config->recall_plugin);
@@ -85,7 +91,28 @@ int config_read(struct config *config, const char *path, char *message, int mess
     return -1;
 }
 
+/* What one option needs of others. 0, or -1 with the fault in message. */
+static int check_sockets(const struct config *config, char *message, int message_bytes) {
+    union address address;
+    if (config->tcp && !config->tcp_beyond_loopback &&
+        !address_parse_loopback(config->tcp, &address)) {
+        snprintf(message, (size_t)message_bytes,
+                 "tcp = %s: beyond loopback there has to be TLS: `tls` in its place; "
+                 "tcp_beyond_loopback = yes does without",
+                 config->tcp);
+        return -1;
+    }
+    if (config->tls && !(config->tls_certificate && config->tls_key && config->tls_client_ca)) {
+        snprintf(message, (size_t)message_bytes,
+                 "tls = %s: it needs tls_certificate, tls_key and tls_client_ca", config->tls);
+        return -1;
+    }
+    return 0;
+}
+
 int config_finish(struct config *config, char *message, int message_bytes) {
+    if (check_sockets(config, message, message_bytes) < 0)
+        return -1;
     const char *named = getenv("KVQ_SOCKET"), *runtime = getenv("XDG_RUNTIME_DIR");
     char path[PATH_MAX] = "/run/kvquantd/kvquantd.sock";
     if (config->socket)

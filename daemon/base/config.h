@@ -8,13 +8,14 @@
 #include <stdint.h>
 
 struct config {
-    char *socket;          /* NULL until config_finish(), which looks where DESIGN's order says */
-    char *tcp;             /* NULL: none */
-    char *disk, *disk_key; /* NULL: none */
-    char *recall_plugin;   /* NULL: none */
-    char *metrics;         /* NULL: none */
-    char *tenants;         /* a file; NULL: none */
-    uint64_t disk_bytes, save_on_exit, tcp_token;
+    char *socket;    /* NULL until config_finish(), which looks where DESIGN's order says */
+    char *tcp, *tls; /* NULL: none */
+    char *tls_certificate, *tls_key, *tls_client_ca, *tls_crl; /* files; NULL: none */
+    char *disk, *disk_key;                                     /* NULL: none */
+    char *recall_plugin;                                       /* NULL: none */
+    char *metrics;                                             /* NULL: none */
+    char *tenants;                                             /* a file; NULL: none */
+    uint64_t disk_bytes, save_on_exit, tcp_token, tcp_beyond_loopback;
     uint64_t socket_mode, memory_bytes, reactors, connections, level, landing_level, log_level;
     uint64_t newest_tokens, newest_level, floor, idle_step_ms, ttl_ms;
     uint64_t tail_idle_ms, tail_idle_level;

@@ -26,9 +26,16 @@ const struct config_option config_options[] = {
      .text = "A TCP port to listen on, too, as HOST:PORT: HOST is in 127.0.0.0/8, [::1] or "
              "localhost (127.0.0.1); port 0 lets the system choose, and the log names it. Whoever "
              "is on this machine can connect to it, so that a token is needed (`tcp_token`). "
-             "Addresses beyond loopback need TLS, which this version has not. The system service "
-             "is closed to TCP "
-             "until kvquantd-tcp.conf is made a drop-in of it."},
+             "Other machines come by `tls`. The system service is closed to TCP until "
+             "kvquantd-tcp.conf is made a drop-in of it."},
+    {.name = "tcp_beyond_loopback",
+     .kind = CONFIG_CHOICE,
+     .offset = AT(tcp_beyond_loopback),
+     .standard = "no",
+     .choices = no_or_yes,
+     .text = "Whether `tcp`, or a TCP socket that a service manager hands over, may be an address "
+             "that other machines reach. With yes, whoever is on the way there reads tokens, K and "
+             "V, and can change them; a warning says so at every start. `tls` is what to use."},
     {.name = "socket_mode",
      .kind = CONFIG_OCTAL,
      .offset = AT(socket_mode),
@@ -45,11 +52,19 @@ const struct config_option config_options[] = {
      .text =
          "A file that says whose clients are: the names of sessions, models, token prefixes and "
          "blocks are those of a tenant, and no tenant finds another's. Each line is `user NAME "
-         "TENANT ROLE`, `group NAME TENANT ROLE` or `token SHA256 TENANT ROLE`; a number may stand "
-         "for a name, and * for every user. On the unix socket the first line counts that is the "
+         "TENANT ROLE`, `group NAME TENANT ROLE`, `token SHA256 TENANT ROLE` or `certificate "
+         "SUBJECT "
+         "TENANT ROLE`; a number may stand for a name, and * for every user. On the unix socket "
+         "the first line counts that is the "
          "client's user or one of its groups, and who is in no line is refused; `kvq token` makes "
          "a "
-         "token, for TCP and where users do not tell clients apart. Roles: a reader fetches, asks "
+         "token, for TCP and where users do not tell clients apart. Over TLS the first "
+         "`certificate` "
+         "line counts whose SUBJECT is the common name of the client's certificate or, where there "
+         "is a = in it, all of its subject, as `openssl x509 -noout -subject -nameopt RFC2253` "
+         "prints it; one with blanks or # stands in \"quotation marks\". A token that is sent "
+         "over TLS, too, has to be of the same tenant, and the lesser of both roles holds. Roles: "
+         "a reader fetches, asks "
          "and recalls, a worker changes sessions, too, and an admin may do what concerns the "
          "daemon "
          "or other tenants: list all sessions, set level and limits, drain. A name without a slash "
@@ -63,8 +78,48 @@ const struct config_option config_options[] = {
      .standard = "yes",
      .choices = no_or_yes,
      .text =
-         "Whether who comes over TCP needs a token of `tenants`. With no, whoever is on this "
-         "machine is an admin of the tenant `default` there, and can read every session of it."},
+         "Whether who comes over TCP needs a token of `tenants`. With no, whoever can connect is "
+         "an admin of the tenant `default` there, and can read every session of it."},
+    {.name = "tls",
+     .kind = CONFIG_ADDRESS,
+     .offset = AT(tls),
+     .example = "0.0.0.0:7421",
+     .text = "A TCP port for TLS 1.3 to listen on, too, as HOST:PORT with a numeric HOST of any "
+             "network, 0.0.0.0 or [::] for all; port 0 lets the system choose, and the log names "
+             "it. A client shows a certificate of `tls_client_ca`, and a `certificate` line of "
+             "`tenants` says whose it is. The system service is closed to it until "
+             "kvquantd-tls.conf is made a drop-in of it. A TCP socket that a service manager hands "
+             "over is for TLS where its unit has FileDescriptorName=tls."},
+    {.name = "tls_certificate",
+     .kind = CONFIG_FILE,
+     .offset = AT(tls_certificate),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/etc/kvquant/server.crt",
+     .text = "The daemon's certificate, PEM; behind it those between it and the CA that clients "
+             "know, if there are any. A name without a slash is one of the credentials that the "
+             "service manager hands over (LoadCredential=), here and in the three that follow. "
+             "SIGHUP has all four files read again, for those who connect from then on; nobody is "
+             "disconnected. If one is faulty, all stay as they were."},
+    {.name = "tls_key",
+     .kind = CONFIG_FILE,
+     .offset = AT(tls_key),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/etc/kvquant/server.key",
+     .text = "The certificate's private key, PEM without a passphrase, readable by its owner "
+             "alone."},
+    {.name = "tls_client_ca",
+     .kind = CONFIG_FILE,
+     .offset = AT(tls_client_ca),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/etc/kvquant/clients-ca.crt",
+     .text = "The certificates, PEM, of the authorities that issue clients' certificates."},
+    {.name = "tls_crl",
+     .kind = CONFIG_FILE,
+     .offset = AT(tls_crl),
+     .most = CONFIG_VALUE_BYTES - 1,
+     .example = "/etc/kvquant/clients.crl",
+     .text = "Lists of revoked certificates, PEM: one of each authority. Where it is set, clients "
+             "of an authority whose list is missing, or past its next update, are refused, too."},
     {.name = "memory",
      .kind = CONFIG_SIZE,
      .offset = AT(memory_bytes),

@@ -79,8 +79,8 @@ void config_option_write_allowed(const struct config_option *option, char *text,
         break;
     case CONFIG_ADDRESS:
         snprintf(text, bytes,
-                 "HOST:PORT on loopback, such as 127.0.0.1:7420, [::1]:7420 or localhost:7420; "
-                 "addresses beyond loopback need TLS, which this version has not");
+                 "HOST:PORT with a numeric HOST, such as 127.0.0.1:7420, [::1]:7420 or "
+                 "localhost:7420");
         break;
     case CONFIG_SOCKET:
         snprintf(text, bytes,
@@ -132,7 +132,7 @@ int config_option_read(const struct config_option *option, struct config *config
     if (option->kind == CONFIG_ADDRESS)
         return address_parse(text, &address) ? set_text(option, config, text) : -1;
     if (option->kind == CONFIG_SOCKET)
-        return is_path(option, text) || address_parse(text, &address)
+        return is_path(option, text) || address_parse_loopback(text, &address)
                    ? set_text(option, config, text)
                    : -1;
     return read_value(option, text, (uint64_t *)(void *)((char *)config + option->offset)) ? 0 : -1;

@@ -24,8 +24,9 @@ int inherited_init(struct inherited *inherited) {
 }
 
 void inherited_deinit(struct inherited *inherited) {
+    const char *name;
     int file;
-    while ((file = inherited_take_next(inherited)) > 0)
+    while ((file = inherited_take_next(inherited, &name)) > 0)
         close(file);
     for (int i = 0; i < inherited->count; i++)
         free(inherited->names[i]);
@@ -47,10 +48,12 @@ int inherited_take(struct inherited *inherited, const char *name) {
     return 0;
 }
 
-int inherited_take_next(struct inherited *inherited) {
-    for (int i = 0; i < inherited->count; i++)
+int inherited_take_next(struct inherited *inherited, const char **name) {
+    for (int i = 0; i < inherited->count; i++) {
+        *name = inherited->names[i];
         if (inherited->files[i] >= 0)
             return take(inherited, i);
+    }
     return 0;
 }
 

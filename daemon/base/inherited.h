@@ -20,8 +20,8 @@ void inherited_deinit(struct inherited *inherited);
 /* The first of that name, the caller's, or 0. */
 int inherited_take(struct inherited *inherited, const char *name);
 
-/* The first that nobody has taken, the caller's, or 0. */
-int inherited_take_next(struct inherited *inherited);
+/* The first that nobody has taken, the caller's, or 0. *name, until deinit: what it was given. */
+int inherited_take_next(struct inherited *inherited, const char **name);
 
 /* How many nobody has taken. */
 int inherited_left(const struct inherited *inherited);

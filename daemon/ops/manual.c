@@ -60,7 +60,7 @@ void manual_print_config(void) {
     }
     for (int i = 0; i < config_option_count; i++) {
         const struct config_option *option = &config_options[i];
-        char text[1200];
+        char text[2400];
         snprintf(text, sizeof text, "%s%s", option->text, option->live ? " (reload)" : "");
         putchar('\n');
         print_comment(text);

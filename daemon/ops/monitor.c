@@ -130,7 +130,7 @@ static bool is_for_us(const struct monitor *monitor, struct MHD_Connection *conn
     const char *colon = strrchr(host, ':');
     bool has_port = colon && !strchr(colon, ']');
     snprintf(text, sizeof text, "%s%s", host, has_port ? "" : ":80");
-    return strlen(host) < sizeof text - 4 && address_parse(text, &address);
+    return strlen(host) < sizeof text - 4 && address_parse_loopback(text, &address);
 }
 
 static void find_answer(struct monitor *monitor, struct MHD_Connection *connection,

@@ -65,6 +65,25 @@ struct identity credentials_of_user(struct credentials *credentials,
     return identity;
 }
 
+static bool is_certificates(const struct credential *row, const struct certificate_names *names) {
+    const char *name = strchr(row->subject, '=') ? names->subject : names->common_name;
+    return row->kind == CREDENTIAL_CERTIFICATE && strcmp(row->subject, name) == 0;
+}
+
+struct identity credentials_of_certificate(struct credentials *credentials,
+                                           const struct certificate_names *names) {
+    struct identity identity = {.role = ROLE_NONE};
+    pthread_mutex_lock(&credentials->lock);
+    const struct credentials_table *table = &credentials->table;
+    size_t i = 0;
+    while (i < table->count && !is_certificates(&table->rows[i], names))
+        i++;
+    if (i < table->count)
+        identity = identity_of(&table->rows[i]);
+    pthread_mutex_unlock(&credentials->lock);
+    return identity;
+}
+
 struct identity credentials_of_tcp(const struct credentials *credentials) {
     return credentials->tcp_is_open ? anybody : (struct identity){.role = ROLE_NONE};
 }

@@ -1,4 +1,4 @@
-/* Credentials: which users, groups and tokens are which tenant's, in which role.
+/* Credentials: which users, groups, tokens and certificates are which tenant's, in which role.
  *
  * A table that is read from a file, and read again while it is in use. Without a table every user
  * of this machine is the default tenant, as an admin. What is known of a secret is its SHA-256.
@@ -16,20 +16,27 @@
 #include "daemon/store/tenant.h"
 
 enum { CREDENTIAL_TOKEN_BYTES = 32, CREDENTIAL_DIGEST_BYTES = 32, CREDENTIALS_MAX = 4096 };
+enum { CREDENTIAL_SUBJECT_BYTES_MAX = 255 };
 
-enum credential_kind { CREDENTIAL_USER, CREDENTIAL_GROUP, CREDENTIAL_TOKEN };
+enum credential_kind {
+    CREDENTIAL_USER,
+    CREDENTIAL_GROUP,
+    CREDENTIAL_TOKEN,
+    CREDENTIAL_CERTIFICATE
+};
 
 struct credential {
     enum credential_kind kind;
     bool is_any; /* of users */
     uint32_t id; /* of a user or a group */
     uint8_t digest[CREDENTIAL_DIGEST_BYTES];
+    char subject[CREDENTIAL_SUBJECT_BYTES_MAX + 1];
     enum rpc_role role;
     char tenant[TENANT_NAME_BYTES_MAX + 1];
 };
 
 struct credentials_table {
-    size_t count, tokens; /* rows, and those of them that are tokens */
+    size_t count, tokens, certificates; /* rows, and how many of them are of these kinds */
     struct credential *rows;
 };
 
@@ -38,6 +45,13 @@ struct local_user {
     uint32_t user;
     const gid_t *groups;
     size_t group_count;
+};
+
+/* A client's certificate; empty where it has no such name, or one that is too long or not unique.
+ */
+struct certificate_names {
+    char common_name[CREDENTIAL_SUBJECT_BYTES_MAX + 1];
+    char subject[CREDENTIAL_SUBJECT_BYTES_MAX + 1]; /* all of it, as RFC 2253 writes it */
 };
 
 /* Whose a client is and what it may do: role ROLE_NONE, nothing. */
@@ -68,6 +82,10 @@ void credentials_set(struct credentials *credentials, struct credentials_table *
 
 /* The first row that is the user's or one of its groups' counts. */
 struct identity credentials_of_user(struct credentials *credentials, const struct local_user *user);
+/* The first row whose subject is the certificate's counts: all of it where there is a = in the row,
+ * else its common name. */
+struct identity credentials_of_certificate(struct credentials *credentials,
+                                           const struct certificate_names *names);
 struct identity credentials_of_tcp(const struct credentials *credentials);
 
 /* Takes the same time whichever row it is, and if it is none. */

@@ -1,4 +1,4 @@
-/* Reads a table of credentials: lines of `user|group|token WHO TENANT ROLE`. */
+/* Reads a table of credentials: lines of `user|group|token|certificate WHO TENANT ROLE`. */
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -88,6 +88,11 @@ static bool read_group(const char *name, struct credential *row) {
     return group != NULL;
 }
 
+static bool read_subject(const char *subject, struct credential *row) {
+    int bytes = snprintf(row->subject, sizeof row->subject, "%s", subject);
+    return bytes > 0 && bytes < (int)sizeof row->subject;
+}
+
 /* NULL, or what is wrong. A token's digest is not repeated: it may be the token itself. */
 static const char *read_who(const char *kind, const char *who, struct credential *row) {
     if (strcmp(kind, "user") == 0) {
@@ -98,28 +103,54 @@ static const char *read_who(const char *kind, const char *who, struct credential
         row->kind = CREDENTIAL_GROUP;
         return read_group(who, row) ? NULL : "there is no such group";
     }
+    if (strcmp(kind, "certificate") == 0) {
+        row->kind = CREDENTIAL_CERTIFICATE;
+        return read_subject(who, row) ? NULL
+                                      : "a certificate is given by its common name or its subject "
+                                        "as RFC 2253 writes it, 1 to 255 bytes";
+    }
     row->kind = CREDENTIAL_TOKEN;
     if (strcmp(kind, "token") != 0)
-        return "a line is `user NAME TENANT ROLE`, `group NAME TENANT ROLE` or `token SHA256 "
-               "TENANT "
-               "ROLE`";
+        return "a line is `user NAME TENANT ROLE`, `group NAME TENANT ROLE`, `token SHA256 TENANT "
+               "ROLE` or `certificate SUBJECT TENANT ROLE`";
     return read_digest(who, row->digest) ? NULL
                                          : "a token is given by its SHA-256, 64 hexadecimal digits "
                                            "in lower case, as `kvq token` prints it";
+}
+
+static const char blanks[] = " \t\r";
+
+/* The word that *rest begins with, or what stands between quotation marks; NULL at the line's end,
+ * or where a comment begins. */
+static char *next_word(char **rest, const char **fault) {
+    char *word = *rest + strspn(*rest, blanks);
+    if (*word == 0 || *word == '#')
+        return NULL;
+    bool is_quoted = *word == '"';
+    word += is_quoted;
+    size_t length = strcspn(word, is_quoted ? "\"" : " \t\r#");
+    if (is_quoted && !word[length])
+        *fault = "a quotation mark is not closed";
+    *rest = word + length;
+    if (**rest == '#') /* a comment may follow a word at once */
+        **rest = 0;
+    else if (**rest)
+        *(*rest)++ = 0;
+    return word;
 }
 
 /* True if there is a row in the line; what is wrong, or NULL, is in *fault. */
 static bool read_line(char *line, struct credential *row, const char **fault) {
     char *words[WORDS + 1], *rest = line;
     int count = 0;
-    line[strcspn(line, "#")] = 0;
     *row = (struct credential){0};
     *fault = NULL;
-    while (count <= WORDS && (words[count] = strtok_r(NULL, " \t\r", &rest)))
+    while (count <= WORDS && (words[count] = next_word(&rest, fault)))
         count++;
     if (count == 0)
         return false;
-    *fault = read_who(words[0], count > 1 ? words[1] : "", row);
+    if (!*fault)
+        *fault = read_who(words[0], count > 1 ? words[1] : "", row);
     if (!*fault && count != WORDS)
         *fault = "a line has four words: what, who, tenant and role";
     if (!*fault && !tenant_is_name(words[2], strlen(words[2])))
@@ -143,6 +174,7 @@ static const char *add(struct credentials_table *table, size_t *capacity,
     table->rows = grown;
     table->rows[table->count++] = *row;
     table->tokens += row->kind == CREDENTIAL_TOKEN;
+    table->certificates += row->kind == CREDENTIAL_CERTIFICATE;
     return NULL;
 }
 

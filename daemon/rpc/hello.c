@@ -12,6 +12,27 @@ static void note_client(struct rpc_peer *peer, const char *name) {
             *letter = '?';
 }
 
+/* A token beside a certificate takes away from what that may do: nothing is left where it is
+ * another tenant's. */
+static void narrow(const struct rpc_peer *peer, struct identity *identity) {
+    if (!peer->tenant || strcmp(identity->tenant, peer->tenant->name) != 0)
+        identity->role = ROLE_NONE;
+    else if (identity->role > peer->role)
+        identity->role = peer->role;
+}
+
+static uint32_t refuse(struct rpc_request *request, bool has_token) {
+    const char *certificate = request->peer->certificate;
+    if (has_token)
+        return rpc_fail(request, WIRE_UNAUTHENTICATED, "the daemon does not know this token%s",
+                        certificate ? " as one of the certificate's tenant" : "");
+    if (certificate)
+        return rpc_fail(request, WIRE_UNAUTHENTICATED,
+                        "no row of the daemon's `tenants` is this certificate's: %s", certificate);
+    return rpc_fail(request, WIRE_UNAUTHENTICATED,
+                    "no row of the daemon's `tenants` is this user's: a token is needed");
+}
+
 /* By the token, where there is one, else as the connection's own side of the socket has it. */
 static uint32_t identify(struct rpc_request *request, const ProtobufCBinaryData *token) {
     struct rpc_daemon *daemon = request->context->daemon;
@@ -19,14 +40,13 @@ static uint32_t identify(struct rpc_request *request, const ProtobufCBinaryData 
         struct identity identity =
             credentials_of_token(daemon->credentials, token->data, token->len);
         explicit_bzero(token->data, token->len);
+        if (request->peer->certificate)
+            narrow(request->peer, &identity);
         rpc_set_identity(daemon, request->peer, &identity);
     }
     if (request->peer->tenant)
         return WIRE_OK;
-    return rpc_fail(request, WIRE_UNAUTHENTICATED, "%s",
-                    token->len > 0 ? "the daemon does not know this token"
-                                   : "no row of the daemon's `tenants` is this user's: a token is "
-                                     "needed");
+    return refuse(request, token->len > 0);
 }
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {

@@ -126,8 +126,9 @@ enum append_phase { APPEND_RECEIVING, APPEND_COMMITTING, APPEND_SETTLING, APPEND
 struct rpc_peer {
     struct tenant *tenant; /* NULL until it is known: nothing but HELLO begins then */
     enum rpc_role role;
-    char address[64]; /* a process of this machine, or HOST:PORT */
-    char client[64];  /* what it calls itself in HELLO, made printable */
+    const char *certificate; /* its subject, of a client that came by TLS; else NULL */
+    char address[64];        /* a process of this machine, or HOST:PORT */
+    char client[64];         /* what it calls itself in HELLO, made printable */
 };
 
 struct rpc_append {

@@ -2,11 +2,19 @@
 #ifndef DAEMON_SERVER_ACTIVATION_H
 #define DAEMON_SERVER_ACTIVATION_H
 
+#include "daemon/base/config.h"
 #include "daemon/server/listener.h"
 
-/* Takes a socket if it listens and is a unix stream socket or TCP on loopback; number, from 1 on,
- * is for the log. 0, or -1, logged. */
-int activation_open(struct listener *listener, int socket, int number)
-    __attribute__((warn_unused_result));
+/* A socket that was handed over, as its unit has it. */
+struct activated {
+    int socket;
+    int number;       /* from 1 on, for the log */
+    const char *name; /* FileDescriptorName=; "tls": TLS is spoken on it */
+};
+
+/* Takes a socket if it listens and is a unix stream socket, TCP on loopback or anywhere if the
+ * configuration says so, or TCP for TLS. 0, or -1, logged. */
+int activation_open(struct listener *listener, const struct activated *activated,
+                    const struct config *config) __attribute__((warn_unused_result));
 
 #endif

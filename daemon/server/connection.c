@@ -21,9 +21,11 @@
 #include "daemon/server/deadlines.h"
 #include "daemon/server/peer.h"
 #include "daemon/server/requests.h"
+#include "daemon/server/tls.h"
 
 enum { SEND_BUFFER_BYTES = 256 << 10 }; /* the kernel doubles it: a page of 1,024 channels fits */
 enum { KEEPALIVE_S = 60 };
+enum { READS_MOST = 32 }; /* of a record at most, before other connections have their turn */
 
 void connection_set_waiting(struct connection *connection, bool waiting) {
     if (waiting == connection->waiting)
@@ -71,16 +73,30 @@ static bool is_over(const struct connection *connection) {
                     (connection->reactor->draining && connection->in_bytes == 0));
 }
 
+/* Takes what came, over TLS in some reads, and sends what comes of it. */
+static void serve(struct connection *connection) {
+    int reads = 0;
+    requests_wake(connection);
+    connection_consume(connection);
+    while (reads < READS_MOST && connection_receive(connection)) {
+        connection_consume(connection);
+        reads++;
+    }
+    if (reads == READS_MOST && !connection->closing)
+        reactor_step_again(connection->reactor, connection);
+    if (!connection->closing)
+        connection_produce(connection);
+    if (requests_any_waits(connection))
+        connection_set_waiting(connection, true);
+}
+
 void connection_step(struct connection *connection) {
     if (connection->closing)
         return;
     connection_set_waiting(connection, false);
     connection->ready = connection->starved = false;
-    requests_wake(connection);
-    connection_consume(connection);
-    connection_produce(connection);
-    if (requests_any_waits(connection))
-        connection_set_waiting(connection, true);
+    if (!connection->tls || tls_shake_hands(connection))
+        serve(connection);
     if (connection->closing)
         return;
     if (is_over(connection))
@@ -120,36 +136,75 @@ static int open_tcp(struct connection *connection, int socket) {
     return status == 0 ? uv_tcp_nodelay(&connection->tcp, 1) : status;
 }
 
-void connection_new(struct reactor *reactor, int socket) {
-    struct budget *budget = reactor->context.daemon->budget;
-    struct connection *connection = NULL;
-    if (budget_reserve(budget, sizeof *connection) && !(connection = calloc(1, sizeof *connection)))
-        budget_release(budget, sizeof *connection);
-    if (!connection) {
-        log_warning("no memory for one more connection");
-        atomic_fetch_add(&reactor->context.daemon->connections_refused, 1);
-        close(socket);
-        atomic_fetch_sub(&reactor->context.daemon->connections, 1);
-        return;
-    }
-    atomic_fetch_add(&reactor->context.daemon->connections_accepted, 1);
-    connection->reactor = reactor;
-    connection->receive_start_ns = clock_now_ns();
+static int open_plain(struct connection *connection, int socket) {
     bool is_tcp = init_handle(connection, socket);
+    int status = is_tcp ? open_tcp(connection, socket) : open_pipe(connection, socket);
+    if (status == 0)
+        return 0;
+    log_warning("a connection could not be taken: %s", uv_strerror(status));
+    return -1;
+}
+
+static size_t charge_of(bool is_tls) {
+    return sizeof(struct connection) + (is_tls ? TLS_BYTES : 0);
+}
+
+/* NULL without memory. One over TLS has its handle. */
+static struct connection *allocate(struct reactor *reactor, struct arrival arrival) {
+    struct budget *budget = reactor->context.daemon->budget;
+    size_t charge = charge_of(arrival.tls != NULL);
+    if (!budget_reserve(budget, charge))
+        return NULL;
+    struct connection *connection = calloc(1, sizeof *connection);
+    if (connection)
+        connection->reactor = reactor;
+    if (connection && (!arrival.tls || tls_open(connection, arrival.socket, arrival.tls) == 0))
+        return connection;
+    free(connection);
+    budget_release(budget, charge);
+    return NULL;
+}
+
+static void refuse(struct reactor *reactor, int socket) {
+    log_warning("no memory for one more connection");
+    atomic_fetch_add(&reactor->context.daemon->connections_refused, 1);
+    close(socket);
+    atomic_fetch_sub(&reactor->context.daemon->connections, 1);
+}
+
+static void list(struct connection *connection) {
+    struct reactor *reactor = connection->reactor;
     connection->next = reactor->connections;
     if (connection->next)
         connection->next->previous = connection;
     reactor->connections = connection;
-    int status = is_tcp ? open_tcp(connection, socket) : open_pipe(connection, socket);
-    if (status < 0) {
-        log_warning("a connection could not be taken: %s", uv_strerror(status));
-        close(socket);
+}
+
+/* Over TLS the handshake says who it is. */
+static void identify(struct connection *connection, int socket) {
+    struct rpc_daemon *daemon = connection->reactor->context.daemon;
+    peer_describe(socket, connection->peer.address, sizeof connection->peer.address);
+    if (connection->tls)
+        return;
+    struct identity identity = peer_identify(socket, daemon->credentials);
+    rpc_set_identity(daemon, &connection->peer, &identity);
+}
+
+void connection_new(struct reactor *reactor, struct arrival arrival) {
+    struct connection *connection = allocate(reactor, arrival);
+    if (!connection) {
+        refuse(reactor, arrival.socket);
+        return;
+    }
+    atomic_fetch_add(&reactor->context.daemon->connections_accepted, 1);
+    connection->receive_start_ns = clock_now_ns();
+    list(connection);
+    if (!connection->tls && open_plain(connection, arrival.socket) < 0) {
+        close(arrival.socket);
         connection_close(connection);
         return;
     }
-    peer_describe(socket, connection->peer.address, sizeof connection->peer.address);
-    struct identity identity = peer_identify(socket, reactor->context.daemon->credentials);
-    rpc_set_identity(reactor->context.daemon, &connection->peer, &identity);
+    identify(connection, arrival.socket);
     connection_log(connection, LOG_LEVEL_DEBUG, NULL, "a client has connected");
     connection_step(connection);
 }
@@ -164,8 +219,11 @@ static void on_closed(uv_handle_t *handle) {
         connection->next;
     if (connection->next)
         connection->next->previous = connection->previous;
+    size_t charge = charge_of(connection->tls != NULL);
+    if (connection->tls)
+        tls_free(connection->tls);
     free(connection);
-    budget_release(reactor->context.daemon->budget, sizeof *connection);
+    budget_release(reactor->context.daemon->budget, charge);
     atomic_fetch_sub(&reactor->context.daemon->connections, 1);
     reactor_end_if_idle(reactor);
 }
@@ -180,5 +238,9 @@ void connection_close(struct connection *connection) {
     lease_return(connection->reactor->leases, &connection->in);
     lease_leave(connection->reactor->leases, &connection->in_place);
     lease_leave(connection->reactor->leases, &connection->out_place);
+    if (connection->tls) {
+        tls_say_end(connection);
+        connection_set_writing(connection, false); /* else libuv says that it is over */
+    }
     uv_close(&connection->handle, on_closed);
 }

@@ -8,13 +8,17 @@
 #include "daemon/base/log.h"
 #include "daemon/server/reactor.h"
 
+struct tls;
+
 struct connection {
     union { /* by the socket's family */
         uv_handle_t handle;
         uv_stream_t stream;
         uv_pipe_t pipe;
         uv_tcp_t tcp;
+        uv_poll_t poll; /* over TLS */
     };
+    struct tls *tls; /* NULL: what comes and goes is in the clear */
     uv_write_t write;
     struct reactor *reactor;
     struct connection *next, *previous;
@@ -43,7 +47,7 @@ struct connection {
 };
 
 /* Takes over the socket, counted among the daemon's connections. Without memory it is closed. */
-void connection_new(struct reactor *reactor, int socket);
+void connection_new(struct reactor *reactor, struct arrival arrival);
 
 /* Does what can be done now. */
 void connection_step(struct connection *connection);
@@ -67,6 +71,9 @@ void connection_close(struct connection *connection);
 /* It waits for memory, a buffer or the keeper, or no longer does. */
 void connection_set_waiting(struct connection *connection, bool waiting);
 
+/* A write waits for the client to read, or no longer does. */
+void connection_set_writing(struct connection *connection, bool writing);
+
 /* A fault that ends the connection: one ERROR frame, then close. */
 void connection_fail(struct connection *connection, uint32_t id, uint32_t code);
 
@@ -78,5 +85,9 @@ void connection_produce(struct connection *connection);
 
 /* receive.c: reads while there is something to read for. */
 void connection_arm(struct connection *connection);
+
+/* receive.c: reads what is there over TLS; true if that is anything. Of plain sockets libuv does.
+ */
+bool connection_receive(struct connection *connection);
 
 #endif

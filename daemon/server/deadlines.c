@@ -2,6 +2,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/server/requests.h"
+#include "daemon/server/tls.h"
 
 enum { WATCH_MS_LEAST = 10, WATCH_MS_MOST = 1000, WATCHES = 4 /* in the shortest time */ };
 
@@ -9,9 +10,13 @@ static bool is_received(const struct rpc_request *request) {
     return request->receiving && !request->failed && !request->discarding;
 }
 
+static bool has_begun(const struct connection *connection) {
+    return connection->in_bytes > 0 || (connection->tls && connection->tls->holds_part);
+}
+
 /* A client has to go on; not one whose bytes are there, or for which there is no room. */
 static bool is_to_send(const struct connection *connection) {
-    return (!connection->greeted || connection->in_bytes > 0) && !connection->blocked &&
+    return (!connection->greeted || has_begun(connection)) && !connection->blocked &&
            !connection->starved && !connection->close_when_sent;
 }
 

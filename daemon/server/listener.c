@@ -19,10 +19,11 @@ static struct rpc_daemon *daemon_of(const struct listener *listener) {
 /* To the next reactor that has room. From here on the connection counts. */
 static bool deal_out(struct listener *listener, int socket) {
     struct dealer *dealer = listener->dealer;
+    struct arrival arrival = {socket, listener->is_tls ? dealer->tls : NULL};
     atomic_fetch_add(&daemon_of(listener)->connections, 1);
     for (size_t i = 0; i < dealer->reactor_count; i++) {
         size_t next = dealer->next_reactor++ % dealer->reactor_count;
-        if (reactor_give(&dealer->reactors[next], socket))
+        if (reactor_give(&dealer->reactors[next], arrival))
             return true;
     }
     atomic_fetch_sub(&daemon_of(listener)->connections, 1);

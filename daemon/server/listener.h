@@ -17,6 +17,7 @@ struct dealer {
     struct reactor *reactors;
     size_t reactor_count, next_reactor;
     uint64_t connections_max;
+    struct tls_context *tls; /* NULL: no listener is for TLS */
 };
 
 struct listener {
@@ -26,7 +27,7 @@ struct listener {
     char name[LISTENER_NAME_BYTES]; /* a path, or HOST:PORT */
     uint64_t inode;                 /* of the file that was made for it; 0: none */
     struct dealer *dealer;
-    bool is_tcp, started;
+    bool is_tcp, is_tls, started;
 };
 
 /* Accepts from now on. 0, or -1, logged. */

@@ -14,7 +14,7 @@ struct listeners {
     struct listener *all;
     const char **names; /* of each */
     size_t count;
-    bool need_token; /* over TCP */
+    const struct config *config;
 };
 
 /* Opens every socket, without accepting yet; what is left of what was inherited are sockets. 0, or

@@ -1,10 +1,13 @@
 /* Steps the requests in turn and sends the frames that they leave. */
 #include "daemon/base/clock.h"
 #include "daemon/server/requests.h"
+#include "daemon/server/tls.h"
 
 enum { WRITE_BYTES = 128 << 10, AHEAD_BYTES_LEAST = 64 << 10 };
 
-static void set_writing(struct connection *connection, bool writing) {
+void connection_set_writing(struct connection *connection, bool writing) {
+    if (writing == connection->writing)
+        return;
     connection->writing = writing;
     connection->reactor->writing += writing ? 1 : (size_t)-1;
     connection->write_start_ns = clock_now_ns();
@@ -14,7 +17,7 @@ static void set_writing(struct connection *connection, bool writing) {
 
 static void on_written(uv_write_t *write, int status) {
     struct connection *connection = write->data;
-    set_writing(connection, false);
+    connection_set_writing(connection, false);
     connection->out_bytes = 0;
     if (status < 0)
         connection_close(connection);
@@ -24,11 +27,34 @@ static void on_written(uv_write_t *write, int status) {
 
 static void send_rest(struct connection *connection, uv_buf_t rest) {
     connection->write.data = connection;
-    set_writing(connection, true);
+    connection_set_writing(connection, true);
     int status = uv_write(&connection->write, &connection->stream, &rest, 1, on_written);
     if (status < 0) {
-        set_writing(connection, false);
+        connection_set_writing(connection, false);
         connection_close(connection);
+    }
+}
+
+static void settle_sent(struct connection *connection) {
+    connection->out_bytes = 0;
+    connection->ready |= requests_first(connection) != NULL;
+}
+
+/* Over TLS, from where it stopped; the socket is watched while something is left. */
+static void send_by_tls(struct connection *connection) {
+    struct tls *tls = connection->tls;
+    const uint8_t *rest = connection->out.buffer + RPC_FRAME_START + tls->sent_bytes;
+    ssize_t sent = tls_write(connection, rest, connection->out_bytes - tls->sent_bytes);
+    if (sent < 0) {
+        connection_close(connection);
+        return;
+    }
+    tls->sent_bytes += (size_t)sent;
+    bool is_sent = tls->sent_bytes == connection->out_bytes;
+    connection_set_writing(connection, !is_sent);
+    if (is_sent) {
+        tls->sent_bytes = 0;
+        settle_sent(connection);
     }
 }
 
@@ -36,6 +62,10 @@ static void send_rest(struct connection *connection, uv_buf_t rest) {
 static void send_frames(struct connection *connection) {
     uv_buf_t buffer = uv_buf_init((char *)connection->out.buffer + RPC_FRAME_START,
                                   (unsigned)connection->out_bytes);
+    if (connection->tls) {
+        send_by_tls(connection);
+        return;
+    }
     int sent = uv_try_write(&connection->stream, &buffer, 1);
     if (sent == UV_EAGAIN)
         sent = 0;
@@ -45,8 +75,7 @@ static void send_frames(struct connection *connection) {
         send_rest(connection, uv_buf_init(buffer.base + sent,
                                           (unsigned)(connection->out_bytes - (size_t)sent)));
     } else {
-        connection->out_bytes = 0;
-        connection->ready |= requests_first(connection) != NULL;
+        settle_sent(connection);
     }
 }
 
@@ -156,7 +185,9 @@ static void produce(struct connection *connection) {
 }
 
 void connection_produce(struct connection *connection) {
-    if (!connection->writing && connection->ahead.buffer) {
+    if (connection->writing && connection->tls)
+        send_by_tls(connection);
+    if (!connection->writing && connection->ahead.buffer && !connection->closing) {
         take_ahead(connection);
         send_frames(connection);
     }

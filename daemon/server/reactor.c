@@ -13,15 +13,15 @@ enum {
 };
 
 static void accept_inbox(struct reactor *reactor) {
-    int sockets[REACTOR_INBOX];
+    struct arrival arrivals[REACTOR_INBOX];
     uv_mutex_lock(&reactor->lock);
     size_t count = reactor->inbox_count;
     for (size_t i = 0; i < count; i++)
-        sockets[i] = reactor->inbox[i];
+        arrivals[i] = reactor->inbox[i];
     reactor->inbox_count = 0;
     uv_mutex_unlock(&reactor->lock);
     for (size_t i = 0; i < count; i++)
-        connection_new(reactor, sockets[i]);
+        connection_new(reactor, arrivals[i]);
 }
 
 static void close_handles(struct reactor *reactor) {
@@ -219,11 +219,11 @@ int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lea
     return status < 0 ? -1 : 0;
 }
 
-bool reactor_give(struct reactor *reactor, int socket) {
+bool reactor_give(struct reactor *reactor, struct arrival arrival) {
     uv_mutex_lock(&reactor->lock);
     bool taken = reactor->inbox_count < REACTOR_INBOX && !reactor->drain;
     if (taken)
-        reactor->inbox[reactor->inbox_count++] = socket;
+        reactor->inbox[reactor->inbox_count++] = arrival;
     uv_mutex_unlock(&reactor->lock);
     if (taken)
         reactor_wake(reactor);

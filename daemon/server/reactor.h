@@ -13,6 +13,13 @@
 #include "daemon/server/lease.h"
 
 struct connection;
+struct tls_context;
+
+/* A connected socket, on which TLS is spoken where there is a context. */
+struct arrival {
+    int socket;
+    struct tls_context *tls;
+};
 
 enum { REACTOR_INBOX = 1024, REACTOR_REQUESTS = 64 };
 
@@ -41,7 +48,7 @@ struct reactor {
     bool draining;
 
     uv_mutex_t lock; /* of the fields below */
-    int inbox[REACTOR_INBOX];
+    struct arrival inbox[REACTOR_INBOX];
     size_t inbox_count;
     bool drain, abandon, closed, ended, asked;
     uv_async_t *owner; /* of another loop: sent when the thread ends, and when it answers */
@@ -65,7 +72,8 @@ int reactor_start(struct reactor *reactor, struct rpc_daemon *daemon, struct lea
     __attribute__((warn_unused_result));
 
 /* Hands over a connected socket; false if the inbox is full, then it stays the caller's. */
-bool reactor_give(struct reactor *reactor, int socket) __attribute__((warn_unused_result));
+bool reactor_give(struct reactor *reactor, struct arrival arrival)
+    __attribute__((warn_unused_result));
 
 /* Memory was freed, or the keeper got on: whoever waits is stepped. Until reactor_deinit(). */
 void reactor_wake(struct reactor *reactor);

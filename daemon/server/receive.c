@@ -4,6 +4,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/server/connection.h"
+#include "daemon/server/tls.h"
 
 enum { READ_AHEAD_BYTES = 4096 };
 
@@ -77,9 +78,54 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer) 
     }
 }
 
+static bool wants_bytes(const struct connection *connection) {
+    return !connection->closing && !connection->blocked && !connection->starved &&
+           !connection->close_when_sent;
+}
+
+/* A part of a record takes as much time as a part of a frame may. */
+static void note_part(struct connection *connection, uint64_t start_ns) {
+    struct tls *tls = connection->tls;
+    bool held_part = tls->holds_part;
+    tls->holds_part = SSL_has_pending(tls->ssl);
+    if (!connection->greeted || !tls->holds_part || held_part)
+        connection->receive_start_ns = start_ns;
+}
+
+bool connection_receive(struct connection *connection) {
+    uint64_t start_ns = connection->receive_start_ns;
+    uv_buf_t buffer;
+    if (!connection->tls || !wants_bytes(connection) || !tls_is_readable(connection->tls))
+        return false;
+    on_alloc(&connection->handle, 0, &buffer);
+    if (!buffer.base) {
+        connection->starved = true;
+        connection_set_waiting(connection, true);
+        return false;
+    }
+    ssize_t count = tls_read(connection, buffer.base, buffer.len);
+    if (count < 0) {
+        connection_close(connection);
+        return false;
+    }
+    connection->in_bytes += (size_t)count;
+    if (count > 0) {
+        connection->tls->holds_part = false;
+        return true;
+    }
+    note_part(connection, start_ns);
+    if (connection->in_bytes == 0)
+        lease_return(connection->reactor->leases, &connection->in);
+    return false;
+}
+
 /* Reads while there is something to read for. */
 void connection_arm(struct connection *connection) {
-    bool want = !connection->blocked && !connection->starved && !connection->close_when_sent;
+    bool want = wants_bytes(connection);
+    if (connection->tls) {
+        tls_watch(connection, want);
+        return;
+    }
     if (want == connection->reading)
         return;
     connection->reading = want;

@@ -18,7 +18,7 @@ static int listen_on(int socket, const union address *address) {
 int tcp_socket_open(struct listener *listener, const char *text) {
     union address address;
     if (!address_parse(text, &address)) {
-        log_error("%s is not an address on loopback", text);
+        log_error("%s is not an address", text);
         return -1;
     }
     socklen_t bytes = sizeof address;

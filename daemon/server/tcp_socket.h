@@ -1,4 +1,4 @@
-/* Listening on a TCP port of the loopback interface. */
+/* Listening on a TCP port. */
 #ifndef DAEMON_SERVER_TCP_SOCKET_H
 #define DAEMON_SERVER_TCP_SOCKET_H
 

@@ -150,7 +150,7 @@ void server_connect(void) {
     server.closed = false;
     answers_begin(&server.answers);
     atomic_fetch_add(&server.rpc.connections, 1);
-    connection_new(&server.reactor, ends[0]);
+    connection_new(&server.reactor, (struct arrival){.socket = ends[0]});
 }
 
 /* Whether anything came, or the end. */

@@ -7,6 +7,7 @@ import subprocess
 from os import stat as status_of
 
 import pytest
+from certificates import Authority
 from conftest import COMMAND_SECONDS, ROOT, program
 from wire import Closed, Connection, Geometry
 from wire_support import SMALL, TINY, append, assert_ends, assert_serves, bits, refused, wait_until
@@ -173,8 +174,15 @@ def test_the_shipped_file_documents_every_option(tmp_path):
 def test_the_defaults_in_the_shipped_file_are_valid_values(tmp_path):
     commented = re.findall(r"^[#;]\s?([a-z_]+\s*=.*)$", SHIPPED.read_text(), re.MULTILINE)
     assert commented
-    (tmp_path / "tenants").write_text(f"token {'0' * 64} default worker\n")
-    done = check(tmp_path, "\n".join(commented).replace("/etc/kvquant/tenants", str(tmp_path / "tenants")))
+    (tmp_path / "tenants").write_text(f"token {'0' * 64} default worker\ncertificate worker default worker\n")
+    authority = Authority(tmp_path / "ca")
+    server = authority.server()
+    files = {"tenants": tmp_path / "tenants", "server.crt": server.certificate, "server.key": server.key,
+             "clients-ca.crt": authority.certificate, "clients.crl": authority.revoke()}
+    text = "\n".join(commented)
+    for name, path in files.items():
+        text = text.replace(f"/etc/kvquant/{name}", str(path))
+    done = check(tmp_path, text)
     assert done.returncode == 0, done.stderr
 
 

@@ -1,4 +1,4 @@
-"""TCP on the loopback interface: off by default, refused beyond it, and served like the unix socket."""
+"""TCP in the clear: off by default, refused beyond loopback unless that is wanted, and served like the unix socket."""
 
 import re
 import socket
@@ -9,13 +9,14 @@ import time
 
 import pytest
 from conftest import COMMAND_SECONDS, program
+from tenant_support import row, token
 from wire import Connection, Geometry
-from wire_support import SMALL, append, assert_ends, assert_holds, assert_serves, bits, stored, wait_until
+from wire_support import SMALL, append, assert_ends, assert_holds, assert_serves, bits, refused, stored, wait_until
 
 BEYOND = ["0.0.0.0:7420", "[::]:7420", "192.168.1.1:7420", "10.0.0.1:7420", "[fe80::1]:7420",
-          "[::ffff:192.168.1.1]:7420", "example.com:7420", "126.255.255.255:7420", "128.0.0.1:7420"]
+          "[::ffff:192.168.1.1]:7420", "126.255.255.255:7420", "128.0.0.1:7420"]
 MALFORMED = ["127.0.0.1", "127.0.0.1:", ":7420", "7420", "127.0.0.1:65536", "127.0.0.1:-1", "127.0.0.1:7x",
-             "::1:7420", "[::1]", "[::1:7420", "127.1:7420", "127.0.0.1:000001", "[]:7420", "", "h" * 300 + ":1"]
+             "::1:7420", "[::1]", "[::1:7420", "127.1:7420", "127.0.0.1:000001", "[]:7420", "", "example.com:7420", "h" * 300 + ":1"]
 
 
 def run(*arguments):
@@ -83,10 +84,33 @@ def test_what_is_no_address_is_refused_with_the_form_it_should_have(address):
 
 
 def test_a_wrong_address_in_the_file_is_told_with_its_line(tmp_path):
-    (tmp_path / "test.conf").write_text("# one\ntcp = 0.0.0.0:7420\n")
+    (tmp_path / "test.conf").write_text("# one\ntcp = example.com:7420\n")
     done = run("--check-config", "--config", tmp_path / "test.conf")
     assert done.returncode == 2
-    assert f"{tmp_path}/test.conf:2" in done.stderr and "TLS" in done.stderr
+    assert f"{tmp_path}/test.conf:2" in done.stderr and "HOST:PORT" in done.stderr
+
+
+def beyond(start_daemon, tmp_path, text):
+    (tmp_path / "test.conf").write_text(f"tcp = 0.0.0.0:0\ntcp_beyond_loopback = yes\n{text}")
+    daemon = start_daemon(arguments=["--config", tmp_path / "test.conf"])
+    log = daemon.log.read_text()
+    return log, "127.0.0.1:" + re.search(r"Listening on .*0\.0\.0\.0:(\d+)", log)[1]
+
+
+def test_beyond_loopback_with_the_override_is_served_and_warned_of_at_every_start(start_daemon, tmp_path):
+    for _ in range(2):
+        log, address = beyond(start_daemon, tmp_path, "tcp_token = no\n")
+        assert [line for line in log.splitlines() if "warning" in line and "tcp_beyond_loopback" in line]
+        with Connection(address) as connection:
+            connection.ping()
+
+
+def test_beyond_loopback_a_token_is_needed_all_the_same(start_daemon, tmp_path):
+    (tmp_path / "tenants").write_text(row("a", "chat", "worker"))
+    _, address = beyond(start_daemon, tmp_path, f"tenants = {tmp_path / 'tenants'}\n")
+    with refused("unauthenticated"):
+        Connection(address)
+    Connection(address, token=token("a")).close()
 
 
 @pytest.mark.parametrize("value", ["kvquantd.sock", "127.0.0.1:7420"])

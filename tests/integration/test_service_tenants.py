@@ -110,7 +110,9 @@ DIGEST = hashlib.sha256(token("a")).hexdigest()
     (f"token {DIGEST}0 chat worker", "64"), (f"token {DIGEST} chat", "four words"),
     (f"token {DIGEST} chat worker more", "four words"), (f"token {DIGEST} a/b worker", "tenant's name"),
     (f"token {DIGEST} {'a' * 65} worker", "tenant's name"), (f"token {DIGEST} chat root", "reader, worker or admin"),
-    ("certificate x chat worker", "a line is"), ("user", "user"), ("token", "64")])
+    ("certificat x chat worker", "a line is"), ("user", "user"), ("token", "64"), ("certificate", "common name"),
+    (f"certificate {'a' * 256} chat worker", "255"), ('certificate "a b chat worker', "quotation mark"),
+    ('certificate "" chat worker', "common name")])
 def test_a_faulty_line_is_told_with_its_number_and_what_is_allowed(tmp_path, line, says):
     done = check(tmp_path, f"# one\n{line}\n")
     assert done.returncode == 2

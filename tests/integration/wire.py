@@ -372,10 +372,15 @@ def packed_entries(entries):
 
 
 class Connection:
-    """One connection; says hello, with the token, unless told not to. Every wait ends after timeout seconds."""
+    """One connection; says hello, with the token, unless told not to. Every wait ends after timeout seconds.
 
-    def __init__(self, address, hello=True, timeout=60, token=b""):
+    Over TLS with an ssl.SSLContext.
+    """
+
+    def __init__(self, address, hello=True, timeout=60, token=b"", tls=None):
         self.socket = connect(address, timeout)
+        if tls:
+            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.request_ids = itertools.count(1)
         self.token = token
         self.limits = self.hello() if hello else None

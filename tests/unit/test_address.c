@@ -1,4 +1,4 @@
-/* Addresses: what is loopback is taken and written back as it was read; all else is refused. */
+/* Addresses: numeric ones and localhost are taken and written back as they were read. */
 #include <check.h>
 #include <stdlib.h>
 
@@ -11,13 +11,33 @@ static const char *const taken[][2] = {
     {"[0:0:0:0:0:0:0:1]:5", "[::1]:5"},   {"127.0.0.1:00080", "127.0.0.1:80"},
 };
 
+static const char *const beyond[][2] = {
+    {"126.255.255.255:80", "126.255.255.255:80"},
+    {"128.0.0.0:80", "128.0.0.0:80"},
+    {"0.0.0.0:80", "0.0.0.0:80"},
+    {"[::]:80", "[::]:80"},
+    {"[::2]:80", "[::2]:80"},
+    {"[::ffff:127.0.0.1]:80", "[::ffff:127.0.0.1]:80"},
+};
+
 START_TEST(test_a_loopback_address_is_taken) {
     union address address;
     char text[ADDRESS_TEXT_BYTES];
-    ck_assert(address_parse(taken[_i][0], &address));
+    ck_assert(address_parse_loopback(taken[_i][0], &address));
     ck_assert(address_is_loopback(&address));
     address_write(&address, text);
     ck_assert_str_eq(text, taken[_i][1]);
+}
+END_TEST
+
+START_TEST(test_an_address_beyond_loopback_is_told_from_one_on_it) {
+    union address address;
+    char text[ADDRESS_TEXT_BYTES];
+    ck_assert(!address_parse_loopback(beyond[_i][0], &address));
+    ck_assert(address_parse(beyond[_i][0], &address));
+    ck_assert(!address_is_loopback(&address));
+    address_write(&address, text);
+    ck_assert_str_eq(text, beyond[_i][1]);
 }
 END_TEST
 
@@ -32,18 +52,12 @@ static const char *const refused[] = {
     "127.0.0.1:+80",
     "127.0.0.1: 80",
     "127.0.0.1:80 ",
-    "126.255.255.255:80",
-    "128.0.0.0:80",
-    "0.0.0.0:80",
     "127.1:80",
     "0x7f.0.0.1:80",
     "::1:80",
     "[::1:80",
     "::1]:80",
     "[]:80",
-    "[::]:80",
-    "[::2]:80",
-    "[::ffff:127.0.0.1]:80",
     "[::1%lo]:80",
     "localhost.example:80",
     "[aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa]:80",
@@ -60,6 +74,8 @@ int main(void) {
     TCase *tests = tcase_create("address");
     tcase_add_loop_test(tests, test_a_loopback_address_is_taken, 0,
                         (int)(sizeof taken / sizeof taken[0]));
+    tcase_add_loop_test(tests, test_an_address_beyond_loopback_is_told_from_one_on_it, 0,
+                        (int)(sizeof beyond / sizeof beyond[0]));
     tcase_add_loop_test(tests, test_all_else_is_refused, 0,
                         (int)(sizeof refused / sizeof refused[0]));
     suite_add_tcase(suite, tests);

@@ -1,25 +1,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "daemon/base/credential_file.h"
 #include "daemon/store/disk/disk.h"
 
 enum { HEX_BYTES = 2 * DISK_KEY_BYTES, FILE_BYTES_MAX = HEX_BYTES + 1 };
-
-/* NULL, or why the file is not private. */
-static const char *looseness(int file, bool guarded) {
-    struct stat status;
-    if (fstat(file, &status) < 0 || !S_ISREG(status.st_mode))
-        return "is not a file";
-    if (guarded)
-        return NULL;
-    if (status.st_uid != geteuid() && status.st_uid != 0)
-        return "belongs to somebody else";
-    return status.st_mode & 077 ? "can be read by others: chmod 600 it" : NULL;
-}
 
 static int digit(char c) {
     if (c >= '0' && c <= '9')
@@ -61,7 +48,7 @@ int disk_key_read(const char *file, uint8_t key[DISK_KEY_BYTES], char *error, si
         snprintf(error, error_bytes, "the key file %s: %s", file, strerror(errno));
         return -1;
     }
-    const char *loose = looseness(opened, guarded);
+    const char *loose = credential_file_looseness(opened, guarded);
     ssize_t count = read_all(opened, text, sizeof text);
     close(opened);
     if (loose) {

@@ -1,0 +1,49 @@
+"""What the tests of TLS share: an authority, certificates of both sides, and a daemon that goes by them."""
+
+import re
+import ssl
+
+from certificates import Authority
+from tenant_support import Tenants
+from wire import Connection
+
+TENANTS = "user * local admin\ncertificate worker chat worker\ncertificate reader chat reader\n" \
+    "certificate admin ops admin\ncertificate other mail worker\n"
+
+
+def context(authority, certificate=None, alpn="kvq/1", at_most=ssl.TLSVersion.TLSv1_3):
+    """A client's side, that believes the authority and shows this certificate."""
+    made = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    made.maximum_version = at_most
+    made.load_verify_locations(authority.certificate)
+    if certificate:
+        made.load_cert_chain(certificate.certificate, certificate.key)
+    if alpn:
+        made.set_alpn_protocols([alpn])
+    return made
+
+
+class TlsDaemon(Tenants):
+    """A daemon that listens on a unix socket and for TLS, at `address`."""
+
+    def __init__(self, start_daemon, folder, tenants=TENANTS, config="", **options):
+        self.authority = Authority(folder / "ca")
+        server = self.authority.server()
+        self.files = {name: folder / name for name in ("certificate", "key", "client_ca")}
+        self.use(server)
+        self.files["client_ca"].write_bytes(self.authority.certificate.read_bytes())
+        lines = "".join(f"tls_{name} = {path}\n" for name, path in self.files.items())
+        super().__init__(start_daemon, folder, tenants, f"tls = 127.0.0.1:0\n{lines}{config}", **options)
+        self.address = re.search(r"Listening on .*?(127\.0\.0\.1:\d+)", self.log())[1]
+
+    def use(self, server):
+        """What the daemon shows, once it has read it."""
+        self.files["certificate"].write_bytes(server.certificate.read_bytes())
+        self.files["key"].touch(mode=0o600)
+        self.files["key"].write_bytes(server.key.read_bytes())
+
+    def context(self, name="worker", authority=None, **options):
+        return context(self.authority, (authority or self.authority).client(name), **options)
+
+    def connect_tls(self, name="worker", tls=None, **options):
+        return Connection(self.address, tls=tls or self.context(name), **options)
