@@ -1,6 +1,8 @@
 /* The memory limit: every byte the daemon holds for clients is reserved here before it is taken.
  *
- * A budget is safe to use from any thread. Whoever reserves releases; nothing is owned here.
+ * A budget may be a part of another, with a limit of its own: what is reserved of the part is
+ * reserved of the whole, too. A budget is safe to use from any thread. Whoever reserves releases;
+ * nothing is owned here.
  */
 #ifndef DAEMON_BASE_BUDGET_H
 #define DAEMON_BASE_BUDGET_H
@@ -10,7 +12,10 @@
 #include <stdint.h>
 
 struct budget {
+    struct budget *whole; /* of which this is a part; NULL: of none */
     _Atomic uint64_t limit_bytes, used_bytes;
+    _Atomic uint64_t wanted_bytes; /* a part: what its own limit refused last; 0: the whole's did */
+    _Atomic uint64_t refused;      /* reservations, by its own limit, since the start */
     unsigned small_share; /* one part in so many of the limit is for small things; 0: none */
     /* Called after a release, from the releasing thread, while somebody waits for memory. */
     void (*on_release)(void *context);
@@ -22,6 +27,21 @@ struct budget {
 };
 
 void budget_init(struct budget *budget, uint64_t limit_bytes);
+
+/* A part without a limit of its own, which may be set at any time. */
+void budget_init_part(struct budget *part, struct budget *whole);
+
+static inline bool budget_is_of(const struct budget *budget, const struct budget *whole) {
+    return budget == whole || budget->whole == whole;
+}
+
+/* Of a part and its whole the one whose limit is in the way of what was refused last. */
+struct budget *budget_short_of(struct budget *budget);
+
+/* What is reserved of the whole becomes the part's, too: false at its limit; and no longer is. Of a
+ * budget that is no part nothing changes. */
+bool budget_assign(struct budget *budget, uint64_t bytes) __attribute__((warn_unused_result));
+void budget_unassign(struct budget *budget, uint64_t bytes);
 
 /* False at the limit; then nothing is reserved. */
 bool budget_reserve(struct budget *budget, uint64_t bytes) __attribute__((warn_unused_result));

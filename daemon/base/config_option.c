@@ -70,8 +70,12 @@ const struct config_option config_options[] = {
          "or other tenants: list all sessions, set level and limits, drain. A name without a slash "
          "is one of the credentials that the service manager hands over (LoadCredential=). Without "
          "it every user of this machine who can connect is an admin of the tenant `default`. "
-         "SIGHUP has the file read again, for those who connect from then on; "
-         "its path needs a restart."},
+         "SIGHUP has the file read again, for those who connect from then on; its path needs a "
+         "restart. A line `limit TENANT name=value ...` says what a tenant may have at most, and "
+         "`limit * ...` what each may that has no such line: `memory`, `disk` and `in_flight` "
+         "(sizes: of what its requests under way hold), `sessions`, `connections`, `requests` (a "
+         "second). At its limit of memory a tenant loses its own coldest sessions, never others "
+         "theirs; requests that come too fast are read later. A reload has limits hold at once."},
     {.name = "tcp_token",
      .kind = CONFIG_CHOICE,
      .offset = AT(tcp_token),

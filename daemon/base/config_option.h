@@ -54,6 +54,10 @@ int config_option_read(const struct config_option *option, struct config *config
 void config_option_write(const struct config_option *option, const struct config *config,
                          char text[CONFIG_VALUE_BYTES]);
 
+/* A size such as 512M, or a number, out of other files. */
+bool config_read_size(const char *text, uint64_t *bytes);
+bool config_read_count(const char *text, uint64_t *count);
+
 /* "a number from 1 to 64" and the like. */
 void config_option_write_allowed(const struct config_option *option, char *text, size_t bytes);
 

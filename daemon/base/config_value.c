@@ -41,6 +41,19 @@ static bool apply_unit(const char *name, const struct unit *units, uint64_t *val
     return false;
 }
 
+static bool read_in_units(const char *text, const struct unit *units, uint64_t *value) {
+    const char *rest;
+    return read_number(text, 10, value, &rest) && apply_unit(rest, units, value);
+}
+
+bool config_read_size(const char *text, uint64_t *bytes) {
+    return read_in_units(text, sizes, bytes);
+}
+
+bool config_read_count(const char *text, uint64_t *count) {
+    return read_in_units(text, none, count);
+}
+
 static bool read_choice(const char *const *choices, const char *text, uint64_t *value) {
     for (*value = 0; choices[*value]; ++*value)
         if (strcmp(choices[*value], text) == 0)

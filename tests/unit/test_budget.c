@@ -103,6 +103,58 @@ START_TEST(bulk_leaves_a_part_of_the_limit_to_what_is_small) {
 }
 END_TEST
 
+START_TEST(a_part_has_a_limit_of_its_own_within_the_whole) {
+    struct budget whole, part;
+    budget_init(&whole, 100);
+    budget_init_part(&part, &whole);
+    part.limit_bytes = 50;
+    ck_assert(!budget_reserve(&part, 51));
+    ck_assert_ptr_eq(budget_short_of(&part), &part);
+    ck_assert(budget_reserve(&whole, 60));
+    ck_assert(!budget_reserve(&part, 41));
+    ck_assert_ptr_eq(budget_short_of(&part), &whole);
+    ck_assert_uint_eq(part.used_bytes, 0);
+    ck_assert(budget_reserve(&part, 40));
+    ck_assert_uint_eq(whole.used_bytes, 100);
+    budget_release(&part, 40);
+    ck_assert_uint_eq(part.used_bytes, 0);
+    ck_assert_uint_eq(whole.used_bytes, 60);
+}
+END_TEST
+
+START_TEST(who_waits_for_a_part_is_told_of_what_it_releases) {
+    struct budget whole, part, other;
+    int calls = 0;
+    budget_init(&whole, 100);
+    whole.on_release = count_call;
+    whole.context = &calls;
+    budget_init_part(&part, &whole);
+    budget_init_part(&other, &whole);
+    ck_assert(budget_reserve(&part, 10) && budget_reserve(&other, 10));
+    budget_wait_begin(&part);
+    budget_release(&other, 10);
+    ck_assert_int_eq(calls, 0);
+    budget_release(&part, 10);
+    ck_assert_int_eq(calls, 1);
+    budget_wait_end(&part);
+}
+END_TEST
+
+START_TEST(what_the_whole_has_reserved_may_become_a_parts) {
+    struct budget whole, part;
+    budget_init(&whole, 100);
+    budget_init_part(&part, &whole);
+    part.limit_bytes = 50;
+    ck_assert(budget_reserve(&whole, 60));
+    ck_assert(!budget_assign(&part, 60));
+    ck_assert(budget_assign(&part, 50));
+    ck_assert_uint_eq(whole.used_bytes, 60);
+    budget_unassign(&part, 50);
+    ck_assert_uint_eq(part.used_bytes, 0);
+    ck_assert_uint_eq(whole.used_bytes, 60);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("budget");
     TCase *cases = tcase_create("budget");
@@ -113,6 +165,9 @@ int main(void) {
     tcase_add_test(cases, below_a_lowered_limit_nothing_is_granted);
     tcase_add_test(cases, a_release_is_told_only_while_somebody_waits);
     tcase_add_test(cases, threads_together_stay_below_the_limit);
+    tcase_add_test(cases, a_part_has_a_limit_of_its_own_within_the_whole);
+    tcase_add_test(cases, who_waits_for_a_part_is_told_of_what_it_releases);
+    tcase_add_test(cases, what_the_whole_has_reserved_may_become_a_parts);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
