@@ -38,6 +38,8 @@ struct kvquantd {
     struct rpc_daemon rpc;
     struct credentials credentials;
     struct tls_context tls;
+    struct tenant_quota *quotas; /* that were read, and not set yet */
+    size_t quota_count;
     struct lease_pool leases;
     struct reactor reactors[REACTORS_MAX];
     _Atomic size_t reactor_count; /* those that were started; the store's threads wake them */
@@ -114,7 +116,18 @@ static int read_credentials(struct kvquantd *daemon, char *message, size_t messa
     if (credentials_read(&table, config->tenants, message, message_bytes) < 0)
         return -1;
     credentials_set(&daemon->credentials, &table);
+    free(daemon->quotas);
+    daemon->quotas = table.quotas;
+    daemon->quota_count = table.quota_count;
     return 0;
+}
+
+/* Once the store is there. */
+static void set_quotas(struct kvquantd *daemon) {
+    tenants_set_quotas(&daemon->store.tenants, daemon->quotas, daemon->quota_count);
+    daemon->quotas = NULL;
+    daemon->quota_count = 0;
+    keeper_poke(&daemon->store.keeper);
 }
 
 /* The same of what TLS is set up with, where all of that is named. */
@@ -215,6 +228,7 @@ static int set_up_store(struct kvquantd *daemon) {
     if (store_init(&daemon->store, &options) < 0)
         return -1;
     daemon->stored = true;
+    set_quotas(daemon);
     keeping_settle(&daemon->keeping, &daemon->store);
     return 0;
 }
@@ -327,9 +341,12 @@ static void reread_credentials(struct kvquantd *daemon) {
     char message[512];
     if (read_credentials(daemon, message, sizeof message) < 0)
         log_error("%s; tenants stay as they were", message);
-    else if (daemon->config.tenants)
-        log_info("%s was read again: %zu lines", daemon->config.tenants,
-                 daemon->credentials.table.count);
+    else if (daemon->config.tenants) {
+        size_t quotas = daemon->quota_count;
+        set_quotas(daemon);
+        log_info("%s was read again: %zu lines, %zu of limits", daemon->config.tenants,
+                 daemon->credentials.table.count, quotas);
+    }
 }
 
 static void reread_tls(struct kvquantd *daemon) {
@@ -528,6 +545,7 @@ int main(int count, char **values) {
     }
     tls_context_deinit(&daemon.tls);
     credentials_deinit(&daemon.credentials);
+    free(daemon.quotas);
     config_deinit(&daemon.config);
     return status;
 }

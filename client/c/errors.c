@@ -31,6 +31,7 @@ static_assert((int)KVQ_READ_ONLY == (int)WIRE_READ_ONLY, "");
 static_assert((int)KVQ_DISK == (int)WIRE_DISK, "");
 static_assert((int)KVQ_UNAUTHENTICATED == (int)WIRE_UNAUTHENTICATED, "");
 static_assert((int)KVQ_PERMISSION_DENIED == (int)WIRE_PERMISSION_DENIED, "");
+static_assert((int)KVQ_QUOTA == (int)WIRE_QUOTA, "");
 static_assert((int)WIRE_ERROR_COUNT <= (int)KVQ_NO_MEMORY, "local errors must not collide");
 
 static_assert((int)KVQ_F16 == (int)PAGE_F16 && (int)KVQ_F16 == (int)KVQ__DTYPE__DTYPE_F16, "");

@@ -100,6 +100,7 @@ enum kvq_error {
     KVQ_DISK = 22,        /* the disk is full or failed: it is done, but in memory only */
     KVQ_UNAUTHENTICATED = 23,   /* the daemon does not know whose client this is; connection gone */
     KVQ_PERMISSION_DENIED = 24, /* another role is needed: the message names it */
+    KVQ_QUOTA = 25, /* a quota of the client's tenant is used up: the message says which */
 
     /* Found on this side. */
     KVQ_NO_MEMORY = 100,

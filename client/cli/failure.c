@@ -23,6 +23,8 @@ static const char *advice(int error) {
         return "; `kvq info` shows the session's";
     case KVQ_FULL:
         return "; delete sessions, or start kvquantd with more --memory";
+    case KVQ_QUOTA:
+        return "; `kvq status` shows what is used of it";
     case KVQ_BUSY:
     case KVQ_TAIL_MOVED:
     case KVQ_WRONG_FIRST:

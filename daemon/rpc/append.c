@@ -75,9 +75,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
 }
 
 void rpc_stop_waiting(struct rpc_request *request) {
-    if (request->append.waiting)
-        budget_wait_end(&request->context->daemon->store->budget);
-    request->append.waiting = false;
+    rpc_stop_awaiting(&request->append.waits_for);
 }
 
 /* Once in a while: the refusals themselves are counted in the statistics. */
@@ -89,19 +87,14 @@ static void say_full(struct rpc_daemon *daemon, uint64_t now) {
 }
 
 static enum rpc_step wait_for_memory(struct rpc_request *request) {
-    struct store *store = request->context->daemon->store;
     struct rpc_append *append = &request->append;
     uint64_t now = clock_now_ns();
-    if (!append->waiting) {
-        append->waiting = true;
+    if (rpc_await_memory(request, &append->waits_for))
         append->deadline_ns = now + append->wait_ns;
-        budget_wait_begin(&store->budget);
-        keeper_poke(&store->keeper);
-    }
     if (now < append->deadline_ns)
         return RPC_WAIT;
-    say_full(request->context->daemon, now);
-    rpc_fail(request, WIRE_FULL, NULL);
+    if (rpc_fail_full(request) == WIRE_FULL)
+        say_full(request->context->daemon, now);
     return RPC_FAILED;
 }
 
@@ -181,7 +174,7 @@ static enum rpc_step step_commit(struct rpc_request *request) {
 static enum rpc_step commit(struct rpc_request *request) {
     request->append.phase = APPEND_COMMITTING;
     enum rpc_step status = step_commit(request);
-    return status == RPC_WAIT && !request->append.waiting ? RPC_MORE : status;
+    return status == RPC_WAIT && !request->append.waits_for ? RPC_MORE : status;
 }
 
 /* A durable session takes what others have before it is saved: then that is not written again. */

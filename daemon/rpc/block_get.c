@@ -41,7 +41,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
                                     .key_count = message->n_keys};
     if ((code = read_wanted(request, message, &get)))
         return code;
-    request->fetch.waiting = false;
+    request->fetch.waits_for = NULL;
     int status = block_get_begin(daemon->store, &get, &request->fetch.blocks);
     if (status != STORE_OK)
         return rpc_fail_store(request, status, NULL);

@@ -13,6 +13,7 @@ void credentials_init(struct credentials *credentials) {
 
 void credentials_free(struct credentials_table *table) {
     free(table->rows);
+    free(table->quotas);
     *table = (struct credentials_table){0};
 }
 
@@ -26,10 +27,12 @@ void credentials_set(struct credentials *credentials, struct credentials_table *
     pthread_mutex_lock(&credentials->lock);
     before = credentials->table;
     credentials->table = *table;
+    credentials->table.quotas = NULL;
+    credentials->table.quota_count = 0;
     credentials->has_table = true;
     pthread_mutex_unlock(&credentials->lock);
     credentials_free(&before);
-    *table = (struct credentials_table){0};
+    *table = (struct credentials_table){.quota_count = table->quota_count, .quotas = table->quotas};
 }
 
 static const struct identity anybody = {.tenant = TENANT_DEFAULT, .role = ROLE_ADMIN};

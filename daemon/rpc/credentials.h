@@ -38,6 +38,8 @@ struct credential {
 struct credentials_table {
     size_t count, tokens, certificates; /* rows, and how many of them are of these kinds */
     struct credential *rows;
+    size_t quota_count;
+    struct tenant_quota *quotas; /* the tenants' limits */
 };
 
 /* What the system says of who is at the other end of a unix socket. */
@@ -64,6 +66,10 @@ struct identity {
  * the fault - file, line, what is allowed - in message. */
 int credentials_read(struct credentials_table *table, const char *file, char *message,
                      size_t message_bytes) __attribute__((warn_unused_result));
+/* Reads the words of a row of limits, `TENANT name=value ...`. NULL, or what is wrong. */
+const char *quota_row_read(char *const *words, int count, struct tenant_quota *row)
+    __attribute__((warn_unused_result));
+
 void credentials_free(struct credentials_table *table);
 
 struct credentials {
@@ -76,7 +82,8 @@ struct credentials {
 void credentials_init(struct credentials *credentials);
 void credentials_deinit(struct credentials *credentials);
 
-/* From now on this table holds, which is taken over; clients that are connected stay who they are.
+/* From now on this table holds, which is taken over but for its limits; clients that are connected
+ * stay who they are.
  */
 void credentials_set(struct credentials *credentials, struct credentials_table *table);
 

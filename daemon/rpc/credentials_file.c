@@ -1,4 +1,5 @@
-/* Reads a table of credentials: lines of `user|group|token|certificate WHO TENANT ROLE`. */
+/* Reads a table of credentials: lines of `user|group|token|certificate WHO TENANT ROLE`, and of
+ * limits. */
 #include <errno.h>
 #include <grp.h>
 #include <pwd.h>
@@ -12,7 +13,7 @@
 #include "daemon/base/credential_file.h"
 #include "daemon/rpc/credentials.h"
 
-enum { FILE_BYTES_MAX = 1 << 20, WORDS = 4 };
+enum { FILE_BYTES_MAX = 1 << 20, WORDS = 4, WORDS_MOST = 16 };
 
 /* NULL, or why what it says cannot be trusted. */
 static const char *looseness(int file) {
@@ -112,7 +113,7 @@ static const char *read_who(const char *kind, const char *who, struct credential
     row->kind = CREDENTIAL_TOKEN;
     if (strcmp(kind, "token") != 0)
         return "a line is `user NAME TENANT ROLE`, `group NAME TENANT ROLE`, `token SHA256 TENANT "
-               "ROLE` or `certificate SUBJECT TENANT ROLE`";
+               "ROLE`, `certificate SUBJECT TENANT ROLE` or `limit TENANT name=value ...`";
     return read_digest(who, row->digest) ? NULL
                                          : "a token is given by its SHA-256, 64 hexadecimal digits "
                                            "in lower case, as `kvq token` prints it";
@@ -139,57 +140,91 @@ static char *next_word(char **rest, const char **fault) {
     return word;
 }
 
-/* True if there is a row in the line; what is wrong, or NULL, is in *fault. */
-static bool read_line(char *line, struct credential *row, const char **fault) {
-    char *words[WORDS + 1], *rest = line;
+/* How many there are in the line, WORDS_MOST at most. */
+static int split(char *line, char *words[WORDS_MOST], const char **fault) {
+    char *rest = line;
     int count = 0;
-    *row = (struct credential){0};
-    *fault = NULL;
-    while (count <= WORDS && (words[count] = next_word(&rest, fault)))
+    while (count < WORDS_MOST && (words[count] = next_word(&rest, fault)))
         count++;
-    if (count == 0)
-        return false;
-    if (!*fault)
-        *fault = read_who(words[0], count > 1 ? words[1] : "", row);
-    if (!*fault && count != WORDS)
-        *fault = "a line has four words: what, who, tenant and role";
-    if (!*fault && !tenant_is_name(words[2], strlen(words[2])))
-        *fault = "a tenant's name is 1 to 64 letters, digits, '.', '_' and '-'";
-    if (*fault)
-        return true;
-    snprintf(row->tenant, sizeof row->tenant, "%s", words[2]);
-    row->role = role_of_name(words[3]);
-    *fault = row->role == ROLE_NONE ? "a role is reader, worker or admin" : NULL;
-    return true;
+    return count;
 }
 
 /* NULL, or what is wrong. */
-static const char *add(struct credentials_table *table, size_t *capacity,
-                       const struct credential *row) {
-    struct credential *grown = NULL;
+static const char *read_row(char *const *words, int count, struct credential *row) {
+    *row = (struct credential){0};
+    const char *fault = read_who(words[0], count > 1 ? words[1] : "", row);
+    if (fault)
+        return fault;
+    if (count != WORDS)
+        return "a line has four words: what, who, tenant and role";
+    if (!tenant_is_name(words[2], strlen(words[2])))
+        return "a tenant's name is 1 to 64 letters, digits, '.', '_' and '-'";
+    snprintf(row->tenant, sizeof row->tenant, "%s", words[2]);
+    row->role = role_of_name(words[3]);
+    return row->role == ROLE_NONE ? "a role is reader, worker or admin" : NULL;
+}
+
+static const char too_many[] = "there are more lines than 4096";
+
+/* A table that is being read, and room in it. */
+struct reading {
+    struct credentials_table *table;
+    size_t rows, quotas;
+};
+
+static const char *add(struct reading *reading, char *const *words, int count) {
+    struct credentials_table *table = reading->table;
+    struct credential row, *grown = NULL;
+    const char *fault = read_row(words, count, &row);
+    if (fault)
+        return fault;
     if (table->count < CREDENTIALS_MAX)
-        grown = array_grow(table->rows, table->count, capacity, sizeof *grown);
+        grown = array_grow(table->rows, table->count, &reading->rows, sizeof *grown);
     if (!grown)
-        return "there are more lines than 4096";
+        return too_many;
     table->rows = grown;
-    table->rows[table->count++] = *row;
-    table->tokens += row->kind == CREDENTIAL_TOKEN;
-    table->certificates += row->kind == CREDENTIAL_CERTIFICATE;
+    table->rows[table->count++] = row;
+    table->tokens += row.kind == CREDENTIAL_TOKEN;
+    table->certificates += row.kind == CREDENTIAL_CERTIFICATE;
     return NULL;
+}
+
+static const char *add_quota(struct reading *reading, char *const *words, int count) {
+    struct credentials_table *table = reading->table;
+    struct tenant_quota row, *grown = NULL;
+    const char *fault = quota_row_read(words + 1, count - 1, &row);
+    if (fault)
+        return fault;
+    if (table->quota_count < CREDENTIALS_MAX)
+        grown = array_grow(table->quotas, table->quota_count, &reading->quotas, sizeof *grown);
+    if (!grown)
+        return too_many;
+    table->quotas = grown;
+    table->quotas[table->quota_count++] = row;
+    return NULL;
+}
+
+/* NULL, or what is wrong. */
+static const char *read_line(struct reading *reading, char *line) {
+    const char *fault = NULL;
+    char *words[WORDS_MOST];
+    int count = split(line, words, &fault);
+    if (fault || count == 0)
+        return fault;
+    return strcmp(words[0], "limit") == 0 ? add_quota(reading, words, count)
+                                          : add(reading, words, count);
 }
 
 int credentials_read(struct credentials_table *table, const char *file, char *message,
                      size_t message_bytes) {
     *table = (struct credentials_table){0};
     char *text = read_file(file, message, message_bytes), *rest = text, *line;
-    size_t capacity = 0;
+    struct reading reading = {.table = table};
     const char *fault = NULL;
     int number = 0;
     while (!fault && text && (line = strsep(&rest, "\n"))) {
-        struct credential row;
         number++;
-        if (read_line(line, &row, &fault) && !fault)
-            fault = add(table, &capacity, &row);
+        fault = read_line(&reading, line);
     }
     free(text);
     if (fault)

@@ -106,9 +106,7 @@ static bool is_late(const struct rpc_fetch *fetch) {
 }
 
 void rpc_stop_loading(struct rpc_request *request) {
-    if (request->fetch.waiting)
-        budget_wait_end(request->context->daemon->budget);
-    request->fetch.waiting = false;
+    rpc_stop_awaiting(&request->fetch.waits_for);
 }
 
 /* A chunk is to come from disk, and there is no memory for it: others make room, or it is refused
@@ -117,15 +115,11 @@ enum rpc_step rpc_wait_to_load(struct rpc_request *request) {
     struct rpc_daemon *daemon = request->context->daemon;
     struct rpc_fetch *fetch = &request->fetch;
     uint64_t now = clock_now_ns();
-    if (!fetch->waiting) {
-        fetch->waiting = true;
+    if (rpc_await_memory(request, &fetch->waits_for))
         fetch->memory_deadline_ns = now + daemon->append_wait_ms * CLOCK_NS_PER_MS;
-        budget_wait_begin(daemon->budget);
-        keeper_poke(&daemon->store->keeper);
-    }
     if (now < fetch->memory_deadline_ns)
         return RPC_WAIT;
-    rpc_fail(request, WIRE_FULL, NULL);
+    rpc_fail_full(request);
     return RPC_FAILED;
 }
 

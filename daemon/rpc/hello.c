@@ -12,6 +12,16 @@ static void note_client(struct rpc_peer *peer, const char *name) {
             *letter = '?';
 }
 
+static uint32_t charge(struct rpc_request *request) {
+    struct tenant *tenant = request->peer->tenant;
+    if (charge_take(&request->peer->charge, &tenant->connections, 1))
+        return WIRE_OK;
+    return rpc_fail(request, WIRE_QUOTA,
+                    "the tenant %s has as many connections as its quota allows, %llu: close some, "
+                    "or have the quota raised",
+                    tenant->name, (unsigned long long)atomic_load(&tenant->connections.limit));
+}
+
 /* A token beside a certificate takes away from what that may do: nothing is left where it is
  * another tenant's. */
 static void narrow(const struct rpc_peer *peer, struct identity *identity) {
@@ -45,7 +55,7 @@ static uint32_t identify(struct rpc_request *request, const ProtobufCBinaryData 
         rpc_set_identity(daemon, request->peer, &identity);
     }
     if (request->peer->tenant)
-        return WIRE_OK;
+        return charge(request);
     return refuse(request, token->len > 0);
 }
 

@@ -73,8 +73,6 @@ uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format
 
 static uint32_t wire_code(int store_error) {
     switch (store_error) {
-    case STORE_FULL:
-        return WIRE_FULL;
     case STORE_MISS:
         return WIRE_MISS;
     case STORE_BUSY:
@@ -104,10 +102,51 @@ static uint32_t wire_code(int store_error) {
     }
 }
 
+uint32_t rpc_fail_full(struct rpc_request *request) {
+    struct tenant *tenant = request->peer->tenant;
+    if (budget_short_of(&tenant->memory) != &tenant->memory)
+        return rpc_fail(request, WIRE_FULL, NULL);
+    return rpc_fail(request, WIRE_QUOTA,
+                    "the tenant %s has all the memory that its quota allows, %llu MiB: delete "
+                    "sessions of it, or have the quota raised",
+                    tenant->name,
+                    (unsigned long long)atomic_load(&tenant->memory.limit_bytes) >> 20);
+}
+
+static uint32_t fail_sessions(struct rpc_request *request) {
+    const struct tenant *tenant = request->peer->tenant;
+    return rpc_fail(request, WIRE_QUOTA,
+                    "the tenant %s has as many sessions as its quota allows, %llu: delete some, "
+                    "or have the quota raised",
+                    tenant->name, (unsigned long long)atomic_load(&tenant->session_count.limit));
+}
+
+bool rpc_await_memory(const struct rpc_request *request, struct budget **waits_for) {
+    struct budget *short_of = budget_short_of(&request->peer->tenant->memory);
+    bool is_new = !*waits_for;
+    if (*waits_for == short_of)
+        return false;
+    rpc_stop_awaiting(waits_for);
+    *waits_for = short_of;
+    budget_wait_begin(short_of);
+    keeper_poke(&request->context->daemon->store->keeper);
+    return is_new;
+}
+
+void rpc_stop_awaiting(struct budget **waits_for) {
+    if (*waits_for)
+        budget_wait_end(*waits_for);
+    *waits_for = NULL;
+}
+
 uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
                         const struct session_state *state) {
-    if (store_error == STORE_FULL)
+    if (store_error == STORE_TOO_MANY)
+        return fail_sessions(request);
+    if (store_error == STORE_FULL) {
         keeper_poke(&request->context->daemon->store->keeper);
+        return rpc_fail_full(request);
+    }
     if (state) {
         request->fault.tokens = state->tokens;
         request->fault.tail_tokens = state->tail_tokens;

@@ -125,6 +125,7 @@ enum append_phase { APPEND_RECEIVING, APPEND_COMMITTING, APPEND_SETTLING, APPEND
 /* Who is at the other end of a connection: whose, and for the log. */
 struct rpc_peer {
     struct tenant *tenant; /* NULL until it is known: nothing but HELLO begins then */
+    struct charge charge;  /* of a connection of the tenant's, from HELLO on */
     enum rpc_role role;
     const char *certificate; /* its subject, of a client that came by TLS; else NULL */
     char address[64];        /* a process of this machine, or HOST:PORT */
@@ -139,7 +140,8 @@ struct rpc_append {
     struct batch_put *index; /* of INDEX_PUT, likewise */
     struct batch_put_result indexed;
     enum append_phase phase;
-    bool settle, waiting;
+    bool settle;
+    struct budget *waits_for; /* memory of it; NULL: it does not wait */
     uint64_t wait_ns, deadline_ns;
     struct session_state result;
 };
@@ -185,7 +187,7 @@ struct rpc_fetch {
     struct rpc_recall_keys *keys;     /* of RECALL_KEYS, likewise */
     struct attachment_get attachment; /* of ATTACH_GET, likewise */
     uint64_t deadline_ns;             /* 0: none */
-    bool waiting;                     /* for memory, into which a chunk is to be loaded from disk */
+    struct budget *waits_for;         /* memory, into which a chunk is to be loaded from disk */
     bool from_disk;                   /* some of it */
     uint64_t memory_deadline_ns;
 };
@@ -309,6 +311,14 @@ uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format
 /* The same for a fault of the store. */
 uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
                         const struct session_state *state);
+
+/* At a limit of memory: the daemon's, or the tenant's own. */
+uint32_t rpc_fail_full(struct rpc_request *request);
+
+/* Has the request be among those that wait for memory, of the limit that is in its way; and no
+ * longer. True if it was not before. */
+bool rpc_await_memory(const struct rpc_request *request, struct budget **waits_for);
+void rpc_stop_awaiting(struct budget **waits_for);
 
 /* The same where a new session may not have its name yet. */
 uint32_t rpc_fail_name(struct rpc_request *request);

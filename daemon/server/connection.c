@@ -235,6 +235,7 @@ void connection_close(struct connection *connection) {
     connection_set_waiting(connection, false);
     reactor_forget(connection->reactor, connection);
     requests_clear(connection);
+    charge_release(&connection->peer.charge);
     lease_return(connection->reactor->leases, &connection->in);
     lease_leave(connection->reactor->leases, &connection->in_place);
     lease_leave(connection->reactor->leases, &connection->out_place);

@@ -219,8 +219,9 @@ static bool drop_step(struct discard *discard) {
         run_deinit(&append->runs[append->dropped_runs++]);
     if (append->dropped_runs <= append->run_count)
         return true;
+    struct budget *budget = append->session->budget;
     session_unref(append->session);
-    budget_release(&append->store->budget, append->charged_bytes);
+    budget_release(budget, append->charged_bytes);
     free(append);
     return false;
 }
@@ -282,7 +283,7 @@ static bool leave(struct append *append) {
 void append_end(struct append_member *member) {
     struct append *append = member->append;
     struct store *store = append->store;
-    append_member_free(&store->budget, member);
+    append_member_free(append->session->budget, member);
     if (leave(append))
         append_free(append);
     else

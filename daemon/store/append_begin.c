@@ -42,11 +42,11 @@ static struct append *append_new(struct store *store, struct session *session,
                                  const struct append_request *request) {
     uint64_t runs = (request->tokens - 1) / session->page_tokens + 3;
     uint64_t bytes = sizeof(struct append) + runs * sizeof(struct run) + append_ids_bytes(request);
-    if (!budget_reserve(&store->budget, bytes))
+    if (!budget_reserve(session->budget, bytes))
         return NULL;
     struct append *append = calloc(1, bytes);
     if (!append) {
-        budget_release(&store->budget, bytes);
+        budget_release(session->budget, bytes);
         return NULL;
     }
     append->store = store;
@@ -112,7 +112,7 @@ static int begin_first(struct store *store, struct session *session,
     session_read_state(session, state);
     pthread_mutex_unlock(session->lock);
     if (status != STORE_OK && new) {
-        budget_release(&store->budget, new->charged_bytes);
+        budget_release(session->budget, new->charged_bytes);
         free(new);
         new = NULL;
     }
@@ -193,12 +193,12 @@ int append_begin(struct store *store, const struct append_request *request,
     struct session *session = store_find(store, request->session);
     if (!session)
         return STORE_MISS;
-    *member = member_new(&store->budget, request->heads_first);
+    *member = member_new(session->budget, request->heads_first);
     int status = *member ? begin_or_join(store, session, request, *member, state) : STORE_FULL;
     if (status == STORE_OK)
         return STORE_OK;
     if (*member)
-        append_member_free(&store->budget, *member);
+        append_member_free(session->budget, *member);
     session_unref(session);
     return status;
 }

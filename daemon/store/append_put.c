@@ -44,17 +44,24 @@ static struct page_strides strides_of(const struct append_member *member,
                                  .head = head_dim};
 }
 
+/* What its tenant's sessions may have, whatever others do. */
+static uint64_t most_bytes(const struct append *append) {
+    struct store *store = append->store;
+    uint64_t limit = atomic_load(&store->budget.limit_bytes), fixed = store_fixed_bytes(store);
+    uint64_t own = atomic_load(&append->session->budget->limit_bytes);
+    uint64_t all = limit > fixed ? limit - fixed : UINT64_MAX;
+    return own < all ? own : all;
+}
+
 /* By what its first chunks took: one that is far larger than all that sessions may have is refused
  * early, for others lose tokens to it. */
 static bool can_fit(struct append *append) {
-    struct store *store = append->store;
     uint64_t chunks = atomic_load(&append->closed_chunks);
-    uint64_t limit = atomic_load(&store->budget.limit_bytes), fixed = store_fixed_bytes(store);
-    if (chunks == 0 || limit <= fixed)
+    if (chunks == 0)
         return true;
     double need =
         (double)atomic_load(&append->closed_bytes) / (double)chunks * (double)append->run_count;
-    return need <= FIT_MARGIN * (double)(limit - fixed);
+    return need <= FIT_MARGIN * (double)most_bytes(append);
 }
 
 /* False at the memory limit. */
@@ -64,7 +71,7 @@ static bool provide_summary(const struct append *append, struct run *run, uint32
     uint64_t bytes = key_summary_bytes(geometry, tokens);
     if (summary->bytes > 0 || bytes == 0)
         return true;
-    if (key_summary_init(summary, append->store->pool, &append->store->budget, bytes) != STORE_OK)
+    if (key_summary_init(summary, append->store->pool, append->session->budget, bytes) != STORE_OK)
         return false;
     key_summary_begin(summary, geometry, tokens);
     return true;
@@ -77,13 +84,13 @@ int append_open_chunk(struct append *append, struct run *run, uint64_t first_tok
         return STORE_OK;
     if (!can_fit(append))
         return STORE_UNSUPPORTED;
-    if (!run->chunk && !(run->chunk = chunk_new(&store->budget, append->session->usage,
+    if (!run->chunk && !(run->chunk = chunk_new(append->session->budget, append->session->usage,
                                                 &append->session->geometry)))
         return STORE_FULL;
     if (append->session->key_summaries && !provide_summary(append, run, tokens))
         return STORE_FULL;
     struct record_spec spec = session_spec(append->session, first_token, tokens, level);
-    return builder_init(&run->builder, store->pool, &store->budget, &spec);
+    return builder_init(&run->builder, store->pool, append->session->budget, &spec);
 }
 
 /* Of the values as they are coded, while they are in the caches. */
@@ -128,7 +135,7 @@ static int tail_for_run(struct append *append, uint64_t index, struct tail **tai
     struct tail **slot = fills ? &append->filling : &append->remainder;
     uint32_t rows = page_fill(append, index);
     if (!*slot) {
-        int status = tail_new(&append->store->budget, append->session->usage,
+        int status = tail_new(append->session->budget, append->session->usage,
                               &append->session->geometry, rows, slot);
         if (status != STORE_OK)
             return status;

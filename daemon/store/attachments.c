@@ -39,7 +39,7 @@ int attachment_put_begin(struct store *store, const struct attachment_key *key, 
     struct session *session = store_find(store, key->session);
     if (!session)
         return STORE_MISS;
-    struct attachment_home home = {store->pool, &store->budget, session->usage};
+    struct attachment_home home = {store->pool, session->budget, session->usage};
     struct attachment_spec spec = {.id = usage_next_id(&store->usage, 1),
                                    .bytes = bytes,
                                    .name = key->name.text,

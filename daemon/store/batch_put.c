@@ -23,7 +23,7 @@ struct batch_put {
 
 static struct attachment_home home_of(const struct batch_put *put) {
     struct store *store = put->store;
-    return (struct attachment_home){store->pool, &store->budget, put->session->usage};
+    return (struct attachment_home){store->pool, put->session->budget, put->session->usage};
 }
 
 /* With the session locked. */
@@ -230,7 +230,7 @@ static int enter(struct batch_put *put, struct batch_ref *ref, struct batch_ref 
 }
 
 static int finish(struct batch_put *put, struct batch_put_result *result) {
-    struct budget *budget = &put->store->budget;
+    struct budget *budget = put->session->budget;
     struct batch_ref *ref = batch_ref_new(budget, put->merge.batch), *taken = NULL;
     if (!ref)
         return STORE_FULL;

@@ -6,13 +6,17 @@
 
 enum { MOVES_MAX = 256 }; /* under one lock */
 
-void coldness_init(struct coldness *order) {
-    *order = (struct coldness){0};
+void coldness_init(struct coldness *order, enum coldness_lane lane, uint64_t *ghosts) {
+    *order = (struct coldness){.lane = lane, .ghosts = ghosts};
     pthread_mutex_init(&order->lock, NULL);
 }
 
 void coldness_deinit(struct coldness *order) {
     pthread_mutex_destroy(&order->lock);
+}
+
+static struct coldness_link *link_of(const struct coldness *order, struct session *session) {
+    return &session->coldness[order->lane];
 }
 
 static uint64_t bytes_of(const struct session *session) {
@@ -27,43 +31,58 @@ static uint64_t *ghost_of(struct coldness *order, const struct session *session,
 static void link_warmest(struct coldness *order, struct session *session,
                          enum coldness_place place) {
     struct coldness_queue *queue = &order->queues[place];
-    struct coldness_link *link = &session->coldness;
+    struct coldness_link *link = link_of(order, session);
     link->place = place;
     link->warmer = NULL;
     link->colder = queue->warmest;
-    *(queue->warmest ? &queue->warmest->coldness.warmer : &queue->coldest) = session;
+    *(queue->warmest ? &link_of(order, queue->warmest)->warmer : &queue->coldest) = session;
     queue->warmest = session;
     queue->bytes += link->bytes;
 }
 
 /* The one behind it in the walk, which comes to one queue and then to the other. */
-static struct session *walk_behind(const struct coldness *order, const struct session *session) {
-    const struct coldness_link *link = &session->coldness;
+static struct session *walk_behind(const struct coldness *order, struct session *session) {
+    const struct coldness_link *link = link_of(order, session);
     if (link->warmer || link->place != order->walked_first)
         return link->warmer;
     return order->queues[link->place == COLDNESS_MAIN ? COLDNESS_SMALL : COLDNESS_MAIN].coldest;
 }
 
 static void unlink_from(struct coldness *order, struct session *session) {
-    const struct coldness_link *link = &session->coldness;
+    const struct coldness_link *link = link_of(order, session);
     struct coldness_queue *queue = &order->queues[link->place];
     if (order->next_to_walk == session)
         order->next_to_walk = walk_behind(order, session);
-    *(link->colder ? &link->colder->coldness.warmer : &queue->coldest) = link->warmer;
-    *(link->warmer ? &link->warmer->coldness.colder : &queue->warmest) = link->colder;
+    *(link->colder ? &link_of(order, link->colder)->warmer : &queue->coldest) = link->warmer;
+    *(link->warmer ? &link_of(order, link->warmer)->colder : &queue->warmest) = link->colder;
     queue->bytes -= link->bytes;
 }
 
-void coldness_insert(struct coldness *order, struct session *session) {
+/* Where a new one belongs: its name was evicted lately, which is then forgotten, or not. */
+static enum coldness_place first_place(struct coldness *order, const struct session *session) {
     uint64_t hash;
-    pthread_mutex_lock(&order->lock);
     uint64_t *ghost = ghost_of(order, session, &hash);
-    bool came_back = *ghost == hash;
-    if (came_back)
-        *ghost = 0;
-    session->coldness.order = order;
-    session->coldness.bytes = bytes_of(session);
-    link_warmest(order, session, came_back ? COLDNESS_MAIN : COLDNESS_SMALL);
+    if (*ghost != hash)
+        return COLDNESS_SMALL;
+    *ghost = 0;
+    return COLDNESS_MAIN;
+}
+
+static enum coldness_place place_among_all(const struct session *session) {
+    const struct coldness_link *link = &session->coldness[COLDNESS_OF_ALL];
+    pthread_mutex_lock(&link->order->lock);
+    enum coldness_place place = link->place;
+    pthread_mutex_unlock(&link->order->lock);
+    return place;
+}
+
+void coldness_insert(struct coldness *order, struct session *session) {
+    struct coldness_link *link = link_of(order, session);
+    enum coldness_place place = order->ghosts ? COLDNESS_SMALL : place_among_all(session);
+    pthread_mutex_lock(&order->lock);
+    link->order = order;
+    link->bytes = bytes_of(session);
+    link_warmest(order, session, order->ghosts ? first_place(order, session) : place);
     order->sessions++;
     pthread_mutex_unlock(&order->lock);
 }
@@ -72,31 +91,37 @@ void coldness_remove(struct coldness *order, struct session *session, bool evict
     uint64_t hash;
     pthread_mutex_lock(&order->lock);
     unlink_from(order, session);
-    session->coldness.order = NULL;
+    link_of(order, session)->order = NULL;
     order->sessions--;
-    uint64_t *ghost = ghost_of(order, session, &hash);
-    if (evicted)
-        *ghost = hash;
+    if (evicted && order->ghosts)
+        *ghost_of(order, session, &hash) = hash;
     pthread_mutex_unlock(&order->lock);
 }
 
-void coldness_touch(struct session *session) {
-    _Atomic uint32_t *touches = &session->coldness.touches;
+static void touch(_Atomic uint32_t *touches) {
     uint32_t seen = atomic_load(touches);
     while (seen < COLDNESS_TOUCHES_MAX && !atomic_compare_exchange_weak(touches, &seen, seen + 1))
         ;
 }
 
-void coldness_weigh(struct session *session) {
-    struct coldness_link *link = &session->coldness;
+void coldness_touch(struct session *session) {
+    for (int lane = 0; lane < COLDNESS_LANES; lane++)
+        touch(&session->coldness[lane].touches);
+}
+
+static void weigh(struct coldness_link *link, uint64_t bytes) {
     struct coldness *order = link->order;
-    uint64_t bytes = bytes_of(session);
     if (!order)
         return;
     pthread_mutex_lock(&order->lock);
     order->queues[link->place].bytes += bytes - link->bytes;
     link->bytes = bytes;
     pthread_mutex_unlock(&order->lock);
+}
+
+void coldness_weigh(struct session *session) {
+    for (int lane = 0; lane < COLDNESS_LANES; lane++)
+        weigh(&session->coldness[lane], bytes_of(session));
 }
 
 size_t coldness_sessions(struct coldness *order) {
@@ -116,7 +141,7 @@ static struct session *candidate(const struct coldness *order) {
 
 static void make_warmest(struct coldness *order, struct session *session, uint32_t touches) {
     unlink_from(order, session);
-    atomic_store(&session->coldness.touches, touches);
+    atomic_store(&link_of(order, session)->touches, touches);
     link_warmest(order, session, COLDNESS_MAIN);
 }
 
@@ -124,10 +149,10 @@ static void make_warmest(struct coldness *order, struct session *session, uint32
 static bool choose_locked(struct coldness *order, struct session **chosen) {
     for (int moves = 0; moves < MOVES_MAX; moves++) {
         *chosen = candidate(order);
-        uint32_t touches = *chosen ? atomic_load(&(*chosen)->coldness.touches) : 0;
+        uint32_t touches = *chosen ? atomic_load(&link_of(order, *chosen)->touches) : 0;
         if (touches == 0)
             return true;
-        bool is_main = (*chosen)->coldness.place == COLDNESS_MAIN;
+        bool is_main = link_of(order, *chosen)->place == COLDNESS_MAIN;
         make_warmest(order, *chosen, is_main ? touches - 1 : 0);
     }
     return false;
@@ -148,7 +173,7 @@ struct session *coldness_coldest(struct coldness *order) {
 
 void coldness_pass(struct coldness *order, struct session *session) {
     pthread_mutex_lock(&order->lock);
-    if (session->coldness.order)
+    if (link_of(order, session)->order)
         make_warmest(order, session, 0);
     pthread_mutex_unlock(&order->lock);
 }
@@ -157,7 +182,7 @@ void coldness_walk_begin(struct coldness *order) {
     pthread_mutex_lock(&order->lock);
     order->next_to_walk = candidate(order);
     if (order->next_to_walk)
-        order->walked_first = order->next_to_walk->coldness.place;
+        order->walked_first = link_of(order, order->next_to_walk)->place;
     pthread_mutex_unlock(&order->lock);
 }
 

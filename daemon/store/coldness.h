@@ -9,7 +9,8 @@
  * most likely resumed again. And who is chosen stays where it is until it is removed, for it is
  * given up piece by piece.
  *
- * Safe from any thread; the walk is one thread's.
+ * Sessions are in two orders, that of all and that of their tenant's. What was evicted lately the
+ * order of all remembers for both. Safe from any thread; the walk is one thread's.
  */
 #ifndef DAEMON_STORE_COLDNESS_H
 #define DAEMON_STORE_COLDNESS_H
@@ -29,6 +30,9 @@ enum {
     COLDNESS_GHOSTS = 4096,
 };
 
+/* Which orders there are. */
+enum coldness_lane { COLDNESS_OF_ALL, COLDNESS_OF_TENANT, COLDNESS_LANES };
+
 /* New sessions are in the small queue, those that were touched there in the main one. */
 enum coldness_place { COLDNESS_SMALL, COLDNESS_MAIN, COLDNESS_QUEUES };
 
@@ -47,27 +51,30 @@ struct coldness_queue {
 };
 
 struct coldness {
+    enum coldness_lane lane;
     pthread_mutex_t lock;
     struct coldness_queue queues[COLDNESS_QUEUES];
     size_t sessions;
     struct session *next_to_walk;
     enum coldness_place walked_first;
-    uint64_t ghosts[COLDNESS_GHOSTS]; /* hashes of names; 0: none */
+    uint64_t *ghosts; /* COLDNESS_GHOSTS hashes of names, 0: none; NULL: another order has them */
 };
 
-void coldness_init(struct coldness *order);
+/* ghosts: zeroed, and the caller's; or NULL. */
+void coldness_init(struct coldness *order, enum coldness_lane lane, uint64_t *ghosts);
 void coldness_deinit(struct coldness *order);
 
-/* A new session: warmest of its queue, which is the main one if its name was evicted lately. */
+/* A new session: warmest of its queue, which is the main one if its name was evicted lately. The
+ * order of all comes first. */
 void coldness_insert(struct coldness *order, struct session *session);
 
 /* With evicted its name is remembered. */
 void coldness_remove(struct coldness *order, struct session *session, bool evicted);
 
-/* The session was read again, or written after a pause. */
+/* The session was read again, or written after a pause; in both orders. */
 void coldness_touch(struct session *session);
 
-/* With the session locked: its length has changed. */
+/* With the session locked: its length has changed; in both orders. */
 void coldness_weigh(struct session *session);
 
 size_t coldness_sessions(struct coldness *order);

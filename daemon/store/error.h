@@ -4,9 +4,10 @@
 
 enum store_error {
     STORE_OK = 0,
-    STORE_MORE, /* call again: there is more to do */
-    STORE_WAIT, /* call again: others have to do something before */
-    STORE_FULL, /* the memory limit; nothing was done, the call may be repeated */
+    STORE_MORE,     /* call again: there is more to do */
+    STORE_WAIT,     /* call again: others have to do something before */
+    STORE_FULL,     /* the memory limit; nothing was done, the call may be repeated */
+    STORE_TOO_MANY, /* the tenant's quota of sessions */
     STORE_MISS,
     STORE_BUSY,
     STORE_EXISTS,

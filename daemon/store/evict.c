@@ -133,8 +133,8 @@ static void drop(struct store *store, struct session *session, const struct loss
     session->version = store_next_version(store);
 }
 
-static void let_go(struct store *store, const struct dropped *dropped) {
-    batch_set_free(dropped->batches, &store->budget);
+static void let_go(const struct session *session, const struct dropped *dropped) {
+    batch_set_free(dropped->batches, session->budget);
     if (dropped->tail)
         tail_disown(dropped->tail);
     if (dropped->coded_tail.chunk)
@@ -176,7 +176,7 @@ uint64_t evict_lost(struct store *store, struct session *session) {
         more = drop_lost(store, session, &dropped);
         tokens = session->deleted ? 0 : session->tokens;
         pthread_mutex_unlock(session->lock);
-        let_go(store, &dropped);
+        let_go(session, &dropped);
     }
     if (session_is_chain(session))
         block_drop_unused(store, session);
@@ -216,7 +216,7 @@ int evict_session(struct store *store, struct session *session, const struct evi
     pthread_mutex_unlock(session->lock);
     if (whole)
         return delete_whole(store, session, version, result);
-    let_go(store, &dropped);
+    let_go(session, &dropped);
     if (session_is_chain(session))
         block_drop_unused(store, session); /* nobody finds what is left */
     return status;

@@ -51,7 +51,8 @@ static int new_target(struct store *store, const struct session *source,
     if (status != STORE_OK)
         return status;
     const struct session_policy policy = {0}; /* share() has it */
-    *target = session_new(&store->budget, &names.tenant->usage, &names, &source->geometry, &policy);
+    *target = session_new(&names.tenant->memory, &names.tenant->usage, &names, &source->geometry,
+                          &policy);
     if (!*target)
         return STORE_FULL;
     (*target)->sharing = source->sharing;

@@ -217,7 +217,7 @@ static void put_manifest(struct handover *handover, const struct session *sessio
 }
 
 static struct takeover_session describe(const struct session *session) {
-    const struct coldness_link *link = &session->coldness;
+    const struct coldness_link *link = &session->coldness[COLDNESS_OF_ALL];
     const struct session_saved *saved = &session->saved;
     return (struct takeover_session){
         .touches = atomic_load(&link->touches) + (link->place == COLDNESS_MAIN),

@@ -126,7 +126,7 @@ static void move_to(const struct job *job, struct record *record, struct budget 
 /* Moves the chunk out of the working space: into the place of the raw rows, as far as it goes
  * there, which it does where no other session has them. */
 static int move_in_place(struct job *job, struct record *record, bool *done) {
-    struct budget *budget = &job->store->budget;
+    struct budget *budget = job->session->budget;
     uint64_t bytes = record->reserved_bytes + CHUNK_HANDLE_BYTES, yielded_bytes = 0;
     bool shared;
     uint64_t raw_bytes = tail_bytes(job->tail, &shared);

@@ -14,9 +14,6 @@
 
 enum { NICE = 10 };
 
-/* While appends wait and nothing can be done for them, it is looked again so often. */
-#define LOOK_AGAIN_NS (20 * CLOCK_NS_PER_MS)
-
 static bool is_stopping(struct keeper *keeper) {
     pthread_mutex_lock(&keeper->lock);
     bool stopping = keeper->stopping;
@@ -98,8 +95,8 @@ static void age_for_room(struct keeper *keeper, struct session *session) {
     session_unref(session);
 }
 
-/* False if there is nothing that could go. */
-static bool make_some_room(struct keeper *keeper) {
+/* False if there is nothing of the payer's that could go. */
+static bool make_payer_pay(struct keeper *keeper) {
     struct pressure *pressure = &keeper->store->pressure;
     struct session *session = pressure_age(pressure);
     if (session)
@@ -109,16 +106,29 @@ static bool make_some_room(struct keeper *keeper) {
     return made;
 }
 
-/* As pressure.h says. */
-static void make_room(struct keeper *keeper) {
+static bool make_some_room(struct keeper *keeper) {
     struct pressure *pressure = &keeper->store->pressure;
-    bool more = pressure_begins(pressure);
+    pressure_choose_payer(pressure);
+    return make_payer_pay(keeper) || (pressure_ask_others(pressure) && make_payer_pay(keeper));
+}
+
+static void relieve(struct keeper *keeper) {
+    struct pressure *pressure = &keeper->store->pressure;
+    bool more = true;
     while (more && pressure_goes_on(pressure) && !is_stopping(keeper)) {
         uint64_t begun_ns = clock_thread_ns();
         more = make_some_room(keeper);
         if (!more)
             pressure_rest(pressure, clock_thread_ns() - begun_ns);
     }
+}
+
+/* As pressure.h says. */
+static void make_room(struct keeper *keeper) {
+    struct pressure *pressure = &keeper->store->pressure;
+    pressure_begin_round(pressure);
+    while (!is_stopping(keeper) && pressure_next(pressure))
+        relieve(keeper);
 }
 
 /* What is queued frees memory, too, and loses nothing that was not asked for. */
@@ -179,16 +189,6 @@ static void sleep_until(struct keeper *keeper, uint64_t wake_ns) {
         pthread_cond_timedwait(&keeper->wake, &keeper->lock, &wake);
 }
 
-/* Pressure that could not be relieved is looked at again: sessions become idle, pins end. */
-static uint64_t look_again_ns(struct keeper *keeper) {
-    struct pressure *pressure = &keeper->store->pressure;
-    if (!pressure_is_on(pressure))
-        return DUE_NEVER;
-    bool waited_for = atomic_load(&keeper->store->budget.waiting) > 0;
-    uint64_t again_ns = clock_now_ns() + (waited_for ? LOOK_AGAIN_NS : CLOCK_NS_PER_S);
-    return again_ns > pressure->rest_until_ns ? again_ns : pressure->rest_until_ns;
-}
-
 /* With nothing queued: frees, makes room, sweeps, ages, touches memory ahead, or sleeps. The lock
  * is held again when it returns. */
 static void rest(struct keeper *keeper) {
@@ -197,7 +197,8 @@ static void rest(struct keeper *keeper) {
     (void)spill_relieve_disk(keeper->store);
     make_room(keeper);
     sweep(keeper);
-    uint64_t wake_ns = age(keeper), again_ns = look_again_ns(keeper);
+    /* What could not be relieved is looked at again: sessions become idle, pins end. */
+    uint64_t wake_ns = age(keeper), again_ns = pressure_look_again_ns(&keeper->store->pressure);
     bool more = pool_warm_up(keeper->store->pool);
     pthread_mutex_lock(&keeper->lock);
     if (!more && !keeper->stopping && !keeper->first && !keeper->discards && !keeper->poked)

@@ -221,18 +221,6 @@ static int take_locked(struct pool *pool, uint64_t bytes, struct pool_extent *ex
     return 0;
 }
 
-int pool_take(struct pool *pool, uint64_t bytes, const struct budget *budget,
-              struct pool_extent *extent) {
-    pthread_mutex_lock(&pool->lock);
-    int status =
-        bytes > 0 && bytes <= pool->bytes ? take_locked(pool, pool_round(bytes), extent) : -1;
-    pthread_mutex_unlock(&pool->lock);
-    if (status == 0 && budget != pool->budget) {
-        cool(pool, extent);
-    }
-    return status;
-}
-
 static size_t first_free_behind(const struct pool *pool, uint64_t offset) {
     size_t low = 0, high = pool->free_count;
     while (low < high) {
@@ -285,11 +273,35 @@ static void insert_free(struct pool *pool, struct pool_extent extent) {
     }
 }
 
+static void give_back(struct pool *pool, const struct pool_extent *extent) {
+    pthread_mutex_lock(&pool->lock);
+    pool->warm_bytes += extent->warm_bytes;
+    insert_free(pool, *extent);
+    pthread_mutex_unlock(&pool->lock);
+}
+
+int pool_take(struct pool *pool, uint64_t bytes, struct budget *budget,
+              struct pool_extent *extent) {
+    pthread_mutex_lock(&pool->lock);
+    int status =
+        bytes > 0 && bytes <= pool->bytes ? take_locked(pool, pool_round(bytes), extent) : -1;
+    pthread_mutex_unlock(&pool->lock);
+    if (status < 0)
+        return -1;
+    if (!budget_is_of(budget, pool->budget)) {
+        cool(pool, extent);
+    } else if (!budget_assign(budget, extent->warm_bytes)) {
+        give_back(pool, extent);
+        return -1;
+    }
+    return 0;
+}
+
 /* How many of so many reserved bytes may stay warm. */
 static uint64_t warm_room(const struct pool *pool, const struct budget *budget, uint64_t bytes) {
     uint64_t most = atomic_load(&pool->budget->limit_bytes) / WARM_SHARE;
     uint64_t room = most > pool->warm_bytes ? most - pool->warm_bytes : 0;
-    if (budget != pool->budget)
+    if (!budget_is_of(budget, pool->budget))
         return 0;
     return bytes < room ? bytes : room / POOL_UNIT_BYTES * POOL_UNIT_BYTES;
 }
@@ -309,6 +321,7 @@ void pool_give(struct pool *pool, struct pool_extent *extent, uint64_t keep_byte
     pthread_mutex_lock(&pool->lock);
     insert_free(pool, rest);
     pthread_mutex_unlock(&pool->lock);
+    budget_unassign(budget, rest.warm_bytes);
     budget_release(budget, reserved_bytes - rest.warm_bytes);
 }
 

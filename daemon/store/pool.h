@@ -56,10 +56,11 @@ int pool_read(const struct pool *pool, const struct pool_extent *extent, void *t
     __attribute__((warn_unused_result));
 
 /* An extent of at least so many bytes. Its first warm_bytes hold anything and are reserved already;
- * the rest is zero and the caller's to reserve before touching it. For a caller with another budget
- * than the pool's nothing is warm. 0, or -1 if there is no free stretch of that length. */
-int pool_take(struct pool *pool, uint64_t bytes, const struct budget *budget,
-              struct pool_extent *extent) __attribute__((warn_unused_result));
+ * the rest is zero and the caller's to reserve before touching it. For a caller whose budget is
+ * neither the pool's nor a part of it nothing is warm. 0, or -1 if there is no free stretch of that
+ * length, or what is warm of it is too much for that part. */
+int pool_take(struct pool *pool, uint64_t bytes, struct budget *budget, struct pool_extent *extent)
+    __attribute__((warn_unused_result));
 
 /* Gives back what lies behind the first keep_bytes of the extent, or all of it for 0. The first
  * reserved_bytes of what is given back are reserved in `budget`; the pool keeps or releases them.

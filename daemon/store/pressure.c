@@ -9,6 +9,8 @@
 #define PATIENCE_NS (500 * CLOCK_NS_PER_MS)
 /* So long those who wait may take to see what was freed. */
 #define NOTICE_NS (50 * CLOCK_NS_PER_MS)
+/* While appends wait and nothing can be done for them, it is looked again so often. */
+#define LOOK_AGAIN_NS (20 * CLOCK_NS_PER_MS)
 /* A session that was used since then stays, unless appends wait. */
 #define RECENT_NS (1 * CLOCK_NS_PER_S)
 
@@ -25,57 +27,151 @@ static uint32_t low_percent(const struct pressure *pressure) {
     return low < high ? low : high;
 }
 
+/* Of the limit that it is about. */
+static struct budget *budget_of(const struct pressure *pressure) {
+    return pressure->short_of ? &pressure->short_of->memory : &pressure->store->budget;
+}
+
+static struct pressure_state *state_of(struct pressure *pressure) {
+    return pressure->short_of ? &pressure->short_of->pressure : &pressure->state;
+}
+
+static uint64_t used_bytes(const struct pressure *pressure) {
+    return pressure->short_of ? atomic_load(&pressure->short_of->memory.used_bytes)
+                              : store_used_bytes(pressure->store);
+}
+
+static struct coldness *order_of(const struct pressure *pressure) {
+    return pressure->payer ? &pressure->payer->coldness : &pressure->store->coldness;
+}
+
 /* So much of what sessions may have. */
 static uint64_t mark_bytes(const struct pressure *pressure, uint32_t percent) {
-    uint64_t limit = atomic_load(&pressure->store->budget.limit_bytes);
-    uint64_t fixed = store_fixed_bytes(pressure->store);
+    uint64_t limit = atomic_load(&budget_of(pressure)->limit_bytes);
+    uint64_t fixed = pressure->short_of ? 0 : store_fixed_bytes(pressure->store);
     return limit > fixed ? fixed + (limit - fixed) / 100 * percent : limit;
 }
 
 static uint64_t above_bytes(const struct pressure *pressure, uint32_t percent) {
-    uint64_t used = store_used_bytes(pressure->store), mark = mark_bytes(pressure, percent);
+    uint64_t used = used_bytes(pressure), mark = mark_bytes(pressure, percent);
     return used > mark ? used - mark : 0;
 }
 
 static bool anybody_waits(struct pressure *pressure) {
-    bool waits = atomic_load(&pressure->store->budget.waiting) > 0;
+    struct pressure_state *state = state_of(pressure);
+    bool waits = atomic_load(&budget_of(pressure)->waiting) > 0;
     if (!waits)
-        pressure->waiting_since_ns = 0;
-    else if (pressure->waiting_since_ns == 0)
-        pressure->waiting_since_ns = clock_now_ns();
+        state->waiting_since_ns = 0;
+    else if (state->waiting_since_ns == 0)
+        state->waiting_since_ns = clock_now_ns();
     return waits;
 }
 
 /* After the limit was lowered, or with appends that wait, what was just used may go, too. */
 static bool has_no_choice(struct pressure *pressure) {
     return anybody_waits(pressure) ||
-           store_used_bytes(pressure->store) > atomic_load(&pressure->store->budget.limit_bytes);
+           used_bytes(pressure) > atomic_load(&budget_of(pressure)->limit_bytes);
 }
 
-bool pressure_is_on(struct pressure *pressure) {
+static bool is_on(struct pressure *pressure) {
     return anybody_waits(pressure) || above_bytes(pressure, pressure->high_percent) > 0;
 }
 
-bool pressure_begins(struct pressure *pressure) {
-    bool begins = pressure_is_on(pressure) && clock_now_ns() >= pressure->rest_until_ns;
+void pressure_begin_round(struct pressure *pressure) {
+    pressure->short_of = NULL;
+    pressure->round_ended = false;
+}
+
+/* Goes on to the next limit, the daemon's behind all tenants'. False: there is none. */
+static bool next_limit(struct pressure *pressure) {
+    if (pressure->round_ended)
+        return false;
+    pressure->short_of = tenants_next(&pressure->store->tenants, pressure->short_of);
+    pressure->round_ended = !pressure->short_of;
+    return true;
+}
+
+bool pressure_next(struct pressure *pressure) {
+    bool begins = false;
+    while (!begins && next_limit(pressure))
+        begins = is_on(pressure) && clock_now_ns() >= state_of(pressure)->rest_until_ns;
+    pressure->payer = pressure->short_of;
     pressure->no_choice = false;
     atomic_fetch_add(&pressure->stats.rounds, begins);
     return begins;
 }
 
+/* What each of those that hold anything may have of the limit without being asked first. */
+static uint64_t fair_share_bytes(struct tenants *tenants, uint64_t limit_bytes) {
+    uint64_t holders = 0;
+    for (struct tenant *tenant = NULL; (tenant = tenants_next(tenants, tenant));)
+        holders += atomic_load(&tenant->memory.used_bytes) > 0;
+    return holders > 1 ? limit_bytes / holders : UINT64_MAX;
+}
+
+static uint64_t excess_bytes(const struct tenant *tenant, uint64_t share_bytes) {
+    uint64_t limit = atomic_load(&tenant->memory.limit_bytes);
+    uint64_t share = limit < share_bytes ? limit : share_bytes;
+    uint64_t used = atomic_load(&tenant->memory.used_bytes);
+    return used > share ? used - share : 0;
+}
+
+void pressure_choose_payer(struct pressure *pressure) {
+    struct tenants *tenants = &pressure->store->tenants;
+    pressure->payer = pressure->short_of;
+    if (pressure->short_of)
+        return;
+    uint64_t fixed = store_fixed_bytes(pressure->store), limit = mark_bytes(pressure, 100);
+    uint64_t share = fair_share_bytes(tenants, limit > fixed ? limit - fixed : 0), most = 0;
+    for (struct tenant *tenant = NULL; (tenant = tenants_next(tenants, tenant));) {
+        uint64_t excess = excess_bytes(tenant, share);
+        if (excess > most)
+            pressure->payer = tenant;
+        most = excess > most ? excess : most;
+    }
+}
+
+bool pressure_ask_others(struct pressure *pressure) {
+    bool others = pressure->payer != pressure->short_of;
+    pressure->payer = pressure->short_of;
+    return others;
+}
+
+static uint64_t later(uint64_t a_ns, uint64_t b_ns) {
+    return a_ns > b_ns ? a_ns : b_ns;
+}
+
+uint64_t pressure_look_again_ns(struct pressure *pressure) {
+    uint64_t now = clock_now_ns(), first_ns = UINT64_MAX;
+    pressure_begin_round(pressure);
+    while (next_limit(pressure)) {
+        if (!is_on(pressure))
+            continue;
+        uint64_t wait_ns = anybody_waits(pressure) ? LOOK_AGAIN_NS : CLOCK_NS_PER_S;
+        uint64_t again_ns = later(now + wait_ns, state_of(pressure)->rest_until_ns);
+        first_ns = again_ns < first_ns ? again_ns : first_ns;
+    }
+    return first_ns;
+}
+
 void pressure_rest(struct pressure *pressure, uint64_t spent_ns) {
-    pressure->rest_until_ns = clock_now_ns() + (VAIN_CORE_PART - 1) * spent_ns;
+    state_of(pressure)->rest_until_ns = clock_now_ns() + (VAIN_CORE_PART - 1) * spent_ns;
 }
 
 bool pressure_is_urgent(struct pressure *pressure) {
-    return anybody_waits(pressure) && clock_now_ns() - pressure->waiting_since_ns > PATIENCE_NS;
+    bool urgent = false;
+    pressure_begin_round(pressure);
+    while (!urgent && next_limit(pressure))
+        urgent = anybody_waits(pressure) &&
+                 clock_now_ns() - state_of(pressure)->waiting_since_ns > PATIENCE_NS;
+    return urgent;
 }
 
 /* Below the low mark those who wait are given time to see what was freed. */
 bool pressure_goes_on(struct pressure *pressure) {
     if (above_bytes(pressure, low_percent(pressure)) > 0)
         return true;
-    return anybody_waits(pressure) && clock_now_ns() - pressure->evicted_ns > NOTICE_NS;
+    return anybody_waits(pressure) && clock_now_ns() - state_of(pressure)->evicted_ns > NOTICE_NS;
 }
 
 /* With the session locked: true if a slice was finer. */
@@ -100,7 +196,7 @@ static bool age_to_floor(struct session *session) {
 }
 
 struct session *pressure_age(struct pressure *pressure) {
-    struct coldness *order = &pressure->store->coldness;
+    struct coldness *order = order_of(pressure);
     struct session *session;
     coldness_walk_begin(order);
     while ((session = coldness_walk(order))) {
@@ -118,7 +214,7 @@ void pressure_has_aged(struct pressure *pressure, uint64_t freed_bytes) {
 }
 
 static void count(struct pressure *pressure, const struct evict_result *result) {
-    pressure->evicted_ns = clock_now_ns();
+    state_of(pressure)->evicted_ns = clock_now_ns();
     atomic_fetch_add(&pressure->stats.evicted_sessions, 1);
     atomic_fetch_add(&pressure->stats.evicted_tokens, result->tokens);
     atomic_fetch_add(&pressure->stats.evicted_bytes, result->bytes);
@@ -143,7 +239,7 @@ static bool moves_on(const struct pressure *pressure, int status) {
 
 static int evict_coldest(struct pressure *pressure, const struct evict_request *request,
                          struct evict_result *result) {
-    struct coldness *order = &pressure->store->coldness;
+    struct coldness *order = order_of(pressure);
     struct session *session = coldness_coldest(order);
     if (!session)
         return STORE_MISS;
@@ -156,7 +252,7 @@ static int evict_coldest(struct pressure *pressure, const struct evict_request *
 
 /* Past the coldest, which stays where it is: it is in use for a moment, or on disk. */
 static bool evict_next(struct pressure *pressure, const struct evict_request *request) {
-    struct coldness *order = &pressure->store->coldness;
+    struct coldness *order = order_of(pressure);
     struct evict_result result;
     struct session *session;
     bool evicted = false;
@@ -172,7 +268,7 @@ static bool evict_next(struct pressure *pressure, const struct evict_request *re
  * and may be many. */
 static bool evict_any(struct pressure *pressure, const struct evict_request *request) {
     uint64_t freed_bytes = 0;
-    size_t left = coldness_sessions(&pressure->store->coldness);
+    size_t left = coldness_sessions(order_of(pressure));
     for (; left > 0 && freed_bytes < request->want_bytes; left--) {
         struct evict_result result;
         int status = evict_coldest(pressure, request, &result);
@@ -187,16 +283,16 @@ static bool evict_any(struct pressure *pressure, const struct evict_request *req
 }
 
 static bool code_tails(struct pressure *pressure, uint64_t want_bytes, uint64_t idle_ns) {
-    bool coded = tail_relief(pressure->store, want_bytes, idle_ns);
+    bool coded = tail_relief(pressure->store, order_of(pressure), want_bytes, idle_ns);
     if (coded)
-        pressure->evicted_ns = clock_now_ns();
+        state_of(pressure)->evicted_ns = clock_now_ns();
     return coded;
 }
 
 static bool spill_or_code_tails(struct pressure *pressure, uint64_t want_bytes, uint64_t idle_ns) {
-    bool spilled = spill(pressure->store, want_bytes, idle_ns);
+    bool spilled = spill(pressure->store, order_of(pressure), want_bytes, idle_ns);
     if (spilled)
-        pressure->evicted_ns = clock_now_ns();
+        state_of(pressure)->evicted_ns = clock_now_ns();
     return spilled || code_tails(pressure, want_bytes, idle_ns);
 }
 

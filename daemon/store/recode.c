@@ -105,12 +105,12 @@ static struct record *recode(struct recoder *recoder, const struct record *old,
 }
 
 /* Swaps the records. The old one's bytes are held until its readers are done; then the new one
- * moves from the working space to the place in the store's budget that the old one had. False if
+ * moves from the working space to the place in the budget that the old one had. False if
  * the chunk has another record by now, or an owner has come that wants it finer. */
 static bool replace(struct recoder *recoder, struct chunk *chunk, struct record *old,
                     struct record *record) {
     uint64_t bytes = record->reserved_bytes;
-    record->budget = recoder->budget;
+    record->budget = old->budget;
     if (!chunk_replace(chunk, old, record)) {
         record->budget = recoder->working_space;
         return false;

@@ -83,11 +83,10 @@ static bool add_coded_tail(struct recovery *recovery, struct session *session,
 }
 
 static bool make_tail(struct recovery *recovery, struct session *session, size_t pieces) {
-    struct store *store = recovery->store;
     session->saved.pieces = calloc(pieces, sizeof *session->saved.pieces);
-    bool made =
-        session->saved.pieces &&
-        tail_new(&store->budget, session->usage, &session->geometry, 0, &session->tail) == STORE_OK;
+    bool made = session->saved.pieces &&
+                tail_new(session->budget, session->usage, &session->geometry, 0, &session->tail) ==
+                    STORE_OK;
     recovery->for_now |= !made;
     return made;
 }

@@ -72,10 +72,10 @@ int recovery_read(struct recovery *recovery, const struct found *found, uint32_t
 /* Those of its keys, if there are: without room or damaged they are left where they are. */
 static void read_keys(struct recovery *recovery, const struct found *found,
                       const struct geometry *geometry, struct chunk *chunk) {
-    struct store *store = recovery->store;
     uint64_t bytes = chunk->on_disk.summary_bytes;
     struct key_summary keys;
-    if (bytes == 0 || key_summary_init(&keys, store->pool, &store->budget, bytes) != STORE_OK)
+    if (bytes == 0 ||
+        key_summary_init(&keys, recovery->store->pool, chunk->budget, bytes) != STORE_OK)
         return;
     struct disk_job job = {.first_part = 1,
                            .read_parts = 1,
@@ -97,13 +97,13 @@ static struct chunk *make_chunk(struct recovery *recovery, const struct found *f
     if (recovery_read(recovery, found, 1, summary, sizeof summary, &bytes) < 0 ||
         bytes != sizeof summary)
         return NULL;
-    struct record *record = record_read_summary(store->pool, &store->budget, summary);
+    struct record *record = record_read_summary(store->pool, session->budget, summary);
     recovery->for_now |= !record;
     if (!record || record->bytes + sizeof summary > found->bytes) {
         free(record);
         return NULL;
     }
-    struct chunk *chunk = chunk_new(&store->budget, session->usage, &session->geometry);
+    struct chunk *chunk = chunk_new(session->budget, session->usage, &session->geometry);
     recovery->for_now |= !chunk;
     if (!chunk) {
         record_unpin(record);
@@ -132,7 +132,7 @@ struct chunk *recovery_chunk_of(struct recovery *recovery, const struct session 
 struct attachment *recovery_attachment_of(struct recovery *recovery, const struct session *session,
                                           struct found *found, const struct attachment_spec *spec) {
     struct store *store = recovery->store;
-    struct attachment_home home = {store->pool, &store->budget, session->usage};
+    struct attachment_home home = {store->pool, session->budget, session->usage};
     if (!found->attachment)
         found->attachment = attachment_new(&home, spec);
     if (found->attachment)

@@ -9,7 +9,7 @@ struct session *restore_session(struct store *store, const struct manifest *mani
     names.tenant = tenants_find(&store->tenants, manifest->tenant, manifest->tenant_bytes);
     if (!names.tenant || store_admit(store, &names, &manifest->geometry) != STORE_OK)
         return NULL;
-    struct session *session = session_new(&store->budget, &names.tenant->usage, &names,
+    struct session *session = session_new(&names.tenant->memory, &names.tenant->usage, &names,
                                           &manifest->geometry, &manifest->policy);
     if (!session)
         return NULL;
@@ -18,6 +18,8 @@ struct session *restore_session(struct store *store, const struct manifest *mani
         session_unref(session);
         return NULL;
     }
+    if (!session_is_chain(session))
+        charge_anyway(&session->charge, &names.tenant->session_count, 1);
     session->id = manifest->session_id;
     session->version = manifest->version;
     session->durability = manifest->durability;

@@ -96,6 +96,7 @@ void session_unref(struct session *session) {
         drop_contents(session);
     if (session->budget)
         budget_release(session->budget, entry_bytes(session));
+    charge_release(&session->charge);
     if (session->saved.coded_tail)
         chunk_unref(session->saved.coded_tail);
     manifest_release_all(&session->saved.holds);

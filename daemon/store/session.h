@@ -73,6 +73,7 @@ struct session {
     struct budget *budget;
     struct usage *usage;
     struct tenant *tenant;
+    struct charge charge; /* of one session; a chain has none */
     uint64_t id, created_ns;
     char *name, *model;
     size_t name_bytes, model_bytes;
@@ -87,8 +88,8 @@ struct session {
     struct list_link by_id[LIST_LANES]; /* the lists', as are the next */
     struct list_link by_tenant[LIST_LANES];
     bool listed;
-    struct coldness_link coldness;   /* the order's */
-    struct known_model *known_model; /* its place among the store's, or NULL */
+    struct coldness_link coldness[COLDNESS_LANES]; /* the orders' */
+    struct known_model *known_model;               /* its place among the store's, or NULL */
 
     struct session_policy policy;
     uint64_t version, tokens;

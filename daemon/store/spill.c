@@ -95,8 +95,8 @@ static uint64_t spill_session(struct disk_tier *tier, struct session *session,
     return bytes;
 }
 
-static uint64_t spill_in_order(struct store *store, struct spill_request request) {
-    struct coldness *order = &store->coldness;
+static uint64_t spill_in_order(struct store *store, struct coldness *order,
+                               struct spill_request request) {
     struct session *session;
     uint64_t bytes = 0;
     coldness_walk_begin(order);
@@ -109,17 +109,18 @@ static uint64_t spill_in_order(struct store *store, struct spill_request request
     return bytes;
 }
 
-static uint64_t spill_coldest(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
-    struct session *session = coldness_coldest(&store->coldness);
+static uint64_t spill_coldest(struct store *store, struct coldness *order, uint64_t want_bytes,
+                              uint64_t idle_ns) {
+    struct session *session = coldness_coldest(order);
     if (session)
         session_unref(session);
     struct spill_request request = {.want_bytes = want_bytes, .idle_ns = idle_ns};
-    uint64_t bytes = spill_in_order(store, request);
+    uint64_t bytes = spill_in_order(store, order, request);
     if (bytes >= want_bytes)
         return bytes;
     request.shared = true;
     request.want_bytes -= bytes;
-    return bytes + spill_in_order(store, request);
+    return bytes + spill_in_order(store, order, request);
 }
 
 /* What came of a moment's work. */
@@ -132,7 +133,7 @@ static struct outcome outcome(struct disk_tier *tier) {
                             atomic_load(&tier->counts.failed_writes)};
 }
 
-bool spill(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
+bool spill(struct store *store, struct coldness *order, uint64_t want_bytes, uint64_t idle_ns) {
     struct disk_tier *tier = &store->disk;
     if (!disk_tier_is_on(tier) || store_is_recovering(store))
         return false;
@@ -141,7 +142,7 @@ bool spill(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
     struct outcome before = outcome(tier);
     uint64_t under_way = atomic_load(&tier->counts.spilling_bytes), begun = 0;
     if (under_way < want_bytes)
-        begun = spill_coldest(store, want_bytes - under_way, idle_ns);
+        begun = spill_coldest(store, order, want_bytes - under_way, idle_ns);
     if (under_way + begun == 0)
         return false;
     if (atomic_load(&tier->counts.spilling_bytes) > 0)

@@ -10,12 +10,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct coldness;
 struct store;
 
-/* Sees to it that so many bytes become free, of sessions and chunks that were not used for so long;
- * waits a moment for those that are on their way. False if there is nothing that could be spilled.
+/* Sees to it that so many bytes become free, of sessions in that order, and of chunks, that were
+ * not used for so long; waits a moment for those that are on their way. False if there is nothing
+ * that could be spilled.
  */
-bool spill(struct store *store, uint64_t want_bytes, uint64_t idle_ns);
+bool spill(struct store *store, struct coldness *order, uint64_t want_bytes, uint64_t idle_ns);
 
 /* If a write found the disk full: makes room there. False if nothing was to be evicted. */
 bool spill_relieve_disk(struct store *store);

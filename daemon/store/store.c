@@ -201,7 +201,7 @@ int store_init(struct store *store, const struct store_options *options) {
     block_index_init(&store->blocks, &store->budget);
     prefix_init(&store->prefixes, &store->budget);
     ageing_init(&store->ageing, store);
-    coldness_init(&store->coldness);
+    coldness_init(&store->coldness, COLDNESS_OF_ALL, store->coldness_ghosts);
     tenants_init(&store->tenants, &store->budget, &store->usage);
     store->version_clock = clock;
     store->pressure = (struct pressure){.store = store,
@@ -355,6 +355,7 @@ static void insert_locked(struct store *store, struct shard *shard, struct sessi
     prefix_enter(session);
     ageing_schedule(&store->ageing, session);
     coldness_insert(&store->coldness, session);
+    coldness_insert(&session->tenant->coldness, session);
     models_enter(session);
     batches_enter(store, session);
     session_count(session, 1);
@@ -367,6 +368,12 @@ static int admit_name(struct store *store, const struct session *session) {
     return disk_tier_admit(&store->disk, &names);
 }
 
+/* One that comes from disk or from a daemon before is charged already. */
+static bool charge_session(struct session *session) {
+    return session_is_chain(session) || session->charge.quota ||
+           charge_take(&session->charge, &session->tenant->session_count, 1);
+}
+
 int store_insert(struct store *store, struct session *session, struct session_state *state) {
     struct store_name name = store_name_of(session);
     struct shard *shard = shard_of(store, name);
@@ -374,6 +381,8 @@ int store_insert(struct store *store, struct session *session, struct session_st
     int status = *find_link(shard, name) ? STORE_EXISTS
                  : session->saved.any    ? STORE_OK
                                          : admit_name(store, session);
+    if (status == STORE_OK && !charge_session(session))
+        status = STORE_TOO_MANY;
     if (status == STORE_OK) {
         insert_locked(store, shard, session);
         if (state)
@@ -396,10 +405,17 @@ static int create(struct store *store, struct shard *shard, const struct store_o
         status = disk_tier_admit(&store->disk, &names);
     if (status != STORE_OK)
         return status;
-    struct session *session = session_new(&store->budget, &names.tenant->usage, &names,
+    bool is_chain = request->session.text[0] == SESSION_CHAIN_MARK;
+    struct charge charge = {0};
+    if (!charge_take(&charge, is_chain ? NULL : &names.tenant->session_count, 1))
+        return STORE_TOO_MANY;
+    struct session *session = session_new(&names.tenant->memory, &names.tenant->usage, &names,
                                           request->geometry, &request->policy);
-    if (!session)
+    if (!session) {
+        charge_release(&charge);
         return STORE_FULL;
+    }
+    session->charge = charge;
     session->sharing = request->sharing;
     session->key_summaries = request->key_summaries;
     if (request->durability)
@@ -465,9 +481,11 @@ static int remove_locked(struct store *store, struct shard *shard, struct sessio
     list_remove(list_of(store, session), session);
     ageing_forget(&store->ageing, session);
     coldness_remove(&store->coldness, session, evicted);
+    coldness_remove(&session->tenant->coldness, session, evicted);
     models_leave(session);
     batches_leave(store, session);
     session_count(session, -1);
+    charge_release(&session->charge);
     usage_add(session->usage, &session->usage->sessions_deleted, !session_is_chain(session));
     *discard = session_detach(session);
     (*discard)->deleted_on_disk = promise;

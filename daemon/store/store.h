@@ -73,6 +73,7 @@ struct store {
     struct prefix_index prefixes;
     struct block_index blocks;
     struct coldness coldness;
+    uint64_t coldness_ghosts[COLDNESS_GHOSTS];
     struct tenants tenants;
     struct usage usage;
     _Atomic uint64_t fixed_bytes; /* reserved for no session in particular */
@@ -121,7 +122,8 @@ static inline struct store_name store_name_of(const struct session *session) {
     return (struct store_name){session->name, session->name_bytes, session->tenant};
 }
 
-/* STORE_OK, STORE_FULL, STORE_MISS, STORE_EXISTS, STORE_MODEL_MISMATCH or STORE_UNSUPPORTED;
+/* STORE_OK, STORE_FULL, STORE_TOO_MANY, STORE_MISS, STORE_EXISTS, STORE_MODEL_MISMATCH or
+ * STORE_UNSUPPORTED;
  * STORE_DISK if durability on disk is asked for and there is none. Of a new session what
  * disk_tier_admit() says of its name, too. */
 int store_open(struct store *store, const struct store_open *request, struct session_state *state)
@@ -162,8 +164,8 @@ int store_admit(struct store *store, const struct session_names *names,
                 const struct geometry *geometry) __attribute__((warn_unused_result));
 
 /* Puts a new session in, taking over the caller's reference and calling nobody: STORE_OK,
- * STORE_EXISTS, or, of one that is not on disk itself, what disk_tier_admit() says of its name.
- * state, as it then is, may be NULL. */
+ * STORE_EXISTS, STORE_TOO_MANY, or, of one that is not on disk itself, what disk_tier_admit() says
+ * of its name. state, as it then is, may be NULL. */
 int store_insert(struct store *store, struct session *session, struct session_state *state)
     __attribute__((warn_unused_result));
 

@@ -42,8 +42,8 @@ static uint64_t code(struct store *store, struct session *session, uint64_t idle
     return bytes.bytes_before;
 }
 
-bool tail_relief(struct store *store, uint64_t want_bytes, uint64_t idle_ns) {
-    struct coldness *order = &store->coldness;
+bool tail_relief(struct store *store, struct coldness *order, uint64_t want_bytes,
+                 uint64_t idle_ns) {
     struct session *session;
     uint64_t bytes = 0;
     if (atomic_load(&store->usage.tails_bytes) == 0)

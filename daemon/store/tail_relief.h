@@ -7,10 +7,12 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+struct coldness;
 struct store;
 
-/* Codes tails of the coldest sessions that were not used for so long: as time would by then, else
+/* Codes tails of sessions in that order that were not used for so long: as time would by then, else
  * exactly; until those took so many bytes. Whether any were coded. */
-bool tail_relief(struct store *store, uint64_t want_bytes, uint64_t idle_ns);
+bool tail_relief(struct store *store, struct coldness *order, uint64_t want_bytes,
+                 uint64_t idle_ns);
 
 #endif

@@ -34,9 +34,9 @@ static void take_summary(struct takeover *takeover, size_t i, const struct geome
                          struct chunk *chunk) {
     struct store *store = takeover->store;
     struct takeover_chunk said = takeover_read_chunk(takeover_chunk_entry(takeover, i));
-    struct key_summary keys = {store->pool, &store->budget, said.summary, said.summary_bytes};
+    struct key_summary keys = {store->pool, chunk->budget, said.summary, said.summary_bytes};
     if (said.summary_bytes == 0 || said.summary_bytes > said.summary.bytes ||
-        !budget_reserve(&store->budget, said.summary.bytes))
+        !budget_reserve(chunk->budget, said.summary.bytes))
         return;
     takeover->chunks[i].has_summary = true;
     if (key_summary_is_whole(&keys, geometry, chunk->tokens))
@@ -54,11 +54,11 @@ static struct chunk *make_chunk(struct takeover *takeover, size_t i,
     bool on_disk = said.disk_bytes > 0 && disk_tier_is_on(&store->disk);
     if (said.extent.bytes == 0 && !(on_disk && said.disk_is_current))
         return NULL;
-    struct record *record = takeover_read_record(entry, store->pool, &store->budget);
+    struct record *record = takeover_read_record(entry, store->pool, session->budget);
     if (!record)
         return NULL;
     takeover->chunks[i].has_record = true;
-    struct chunk *chunk = chunk_new(&store->budget, session->usage, &session->geometry);
+    struct chunk *chunk = chunk_new(session->budget, session->usage, &session->geometry);
     if (!chunk) {
         record_unpin(record);
         return NULL;
@@ -115,7 +115,8 @@ static struct tail *read_tail(struct takeover *takeover, const struct session *s
     struct tail *tail;
     uint64_t bytes = said->rows * geometry_token_bytes(&session->geometry);
     if (said->rows >= session->page_tokens || bytes > said->extent.bytes ||
-        tail_new(&store->budget, session->usage, &session->geometry, said->rows, &tail) != STORE_OK)
+        tail_new(session->budget, session->usage, &session->geometry, said->rows, &tail) !=
+            STORE_OK)
         return NULL;
     if (tail_extend(tail, said->rows) == STORE_OK &&
         pool_read(store->pool, &said->extent, tail->rows, bytes) == 0 &&
@@ -151,7 +152,7 @@ static struct attachment *make_attachment(struct takeover *takeover, size_t i,
                                           const struct session *session,
                                           const struct attachment_spec *spec) {
     struct store *store = takeover->store;
-    struct attachment_home home = {store->pool, &store->budget, session->usage};
+    struct attachment_home home = {store->pool, session->budget, session->usage};
     struct takeover_attachment said =
         takeover_read_attachment(takeover_attachment_entry(takeover, i));
     bool is_on_disk = said.is_on_disk && disk_tier_is_on(&store->disk);
@@ -159,7 +160,7 @@ static struct attachment *make_attachment(struct takeover *takeover, size_t i,
     struct attachment *attachment = fits ? attachment_new(&home, spec) : NULL;
     if (!attachment)
         return NULL;
-    if (said.extent.bytes > 0 && budget_reserve(&store->budget, said.extent.bytes)) {
+    if (said.extent.bytes > 0 && budget_reserve(session->budget, said.extent.bytes)) {
         takeover->attachments[i].has_extent = true;
         (void)attachment_end_load(attachment, &said.extent, ATTACHMENT_READ);
     }

@@ -16,17 +16,41 @@ bool tenant_is_name(const char *name, size_t name_bytes) {
     return name_bytes > 0 && name_bytes <= TENANT_NAME_BYTES_MAX;
 }
 
+/* The last row that names it counts, or else the last that is everybody's. */
+static void set_limits(const struct tenants *tenants, struct tenant *tenant) {
+    struct tenant_limits limits = {QUOTA_NONE, QUOTA_NONE, QUOTA_NONE,
+                                   QUOTA_NONE, QUOTA_NONE, QUOTA_NONE};
+    bool is_named = false;
+    for (size_t i = 0; i < tenants->quota_count; i++) {
+        const struct tenant_quota *row = &tenants->quotas[i];
+        bool names = strcmp(row->tenant, tenant->name) == 0;
+        if (names || (!is_named && strcmp(row->tenant, TENANT_ANY) == 0))
+            limits = row->limits;
+        is_named |= names;
+    }
+    atomic_store(&tenant->memory.limit_bytes, limits.memory_bytes);
+    atomic_store(&tenant->disk_bytes.limit, limits.disk_bytes);
+    atomic_store(&tenant->in_flight_bytes.limit, limits.in_flight_bytes);
+    atomic_store(&tenant->session_count.limit, limits.sessions);
+    atomic_store(&tenant->connections.limit, limits.connections);
+    atomic_store(&tenant->requests_limit, limits.requests);
+}
+
 static void init(struct tenants *tenants, struct tenant *tenant, const char *name,
                  size_t name_bytes) {
     tenant->usage.whole = tenants->usage;
     memcpy(tenant->name, name, name_bytes);
     tenant->name_bytes = name_bytes;
+    budget_init_part(&tenant->memory, tenants->budget);
+    set_limits(tenants, tenant);
+    coldness_init(&tenant->coldness, COLDNESS_OF_TENANT, NULL);
     models_init(&tenant->models);
     list_init_of_tenant(&tenant->sessions);
     list_init_of_tenant(&tenant->chains);
 }
 
 static void deinit(struct tenant *tenant) {
+    coldness_deinit(&tenant->coldness);
     models_deinit(&tenant->models);
     list_deinit(&tenant->sessions);
     list_deinit(&tenant->chains);
@@ -52,6 +76,7 @@ void tenants_deinit(struct tenants *tenants) {
         drop(tenants, tenant);
     }
     deinit(&tenants->standard);
+    free(tenants->quotas);
     pthread_mutex_destroy(&tenants->lock);
 }
 
@@ -103,4 +128,23 @@ size_t tenants_read(struct tenants *tenants, struct tenant **all, size_t most) {
         all[count++] = tenant;
     pthread_mutex_unlock(&tenants->lock);
     return count;
+}
+
+struct tenant *tenants_next(struct tenants *tenants, const struct tenant *tenant) {
+    pthread_mutex_lock(&tenants->lock);
+    struct tenant *next = tenant ? tenant->next : &tenants->standard;
+    pthread_mutex_unlock(&tenants->lock);
+    return next;
+}
+
+void tenants_set_quotas(struct tenants *tenants, struct tenant_quota *quotas, size_t count) {
+    pthread_mutex_lock(&tenants->lock);
+    free(tenants->quotas);
+    tenants->quotas = quotas;
+    tenants->quota_count = count;
+    for (struct tenant *tenant = &tenants->standard; tenant; tenant = tenant->next) {
+        set_limits(tenants, tenant);
+        budget_tell_waiting(&tenant->memory);
+    }
+    pthread_mutex_unlock(&tenants->lock);
 }

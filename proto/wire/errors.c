@@ -28,6 +28,7 @@ static const struct wire_error_info errors[WIRE_ERROR_COUNT] = {
                               "the daemon does not know whose client this is"},
     [WIRE_PERMISSION_DENIED] = {"permission_denied", false,
                                 "the client's role does not allow this"},
+    [WIRE_QUOTA] = {"quota", true, "a quota of the tenant's is used up"},
 };
 
 const struct wire_error_info *wire_error_info(uint32_t code) {

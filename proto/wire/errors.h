@@ -32,6 +32,7 @@ enum wire_error {
     WIRE_UNAUTHENTICATED =
         23, /* no credential that stands for a tenant; the connection is closed */
     WIRE_PERMISSION_DENIED = 24, /* another role is needed */
+    WIRE_QUOTA = 25,             /* a quota of the tenant's is used up */
     WIRE_ERROR_COUNT
 };
 

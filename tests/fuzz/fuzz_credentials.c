@@ -41,6 +41,7 @@ static void ask(struct credentials_table *table, const uint8_t *bytes, size_t le
     must_be_somebody(credentials_of_token(&credentials, bytes, length));
     must_be_somebody(credentials_of_tcp(&credentials));
     credentials_deinit(&credentials);
+    credentials_free(table); /* its limits are left in it */
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t length) {

@@ -40,8 +40,9 @@ SHARING_NONE, SHARING_IDS, SHARING_BYTES = 0, 1, 2
 ERROR_NAMES = dict(enumerate(
     "protocol version too_large unknown_operation bad_control invalid model_mismatch wrong_first "
     "tail_moved busy full miss version_changed exists cancelled too_many_requests shutting_down "
-    "unsupported incomplete internal read_only disk unauthenticated permission_denied".split(), start=1))
-RETRYABLE = {"tail_moved", "busy", "full", "too_many_requests", "shutting_down", "read_only"}
+    "unsupported incomplete internal read_only disk unauthenticated permission_denied quota".split(), start=1))
+RETRYABLE = {"tail_moved", "busy", "full", "too_many_requests", "shutting_down", "read_only",
+             "quota"}
 
 # kvq.proto: fields as "number name kind"; a kind is uint (enums and bools too), sint, double, bytes,
 # str or a message, with * where it is repeated.

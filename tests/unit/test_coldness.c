@@ -6,6 +6,7 @@
 enum { SESSIONS = 200, SESSION_TOKENS = 100 };
 
 static struct coldness order;
+static uint64_t ghosts[COLDNESS_GHOSTS];
 static struct budget budget;
 static struct usage usage;
 static struct tenant tenant;
@@ -29,14 +30,15 @@ static struct session *make(int number) {
 
 static void set_up_order(void) {
     budget_init(&budget, LIMIT_BYTES);
-    coldness_init(&order);
+    memset(ghosts, 0, sizeof ghosts);
+    coldness_init(&order, COLDNESS_OF_ALL, ghosts);
     for (int i = 0; i < SESSIONS; i++)
         sessions[i] = make(i);
 }
 
 static void tear_down_order(void) {
     for (int i = 0; i < SESSIONS; i++) {
-        if (sessions[i]->coldness.order)
+        if (sessions[i]->coldness[COLDNESS_OF_ALL].order)
             coldness_remove(&order, sessions[i], false);
         session_unref(sessions[i]);
     }

@@ -421,7 +421,7 @@ START_TEST(what_is_on_disk_alone_is_found_without_reading_it) {
     store_with_keys("a", TOKENS);
     wait_for_keeper("a");
     while (!all_is_spilled("a"))
-        (void)spill(&store, 1 << 20, 0);
+        (void)spill(&store, &store.coldness, 1 << 20, 0);
     struct fetch fetch = fetch_of("a", 0, 0);
     struct recall_keys *recall = recall_blocks(&fetch, 6);
     expect_best(recall, "a", 0, 6);

@@ -141,10 +141,10 @@ START_TEST(they_stay_in_memory_when_their_session_goes_to_disk) {
     ck_assert_int_eq(put_one("a", 0, 10, "x", 1), STORE_OK);
     leave_idle("a");
     take_over_from_keeper();
-    ck_assert(spill(&store, 1, 0));
+    ck_assert(spill(&store, &store.coldness, 1, 0));
     await_disk();
     ck_assert_uint_gt(atomic_load(&store.disk.counts.spilled_bytes), 0);
-    while (spill(&store, UINT64_MAX / 2, 0))
+    while (spill(&store, &store.coldness, UINT64_MAX / 2, 0))
         await_disk();
     ck_assert(has_entry("a", 1));
 }

@@ -101,10 +101,10 @@ START_TEST(a_chunk_that_another_session_was_just_given_is_not_spilled) {
     store_tokens("cold", PAGE, 2 * PAGE, false);
     leave_idle("cold");
     ck_assert_int_eq(fetch_all("hot", 0, PAGE, 0), STORE_OK);
-    ck_assert(spill(&store, UINT64_MAX / 2, clock_now_ns()));
+    ck_assert(spill(&store, &store.coldness, UINT64_MAX / 2, clock_now_ns()));
     await_spilled("cold", 1);
     ck_assert(is_in_memory("hot", 0));
-    ck_assert(spill(&store, UINT64_MAX / 2, 0));
+    ck_assert(spill(&store, &store.coldness, UINT64_MAX / 2, 0));
     await_spilled("hot", 0);
 }
 END_TEST
@@ -115,7 +115,7 @@ START_TEST(what_sessions_share_is_spilled_after_what_they_do_not) {
     ck_assert_int_eq(fork_session("colder", "fork", 0), STORE_OK);
     ck_assert_int_eq(open_session("cold", PAGE_EXACT), STORE_OK);
     store_tokens("cold", 0, PAGE, false);
-    ck_assert(spill(&store, 1, 0));
+    ck_assert(spill(&store, &store.coldness, 1, 0));
     await_spilled("cold", 0);
     ck_assert(is_in_memory("colder", 0));
 }
@@ -151,7 +151,7 @@ START_TEST(the_next_chunks_are_loaded_while_one_is_sent) {
     size_t count;
     struct fetch_request request = {.session = name_of("a"), .end = 3 * PAGE};
     save("a", 4 * PAGE);
-    ck_assert(spill(&store, UINT64_MAX / 2, 0));
+    ck_assert(spill(&store, &store.coldness, UINT64_MAX / 2, 0));
     for (size_t slice = 0; slice < 4; slice++)
         await_spilled("a", slice);
     ck_assert_int_eq(fetch_begin(&store, &request, &fetch), STORE_OK);
@@ -169,7 +169,7 @@ END_TEST
 
 START_TEST(what_a_removed_file_had_is_a_miss_and_the_tokens_before_it_are_not) {
     save("a", 3 * PAGE + 1);
-    ck_assert(spill(&store, UINT64_MAX / 2, 0));
+    ck_assert(spill(&store, &store.coldness, UINT64_MAX / 2, 0));
     for (size_t slice = 0; slice < 3; slice++)
         await_spilled("a", slice);
     ck_assert_int_eq(fetch_all("a", 0, PAGE, 0), STORE_OK);

@@ -154,7 +154,7 @@ static bool all_is_spilled(const char *name) {
 
 static void spill_all(const char *name) {
     while (!all_is_spilled(name))
-        (void)spill(&store, 1 << 20, 0);
+        (void)spill(&store, &store.coldness, 1 << 20, 0);
 }
 
 static void expect_nothing_loaded(void) {

@@ -96,7 +96,7 @@ START_TEST(what_a_fork_let_become_coarse_is_no_more_a_session_s_that_is_exact) {
     ck_assert_int_eq(truncate_session("a", PAGE), STORE_OK); /* which is saved before it is told */
     age_session("fork", 3);
     while (!is_spilled("fork"))
-        (void)spill(&store, UINT64_MAX / 2, 0);
+        (void)spill(&store, &store.coldness, UINT64_MAX / 2, 0);
     await_disk();
     crash();
     int status;
@@ -116,7 +116,7 @@ static void heed_policy_of(struct session *session) {
 
 static void spill_all(const char *name) {
     for (int i = 0; i < 100 && !is_spilled(name); i++)
-        (void)spill(&store, UINT64_MAX / 2, 0);
+        (void)spill(&store, &store.coldness, UINT64_MAX / 2, 0);
     await_disk();
 }
 

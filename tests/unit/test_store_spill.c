@@ -15,7 +15,7 @@ static void store_on_disk(const char *name) {
     ck_assert_int_eq(open_session(name, PAGE_EXACT), STORE_OK);
     store_tokens(name, 0, PAGE, false);
     while (atomic_load(&store.disk.counts.spilled_chunks) == 0)
-        (void)spill(&store, 1, 0);
+        (void)spill(&store, &store.coldness, 1, 0);
     leave_idle(name);
 }
 
@@ -39,7 +39,7 @@ START_TEST(what_is_on_disk_stays_as_cold_as_it_was) {
     ck_assert(!has_session("warm"));
     struct session *cold = store_find(&store, name_of("cold"));
     ck_assert_ptr_nonnull(cold);
-    ck_assert_int_eq(cold->coldness.place, COLDNESS_SMALL);
+    ck_assert_int_eq(cold->coldness[COLDNESS_OF_ALL].place, COLDNESS_SMALL);
     session_unref(cold);
 }
 END_TEST

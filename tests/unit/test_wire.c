@@ -241,6 +241,7 @@ START_TEST(numbers_names_and_retryable_flags_are_the_protocol_pages) {
         {"disk", false},
         {"unauthenticated", false},
         {"permission_denied", false},
+        {"quota", true},
     };
     ck_assert_uint_eq(WIRE_ERROR_COUNT, sizeof rows / sizeof *rows);
     for (uint32_t code = 0; code < WIRE_ERROR_COUNT; code++) {

@@ -48,6 +48,12 @@ class Full(Error):
     """The daemon's memory limit is reached."""
 
 
+class QuotaExceeded(Full):
+    """A quota of the client's tenant is used up - memory, sessions, connections or disk -; the
+    message says which. Others are served: what helps is to delete sessions of this tenant, or to
+    have its `limit` raised."""
+
+
 class VersionChanged(Error):
     """The session is no longer at if_version."""
 
@@ -115,6 +121,7 @@ _CLASSES: dict[int, Type[Error]] = {
     lib.KVQ_DISK: DiskFailed,
     lib.KVQ_UNAUTHENTICATED: Unauthenticated,
     lib.KVQ_PERMISSION_DENIED: PermissionDenied,
+    lib.KVQ_QUOTA: QuotaExceeded,
     lib.KVQ_UNSUPPORTED: Unsupported,
     lib.KVQ_CANNOT_CONNECT: CannotConnect,
     lib.KVQ_CONNECTION_LOST: ConnectionLost,
