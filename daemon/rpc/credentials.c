@@ -1,7 +1,7 @@
 #include "daemon/rpc/credentials.h"
 
 #include <openssl/crypto.h>
-#include <openssl/sha.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,6 +30,7 @@ void credentials_set(struct credentials *credentials, struct credentials_table *
     credentials->table.quotas = NULL;
     credentials->table.quota_count = 0;
     credentials->has_table = true;
+    atomic_fetch_add(&credentials->tables, 1);
     pthread_mutex_unlock(&credentials->lock);
     credentials_free(&before);
     *table = (struct credentials_table){.quota_count = table->quota_count, .quotas = table->quotas};
@@ -91,20 +92,18 @@ struct identity credentials_of_tcp(const struct credentials *credentials) {
     return credentials->tcp_is_open ? anybody : (struct identity){.role = ROLE_NONE};
 }
 
-struct identity credentials_of_token(struct credentials *credentials, const uint8_t *token,
-                                     size_t token_bytes) {
+struct identity credentials_of_token(struct credentials *credentials,
+                                     const struct token_digest *digest) {
     struct identity identity = {.role = ROLE_NONE};
-    uint8_t digest[CREDENTIAL_DIGEST_BYTES];
-    SHA256(token, token_bytes, digest);
     pthread_mutex_lock(&credentials->lock);
     const struct credentials_table *table = &credentials->table;
     const struct credential *found = NULL;
     for (size_t i = 0; i < table->count; i++) {
         const struct credential *row = &table->rows[i];
-        bool is_same = CRYPTO_memcmp(row->digest, digest, sizeof digest) == 0;
+        bool is_same = CRYPTO_memcmp(row->digest, digest->bytes, sizeof digest->bytes) == 0;
         found = row->kind == CREDENTIAL_TOKEN && is_same ? row : found;
     }
-    if (found && token_bytes == CREDENTIAL_TOKEN_BYTES)
+    if (found)
         identity = identity_of(found);
     pthread_mutex_unlock(&credentials->lock);
     return identity;

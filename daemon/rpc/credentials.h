@@ -75,16 +75,15 @@ void credentials_free(struct credentials_table *table);
 struct credentials {
     pthread_mutex_t lock;
     struct credentials_table table;
-    bool has_table;   /* else every user is an admin of the default tenant */
-    bool tcp_is_open; /* who comes over TCP without a token is such a one, too */
+    bool has_table;          /* else every user is an admin of the default tenant */
+    bool tcp_is_open;        /* who comes over TCP without a token is such a one, too */
+    _Atomic uint32_t tables; /* so many there were: who was found in one is to be in the next */
 };
 
 void credentials_init(struct credentials *credentials);
 void credentials_deinit(struct credentials *credentials);
 
-/* From now on this table holds, which is taken over but for its limits; clients that are connected
- * stay who they are.
- */
+/* From now on this table holds, which is taken over but for its limits. */
 void credentials_set(struct credentials *credentials, struct credentials_table *table);
 
 /* The first row that is the user's or one of its groups' counts. */
@@ -95,8 +94,13 @@ struct identity credentials_of_certificate(struct credentials *credentials,
                                            const struct certificate_names *names);
 struct identity credentials_of_tcp(const struct credentials *credentials);
 
+/* What is kept of a token: its SHA-256. */
+struct token_digest {
+    uint8_t bytes[CREDENTIAL_DIGEST_BYTES];
+};
+
 /* Takes the same time whichever row it is, and if it is none. */
-struct identity credentials_of_token(struct credentials *credentials, const uint8_t *token,
-                                     size_t token_bytes);
+struct identity credentials_of_token(struct credentials *credentials,
+                                     const struct token_digest *digest);
 
 #endif

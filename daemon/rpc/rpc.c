@@ -48,13 +48,38 @@ bool rpc_allows(const struct rpc_daemon *daemon, enum rpc_effect effect) {
            (state == RPC_DRAINED && effect != RPC_ADDS);
 }
 
-void rpc_set_identity(struct rpc_daemon *daemon, struct rpc_peer *peer,
-                      const struct identity *identity) {
+/* A token beside a certificate takes away from what that may do: nothing is left where it is
+ * another tenant's. */
+static struct identity narrowed(const struct identity *side, struct identity identity) {
+    if (strcmp(identity.tenant, side->tenant) != 0)
+        identity.role = ROLE_NONE;
+    else if (identity.role > side->role)
+        identity.role = side->role;
+    return identity;
+}
+
+static struct identity identity_of(struct rpc_daemon *daemon, const struct rpc_peer *peer) {
+    if (!peer->has_token)
+        return peer->side;
+    struct identity identity = credentials_of_token(daemon->credentials, &peer->token);
+    return peer->certificate ? narrowed(&peer->side, identity) : identity;
+}
+
+void rpc_identify(struct rpc_daemon *daemon, struct rpc_peer *peer) {
     struct tenants *tenants = &daemon->store->tenants;
-    peer->tenant = identity->role == ROLE_NONE
+    struct identity identity = identity_of(daemon, peer);
+    peer->tenant = identity.role == ROLE_NONE
                        ? NULL
-                       : tenants_find(tenants, identity->tenant, strlen(identity->tenant));
-    peer->role = peer->tenant ? identity->role : ROLE_NONE;
+                       : tenants_find(tenants, identity.tenant, strlen(identity.tenant));
+    peer->role = peer->tenant ? identity.role : ROLE_NONE;
+}
+
+bool rpc_identify_again(struct rpc_daemon *daemon, struct rpc_peer *peer) {
+    struct identity identity = identity_of(daemon, peer);
+    if (identity.role == ROLE_NONE || strcmp(identity.tenant, peer->tenant->name) != 0)
+        return false;
+    peer->role = identity.role;
+    return true;
 }
 
 uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format, ...) {

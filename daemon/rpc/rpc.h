@@ -127,6 +127,10 @@ struct rpc_peer {
     struct tenant *tenant; /* NULL until it is known: nothing but HELLO begins then */
     struct charge charge;  /* of a connection of the tenant's, from HELLO on */
     enum rpc_role role;
+    struct identity side;      /* who it is by its side of the connection */
+    struct token_digest token; /* of one that gave a token */
+    bool has_token;
+    uint32_t table;          /* of the credentials that it was found in */
     const char *certificate; /* its subject, of a client that came by TLS; else NULL */
     char address[64];        /* a process of this machine, or HOST:PORT */
     char client[64];         /* what it calls itself in HELLO, made printable */
@@ -300,9 +304,13 @@ const struct rpc_operation *rpc_find(uint8_t type);
 /* Whether the daemon's state lets such an operation begin. */
 bool rpc_allows(const struct rpc_daemon *daemon, enum rpc_effect effect);
 
-/* Makes the client one of this tenant; without memory for it, nobody. */
-void rpc_set_identity(struct rpc_daemon *daemon, struct rpc_peer *peer,
-                      const struct identity *identity);
+/* Whose the client is, by its side and by its token, if it gave one. */
+void rpc_identify(struct rpc_daemon *daemon, struct rpc_peer *peer);
+
+/* The same with another table of credentials: its role may be another then. False, with nothing
+ * changed, if it is nobody's now or another tenant's. */
+bool rpc_identify_again(struct rpc_daemon *daemon, struct rpc_peer *peer)
+    __attribute__((warn_unused_result));
 
 /* Sets the fault and returns its code; with no format the message is the error's sentence. */
 uint32_t rpc_fail(struct rpc_request *request, uint32_t code, const char *format, ...)

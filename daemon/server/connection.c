@@ -182,12 +182,9 @@ static void list(struct connection *connection) {
 
 /* Over TLS the handshake says who it is. */
 static void identify(struct connection *connection, int socket) {
-    struct rpc_daemon *daemon = connection->reactor->context.daemon;
     peer_describe(socket, connection->peer.address, sizeof connection->peer.address);
-    if (connection->tls)
-        return;
-    struct identity identity = peer_identify(socket, daemon->credentials);
-    rpc_set_identity(daemon, &connection->peer, &identity);
+    if (!connection->tls)
+        peer_identify(connection);
 }
 
 void connection_new(struct reactor *reactor, struct arrival arrival) {

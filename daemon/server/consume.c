@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "daemon/base/clock.h"
+#include "daemon/server/peer.h"
 #include "daemon/server/requests.h"
 
 enum { REQUESTS_MOST = 1024 }; /* with refused appends whose end has not come */
@@ -86,6 +87,10 @@ static enum taken take_frame(struct connection *connection, const struct wire_he
         return TAKEN;
     }
     connection->greeted = true;
+    if (!greeting && !peer_is_the_same(connection)) {
+        connection_fail(connection, header->request_id, WIRE_UNAUTHENTICATED);
+        return TAKEN;
+    }
     if (type == WIRE_DATA || type == WIRE_COMMIT || type == WIRE_CANCEL)
         return take_follow_up(connection, header, control);
     if (connection->request_count >= REQUESTS_MOST) {

@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include "daemon/base/address.h"
+#include "daemon/server/tls.h"
 
 enum { GROUPS_MAX = 256 };
 
@@ -34,7 +35,7 @@ static size_t read_groups(int socket, gid_t own, gid_t groups[GROUPS_MAX]) {
     return 1 + bytes / sizeof *groups;
 }
 
-struct identity peer_identify(int socket, struct credentials *credentials) {
+static struct identity side_of_socket(int socket, struct credentials *credentials) {
     struct ucred peer;
     gid_t groups[GROUPS_MAX];
     socklen_t bytes = sizeof peer;
@@ -45,4 +46,33 @@ struct identity peer_identify(int socket, struct credentials *credentials) {
     struct local_user user = {
         .user = peer.uid, .groups = groups, .group_count = read_groups(socket, peer.gid, groups)};
     return credentials_of_user(credentials, &user);
+}
+
+static struct identity side_of(struct connection *connection) {
+    struct credentials *credentials = connection->reactor->context.daemon->credentials;
+    uv_os_fd_t socket = -1;
+    if (connection->tls)
+        return credentials_of_certificate(credentials, &connection->tls->names);
+    uv_fileno(&connection->handle, &socket);
+    return side_of_socket(socket, credentials);
+}
+
+/* The table is noted first: one that comes meanwhile is asked later. */
+static void note_side(struct connection *connection) {
+    struct rpc_daemon *daemon = connection->reactor->context.daemon;
+    connection->peer.table = atomic_load(&daemon->credentials->tables);
+    connection->peer.side = side_of(connection);
+}
+
+void peer_identify(struct connection *connection) {
+    note_side(connection);
+    rpc_identify(connection->reactor->context.daemon, &connection->peer);
+}
+
+bool peer_is_the_same(struct connection *connection) {
+    struct rpc_daemon *daemon = connection->reactor->context.daemon;
+    if (connection->peer.table == atomic_load(&daemon->credentials->tables))
+        return true;
+    note_side(connection);
+    return rpc_identify_again(daemon, &connection->peer);
 }

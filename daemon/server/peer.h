@@ -2,13 +2,17 @@
 #ifndef DAEMON_SERVER_PEER_H
 #define DAEMON_SERVER_PEER_H
 
-#include "daemon/rpc/credentials.h"
+#include "daemon/server/connection.h"
 
 /* "pid N, uid N" of a unix socket's peer when it connected, HOST:PORT of a TCP one's. */
 void peer_describe(int socket, char *text, size_t bytes);
 
-/* By what the system says of a unix socket's peer when it connected; nobody, where it says nothing.
- */
-struct identity peer_identify(int socket, struct credentials *credentials);
+/* By its certificate over TLS, else by what the system says of a unix socket's peer when it
+ * connected; nobody, where that says nothing. */
+void peer_identify(struct connection *connection);
+
+/* Whether it is still its tenant's, by the table of credentials that holds now. Costs nothing while
+ * that is the one it was found in. */
+bool peer_is_the_same(struct connection *connection) __attribute__((warn_unused_result));
 
 #endif

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "daemon/server/certificate.h"
+#include "daemon/server/peer.h"
 
 enum {
     KEEPALIVE_S = 60,
@@ -132,16 +133,6 @@ static void drop_what_comes(struct connection *connection) {
         connection_close(connection);
 }
 
-/* Whose the client is follows from its certificate, which was verified. */
-static void identify(struct connection *connection) {
-    struct rpc_daemon *daemon = connection->reactor->context.daemon;
-    struct certificate_names *names = &connection->tls->names;
-    certificate_read_names(SSL_get0_peer_certificate(connection->tls->ssl), names);
-    struct identity identity = credentials_of_certificate(daemon->credentials, names);
-    rpc_set_identity(daemon, &connection->peer, &identity);
-    connection->peer.certificate = names->subject;
-}
-
 static void establish(struct connection *connection) {
     struct tls *tls = connection->tls;
     const unsigned char *protocol;
@@ -153,7 +144,9 @@ static void establish(struct connection *connection) {
     }
     atomic_fetch_add(&tls->context->established, 1);
     tls->established = true;
-    identify(connection);
+    certificate_read_names(SSL_get0_peer_certificate(tls->ssl), &tls->names);
+    connection->peer.certificate = tls->names.subject;
+    peer_identify(connection);
     connection_log(connection, LOG_LEVEL_DEBUG, NULL, "TLS is established with %s",
                    tls->names.subject);
 }

@@ -30,15 +30,14 @@ static void must_be_somebody(struct identity identity) {
 
 static void ask(struct credentials_table *table, const uint8_t *bytes, size_t length) {
     struct credentials credentials;
-    uint8_t token[CREDENTIAL_TOKEN_BYTES] = {0};
+    struct token_digest token = {0};
     gid_t groups[] = {0, 100};
-    memcpy(token, bytes, length < sizeof token ? length : sizeof token);
+    memcpy(token.bytes, bytes, length < sizeof token.bytes ? length : sizeof token.bytes);
     credentials_init(&credentials);
     credentials_set(&credentials, table);
     must_be_somebody(credentials_of_user(&credentials, &(struct local_user){0, groups, 2}));
     must_be_somebody(credentials_of_user(&credentials, &(struct local_user){1000, groups, 0}));
-    must_be_somebody(credentials_of_token(&credentials, token, sizeof token));
-    must_be_somebody(credentials_of_token(&credentials, bytes, length));
+    must_be_somebody(credentials_of_token(&credentials, &token));
     must_be_somebody(credentials_of_tcp(&credentials));
     credentials_deinit(&credentials);
     credentials_free(table); /* its limits are left in it */

@@ -15,7 +15,7 @@ import pytest
 from conftest import COMMAND_SECONDS, Command, program
 from tenant_support import Tenants, row, token
 from test_service_tcp import tcp_address
-from wire import IN_MEMORY, ON_DISK, OPEN_EXISTING, OPEN_NEW, PING, Connection
+from wire import IN_MEMORY, ON_DISK, OPEN_EXISTING, OPEN_NEW, PING, Connection, Refused
 from wire_support import TINY, assert_ends, refused, stored, wait_until
 
 ME = str(os.getuid())
@@ -145,15 +145,59 @@ def test_a_name_without_a_slash_is_a_credential_of_the_service_manager(start_dae
     assert who(daemon) == ("chat", "worker")
 
 
-def test_a_reload_reads_the_file_again_for_those_who_come_then(start_daemon, tmp_path):
-    tenants = Tenants(start_daemon, tmp_path, "user * chat worker")
-    with Connection(tenants.daemon.socket) as before:
-        tenants.write("user * other reader")
-        tenants.change(tenants.config)
-        wait_until(lambda: who(tenants.daemon) == ("other", "reader"))
-        stored(before, b"s", TINY, 5)
-    with Connection(tenants.daemon.socket) as after, refused("miss"):
-        after.info(b"s")
+def reload_as(tenants, text, token_of="z"):
+    """From now on this file holds, and a token of its own shows when."""
+    tenants.write(text + row(token_of, "probe", "reader"))
+    tenants.change(tenants.config)
+
+    def holds():
+        try:
+            return who(tenants.daemon, token=token(token_of)) == ("probe", "reader")
+        except Refused:
+            return False
+    wait_until(holds)
+
+
+@pytest.mark.parametrize("after", ["user * other worker\n", "user 4000000 chat worker\n"])
+def test_who_is_connected_and_no_longer_the_tenants_is_sent_away_at_the_next_frame(start_daemon, tmp_path, after):
+    tenants = Tenants(start_daemon, tmp_path, "user * chat worker\n")
+    with Connection(tenants.daemon.socket) as connection:
+        stored(connection, b"s", TINY, 5)
+        reload_as(tenants, after)
+        connection.request(PING, "PingRequest")
+        assert_ends(connection, "unauthenticated")
+
+
+def test_a_token_that_is_taken_out_of_the_file_is_worth_nothing_from_then_on(start_daemon, tmp_path):
+    tenants = Tenants(start_daemon, tmp_path, row("a", "chat", "worker") + row("b", "chat", "worker"))
+    with tenants.connect("a") as taken_out, tenants.connect("b") as kept:
+        stored(taken_out, b"s", TINY, 5)
+        reload_as(tenants, row("b", "chat", "worker"))
+        taken_out.request(PING, "PingRequest")
+        assert_ends(taken_out, "unauthenticated")
+        assert kept.info(b"s").tokens == 5
+
+
+def test_an_append_that_is_under_way_is_dropped_with_the_token_that_began_it(start_daemon, tmp_path):
+    tenants = Tenants(start_daemon, tmp_path, row("a", "chat", "worker") + row("b", "chat", "worker"))
+    with tenants.connect("a") as taken_out, tenants.connect("b") as other:
+        session = taken_out.open(b"s", geometry=TINY, mode=OPEN_NEW)
+        append = session.begin(5)
+        taken_out.ping()  # it is there
+        reload_as(tenants, row("b", "chat", "worker"))
+        with refused("unauthenticated"):
+            session.commit(append)
+        assert other.info(b"s").tokens == 0
+
+
+def test_another_role_holds_at_once_and_costs_no_connection(start_daemon, tmp_path):
+    tenants = Tenants(start_daemon, tmp_path, row("a", "chat", "worker"))
+    with tenants.connect("a") as connection:
+        stored(connection, b"s", TINY, 5)
+        reload_as(tenants, row("a", "chat", "reader"))
+        with refused("permission_denied"):
+            connection.delete(b"s")
+        assert connection.info(b"s").tokens == 5
 
 
 def test_a_faulty_file_changes_nothing_at_a_reload(start_daemon, tmp_path):
