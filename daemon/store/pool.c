@@ -273,11 +273,13 @@ static void insert_free(struct pool *pool, struct pool_extent extent) {
     }
 }
 
-static void give_back(struct pool *pool, const struct pool_extent *extent) {
+/* What was taken is not, after all. */
+static void give_back(struct pool *pool, struct pool_extent *extent) {
     pthread_mutex_lock(&pool->lock);
     pool->warm_bytes += extent->warm_bytes;
     insert_free(pool, *extent);
     pthread_mutex_unlock(&pool->lock);
+    *extent = (struct pool_extent){0};
 }
 
 int pool_take(struct pool *pool, uint64_t bytes, struct budget *budget,

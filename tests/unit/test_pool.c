@@ -141,6 +141,25 @@ START_TEST(a_budget_of_its_own_gets_nothing_warm) {
 }
 END_TEST
 
+START_TEST(what_is_warm_becomes_a_parts_or_if_that_is_at_its_limit_is_not_taken) {
+    struct budget part;
+    struct pool_extent extent = take_reserved(8 * UNIT);
+    budget_init_part(&part, &budget);
+    pool_give(pool, &extent, 0, &budget, 8 * UNIT);
+    part.limit_bytes = 7 * UNIT;
+    ck_assert_int_eq(pool_take(pool, 8 * UNIT, &part, &extent), -1);
+    ck_assert_uint_eq(extent.bytes, 0);
+    ck_assert_uint_eq(pool_warm_bytes(pool), 8 * UNIT);
+    part.limit_bytes = 8 * UNIT;
+    ck_assert_int_eq(pool_take(pool, 8 * UNIT, &part, &extent), 0);
+    ck_assert_uint_eq(extent.warm_bytes, 8 * UNIT);
+    ck_assert_uint_eq(part.used_bytes, 8 * UNIT);
+    pool_give(pool, &extent, 0, &part, 8 * UNIT);
+    ck_assert_uint_eq(part.used_bytes, 0);
+    ck_assert_uint_eq(budget.used_bytes, 8 * UNIT);
+}
+END_TEST
+
 START_TEST(a_trimmed_extent_keeps_its_beginning) {
     struct pool_extent extent = take(4 * UNIT);
     memset(pool_memory(pool, &extent), 0x5a, 4 * UNIT);
@@ -242,6 +261,7 @@ int main(void) {
     tcase_add_test(cases, warming_up_leaves_room_for_what_is_freed_and_for_use);
     tcase_add_test(cases, warming_up_begins_again_when_half_of_what_was_touched_is_gone);
     tcase_add_test(cases, a_budget_of_its_own_gets_nothing_warm);
+    tcase_add_test(cases, what_is_warm_becomes_a_parts_or_if_that_is_at_its_limit_is_not_taken);
     tcase_add_test(cases, whatever_is_taken_and_freed_warm_and_reserved_bytes_agree);
     tcase_add_test(cases, a_trimmed_extent_keeps_its_beginning);
     tcase_add_test(cases, what_is_longer_than_any_free_stretch_is_refused);
