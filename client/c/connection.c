@@ -78,6 +78,8 @@ int kvq_lost(struct kvq_client *client, struct kvq_connection *connection) {
     if (why[0] && connection->state != KVQ_READY)
         return kvq_break(client, connection, error, "cannot connect to %s: %s", client->address,
                          why);
+    if (!connection->channel.tls && client->host[0] && connection->state == KVQ_GREETING)
+        why = "it said nothing; if it speaks TLS, tls_ca (--tls-ca, $KVQ_TLS_CA) is needed";
     return kvq_break(client, connection, KVQ_CONNECTION_LOST, "the connection to %s broke%s%s",
                      client->address, why[0] ? ": " : "", why);
 }

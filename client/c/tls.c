@@ -12,7 +12,7 @@
 #include "client/c/credential_file.h"
 #include "client/c/tls_stream.h"
 
-enum { READ_BYTES = 128 << 10 }; /* at once, of the socket */
+enum { READ_BYTES = 64 << 10 }; /* at once, of the socket */
 
 /* ---- Files ---- */
 

@@ -64,15 +64,19 @@ class Peer:
 class FakeDaemon:
     """Serves its scripts' connections in the order accepted, each in a thread; then listens no more.
 
-    A script that the client leaves ends quietly; what else fails in one is raised by close().
+    A script that the client leaves ends quietly; what else fails in one is raised by close(). With `tls`, an
+    ssl.SSLContext, they are connections over TLS to 127.0.0.1, and `path` is host:port.
     """
 
-    def __init__(self, path, *scripts):
-        self.path = str(path)
-        self.failures, self.threads = [], []
-        self.listener = socket.socket(socket.AF_UNIX)
-        self.listener.bind(self.path)
-        self.listener.listen()
+    def __init__(self, path, *scripts, tls=None):
+        self.failures, self.threads, self.tls = [], [], tls
+        if tls:
+            self.listener = socket.create_server(("127.0.0.1", 0))
+            self.path = f"127.0.0.1:{self.listener.getsockname()[1]}"
+        else:
+            self.listener, self.path = socket.socket(socket.AF_UNIX), str(path)
+            self.listener.bind(self.path)
+            self.listener.listen()
         self.listener.settimeout(PATIENCE_SECONDS)
         self._start(self._accept, scripts)
 
@@ -91,10 +95,13 @@ class FakeDaemon:
                 self._start(self._serve, connection, script)
 
     def _serve(self, connection, script):
+        connection.settimeout(PATIENCE_SECONDS)
         with connection:
-            connection.settimeout(PATIENCE_SECONDS)
             try:
-                script(Peer(connection))
+                if self.tls:
+                    connection = self.tls.wrap_socket(connection, server_side=True)
+                with connection:
+                    script(Peer(connection))
             except (EOFError, OSError):
                 pass
             except BaseException as failure:

@@ -1,5 +1,6 @@
 """libkvq as C has it, in its blocking or its non-blocking form, for tests of both."""
 
+import pathlib
 import select
 import time
 
@@ -32,7 +33,10 @@ class Library:
         self.non_blocking = non_blocking
         self.waits = 0
         self._path = ffi.new("char[]", str(path).encode())
-        given = ffi.new("struct kvq_connect_options *", dict(options, non_blocking=non_blocking))
+        self._texts = {name: ffi.new("char[]", str(one).encode()) for name, one in options.items()
+                       if isinstance(one, (str, pathlib.Path))}
+        options = {**options, **self._texts, "non_blocking": non_blocking}
+        given = ffi.new("struct kvq_connect_options *", options)
         given.size, given.socket = ffi.sizeof(given[0]), self._path
         opened = ffi.new("struct kvq_client **")
         code = lib.kvq_connect(given, opened)
