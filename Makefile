@@ -489,8 +489,11 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(UNIT_SUPPORT) $(DAEMON_OBJECTS)
 
 $(BUILD)/tests/unit/test_recall_plugin: | $(TEST_PLUGINS)
 
-# The one test that looks into kvq.
-$(BUILD)/tests/unit/test_model_values: $(BUILD)/client/cli/model_values.o
+# Those that look into kvq: without the daemon, which has names in common with it.
+$(BUILD)/tests/unit/test_cli_%: $(BUILD)/tests/unit/test_cli_%.o \
+    $(filter-out $(BUILD)/client/cli/main.o,$(CLI_OBJECTS)) $(BUILD)/libkvq.a
+	$(call say,LINK,$@)
+	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(CLI_LIBS) -lcheck_pic -lsubunit -lrt -lm
 
 $(BUILD)/tests/faults/%_check: $(BUILD)/tests/faults/%_check.o $(FAULT_SUPPORT) \
     $(DAEMON_OBJECTS) $(WIRE_OBJECTS) $(PAGE_OBJECTS)

@@ -64,6 +64,6 @@ printf 'HARDENING :=%s\n' "$hardening"
 printf 'LINK_HARDENING :=%s\n' \
     "$(accepted -Wl,-z,noexecstack -Wl,-z,relro -Wl,-z,now -Wl,--as-needed)"
 client=$(packages libprotobuf-c libssl libcrypto)
-cli=$(packages libprotobuf-c jansson libssl libcrypto)
+cli=$(packages libprotobuf-c inih jansson libssl libcrypto)
 daemon=$(packages libprotobuf-c libuv inih libxxhash libsystemd libssl libcrypto libzstd libmicrohttpd jansson)
 printf 'CLIENT_LIBS := %s\nCLI_LIBS := %s\nDAEMON_LIBS := %s\n' "$client" "$cli" "$daemon"

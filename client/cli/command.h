@@ -60,6 +60,7 @@ enum option_flag {
     OPTION_TLS_CERTIFICATE = 1LL << 46,
     OPTION_TLS_KEY = 1LL << 47,
     OPTION_TLS_NAME = 1LL << 48,
+    OPTION_CONFIG = 1LL << 49,
     OPTIONS_TLS = OPTION_TLS_CA | OPTION_TLS_CERTIFICATE | OPTION_TLS_KEY | OPTION_TLS_NAME,
     OPTIONS_DAEMON = OPTION_SOCKET | OPTION_TOKEN_FILE | OPTIONS_TLS, /* of what talks to it */
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
@@ -76,7 +77,7 @@ struct range {
 struct options {
     uint64_t given; /* of enum option_flag */
     const char *socket, *token_file, *tls_ca, *tls_certificate, *tls_key, *tls_name;
-    const char *tenant, *model;
+    const char *tenant, *model, *config;
     int level;
     double min_snr_db;
     struct kvq_policy_options policy;
@@ -113,7 +114,8 @@ extern const struct command import_command, export_command, info_command, sessio
     policy_command, pin_command, flush_command, index_command, unindex_command, recall_command,
     attach_put_command, attach_get_command, attach_list_command, attach_rm_command, rm_command,
     ping_command, control_command, token_command, bench_synthetic_command, bench_socket_command,
-    profile_command, plan_command, llama_save_command, llama_restore_command, llama_list_command;
+    profile_command, plan_command, doctor_command, llama_save_command, llama_restore_command,
+    llama_list_command;
 
 /* All of them, in the order in which they are shown. */
 extern const struct command *const commands[];
@@ -126,7 +128,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 48 };
+enum { OPTION_ROWS = 49 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */
@@ -138,6 +140,9 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /* Complains about how the command was written; detail may be "". */
 enum exit_status usage_error(const struct command *command, const char *what, const char *detail);
+
+/* kvq_connect() as the options say; *client as there. */
+int open_client(const struct options *options, int64_t deadline_ms, struct kvq_client **client);
 
 /* Connects or complains. *client is NULL or to be closed in either case. */
 enum exit_status connect_client(const struct options *options, struct kvq_client **client);

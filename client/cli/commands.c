@@ -30,6 +30,7 @@ const struct command *const commands[] = {
     &bench_synthetic_command,
     &profile_command,
     &plan_command,
+    &doctor_command,
     &llama_save_command,
     &llama_restore_command,
     &llama_list_command,

@@ -22,6 +22,7 @@ const struct example examples[] = {
     {"kvq info chat-42 --json", "Give a program all that is known of a session:"},
     {"kvq status", "See how the daemon is:"},
     {"kvq top --seconds 1", "Watch it, in a terminal:"},
+    {"kvq doctor", "See what of it, and of its machine, is not as it should be:"},
     {"kvq control drain", "Let it take no more, before it is stopped:"},
     {"kvq profile tiny", "See what a microcontroller's cache takes, without a daemon:"},
     {"kvq plan tiny 100 8192 --memory 1G",

@@ -66,8 +66,7 @@ enum exit_status report_too_few_tokens(const struct kvq_session_state *state) {
     return EXIT_MISS;
 }
 
-static enum exit_status connect_within(const struct options *options, int64_t deadline_ms,
-                                       struct kvq_client **client) {
+int open_client(const struct options *options, int64_t deadline_ms, struct kvq_client **client) {
     struct kvq_connect_options connect = {.size = sizeof connect,
                                           .socket = options->socket,
                                           .token_file = options->token_file,
@@ -77,7 +76,12 @@ static enum exit_status connect_within(const struct options *options, int64_t de
                                           .tls_name = options->tls_name,
                                           .deadline_ms = deadline_ms,
                                           .name = "kvq"};
-    int error = kvq_connect(&connect, client);
+    return kvq_connect(&connect, client);
+}
+
+static enum exit_status connect_within(const struct options *options, int64_t deadline_ms,
+                                       struct kvq_client **client) {
+    int error = open_client(options, deadline_ms, client);
     return error ? report_failure(*client, error) : EXIT_DONE;
 }
 

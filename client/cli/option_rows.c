@@ -41,6 +41,11 @@ static bool parse_tenant(const char *text, struct options *options) {
     return is_tenant_name(text);
 }
 
+static bool parse_config(const char *text, struct options *options) {
+    options->config = text;
+    return text[0] != '\0';
+}
+
 static bool parse_model(const char *text, struct options *options) {
     options->model = text;
     return text[0] != '\0' && strlen(text) <= KVQ_MODEL_BYTES_MAX;
@@ -311,6 +316,10 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {OPTION_SEED, "seed", "N", "of the values; 1 if not given", parse_seed},
     {OPTION_SECONDS, "seconds", "N", "how long to measure, 1 to 3600; 3 if not given",
      parse_seconds},
+    {OPTION_CONFIG, "config", "FILE",
+     "the daemon's configuration; else what its command line names, or "
+     "/etc/kvquant/kvquantd.conf",
+     parse_config},
     {OPTION_SOCKET, "socket", "PATH", "the daemon's socket; host:port if there is no / in it",
      parse_socket},
     {OPTION_TOKEN_FILE, "token-file", "FILE", "a file with the token that `kvq token` made",

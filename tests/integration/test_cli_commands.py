@@ -36,7 +36,7 @@ MEMORY_KEYS = {
 COMMANDS = ["import", "export", "info", "sessions", "status", "top", "fork", "truncate", "age", "policy", "pin", "flush", "match",
             "index", "unindex", "recall",
             "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "token", "bench socket", "bench synthetic",
-            "profile", "plan", "llama save", "llama restore", "llama list"]
+            "profile", "plan", "doctor", "llama save", "llama restore", "llama list"]
 
 
 @pytest.fixture
