@@ -57,7 +57,7 @@
  *
  * Structures of options begin with their size, so that programs built against an older header keep
  * working: `struct kvq_append_options options = {.size = sizeof options, .k = ...}`. Fields left 0
- * have the meaning given here.
+ * have the meaning given here. All other structures keep their size.
  *
  * Units: counts of tokens, layers and heads; bytes; milliseconds.
  */
