@@ -255,6 +255,11 @@ static const uint8_t *read_ids(struct manifest *manifest, const uint8_t *from, c
     return are_in_order(manifest) ? manifest->ids + ids * sizeof(uint32_t) : NULL;
 }
 
+bool manifest_is_newer(const uint8_t *bytes, size_t count) {
+    return count >= FIXED_BYTES && memcmp(bytes, magic, MAGIC_BYTES) == 0 &&
+           bytes_get(bytes + 8, 4) > MANIFEST_FORMAT;
+}
+
 int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count) {
     if (count < FIXED_BYTES || memcmp(bytes, magic, MAGIC_BYTES) != 0 ||
         bytes_get(bytes + 8, 4) != MANIFEST_FORMAT || bytes_get(bytes + 12, 4) != count)

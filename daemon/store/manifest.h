@@ -81,6 +81,9 @@ size_t manifest_bytes(const struct session *session, size_t pieces);
 void manifest_write(const struct session *session, const struct tail_piece *pieces,
                     size_t piece_count, uint8_t *bytes);
 
+/* Whether it is of a format that this version does not know yet. */
+bool manifest_is_newer(const uint8_t *bytes, size_t count);
+
 /* 0, or -1 if no session has such a manifest. */
 int manifest_read(struct manifest *manifest, const uint8_t *bytes, size_t count)
     __attribute__((warn_unused_result));

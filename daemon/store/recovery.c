@@ -232,14 +232,15 @@ static bool is_ours(const struct manifest *manifest, const struct found *found) 
            tenant_is_name(manifest->tenant, manifest->tenant_bytes);
 }
 
+/* 0, or -1: then what a newer version wrote is for now not to be read. */
 static int read_manifest(struct recovery *recovery, const struct found *found, uint8_t *bytes,
                          struct manifest *manifest) {
     size_t got;
-    return recovery_read(recovery, found, 1, bytes, (size_t)found->bytes, &got) == 0 &&
-                   got == found->bytes && manifest_read(manifest, bytes, got) == 0 &&
-                   is_ours(manifest, found)
-               ? 0
-               : -1;
+    if (recovery_read(recovery, found, 1, bytes, (size_t)found->bytes, &got) < 0 ||
+        got != found->bytes)
+        return -1;
+    recovery->for_now |= manifest_is_newer(bytes, got);
+    return manifest_read(manifest, bytes, got) == 0 && is_ours(manifest, found) ? 0 : -1;
 }
 
 /* It is not to come back. */

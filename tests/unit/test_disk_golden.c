@@ -1,5 +1,6 @@
 /* Segments that the first daemon with format 1 wrote, in tests/golden: they stay readable, to the
  * byte. */
+#include "daemon/store/disk/guard.h"
 #include "tests/unit/test_disk_support.h"
 
 static const struct disk_key chunk = {.id = 7, .kind = CHUNK}, session = {.id = 9, .kind = SESSION},
@@ -67,12 +68,36 @@ START_TEST(metadata_of_version_1_is_read) {
 }
 END_TEST
 
+/* Of the only segment: as if a version had written it whose format is the next one. */
+static void make_newer(void) {
+    uint8_t header[88];
+    char path[400];
+    path_of("0000000000000001.segment", path, sizeof path);
+    int file = open(path, O_RDWR);
+    ck_assert_int_eq(pread(file, header, sizeof header, 0), sizeof header);
+    header[8]++;
+    guard_checksum(header, 72, 0, header + 72);
+    ck_assert_int_eq(pwrite(file, header, sizeof header, 0), sizeof header);
+    close(file);
+}
+
+START_TEST(a_segment_of_a_newer_version_keeps_the_daemon_from_the_directory) {
+    make_directory();
+    copy_golden("plain.segment");
+    make_newer();
+    ck_assert(!try_open());
+    ck_assert_ptr_nonnull(strstr(disk_error, "was written by a newer version"));
+    remove_directory();
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("disk golden");
     TCase *cases = tcase_create("golden");
     tcase_add_test(cases, a_segment_of_version_1_is_read);
     tcase_add_test(cases, an_encrypted_segment_of_version_1_is_read_with_its_key);
     tcase_add_test(cases, metadata_of_version_1_is_read);
+    tcase_add_test(cases, a_segment_of_a_newer_version_keeps_the_daemon_from_the_directory);
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);

@@ -28,6 +28,52 @@ START_TEST(what_a_session_lost_is_known_after_a_restart) {
 }
 END_TEST
 
+static void write_again(uint64_t id, uint8_t *bytes, size_t count) {
+    struct disk_part part = {bytes, count};
+    struct disk_job job = {.operation = DISK_WRITE,
+                           .key = {.id = id, .kind = DISK_SESSION},
+                           .metadata = {.tenant = "default",
+                                        .tenant_bytes = 7,
+                                        .model = "model",
+                                        .model_bytes = 5,
+                                        .session = "a",
+                                        .session_bytes = 1},
+                           .parts = &part,
+                           .part_count = 1,
+                           .durable = true};
+    disk_tier_do(&store.disk, &job);
+    ck_assert_int_eq(job.status, DISK_OK);
+}
+
+static size_t read_manifest(uint64_t id, uint8_t *bytes, size_t room) {
+    struct disk_job job = {.operation = DISK_READ,
+                           .key = {.id = id, .kind = DISK_SESSION},
+                           .read_parts = 1,
+                           .memory = bytes,
+                           .capacity = room};
+    disk_tier_do(&store.disk, &job);
+    ck_assert_int_eq(job.status, DISK_OK);
+    return job.bytes;
+}
+
+START_TEST(what_a_newer_version_wrote_stays_on_disk_for_it) {
+    uint8_t manifest[4096];
+    store_exactly("a", 3 * PAGE);
+    restart();
+    uint64_t id = info_of("a").id;
+    size_t count = read_manifest(id, manifest, sizeof manifest);
+    manifest[8]++; /* its format */
+    write_again(id, manifest, count);
+    crash();
+    ck_assert(!has_session("a"));
+    ck_assert_int_eq(open_session("a", PAGE_EXACT), STORE_FULL); /* or there were two */
+    manifest[8]--;
+    write_again(id, manifest, count);
+    crash();
+    ck_assert_int_eq(fetch_all("a", 0, 3 * PAGE, 0), STORE_OK);
+}
+END_TEST
+
 /* Of the session's newest page. */
 static void lose_chunk_on_disk(const char *name) {
     struct session *session = store_find(&store, name_of(name));
@@ -152,6 +198,7 @@ int main(void) {
     tcase_add_checked_fixture(cases, set_up_with_disk, tear_down_with_disk);
     tcase_add_test(cases, what_a_session_lost_is_known_after_a_restart);
     tcase_add_test(cases, what_is_not_found_any_more_counts_as_lost);
+    tcase_add_test(cases, what_a_newer_version_wrote_stays_on_disk_for_it);
     tcase_add_test(cases, what_is_appended_after_a_loss_ends_it);
     tcase_add_test(cases, what_was_deleted_stays_so_though_a_daemon_in_between_had_no_disk);
     tcase_add_test(cases, what_a_fork_let_become_coarse_is_no_more_a_session_s_that_is_exact);
