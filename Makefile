@@ -162,6 +162,7 @@ as   644 deploy/tmpfiles.conf $(PREFIX)/lib/tmpfiles.d/kvquantd.conf
 file 644 deploy/grafana.json $(PREFIX)/share/kvquant
 file 644 deploy/alerts.yml $(PREFIX)/share/kvquant
 file 644 deploy/RUNBOOK.md $(PREFIX)/share/kvquant
+file 644 deploy/UPGRADE.md $(PREFIX)/share/kvquant
 file 644 config/profiles/*.json $(PREFIX)/share/kvquant/profiles
 keep config/kvquantd.conf $(SYSCONFDIR)/kvquant/kvquantd.conf
 endef

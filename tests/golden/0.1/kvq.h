@@ -20,7 +20,7 @@
  *
  * Threads: a client is used by one thread at a time (a lock of the caller's is enough); several
  * clients are independent of each other. The library starts no thread, installs no signal handler,
- * never raises SIGPIPE and keeps no global state.
+ * never raises SIGPIPE and keeps no global state, but for what OpenSSL has of its own.
  *
  * Errors: every call that can fail returns 0 (KVQ_OK) or a number of enum kvq_error.
  * kvq_client_message() has the sentence that belongs to the last failure of a client. After
@@ -100,6 +100,7 @@ enum kvq_error {
     KVQ_DISK = 22,        /* the disk is full or failed: it is done, but in memory only */
     KVQ_UNAUTHENTICATED = 23,   /* the daemon does not know whose client this is; connection gone */
     KVQ_PERMISSION_DENIED = 24, /* another role is needed: the message names it */
+    KVQ_QUOTA = 25, /* a quota of the client's tenant is used up: the message says which */
 
     /* Found on this side. */
     KVQ_NO_MEMORY = 100,
@@ -143,6 +144,14 @@ struct kvq_connect_options {
      * first. Both NULL: the file that $KVQ_TOKEN_FILE names, else none, and the daemon goes by the
      * user that this process is. */
     const char *token, *token_file;
+    /* Of host:port, never of a path: TLS 1.3, where tls_ca is set. Files in PEM, which are read
+     * anew for each connection; where that fails, what was read before serves. A name without a '/'
+     * is looked for in $CREDENTIALS_DIRECTORY first. NULL: $KVQ_TLS_CA, $KVQ_TLS_CERTIFICATE,
+     * $KVQ_TLS_KEY and $KVQ_TLS_NAME, else none. tls_ca: the authorities of which the daemon's
+     * certificate has to be. tls_certificate and tls_key: this client's, whose key only its owner
+     * may read, without a password. tls_name: what the daemon's certificate must name among its
+     * subjectAltNames, else the host. */
+    const char *tls_ca, *tls_certificate, *tls_key, *tls_name;
 };
 
 /* What a client may do, by its credential; each may do what those before it may. What needs another
