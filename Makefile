@@ -396,6 +396,14 @@ deb:
 	$(Q)tools/bootstrap.sh build hnswlib deb
 	$(Q)tools/deb.sh
 
+## test-packages: as root, the packages in a Debian of their own: installed, upgraded, purged
+test-packages:
+	$(Q)[ "$$(id -u)" = 0 ] || { echo '$@ installs packages into a folder: it needs root' >&2; exit 1; }
+	$(Q)tools/bootstrap.sh build test packages
+	$(Q)+$(SUBMAKE) SANITIZE= BUILD=$(PLAIN) deb
+	$(Q)tests/packages/root.sh $(PLAIN)/packages/debian
+	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(PLAIN) $(or $(TESTS),tests/packages)
+
 ## clean: remove build/, after ending what `make run` left running
 clean: stop
 	rm -rf build

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
 # (hf: build/venv-hf, llama: build/venv-llama, hosts: build/venv-hosts).
-# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz analyse deb aarch64 tiny
+# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz analyse deb packages aarch64 tiny
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -26,6 +26,7 @@ hnswlib_packages='g++ libhnswlib-dev' # a retriever plugin is built where they a
 fuzz_packages='clang libclang-rt-dev'
 analyse_packages='cppcheck'
 deb_packages="build-essential check debhelper dh-python libsubunit-dev lintian python3-cffi python3-dev python3-setuptools"
+packages_packages='debootstrap lintian buildah'
 peers_packages='redis-server memcached' # started by the bench itself, with settings of its own
 
 # Of the packages given, those that are not installed.
@@ -132,6 +133,7 @@ for set; do
     fuzz) all="$all $fuzz_packages" ;;
     analyse) all="$all $analyse_packages" ;;
     deb) all="$all $deb_packages" ;;
+    packages) all="$all $packages_packages" ;;
     tiny) all="$all $tiny_packages" ;;
     aarch64) all="$all $aarch64_packages" ;;
     *) echo "no such set: $set" >&2; exit 2 ;;
