@@ -120,6 +120,7 @@ static void refuse(struct connection *connection, const char *fault) {
     atomic_fetch_add(&tls->context->failed, 1);
     connection_log(connection, LOG_LEVEL_INFO, NULL, "a client's TLS handshake failed: %s", fault);
     tls->refused = tls->broken = true;
+    tls->readable = false; /* the socket is watched for the client's end */
     shutdown(tls->socket, SHUT_WR);
 }
 

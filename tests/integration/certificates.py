@@ -17,15 +17,17 @@ def openssl(*arguments):
 
 
 class Authority:
-    """A CA in a folder of its own: `certificate` is the file by which it is known."""
+    """A CA in a folder of its own: `certificate` is the file by which it is known. One that another signed is known
+    by that one, where its own is sent along."""
 
-    def __init__(self, folder, name="an authority of a test"):
+    def __init__(self, folder, name="an authority of a test", signed_by=None):
         self.folder = pathlib.Path(folder)
         self.folder.mkdir(exist_ok=True, parents=True)
         self.certificate, self.key = self.folder / "ca.pem", self.folder / "ca.key"
         openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", 2,
                 "-subj", f"/CN={name}", "-keyout", self.key, "-out", self.certificate,
-                "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+                "-addext", "basicConstraints=critical,CA:TRUE", "-addext", "keyUsage=critical,keyCertSign,cRLSign",
+                *(["-CA", signed_by.certificate, "-CAkey", signed_by.key] if signed_by else []))
 
     def issue(self, subject, use, alternatives=(), days=2):
         """Signs a new key. subject: "worker-1", its common name, or "/O=Chat/CN=worker-1". use: "serverAuth" or

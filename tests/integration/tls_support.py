@@ -24,17 +24,18 @@ def context(authority, certificate=None, alpn="kvq/1", at_most=ssl.TLSVersion.TL
 
 
 class TlsDaemon(Tenants):
-    """A daemon that listens on a unix socket and for TLS, at `address`."""
+    """A daemon that listens on a unix socket and for TLS, at `address`; listen=None: on what it is handed over."""
 
-    def __init__(self, start_daemon, folder, tenants=TENANTS, config="", **options):
-        self.authority = Authority(folder / "ca")
+    def __init__(self, start_daemon, folder, tenants=TENANTS, config="", authority=None, listen="127.0.0.1:0", **options):
+        self.authority = authority or Authority(folder / "ca")
         server = self.authority.server()
         self.files = {name: folder / name for name in ("certificate", "key", "client_ca")}
         self.use(server)
         self.files["client_ca"].write_bytes(self.authority.certificate.read_bytes())
         lines = "".join(f"tls_{name} = {path}\n" for name, path in self.files.items())
-        super().__init__(start_daemon, folder, tenants, f"tls = 127.0.0.1:0\n{lines}{config}", **options)
-        self.address = re.search(r"Listening on .*?(127\.0\.0\.1:\d+)", self.log())[1]
+        lines += f"tls = {listen}\n" if listen else ""
+        super().__init__(start_daemon, folder, tenants, lines + config, **options)
+        self.address = re.search(r"who has a certificate can connect to (\S+)", self.log())[1]
 
     def use(self, server):
         """What the daemon shows, once it has read it."""

@@ -380,11 +380,15 @@ class Connection:
 
     def __init__(self, address, hello=True, timeout=60, token=b"", tls=None):
         self.socket = connect(address, timeout)
-        if tls:
-            self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.request_ids = itertools.count(1)
         self.token = token
-        self.limits = self.hello() if hello else None
+        try:
+            if tls:
+                self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
+            self.limits = self.hello() if hello else None
+        except Exception:
+            self.close()  # a traceback may keep it for long
+            raise
 
     def __enter__(self):
         return self
