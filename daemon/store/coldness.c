@@ -93,8 +93,10 @@ void coldness_remove(struct coldness *order, struct session *session, bool evict
     unlink_from(order, session);
     link_of(order, session)->order = NULL;
     order->sessions--;
-    if (evicted && order->ghosts)
-        *ghost_of(order, session, &hash) = hash;
+    if (evicted && order->ghosts) {
+        uint64_t *ghost = ghost_of(order, session, &hash);
+        *ghost = hash;
+    }
     pthread_mutex_unlock(&order->lock);
 }
 
