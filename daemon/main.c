@@ -1,7 +1,10 @@
 /* kvquantd: parse -> set up -> run -> exit. */
+#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "daemon/base/clock.h"
@@ -480,8 +483,15 @@ static int tear_down(struct kvquantd *daemon) {
     return left;
 }
 
+/* What the heap has, names and token ids and keys, cannot be told apart for a core file. */
+static void set_core_files(const struct config *config) {
+    if (!config->core_files && prctl(PR_SET_DUMPABLE, 0) < 0)
+        log_warning("core files cannot be ruled out: %s", strerror(errno));
+}
+
 static int run(struct kvquantd *daemon) {
     signal(SIGPIPE, SIG_IGN);
+    set_core_files(&daemon->config);
     take_signals(SIG_BLOCK); /* the threads that follow inherit it */
     if (set_up_loop(daemon) < 0) {
         log_error("no event loop");

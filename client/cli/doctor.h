@@ -22,6 +22,7 @@ struct settings {
     char disk[MACHINE_PATH_BYTES], disk_key[MACHINE_PATH_BYTES], tenants[MACHINE_PATH_BYTES],
         tls_key[MACHINE_PATH_BYTES];
     uint64_t memory_bytes, disk_bytes;
+    bool core_files;
 };
 
 struct machine {

@@ -92,6 +92,8 @@ static void take(struct settings *settings, const char *name, const char *value)
         keep(settings->tenants, value);
     else if (strcmp(name, "tls_key") == 0)
         keep(settings->tls_key, value);
+    else if (strcmp(name, "core_files") == 0)
+        settings->core_files = strcmp(value, "yes") == 0;
     else if (strcmp(name, "memory") == 0)
         bytes_from_text(value, &settings->memory_bytes);
     else if (strcmp(name, "disk_size") == 0)

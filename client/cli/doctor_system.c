@@ -70,22 +70,20 @@ static void check_backlog(const struct machine *machine, struct finding *finding
 static void check_core_files(const struct machine *machine, struct finding *finding) {
     char pattern[MACHINE_FILE_BYTES], limits[MACHINE_FILE_BYTES];
     uint64_t limit;
-    if (!machine_read(machine, "/proc/sys/kernel/core_pattern", pattern))
-        pattern[0] = '\0';
-    if (machine->pid == 0 || !machine_read_process(machine, "limits", limits)) {
-        find(finding, FINDING_OK, "no daemon to look at; its unit allows no core files");
+    if (!machine->settings.core_files) {
+        find(finding, FINDING_OK, "the daemon leaves none");
         return;
     }
-    bool limited = number_after(limits, "Max core file size", &limit) && limit == 0;
-    bool piped = pattern[0] == '|' && !strstr(pattern, "systemd-coredump");
-    bool open = !limited || piped;
-    find(finding, open ? FINDING_WARN : FINDING_OK, "core files %s: %.80s",
-         open ? "are written" : "are not written", pattern);
+    bool piped = machine_read(machine, "/proc/sys/kernel/core_pattern", pattern) &&
+                 pattern[0] == '|' && !strstr(pattern, "systemd-coredump");
+    bool limited = machine_read_process(machine, "limits", limits) &&
+                   number_after(limits, "Max core file size", &limit) && limit == 0;
+    bool open = piped || !limited;
+    find(finding, open ? FINDING_WARN : FINDING_OK, "`core_files` allows them, %s",
+         open ? "and nothing else keeps it from one" : "but its limit does not");
     if (open)
-        advise(finding,
-               "K and V are left out of them, but names and token ids are not: "
-               "LimitCORE=0 in its unit%s",
-               piped ? ", and a kernel.core_pattern that is no program" : "");
+        advise(finding, "names, token ids and keys are in them: set `core_files = no` when the "
+                        "fault is found");
 }
 
 static int count_drop_ins(const struct machine *machine) {

@@ -11,6 +11,7 @@ const struct command_option command_options[] = {
     {"tcp-token", "no|yes", "tcp_token", COMMAND_RUN, "whether clients need a token there"},
     {"memory", "SIZE", "memory", COMMAND_RUN, "the memory limit, such as 512M or 8G"},
     {"log-level", "LEVEL", "log_level", COMMAND_RUN, "error, warning, info or debug"},
+    {"core-files", "no|yes", "core_files", COMMAND_RUN, "whether it may leave a core file"},
     {"check-config", NULL, NULL, COMMAND_CHECK_CONFIG,
      "say whether the configuration is valid, and end"},
     {"print-config", NULL, NULL, COMMAND_PRINT_CONFIG,

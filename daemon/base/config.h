@@ -15,7 +15,7 @@ struct config {
     char *recall_plugin;                                       /* NULL: none */
     char *metrics;                                             /* NULL: none */
     char *tenants;                                             /* a file; NULL: none */
-    uint64_t disk_bytes, save_on_exit, tcp_token, tcp_beyond_loopback;
+    uint64_t disk_bytes, save_on_exit, tcp_token, tcp_beyond_loopback, core_files;
     uint64_t socket_mode, memory_bytes, reactors, connections, level, landing_level, log_level;
     uint64_t newest_tokens, newest_level, floor, idle_step_ms, ttl_ms;
     uint64_t tail_idle_ms, tail_idle_level;

@@ -398,6 +398,15 @@ const struct config_option config_options[] = {
              "error is connected to it, each line with the peer, client, operation, session and "
              "error it is about as fields (KVQ_PEER, KVQ_CLIENT, ...); else to standard error as "
              "text. K, V and tokens are never logged."},
+    {.name = "core_files",
+     .kind = CONFIG_CHOICE,
+     .offset = AT(core_files),
+     .standard = "no",
+     .choices = no_or_yes,
+     .text = "Whether the daemon may leave a core file, and may be looked into by its own user "
+             "(ptrace, /proc/PID/mem). With no, only root can do the latter, and a crash leaves "
+             "what it logs. With yes, K and V are kept out of core files; names, token ids and "
+             "keys are not."},
 };
 
 const int config_option_count = sizeof config_options / sizeof config_options[0];

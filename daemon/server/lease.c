@@ -2,8 +2,8 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "daemon/base/private_memory.h"
 #include "daemon/rpc/rpc.h"
 
 enum { LARGE_BYTES = (RPC_BUFFER_BYTES + 4095) / 4096 * 4096 };
@@ -16,22 +16,18 @@ int lease_pool_init(struct lease_pool *pool, size_t count, struct budget *budget
                     void (*on_return)(void *context), void *context) {
     *pool = (struct lease_pool){.budget = budget, .on_return = on_return, .context = context};
     pthread_mutex_init(&pool->lock, NULL);
-    void *memory = mmap(NULL, lease_pool_bytes(count), PROT_READ | PROT_WRITE,
-                        MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     pool->free_buffers = calloc(count, sizeof *pool->free_buffers);
     pool->count = pool->free_count = count;
-    pool->memory = memory == MAP_FAILED ? NULL : memory;
+    pool->memory = private_memory_new(lease_pool_bytes(count));
     if (!pool->memory || !pool->free_buffers)
         return -1;
-    madvise(memory, lease_pool_bytes(count), MADV_DONTDUMP);
     for (size_t i = 0; i < count; i++) /* the first is lent first, so that few are touched */
-        pool->free_buffers[count - 1 - i] = (uint8_t *)memory + i * LARGE_BYTES;
+        pool->free_buffers[count - 1 - i] = (uint8_t *)pool->memory + i * LARGE_BYTES;
     return 0;
 }
 
 void lease_pool_deinit(struct lease_pool *pool) {
-    if (pool->memory)
-        munmap(pool->memory, lease_pool_bytes(pool->count));
+    private_memory_free(pool->memory, lease_pool_bytes(pool->count));
     free(pool->free_buffers);
     pthread_mutex_destroy(&pool->lock);
 }

@@ -5,6 +5,7 @@
 
 #include "daemon/base/clock.h"
 #include "daemon/base/log.h"
+#include "daemon/base/private_memory.h"
 #include "daemon/server/connection.h"
 
 enum {
@@ -198,7 +199,7 @@ int reactor_init(struct reactor *reactor, struct rpc_daemon *daemon, struct leas
                  const _Atomic uint64_t *stall_ms, uv_async_t *owner) {
     *reactor = (struct reactor){
         .leases = leases, .owner = owner, .stall_ms = stall_ms, .context = {.daemon = daemon}};
-    reactor->memory = aligned_alloc(64, REACTOR_BYTES + daemon->page_cache_bytes);
+    reactor->memory = private_memory_new(REACTOR_BYTES + daemon->page_cache_bytes);
     uv_mutex_init(&reactor->lock);
     int status = reactor->memory ? uv_loop_init(&reactor->loop) : UV_ENOMEM;
     if (status == 0)
@@ -270,7 +271,7 @@ int reactor_join(struct reactor *reactor) {
     if (!reactor->started)
         return 0;
     uv_thread_join(&reactor->thread);
-    free(reactor->memory);
+    private_memory_free(reactor->memory, REACTOR_BYTES + reactor->context.daemon->page_cache_bytes);
     return uv_loop_close(&reactor->loop);
 }
 

@@ -4,20 +4,21 @@
 #include <time.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/private_memory.h"
 #include "daemon/store/builder.h"
 #include "daemon/store/error.h"
 
 enum { UNPIN_WAIT_NS = 100000 };
 
 int recoder_init(struct recoder *recoder) {
-    recoder->workspace = aligned_alloc(64, PAGE_WORKSPACE_BYTES);
-    recoder->page = aligned_alloc(64, PAGE_VALUES_MAX * sizeof(float));
-    return recoder->workspace && recoder->page ? 0 : -1;
+    char *memory = private_memory_new(RECODER_BYTES);
+    recoder->workspace = memory;
+    recoder->page = memory ? memory + PAGE_WORKSPACE_BYTES : NULL;
+    return memory ? 0 : -1;
 }
 
 void recoder_deinit(struct recoder *recoder) {
-    free(recoder->workspace);
-    free(recoder->page);
+    private_memory_free(recoder->workspace, RECODER_BYTES);
 }
 
 /* Where integers cannot be made coarser: decodes and codes again, which adds its loss to the old.

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "daemon/base/log.h"
+#include "daemon/base/private_memory.h"
 #include "daemon/recall/recall.h"
 #include "daemon/server/connection.h"
 #include "tests/fuzz/answers.h"
@@ -99,7 +100,7 @@ void server_stop(void) {
     store_deinit(&server.store);
     recall_free(server.recall);
     server.reactor_started = server.started = false;
-    free(server.reactor.memory);
+    private_memory_free(server.reactor.memory, REACTOR_BYTES + PAGE_CACHE_BYTES);
     reactor_deinit(&server.reactor);
     lease_pool_deinit(&server.leases);
     credentials_deinit(&server.credentials);

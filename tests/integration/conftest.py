@@ -74,6 +74,8 @@ class Daemon:
         self.log = folder / "kvquantd.log"
         command = [program("KVQUANTD", "kvquantd"), "--socket", self.socket]
         command += ["--memory", memory] if memory else []
+        if os.geteuid() != 0:  # what /proc tells of a daemon is else root's alone
+            command += ["--core-files", "yes"]
         if listening:
             self.socket = address_of(listening[0])
         if "--tcp" in arguments or any(one.family != socket.AF_UNIX for one in listening):

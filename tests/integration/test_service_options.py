@@ -172,7 +172,7 @@ def test_the_shipped_file_documents_every_option(tmp_path):
 
 
 def test_the_defaults_in_the_shipped_file_are_valid_values(tmp_path):
-    commented = re.findall(r"^[#;]\s?([a-z_]+\s*=.*)$", SHIPPED.read_text(), re.MULTILINE)
+    commented = re.findall(r"^[#;]\s?([a-z_]+ = .*)$", SHIPPED.read_text(), re.MULTILINE)
     assert commented
     (tmp_path / "tenants").write_text(f"token {'0' * 64} default worker\ncertificate worker default worker\n")
     authority = Authority(tmp_path / "ca")

@@ -275,11 +275,14 @@ START_TEST(the_kernel_and_its_clock_are_looked_at) {
 }
 END_TEST
 
-START_TEST(core_files_are_told_unless_the_limit_holds_for_who_takes_them) {
+START_TEST(core_files_that_are_allowed_are_told_unless_the_limit_holds_for_who_takes_them) {
     run_daemon();
     put("/proc/sys/kernel/core_pattern", "core\n");
     put("/proc/77/limits",
         "Max core file size        unlimited            unlimited            bytes\n");
+    expect(&system_checks, "core files", FINDING_OK);
+    put("/etc/kvquant/kvquantd.conf", "core_files = yes\n");
+    settings_read("/etc/kvquant/kvquantd.conf", &machine);
     expect(&system_checks, "core files", FINDING_WARN);
     put("/proc/77/limits",
         "Max core file size        0                    0                    bytes\n");
@@ -318,7 +321,7 @@ int main(void) {
         the_disk_folder_is_measured_and_nothing_stays_in_it,
         less_room_than_disk_size_is_told,
         the_kernel_and_its_clock_are_looked_at,
-        core_files_are_told_unless_the_limit_holds_for_who_takes_them,
+        core_files_that_are_allowed_are_told_unless_the_limit_holds_for_who_takes_them,
         the_unit_and_its_drop_ins_are_found,
     };
     Suite *suite = suite_create("doctor");
