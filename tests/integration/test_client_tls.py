@@ -191,6 +191,30 @@ def test_a_lost_connection_is_made_anew_by_the_files_as_they_are_then(tls, tmp_p
         assert library.ping() == "ok" and ffi.string(lib.kvq_client_tenant(library.client)) == b"mail"
 
 
+def says_goodbye(told):
+    def script(peer):
+        peer.greet()
+        peer.connection.setblocking(False)
+        with contextlib.suppress(ssl.SSLWantReadError):
+            peer.connection.unwrap()
+        told.set()
+        peer.connection.setblocking(True)
+        peer.until_closed()
+    return script
+
+
+@BOTH_FORMS
+def test_a_daemon_that_has_said_goodbye_is_asked_for_nothing_more(authority, non_blocking):
+    """A deletion is never sent twice: it goes to the new connection, and to that only."""
+    told, freed = threading.Event(), ffi.new("uint64_t *")
+    serve = lambda peer: (peer.greet(), peer.answer("DeleteReply", freed_bytes=7))  # noqa: E731
+    daemon = FakeDaemon(None, says_goodbye(told), serve, tls=server_side(authority.server()))
+    with Library(daemon.path, non_blocking, **trust(authority)) as library:
+        assert told.wait(PATIENCE_SECONDS)
+        assert (library.call("kvq_delete", b"s", freed), freed[0]) == ("ok", 7)
+    daemon.close()
+
+
 def test_clients_of_several_threads_do_not_meet(tls):
     results, options = [], trust(tls.authority, tls.authority.client())
 
