@@ -37,7 +37,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload load coverage analyse run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall deb test-packages aarch64 test-aarch64 test-tiny test-metrics test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
+NOT_COMPILING := help deps lint test torture overload soak load coverage analyse run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall deb test-packages aarch64 test-aarch64 test-tiny test-metrics test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -233,6 +233,12 @@ overload:
 	$(Q)tools/bootstrap.sh build test
 	$(Q)+$(SUBMAKE) all
 	$(Q)$(VENV)/bin/python tests/faults/overload.py
+
+## soak: all operations on twice the memory, by several tenants: what grows or is left (TIME=600)
+soak:
+	$(Q)tools/bootstrap.sh build test
+	$(Q)+$(SUBMAKE) all
+	$(Q)KVQUANTD=$(abspath $(BUILD))/kvquantd $(VENV)/bin/python tests/faults/soak.py --seconds $(or $(TIME),600)
 
 ## coverage: what the tests run of proto/ and daemon/server, in lines: build/coverage (TESTS=)
 COVERAGE := build/coverage
@@ -636,7 +642,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d) $(FUZZ_SUPPORT:.o=.d) $(BUILD)/tests/fuzz/replay.d
 
 FORCE:
-.PHONY: all deps deb test-packages test torture overload load coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
+.PHONY: all deps deb test-packages test torture overload soak load coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:
