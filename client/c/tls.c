@@ -130,7 +130,9 @@ static const char *given(const char *option, const char *variable) {
 }
 
 static int check(struct kvq_client *client, const char *ca, const char *certificate,
-                 const char *key) {
+                 const char *key, const char *name) {
+    if (name && !name[0]) /* OpenSSL would take any */
+        return kvq_fail(client, KVQ_ARGUMENT, "the TLS name is empty");
     if (!certificate != !key)
         return kvq_fail(client, KVQ_ARGUMENT,
                         "a TLS certificate and its key are given both or not at all");
@@ -160,7 +162,7 @@ int kvq_find_tls(struct kvq_client *client, const struct kvq_connect_options *op
     const char *key = given(options->tls_key, "KVQ_TLS_KEY");
     const char *name = given(options->tls_name, "KVQ_TLS_NAME");
     bool is_host = client->host[0];
-    int error = is_host ? check(client, ca, certificate, key) : KVQ_OK;
+    int error = is_host ? check(client, ca, certificate, key, name) : KVQ_OK;
     if (error || !ca || !is_host)
         return error;
     client->tls = calloc(1, sizeof *client->tls);

@@ -394,6 +394,7 @@ def encrypted(certificate, folder):
     (lambda files, folder: files.update(tls_key=folder), "TLS key file"),
     (lambda files, folder: files.update(tls_key=Authority(folder / "x").client().key), "key values mismatch"),
     (lambda files, folder: pathlib.Path(files["tls_key"]).chmod(0o640), "chmod 600"),
+    (lambda files, folder: files.update(tls_name=""), "TLS name is empty"),
     (lambda files, folder: files.pop("tls_key"), "both or not at all"),
     (lambda files, folder: files.pop("tls_certificate"), "both or not at all"),
     (lambda files, folder: files.pop("tls_ca"), "no CA"),
