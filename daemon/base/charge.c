@@ -11,11 +11,12 @@ static bool take(struct quota *quota, uint64_t limit, uint64_t amount) {
     return true;
 }
 
-bool charge_take_below(struct charge *charge, struct quota *quota, uint64_t amount, uint64_t free) {
+bool charge_take_within(struct charge *charge, struct quota *quota, uint64_t amount,
+                        uint64_t limit) {
     if (!quota)
         return true;
-    uint64_t limit = atomic_load(&quota->limit);
-    if (!take(quota, limit > free ? limit - free : 0, amount)) {
+    uint64_t own_limit = atomic_load(&quota->limit);
+    if (!take(quota, limit < own_limit ? limit : own_limit, amount)) {
         atomic_fetch_add(&quota->refused, 1);
         return false;
     }
@@ -25,7 +26,7 @@ bool charge_take_below(struct charge *charge, struct quota *quota, uint64_t amou
 }
 
 bool charge_take(struct charge *charge, struct quota *quota, uint64_t amount) {
-    return charge_take_below(charge, quota, amount, 0);
+    return charge_take_within(charge, quota, amount, QUOTA_NONE);
 }
 
 void charge_anyway(struct charge *charge, struct quota *quota, uint64_t amount) {

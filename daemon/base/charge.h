@@ -34,8 +34,8 @@ void charge_anyway(struct charge *charge, struct quota *quota, uint64_t amount);
 /* Nothing happens to a charge of nothing. */
 void charge_release(struct charge *charge);
 
-/* Like charge_take() for what must not be the last: this much of the limit stays free. */
-bool charge_take_below(struct charge *charge, struct quota *quota, uint64_t amount, uint64_t free)
+/* Like charge_take(), where another limit holds, too. */
+bool charge_take_within(struct charge *charge, struct quota *quota, uint64_t amount, uint64_t limit)
     __attribute__((warn_unused_result));
 
 #endif

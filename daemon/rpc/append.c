@@ -12,6 +12,7 @@
 #include "daemon/base/log.h"
 #include "daemon/rpc/messages.h"
 
+enum { BUFFERS_LEFT = 4 };
 #define FULL_SAID_EVERY_NS (10 * CLOCK_NS_PER_S)
 
 /* Several connections that send one append together. */
@@ -37,6 +38,21 @@ static uint32_t read_salts(struct rpc_request *request, const Kvq__AppendRequest
         return rpc_fail(request, WIRE_INVALID, "salts go with token_ids");
     append->salt_count = salts.count;
     return messages_read_salts(request, &salts, &append->salts);
+}
+
+/* What an append may stage at a time: some buffers' worth of the quota stays for what those that
+ * have begun are sent. */
+static bool charge_in_flight(struct rpc_request *request, const struct append_request *append,
+                             const struct session_state *state) {
+    struct quota *quota = &request->peer->tenant->in_flight_bytes;
+    uint64_t limit = atomic_load(&quota->limit), most = limit - BUFFERS_LEFT * RPC_BUFFER_BYTES;
+    uint64_t tokens = append->tokens < state->page_tokens ? append->tokens : state->page_tokens;
+    uint64_t bytes = tokens * geometry_token_bytes(&state->geometry);
+    if (append->members > 1) { /* the others wait for it */
+        charge_anyway(&request->append.in_flight, quota, bytes / append->members);
+        return true;
+    }
+    return charge_take_within(&request->append.in_flight, quota, bytes < most ? bytes : most, most);
 }
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
@@ -71,7 +87,12 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if (status == STORE_UNSUPPORTED)
         return rpc_fail(request, WIRE_TOO_LARGE, "an append has at most %d runs",
                         WIRE_APPEND_RUNS_MAX);
-    return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, &state);
+    if (status != STORE_OK)
+        return rpc_fail_store(request, status, &state);
+    if (charge_in_flight(request, &append, &state))
+        return WIRE_OK;
+    append_end(request->append.member);
+    return RPC_LATER;
 }
 
 void rpc_stop_waiting(struct rpc_request *request) {
@@ -203,6 +224,7 @@ static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) 
 static void end(struct rpc_request *request) {
     rpc_stop_waiting(request);
     append_end(request->append.member);
+    charge_release(&request->append.in_flight);
 }
 
 const struct rpc_operation rpc_append = {.name = "append",

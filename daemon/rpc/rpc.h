@@ -145,6 +145,7 @@ struct rpc_append {
     struct batch_put_result indexed;
     enum append_phase phase;
     bool settle;
+    struct charge in_flight;  /* a raw chunk, for what it stages */
     struct budget *waits_for; /* memory of it; NULL: it does not wait */
     uint64_t wait_ns, deadline_ns;
     struct session_state result;

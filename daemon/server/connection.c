@@ -36,6 +36,11 @@ void connection_set_waiting(struct connection *connection, bool waiting) {
         reactor_start_tick(connection->reactor);
 }
 
+struct lease_payer connection_payer(const struct connection *connection, bool receives) {
+    struct tenant *tenant = connection->peer.tenant;
+    return (struct lease_payer){tenant ? &tenant->in_flight_bytes : NULL, receives};
+}
+
 void connection_log(const struct connection *connection, enum log_level level,
                     const struct rpc_request *request, const char *format, ...) {
     struct log_fields fields = {.peer = connection->peer.address,
@@ -90,9 +95,14 @@ static void serve(struct connection *connection) {
         connection_set_waiting(connection, true);
 }
 
-void connection_step(struct connection *connection) {
-    if (connection->closing)
-        return;
+/* Its tenant's turn is over: it is not read either. */
+static void put_off(struct connection *connection) {
+    connection->put_off = true;
+    reactor_step_again(connection->reactor, connection);
+    connection_arm(connection);
+}
+
+static void step(struct connection *connection) {
     connection_set_waiting(connection, false);
     connection->ready = connection->starved = false;
     if (!connection->tls || tls_shake_hands(connection))
@@ -105,6 +115,20 @@ void connection_step(struct connection *connection) {
         connection_arm(connection);
     if (!connection->closing)
         deadlines_watch(connection);
+}
+
+void connection_step(struct connection *connection) {
+    struct turns *turns = &connection->reactor->turns;
+    if (connection->closing)
+        return;
+    if (!turns_has_time(turns, connection)) {
+        put_off(connection);
+        return;
+    }
+    uint64_t begun_ns = clock_now_ns();
+    connection->put_off = false;
+    step(connection);
+    turns_spend(turns, connection, clock_now_ns() - begun_ns);
 }
 
 /* True if the socket is TCP. */

@@ -37,19 +37,20 @@ struct connection {
     struct rpc_request *requests; /* the next to be stepped comes first */
     unsigned request_count;
     bool greeted, reading, writing, closing;
-    bool blocked; /* the frame in `in` cannot be taken yet */
-    bool waiting; /* for memory, a buffer or the keeper */
-    bool starved; /* there was no buffer to read into */
-    bool ready;   /* to be stepped again */
-    bool listed;  /* among the reactor's `ready` */
-    struct connection *next_ready;
+    bool blocked;  /* the frame in `in` cannot be taken yet */
+    bool admitted; /* that frame, by its tenant's rate */
+    bool waiting;  /* for memory, a buffer or the keeper */
+    bool starved;  /* there was no buffer to read into */
+    bool ready;    /* to be stepped again */
+    bool put_off;  /* not read until it is its tenant's turn again */
+    struct turn_place place;
     bool close_when_sent; /* after a fault that ends the connection */
 };
 
 /* Takes over the socket, counted among the daemon's connections. Without memory it is closed. */
 void connection_new(struct reactor *reactor, struct arrival arrival);
 
-/* Does what can be done now. */
+/* Does what can be done now, in its tenant's turn. */
 void connection_step(struct connection *connection);
 
 /* Whether it holds a large buffer for a frame that is still coming in. */
@@ -67,6 +68,9 @@ void connection_log(const struct connection *connection, enum log_level level,
 void connection_close(struct connection *connection);
 
 /* The rest is for the connection's own parts. */
+
+/* To whose quota a buffer is charged in which it receives, or sends. */
+struct lease_payer connection_payer(const struct connection *connection, bool receives);
 
 /* It waits for memory, a buffer or the keeper, or no longer does. */
 void connection_set_waiting(struct connection *connection, bool waiting);

@@ -78,6 +78,15 @@ static enum taken take_follow_up(struct connection *connection, const struct wir
     return take_commit(connection, request);
 }
 
+/* A frame that begins a request is taken when the tenant's rate lets it; once it has, it may wait
+ * for something else. */
+static bool is_admitted(struct connection *connection) {
+    struct tenant *tenant = connection->peer.tenant;
+    if (tenant && !connection->admitted)
+        connection->admitted = rate_take(&tenant->requests, clock_now_ns());
+    return !tenant || connection->admitted;
+}
+
 static enum taken take_frame(struct connection *connection, const struct wire_header *header,
                              const uint8_t *control) {
     uint8_t type = header->type;
@@ -102,6 +111,8 @@ static enum taken take_frame(struct connection *connection, const struct wire_he
         connection_fail(connection, 0, WIRE_PROTOCOL);
         return TAKEN;
     }
+    if (!greeting && !is_admitted(connection))
+        return TAKE_LATER;
     bool taken = requests_begin(connection, header, control);
     if (greeting && connection->requests && connection->requests->failed) {
         connection->close_when_sent = true;
@@ -132,6 +143,7 @@ static bool consume_one(struct connection *connection) {
     }
     if (connection->in_bytes == 0)
         return false; /* the connection failed */
+    connection->admitted = false;
     connection->in_bytes -= frame_bytes;
     connection->receive_start_ns = clock_now_ns();
     if (header.type == WIRE_HELLO)

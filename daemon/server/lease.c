@@ -91,26 +91,47 @@ void lease_leave(struct lease_pool *pool, struct lease_place *place) {
         pool->on_return(pool->context);
 }
 
+/* False beyond the quota of who receives. */
+static bool charge(struct lease_pool *pool, struct lease_payer payer, struct lease *lease) {
+    if (payer.bytes && !payer.receives)
+        charge_anyway(&lease->charge, payer.bytes, LARGE_BYTES);
+    else if (!charge_take(&lease->charge, payer.bytes, LARGE_BYTES))
+        atomic_store(&pool->refused, true);
+    return !payer.bytes || lease->charge.quota;
+}
+
 /* At the memory limit a small frame takes a large buffer. */
-bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease,
-                struct lease_place *place) {
+bool lease_take(struct lease_pool *pool, size_t bytes, struct lease_payer payer,
+                struct lease *lease, struct lease_place *place) {
+    *lease = (struct lease){0};
     lease->buffer = bytes <= LEASE_SMALL_BYTES ? take_small(pool) : NULL;
     lease->bytes = LEASE_SMALL_BYTES;
     if (lease->buffer) {
         lease_leave(pool, place);
         return true;
     }
-    lease->buffer = take_large(pool, place);
     lease->bytes = LARGE_BYTES;
+    if (!charge(pool, payer, lease)) {
+        lease_leave(pool, place); /* those behind it are not kept waiting */
+        return false;
+    }
+    lease->buffer = take_large(pool, place);
+    if (!lease->buffer)
+        charge_release(&lease->charge);
     return lease->buffer != NULL;
 }
 
-bool lease_take_spare(struct lease_pool *pool, struct lease *lease) {
+bool lease_take_spare(struct lease_pool *pool, struct lease_payer payer, struct lease *lease) {
+    *lease = (struct lease){.bytes = LARGE_BYTES};
+    if (pool->waiting > 0 || !charge(pool, payer, lease))
+        return false;
     pthread_mutex_lock(&pool->lock);
     bool is_spare = pool->waiting == 0 && pool->free_count > pool->count / 2;
     if (is_spare)
-        *lease = (struct lease){pool->free_buffers[--pool->free_count], LARGE_BYTES};
+        lease->buffer = pool->free_buffers[--pool->free_count];
     pthread_mutex_unlock(&pool->lock);
+    if (!is_spare)
+        charge_release(&lease->charge);
     return is_spare;
 }
 
@@ -118,7 +139,7 @@ static void return_large(struct lease_pool *pool, uint8_t *buffer) {
     pthread_mutex_lock(&pool->lock);
     pool->free_buffers[pool->free_count++] = buffer;
     pthread_mutex_unlock(&pool->lock);
-    if (pool->waiting > 0)
+    if (pool->waiting > 0 || atomic_exchange(&pool->refused, false))
         pool->on_return(pool->context);
 }
 
@@ -127,6 +148,7 @@ void lease_return(struct lease_pool *pool, struct lease *lease) {
         free(lease->buffer);
         budget_return(pool->budget, LEASE_SMALL_BYTES);
     } else if (lease->buffer) {
+        charge_release(&lease->charge);
         return_large(pool, lease->buffer);
     }
     lease->buffer = NULL;

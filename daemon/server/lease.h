@@ -14,12 +14,21 @@
 #include <stdint.h>
 
 #include "daemon/base/budget.h"
+#include "daemon/base/charge.h"
 
 enum { LEASE_SMALL_BYTES = 8192 };
 
 struct lease {
     uint8_t *buffer; /* a large one 64-byte aligned; NULL: none */
     size_t bytes;
+    struct charge charge; /* of a large one */
+};
+
+/* What a large buffer is charged to. To receive, it is refused beyond the quota; what is to be sent
+ * is charged whatever the limit, and so stops the receiving. */
+struct lease_payer {
+    struct quota *bytes; /* NULL: nobody's yet */
+    bool receives;
 };
 
 /* A place in the queue for large buffers; zeroed: none. It must stay where it is. */
@@ -36,6 +45,7 @@ struct lease_pool {
     size_t count, free_count;
     struct lease_place *first, *last;
     _Atomic size_t waiting;
+    _Atomic bool refused;             /* somebody, by a quota: to be told of the next return, too */
     void (*on_return)(void *context); /* while somebody waits; from the returning thread */
     void *context;
 };
@@ -50,12 +60,13 @@ void lease_pool_deinit(struct lease_pool *pool);
 uint64_t lease_pool_bytes(size_t count);
 
 /* A buffer for a frame of so many bytes, if its turn has come. Without one, false, with a place in
- * the queue: the caller is told by on_return and comes again, or gives its place up. */
-bool lease_take(struct lease_pool *pool, size_t bytes, struct lease *lease,
-                struct lease_place *place) __attribute__((warn_unused_result));
+ * the queue unless it is a quota that is in the way: the caller is told by on_return and comes
+ * again, or gives its place up. */
+bool lease_take(struct lease_pool *pool, size_t bytes, struct lease_payer payer,
+                struct lease *lease, struct lease_place *place) __attribute__((warn_unused_result));
 
 /* A large buffer, if there are so many that nobody will miss it. */
-bool lease_take_spare(struct lease_pool *pool, struct lease *lease)
+bool lease_take_spare(struct lease_pool *pool, struct lease_payer payer, struct lease *lease)
     __attribute__((warn_unused_result));
 
 /* Gives up a place, if there is one. */

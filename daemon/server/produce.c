@@ -133,7 +133,8 @@ static bool hold_buffer(struct connection *connection, size_t frame_bytes) {
     if (fits && !is_wanted)
         return true;
     lease_return(leases, &connection->out);
-    if (lease_take(leases, bytes, &connection->out, &connection->out_place))
+    if (lease_take(leases, bytes, connection_payer(connection, false), &connection->out,
+                   &connection->out_place))
         return true;
     connection_set_waiting(connection, true);
     return false;
@@ -154,7 +155,7 @@ static void produce_ahead(struct connection *connection) {
     struct lease_pool *leases = connection->reactor->leases;
     struct rpc_request *request = requests_first(connection);
     if (connection->ahead.buffer || !request || request->frame_bytes < AHEAD_BYTES_LEAST ||
-        !lease_take_spare(leases, &connection->ahead))
+        !lease_take_spare(leases, connection_payer(connection, false), &connection->ahead))
         return;
     swap(connection);
     step_request(connection, requests_next(connection));

@@ -118,18 +118,12 @@ static void on_tick(uv_timer_t *handle) {
         uv_timer_stop(handle);
 }
 
-/* Those that get ready meanwhile come next time, so that each has its turn. */
 static void on_again(uv_idle_t *handle) {
     struct reactor *reactor = handle->data;
-    reactor->stepping = reactor->ready;
-    reactor->ready = NULL;
-    while (reactor->stepping) {
-        struct connection *connection = reactor->stepping;
-        reactor->stepping = connection->next_ready;
-        connection->listed = false;
+    struct connection *connection;
+    while ((connection = turns_next(&reactor->turns)))
         connection_step(connection);
-    }
-    if (!reactor->ready)
+    if (reactor->turns.listed == 0)
         uv_idle_stop(handle);
 }
 
@@ -144,6 +138,7 @@ static void on_polling(uv_prepare_t *handle) {
 
 static void on_polled(uv_check_t *handle) {
     struct reactor *reactor = handle->data;
+    turns_begin_round(&reactor->turns);
     atomic_store_explicit(&reactor->busy_since_ns, clock_now_ns(), memory_order_relaxed);
 }
 
@@ -200,6 +195,7 @@ int reactor_init(struct reactor *reactor, struct rpc_daemon *daemon, struct leas
     *reactor = (struct reactor){
         .leases = leases, .owner = owner, .stall_ms = stall_ms, .context = {.daemon = daemon}};
     reactor->memory = private_memory_new(REACTOR_BYTES + daemon->page_cache_bytes);
+    turns_init(&reactor->turns);
     uv_mutex_init(&reactor->lock);
     int status = reactor->memory ? uv_loop_init(&reactor->loop) : UV_ENOMEM;
     if (status == 0)
@@ -305,26 +301,12 @@ void reactor_return_request(struct reactor *reactor, struct rpc_request *request
 }
 
 void reactor_step_again(struct reactor *reactor, struct connection *connection) {
-    if (connection->listed)
-        return;
-    connection->next_ready = reactor->ready;
-    connection->listed = true;
-    reactor->ready = connection;
+    turns_list(&reactor->turns, connection);
     uv_idle_start(&reactor->again, on_again);
 }
 
-static void unlink_ready(struct connection **link, const struct connection *connection) {
-    while (*link && *link != connection)
-        link = &(*link)->next_ready;
-    if (*link)
-        *link = connection->next_ready;
-}
-
-void reactor_forget(struct reactor *reactor, const struct connection *connection) {
-    if (!connection->listed)
-        return;
-    unlink_ready(&reactor->ready, connection);
-    unlink_ready(&reactor->stepping, connection);
+void reactor_forget(struct reactor *reactor, struct connection *connection) {
+    turns_unlist(&reactor->turns, connection);
 }
 
 void reactor_start_tick(struct reactor *reactor) {

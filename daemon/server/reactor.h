@@ -11,6 +11,7 @@
 
 #include "daemon/rpc/rpc.h"
 #include "daemon/server/lease.h"
+#include "daemon/server/turns.h"
 
 struct connection;
 struct tls_context;
@@ -28,7 +29,7 @@ struct reactor {
     uv_async_t wake;
     uv_timer_t tick;      /* runs only while somebody waits or a write is under way */
     uv_timer_t watch;     /* deadlines.h */
-    uv_idle_t again;      /* runs only while a connection is to be stepped again */
+    uv_idle_t again;      /* runs only while a connection is to be stepped again: turns.h */
     uv_prepare_t polling; /* these two measure how long the sockets are left alone */
     uv_check_t polled;
     uv_thread_t thread;
@@ -41,7 +42,7 @@ struct reactor {
     const _Atomic uint64_t *stall_ms; /* may change at any time */
 
     struct connection *connections;
-    struct connection *ready, *stepping; /* to be stepped again, next time and now */
+    struct turns turns;
     struct rpc_request *requests,
         *spare_requests;     /* REACTOR_REQUESTS of them; more are made as needed */
     size_t waiting, writing; /* connections that do */
@@ -109,7 +110,7 @@ void reactor_return_request(struct reactor *reactor, struct rpc_request *request
 void reactor_step_again(struct reactor *reactor, struct connection *connection);
 
 /* The connection is closing: it is not stepped again. */
-void reactor_forget(struct reactor *reactor, const struct connection *connection);
+void reactor_forget(struct reactor *reactor, struct connection *connection);
 void reactor_start_tick(struct reactor *reactor);
 
 /* After a connection is gone: a draining reactor ends with its last one. */

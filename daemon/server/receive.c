@@ -35,7 +35,8 @@ static bool hold_room(struct connection *connection) {
     struct lease old = connection->in, lease;
     if (old.buffer && old.bytes >= bytes)
         return true;
-    if (!lease_take(leases, bytes, &lease, &connection->in_place))
+    if (!lease_take(leases, bytes, connection_payer(connection, true), &lease,
+                    &connection->in_place))
         return false;
     if (old.buffer)
         memcpy(lease.buffer + RPC_FRAME_START, old.buffer + RPC_FRAME_START, connection->in_bytes);
@@ -80,7 +81,7 @@ static void on_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer) 
 
 static bool wants_bytes(const struct connection *connection) {
     return !connection->closing && !connection->blocked && !connection->starved &&
-           !connection->close_when_sent;
+           !connection->put_off && !connection->close_when_sent;
 }
 
 /* A part of a record takes as much time as a part of a frame may. */

@@ -33,7 +33,7 @@ static void set_limits(const struct tenants *tenants, struct tenant *tenant) {
     atomic_store(&tenant->in_flight_bytes.limit, limits.in_flight_bytes);
     atomic_store(&tenant->session_count.limit, limits.sessions);
     atomic_store(&tenant->connections.limit, limits.connections);
-    atomic_store(&tenant->requests_limit, limits.requests);
+    atomic_store(&tenant->requests.per_second, limits.requests);
 }
 
 static void init(struct tenants *tenants, struct tenant *tenant, const char *name,

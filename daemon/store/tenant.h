@@ -12,6 +12,7 @@
 
 #include "daemon/base/budget.h"
 #include "daemon/base/charge.h"
+#include "daemon/base/rate.h"
 #include "daemon/store/coldness.h"
 #include "daemon/store/list.h"
 #include "daemon/store/models.h"
@@ -46,8 +47,8 @@ struct tenant {
     struct usage usage;
     struct budget memory;
     struct quota disk_bytes, in_flight_bytes, session_count, connections;
-    _Atomic uint64_t requests_limit; /* a second */
-    struct pressure_state pressure;  /* the keeper's */
+    struct rate requests;
+    struct pressure_state pressure; /* the keeper's */
     size_t name_bytes;
     char name[TENANT_NAME_BYTES_MAX + 1];
 };

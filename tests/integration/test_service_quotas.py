@@ -1,10 +1,13 @@
-"""What a tenant may have at most, as `limit` lines of the tenants file say: memory, sessions, connections."""
+"""What a tenant may have at most, as `limit` lines of the tenants file say."""
+
+import threading
+import time
 
 import pytest
 from tenant_support import Tenants, row
 from test_service_tenants import check
-from wire import EXACT, OPEN_EXISTING, Refused
-from wire_support import TINY, WIDE, append, assert_holds, bits, refused, wait_until
+from wire import EXACT, OPEN_EXISTING, PING, Refused
+from wire_support import LARGE, TINY, WIDE, append, assert_holds, bits, refused, wait_until
 
 ROWS = row("greedy", "greedy", "worker") + row("calm", "calm", "worker") + row("admin", "admin", "admin")
 CHUNK_TOKENS = 128  # 1 MiB of WIDE
@@ -120,3 +123,39 @@ def test_a_line_for_everybody_is_for_who_has_none_of_its_own(start_daemon, tmp_p
                 connection.open(b"%d" % number, geometry=TINY)
             with refused("quota"):
                 connection.open(b"more", geometry=TINY)
+
+
+def test_requests_that_come_too_fast_are_read_later_and_answered_all(start_daemon, tmp_path):
+    tenants = quotas(start_daemon, tmp_path, "requests=20")
+    with tenants.connect("greedy") as greedy, tenants.connect("calm") as calm:
+        begin = time.monotonic()
+        ids = [greedy.request(PING, "PingRequest") for _ in range(40)]
+        for id in ids:
+            greedy.answer(id, "PingReply")
+        assert time.monotonic() - begin >= 1 - 0.1
+        for _ in range(40):
+            calm.ping()
+
+
+def test_what_is_in_flight_stops_reading_from_its_tenant_alone(start_daemon, tmp_path):
+    """Of appends that have begun one at a time fits: the others are read when it has ended."""
+    tenants = quotas(start_daemon, tmp_path, "in_flight=16M")
+    arrays = bits(LARGE, CHUNK_TOKENS)  # 8 MiB
+
+    def send(session):
+        append(session, arrays)
+        session.connection.close()
+
+    with tenants.connect("calm") as calm:
+        senders = [tenants.connect("greedy") for _ in range(4)]
+        sessions = [sender.open(b"%d" % number, geometry=LARGE, level=EXACT) for number, sender in enumerate(senders)]
+        first = sessions[0].begin(CHUNK_TOKENS)
+        sessions[0].connection.stats()  # it has begun
+        threads = [threading.Thread(target=send, args=(session,)) for session in sessions[1:]]
+        for thread in threads:
+            thread.start()
+        assert_holds(*store(calm, b"c", 2))
+        assert all(thread.is_alive() for thread in threads)
+        sessions[0].connection.cancel(first)
+        for thread in threads:
+            thread.join()

@@ -56,11 +56,12 @@ START_TEST(what_is_there_already_is_charged_beyond_the_limit) {
 }
 END_TEST
 
-START_TEST(what_is_to_stay_free_stays_free) {
+START_TEST(of_two_limits_the_lower_holds) {
     struct charge a = {0}, b = {0};
-    ck_assert(!charge_take_below(&a, &quota, 7, 4));
-    ck_assert(charge_take_below(&a, &quota, 6, 4));
+    ck_assert(!charge_take_within(&a, &quota, 7, 6));
+    ck_assert(charge_take_within(&a, &quota, 6, 6));
     ck_assert(charge_take(&b, &quota, 4));
+    ck_assert(!charge_take_within(&b, &quota, 1, 20));
 }
 END_TEST
 
@@ -72,7 +73,7 @@ int main(void) {
     tcase_add_test(cases, a_charge_may_grow_and_is_released_whole);
     tcase_add_test(cases, without_a_quota_nothing_is_charged);
     tcase_add_test(cases, what_is_there_already_is_charged_beyond_the_limit);
-    tcase_add_test(cases, what_is_to_stay_free_stays_free);
+    tcase_add_test(cases, of_two_limits_the_lower_holds);
     Suite *suite = suite_create("charge");
     suite_add_tcase(suite, cases);
     SRunner *runner = srunner_create(suite);

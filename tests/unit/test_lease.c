@@ -12,6 +12,7 @@ static struct lease_pool pool;
 static struct lease leases[8];
 static struct lease_place places[8];
 static int returns;
+static const struct lease_payer nobody;
 
 static void count_return(void *context) {
     (void)context;
@@ -37,7 +38,7 @@ static void tear_down(void) {
 }
 
 static bool take(int who) {
-    return lease_take(&pool, LARGE, &leases[who], &places[who]);
+    return lease_take(&pool, LARGE, nobody, &leases[who], &places[who]);
 }
 
 /* All large ones are lent to 0 and 1; then these come, one after the other. */
@@ -111,8 +112,8 @@ START_TEST(test_a_return_that_nobody_waits_for_is_told_to_nobody) {
 END_TEST
 
 START_TEST(test_a_spare_buffer_is_lent_while_more_than_half_are_free) {
-    ck_assert(lease_take_spare(&pool, &leases[0]));
-    ck_assert(!lease_take_spare(&pool, &leases[1]));
+    ck_assert(lease_take_spare(&pool, nobody, &leases[0]));
+    ck_assert(!lease_take_spare(&pool, nobody, &leases[1]));
     ck_assert(take(2));
     ck_assert(!lease_is_short(&pool));
 }
@@ -120,17 +121,17 @@ END_TEST
 
 START_TEST(test_a_small_frame_takes_a_large_buffer_only_without_memory) {
     for (int i = 0; i < 4; i++) {
-        ck_assert(lease_take(&pool, 100, &leases[i], &places[i]));
+        ck_assert(lease_take(&pool, 100, nobody, &leases[i], &places[i]));
         ck_assert_uint_eq(leases[i].bytes, LEASE_SMALL_BYTES);
     }
-    ck_assert(lease_take(&pool, 100, &leases[4], &places[4]));
+    ck_assert(lease_take(&pool, 100, nobody, &leases[4], &places[4]));
     ck_assert_uint_gt(leases[4].bytes, LEASE_SMALL_BYTES);
 }
 END_TEST
 
 START_TEST(test_a_small_buffer_got_while_waiting_gives_the_place_up) {
     let_wait(2, 3);
-    ck_assert(lease_take(&pool, 100, &leases[2], &places[2]));
+    ck_assert(lease_take(&pool, 100, nobody, &leases[2], &places[2]));
     lease_return(&pool, &leases[0]);
     ck_assert(take(3));
 }
@@ -153,6 +154,41 @@ START_TEST(test_what_does_not_fit_is_not_shrunk) {
 }
 END_TEST
 
+/* Of two large ones one is more than it may have. */
+static struct quota quota;
+
+START_TEST(test_beyond_its_quota_a_payer_receives_nothing_and_holds_nobody_up) {
+    const struct lease_payer payer = {.bytes = &quota, .receives = true};
+    quota = (struct quota){.limit = lease_pool_bytes(1)};
+    ck_assert(lease_take(&pool, LARGE, payer, &leases[0], &places[0]));
+    ck_assert(!lease_take(&pool, LARGE, payer, &leases[1], &places[1]));
+    ck_assert(!lease_is_short(&pool));
+    ck_assert(take(2));
+    lease_return(&pool, &leases[0]);
+    ck_assert_int_eq(returns, 1);
+    ck_assert(lease_take(&pool, LARGE, payer, &leases[1], &places[1]));
+}
+END_TEST
+
+START_TEST(test_what_is_sent_is_charged_whatever_the_quota) {
+    const struct lease_payer payer = {.bytes = &quota};
+    quota = (struct quota){.limit = 0};
+    ck_assert(lease_take(&pool, LARGE, payer, &leases[0], &places[0]));
+    ck_assert_uint_eq(quota.used, lease_pool_bytes(1));
+    lease_return(&pool, &leases[0]);
+    ck_assert_uint_eq(quota.used, 0);
+}
+END_TEST
+
+START_TEST(test_while_there_is_none_nothing_is_charged) {
+    const struct lease_payer payer = {.bytes = &quota};
+    quota = (struct quota){.limit = QUOTA_NONE};
+    let_wait(2, 2);
+    ck_assert(!lease_take(&pool, LARGE, payer, &leases[3], &places[3]));
+    ck_assert_uint_eq(quota.used, 0);
+}
+END_TEST
+
 int main(void) {
     Suite *suite = suite_create("lease");
     TCase *tests = tcase_create("lease");
@@ -168,6 +204,9 @@ int main(void) {
     tcase_add_test(tests, test_a_small_buffer_got_while_waiting_gives_the_place_up);
     tcase_add_test(tests, test_shrinking_keeps_what_is_there_and_frees_the_large_buffer);
     tcase_add_test(tests, test_what_does_not_fit_is_not_shrunk);
+    tcase_add_test(tests, test_beyond_its_quota_a_payer_receives_nothing_and_holds_nobody_up);
+    tcase_add_test(tests, test_what_is_sent_is_charged_whatever_the_quota);
+    tcase_add_test(tests, test_while_there_is_none_nothing_is_charged);
     suite_add_tcase(suite, tests);
     SRunner *runner = srunner_create(suite);
     srunner_run_all(runner, CK_ENV);
