@@ -7,6 +7,7 @@
 #include <sys/prctl.h>
 #include <unistd.h>
 
+#include "daemon/base/cgroup.h"
 #include "daemon/base/clock.h"
 #include "daemon/base/command_line.h"
 #include "daemon/base/inherited.h"
@@ -28,6 +29,9 @@
 
 enum { CODEC_THREADS_MOST = 64, RECODER_SHARE = 16 };
 enum { REACTORS_MAX = 64, LEASES_LEAST = 8, LEASES_MOST = 64, LEASE_SHARE = 32, USAGE = 2 };
+enum {
+    OUTSIDE_BYTES = 64 << 20
+}; /* of `memory`: the program, its threads' stacks, the kernel's own */
 enum { PAGE_CACHES_SHARE = 64, PAGE_CACHE_BYTES_MOST = 16 << 20 };
 
 struct kvquantd {
@@ -236,6 +240,17 @@ static int set_up_store(struct kvquantd *daemon) {
     return 0;
 }
 
+/* Past its own limit a client is refused; past the kernel's the daemon is killed, or as good as. */
+static void compare_with_kernels_limit(const struct config *config) {
+    uint64_t most = cgroup_memory_bytes("/proc/self/cgroup", "/sys/fs/cgroup");
+    if (most < config->memory_bytes + OUTSIDE_BYTES)
+        log_warning("memory = %lluM, and beside it the daemon takes up to %dM, but the service "
+                    "manager allows it %lluM (MemoryMax= or MemoryHigh= of its unit or slice): "
+                    "past that the kernel slows it down or kills it",
+                    (unsigned long long)config->memory_bytes >> 20, OUTSIDE_BYTES >> 20,
+                    (unsigned long long)most >> 20);
+}
+
 static void set_limit(struct kvquantd *daemon) {
     struct store_limits limits = store_limits(&daemon->store);
     if (store_set_limit(&daemon->store, daemon->config.memory_bytes) < 0)
@@ -248,6 +263,7 @@ static void set_limit(struct kvquantd *daemon) {
 static void apply_live(struct kvquantd *daemon) {
     const struct config *config = &daemon->config;
     set_limit(daemon);
+    compare_with_kernels_limit(config);
     daemon->store.landing_level = (int)config->landing_level + PAGE_LEVEL_MIN;
     struct rpc_default_policy *policy = &daemon->rpc.default_policy;
     policy->level = (int)config->level + PAGE_LEVEL_MIN;
