@@ -37,7 +37,7 @@ say = @printf '  %-7s %s\n' $(1) $(2)
 # flags than the folder was built with find out again, and build all of it again.
 PROBED := $(BUILD)/probed.mk
 PROBED_WITH := $(strip $(CC) $(SANITIZE) $(OPTIMISE) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS))
-NOT_COMPILING := help deps lint test torture overload soak load coverage analyse run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall deb test-packages aarch64 test-aarch64 test-tiny test-metrics test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
+NOT_COMPILING := help deps lint test torture overload soak load coverage analyse run bench bench-peers bench-codec bench-recall bench-trace bench-quality quality recall-bench fuzz golden stop clean uninstall deb test-packages aarch64 test-aarch64 test-tiny test-metrics test-systemd test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e
 ifneq ($(filter-out $(NOT_COMPILING),$(or $(MAKECMDGOALS),all)),)
 include $(PROBED)
 ifneq ($(PROBED_WITH),$(BUILT_WITH))
@@ -157,6 +157,8 @@ file 644 deploy/kvquantd.socket $(UNITDIR)
 text deploy/user/kvquantd.service $(PREFIX)/lib/systemd/user/kvquantd.service
 file 644 deploy/user/kvquantd.socket $(PREFIX)/lib/systemd/user
 file 644 deploy/kvquantd-tcp.conf $(PREFIX)/share/kvquant
+file 644 deploy/kvquantd-tls.socket $(PREFIX)/share/kvquant
+file 644 deploy/HARDENING.md $(PREFIX)/share/kvquant
 as   644 deploy/sysusers.conf $(PREFIX)/lib/sysusers.d/kvquantd.conf
 as   644 deploy/tmpfiles.conf $(PREFIX)/lib/tmpfiles.d/kvquantd.conf
 file 644 deploy/grafana.json $(PREFIX)/share/kvquant
@@ -384,6 +386,12 @@ test-metrics:
 	$(Q)tools/bootstrap.sh build test promtool browser
 	$(Q)+$(SUBMAKE) all
 	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) $(or $(TESTS),tests/monitor)
+
+## test-systemd: the service under systemd, in a Debian booted in qemu; as root (TESTS=)
+test-systemd: deb
+	$(Q)tools/bootstrap.sh test systemd
+	$(Q)tests/systemd/root.sh $(BUILD)/systemd
+	$(Q)$(VENV)/bin/python tools/run-tests.py --build $(BUILD) $(or $(TESTS),tests/systemd/test_guest.py)
 
 ## stop: end what `make run` left running
 stop:
@@ -642,7 +650,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d) $(FUZZ_SUPPORT:.o=.d) $(BUILD)/tests/fuzz/replay.d
 
 FORCE:
-.PHONY: all deps deb test-packages test torture overload soak load coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
+.PHONY: all deps deb test-packages test torture overload soak load coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics test-systemd tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:

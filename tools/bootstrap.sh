@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what is missing, and only that: Debian packages, then the virtual environment build/venv
 # (hf: build/venv-hf, llama: build/venv-llama, hosts: build/venv-hosts).
-# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz analyse deb packages aarch64 tiny
+# usage: tools/bootstrap.sh SET...: build lint test model embeddings hf llama hosts browser promtool bench hnswlib peers fuzz analyse deb packages aarch64 tiny systemd
 # The settings of apt and pip on this machine (PIP_*, pip.conf, sources.list) hold as they are.
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,6 +21,7 @@ hf_packages=$model_packages
 llama_packages="g++ $model_packages"
 hosts_packages=$model_packages
 browser_packages='chromium-headless-shell' # looks at reports
+systemd_packages='debootstrap e2fsprogs qemu-system-x86' # a guest boots
 bench_packages='python3'
 hnswlib_packages='g++ libhnswlib-dev' # a retriever plugin is built where they are
 fuzz_packages='clang libclang-rt-dev'
@@ -135,6 +136,7 @@ for set; do
     deb) all="$all $deb_packages" ;;
     packages) all="$all $packages_packages" ;;
     tiny) all="$all $tiny_packages" ;;
+    systemd) all="$all $systemd_packages" ;;
     aarch64) all="$all $aarch64_packages" ;;
     *) echo "no such set: $set" >&2; exit 2 ;;
     esac
