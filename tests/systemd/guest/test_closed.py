@@ -1,0 +1,49 @@
+"""What the daemon cannot do, seen from within its own namespaces and limits."""
+
+import pathlib
+import subprocess
+
+import pytest
+from service import peek, uid_of
+
+
+def writes(service, path):
+    """Whether the daemon's user can make this file where the daemon is."""
+    uid = uid_of(service.pid)
+    done = subprocess.run(["nsenter", "--target", str(service.pid), "--mount", "setpriv", "--reuid", str(uid), "--regid", str(uid),
+                           "--clear-groups", "touch", path], capture_output=True, text=True)
+    assert done.returncode == 0 or "touch: " in done.stderr, done.stderr
+    return done.returncode == 0
+
+
+@pytest.fixture
+def running(service):
+    service.kvq("ping")
+    return service
+
+
+@pytest.mark.parametrize("path", ["/usr/new", "/etc/kvquant/new", "/var/new", "/home/new", "/root/new", "/boot/new"])
+def test_it_writes_nowhere_else(running, path):
+    assert not writes(running, path)
+
+
+@pytest.mark.parametrize("path", ["/var/lib/kvquantd/new", "/run/kvquantd/new"])
+def test_it_writes_where_it_has_to(running, path):
+    assert writes(running, path)
+    pathlib.Path(path).unlink()
+
+
+def test_it_has_no_network_but_its_own(running):
+    interfaces = subprocess.run(["nsenter", "--target", str(running.pid), "--net", "cat", "/proc/net/dev"], capture_output=True, text=True).stdout
+    assert [line.split(":")[0].strip() for line in interfaces.splitlines()[2:]] == ["lo"]
+
+
+def test_it_has_no_capability_and_cannot_get_one(running):
+    status = dict(line.split(":\t", 1) for line in peek(running.pid, "status").decode().splitlines() if ":\t" in line)
+    assert {status[name] for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")} == {"0" * 16}
+    assert status["NoNewPrivs"] == "1" and status["Seccomp"] == "2"
+
+
+def test_no_core_can_be_written_of_it(running):
+    limits = peek(running.pid, "limits").decode()
+    assert ["Max", "core", "file", "size", "0", "0", "bytes"] in [line.split() for line in limits.splitlines()]
