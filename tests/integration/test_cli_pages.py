@@ -13,6 +13,7 @@ import time
 import numpy as np
 import pytest
 from conftest import program
+from tls_support import TlsDaemon
 from wire import Connection, Geometry
 
 COMMANDS = re.compile(r"^  ((?:[a-z]+ ?)+) ", re.MULTILINE)
@@ -185,6 +186,17 @@ def test_names_come_from_the_socket_that_the_line_names(complete, sessions, daem
     assert complete(f"kvq info --socket {daemon.socket} chat-", socket="/none") == ["chat-1", "chat-2"]
     assert complete(f"kvq info --socket={daemon.socket} chat-", socket="/none") == ["chat-1", "chat-2"]
     assert complete(f"kvq --socket {daemon.socket} info chat-", socket="/none") == ["chat-1", "chat-2"]
+
+
+@bash_only
+def test_names_come_by_the_credentials_that_the_line_names(complete, start_daemon, tmp_path):
+    tls = TlsDaemon(start_daemon, tmp_path)
+    with tls.connect_tls() as connection:
+        connection.open(b"chat-1", b"m", Geometry(1, 1, 8, 8))
+    certificate, key = tls.authority.client()
+    given = f"--socket {tls.address} --tls-ca={tls.authority.certificate} --tls-certificate {certificate}"
+    assert complete(f"kvq info {given} --tls-key {key} chat-", socket="/none") == ["chat-1"]
+    assert complete(f"kvq info {given} chat-", socket="/none") == []
 
 
 @bash_only
