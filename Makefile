@@ -555,6 +555,8 @@ $(BUILD)/tests/fuzz/replay_%: $(BUILD)/tests/fuzz/fuzz_%.o $(BUILD)/tests/fuzz/r
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ $(DAEMON_LIBS) -lm
 
+$(BUILD)/tests/fuzz/fuzz_retriever $(BUILD)/tests/fuzz/replay_retriever: | $(BUILD)/tests/plugins/answering.so
+
 $(BUILD)/tests/fuzz/write_seeds: $(BUILD)/tests/fuzz/write_seeds.o $(PAGE_OBJECTS)
 	$(call say,LINK,$@)
 	$(Q)$(CC) $(PROGRAM_LDFLAGS) -o $@ $^ -lm

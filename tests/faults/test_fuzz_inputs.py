@@ -12,7 +12,7 @@ import pytest
 FUZZ = pathlib.Path(__file__).resolve().parents[1] / "fuzz"
 BUILD = pathlib.Path(os.environ.get("KVQ_BUILD", FUZZ.parents[1] / "build"))
 CORPORA = sorted(path for path in (FUZZ / "corpus").iterdir())
-CHANGES, SECONDS = 400, 4  # of each input; of a target, then it is enough
+CHANGES, SECONDS = 400, 3  # of each input; of a target, then it is enough
 
 
 @pytest.mark.parametrize("corpus", CORPORA, ids=lambda path: path.name)

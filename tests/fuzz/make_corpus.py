@@ -196,6 +196,24 @@ def tables():
     yield "tokens", f"token {hashlib.sha256(bytes(32)).hexdigest()} a worker\ntoken {'0' * 64} b.c reader # no one's\n"
 
 
+def requests_of_http():
+    name = "</script>\"'&\u2028\u202e".encode()
+    for path in ("/", "/metrics", "/status.json", "/status.json?since=3", "/healthz", "/%2e%2e/x"):
+        head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/plain\r\n\r\n".encode()
+        yield path.strip("/").replace("/", "_").replace("?", "_") or "page", bytes([len(name)]) + name + head
+    yield "open-metrics", b"\x01s" + b"GET /metrics HTTP/1.0\r\n\r\n"
+    yield "post", b"\x01s" + b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc"
+
+
+def answers_of_plugin():
+    def hits(*ids):
+        return struct.pack("<b", len(ids)) + b"".join(struct.pack("<Qf", id, 0.5) for id in ids)
+
+    yield "right", bytes([3, 0]) + 4 * hits(2, 4, 258)
+    yield "wrong", bytes([7, 1]) + hits(1, 1, 2**64 - 1) + hits(300, 2, 4) + struct.pack("<b", 127) + hits(*range(8))
+    yield "failed", bytes([1, 2]) + struct.pack("<b", -1)
+
+
 def write(target, files):
     folder = HERE / "corpus" / target
     folder.mkdir(parents=True, exist_ok=True)
@@ -208,6 +226,8 @@ def main():
     write("connection", ((name, struct.pack("<I", number if number % 3 == 2 else 0) + stream)  # some in pieces
                          for number, (name, stream) in enumerate(conversations())))
     write("recovery", ((name, values + stream) for name, values, stream in recoveries(daemon)))
+    write("http", requests_of_http())
+    write("retriever", answers_of_plugin())
     write("credentials", ((name, text.encode()) for name, text in tables()))
     write("config", ((name, text.encode()) for name, text in configurations()))
 

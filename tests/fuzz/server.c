@@ -143,6 +143,14 @@ void server_reset(void) {
     must(store_set_limit(&server.store, SERVER_MEMORY_BYTES) == 0, "the limit is the first again");
 }
 
+struct metrics_sources server_sources(void) {
+    return (struct metrics_sources){.rpc = &server.rpc,
+                                    .reactors = &server.reactor,
+                                    .reactor_count = 1,
+                                    .leases = &server.leases,
+                                    .tells_names = true};
+}
+
 void server_connect(void) {
     int ends[2];
     must(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, ends) == 0,

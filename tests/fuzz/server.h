@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/ops/metrics.h"
+
 enum { SERVER_MEMORY_BYTES = 64 << 20 };
 
 /* With what is on disk in that folder, which it waits for; NULL: without a disk. */
@@ -17,6 +19,9 @@ void server_stop(void);
 /* Starts it without a disk, the first time; after that makes it as new: no sessions, no blocks, its
  * own limit. */
 void server_reset(void);
+
+/* What it tells of itself, names and all. */
+struct metrics_sources server_sources(void);
 
 /* A client that has just connected. */
 void server_connect(void);
