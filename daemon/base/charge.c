@@ -30,6 +30,8 @@ bool charge_take(struct charge *charge, struct quota *quota, uint64_t amount) {
 }
 
 void charge_anyway(struct charge *charge, struct quota *quota, uint64_t amount) {
+    if (!quota)
+        return;
     atomic_fetch_add(&quota->used, amount);
     charge->quota = quota;
     charge->amount += amount;

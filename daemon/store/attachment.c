@@ -346,6 +346,9 @@ void attachment_put_on_disk(struct attachment *attachment, struct disk_tier *dis
     uint64_t more = (disk ? bytes : 0) - (attachment->disk ? bytes : 0);
     usage_add(attachment->home.usage, &usage_of(attachment)->disk_bytes, more);
     attachment->disk = disk;
+    charge_release(&attachment->disk_charge);
+    if (disk)
+        charge_anyway(&attachment->disk_charge, attachment->home.usage->disk_quota, bytes);
 }
 
 bool attachment_is_on_disk(struct attachment *attachment) {

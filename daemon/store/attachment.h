@@ -59,6 +59,7 @@ struct attachment_home {
 struct attachment {
     _Atomic unsigned references;
     struct attachment_home home;
+    struct charge disk_charge;
     struct attachment_spec spec; /* the name is the handle's own */
     pthread_mutex_t lock;        /* of the fields below */
     unsigned owners, pins;

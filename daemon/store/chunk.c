@@ -72,10 +72,18 @@ static void count_on_disk(const struct chunk *chunk, int sign) {
                     chunk->token_bytes, (uint64_t)(int64_t)sign);
 }
 
+uint64_t chunk_written_bytes(const struct chunk *chunk, const struct record *record) {
+    return record->bytes + chunk->summary.bytes;
+}
+
 void chunk_put_on_disk(struct chunk *chunk, struct chunk_on_disk on_disk) {
     count_on_disk(chunk, -1);
+    charge_release(&chunk->disk_charge);
     chunk->on_disk = on_disk;
     count_on_disk(chunk, 1);
+    if (on_disk.tier)
+        charge_anyway(&chunk->disk_charge, chunk->usage->disk_quota,
+                      on_disk.bytes + on_disk.summary_bytes);
 }
 
 static void count_once(const struct chunk *chunk, const struct record *record, int sign) {

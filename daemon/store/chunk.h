@@ -40,6 +40,7 @@ struct chunk {
     uint32_t owner_count, owners[USAGE_LEVELS]; /* by level - PAGE_LEVEL_MIN */
     struct prefix_offer offer;                  /* the prefix index's */
     struct chunk_on_disk on_disk;
+    struct charge disk_charge; /* of that */
     bool writing, loading;
     uint64_t lost_until_ns;   /* what is on disk alone cannot be read: not tried again before */
     _Atomic uint64_t used_ns; /* when it was last loaded, or a fetch began to read it */
@@ -53,6 +54,9 @@ struct chunk *chunk_new(struct budget *budget, struct usage *usage,
                         const struct geometry *geometry);
 void chunk_ref(struct chunk *chunk);
 void chunk_unref(struct chunk *chunk);
+
+/* What writing its record takes on disk. */
+uint64_t chunk_written_bytes(const struct chunk *chunk, const struct record *record);
 
 /* What of the chunk is in memory whatever becomes of its record's bytes. */
 static inline uint64_t chunk_fixed_bytes(const struct chunk *chunk) {

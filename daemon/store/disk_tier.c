@@ -276,6 +276,7 @@ struct chunk_write {
     struct disk_tier *tier;
     struct chunk *chunk;   /* owned reference */
     struct record *record; /* owned pin */
+    struct charge charge;
     bool drop;
     uint8_t summary[RECORD_SUMMARY_BYTES];
     struct disk_part parts[]; /* the summary, that of the keys, then the record's */
@@ -301,6 +302,7 @@ static void end_write(struct disk_job *job) {
         disk_tier_tell_failure(tier, job->status, write->drop);
     if (write->drop) /* who waits for this looks for failures then */
         atomic_fetch_sub(&tier->counts.spilling_bytes, write->record->reserved_bytes);
+    charge_release(&write->charge);
     chunk_end_write(write->chunk, write->record, done ? tier : NULL);
     record_unpin(write->record);
     if (done && write->drop)
@@ -351,17 +353,33 @@ static struct chunk_write *write_new(struct disk_tier *tier, struct chunk *chunk
     return write;
 }
 
+/* To its tenant's quota: what is saved because its client wants it to be is there anyway, and
+ * others of the tenant's go for it. */
+static bool charge_write(const struct chunk *chunk, const struct record *record, bool spills,
+                         struct charge *charge) {
+    uint64_t bytes = chunk_written_bytes(chunk, record);
+    if (spills)
+        return charge_take(charge, chunk->usage->disk_quota, bytes);
+    charge_anyway(charge, chunk->usage->disk_quota, bytes);
+    return true;
+}
+
 uint64_t disk_tier_write_chunk(struct disk_tier *tier, struct chunk *chunk, bool drop) {
     struct record *record = chunk_begin_write(chunk);
     if (!record)
         return drop ? drop_bytes(tier, chunk) : 0;
-    struct chunk_write *write = write_new(tier, chunk, record);
+    struct charge charge = {0};
+    struct chunk_write *write = NULL;
+    if (charge_write(chunk, record, drop, &charge))
+        write = write_new(tier, chunk, record);
     if (!write) {
+        charge_release(&charge);
         chunk_end_write(chunk, record, NULL);
         record_unpin(record);
         return 0;
     }
     chunk_ref(chunk);
+    write->charge = charge;
     write->drop = drop;
     uint64_t bytes = record->reserved_bytes;
     if (drop)

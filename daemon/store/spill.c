@@ -133,25 +133,6 @@ static struct outcome outcome(struct disk_tier *tier) {
                             atomic_load(&tier->counts.failed_writes)};
 }
 
-bool spill(struct store *store, struct coldness *order, uint64_t want_bytes, uint64_t idle_ns) {
-    struct disk_tier *tier = &store->disk;
-    if (!disk_tier_is_on(tier) || store_is_recovering(store))
-        return false;
-    (void)spill_relieve_disk(store);
-    uint64_t progress = disk_tier_progress(tier);
-    struct outcome before = outcome(tier);
-    uint64_t under_way = atomic_load(&tier->counts.spilling_bytes), begun = 0;
-    if (under_way < want_bytes)
-        begun = spill_coldest(store, order, want_bytes - under_way, idle_ns);
-    if (under_way + begun == 0)
-        return false;
-    if (atomic_load(&tier->counts.spilling_bytes) > 0)
-        disk_tier_await_progress(tier, progress, SPILL_WAIT_NS);
-    struct outcome after = outcome(tier);
-    return after.spilled_bytes > before.spilled_bytes ||
-           after.failed_writes == before.failed_writes || spill_relieve_disk(store);
-}
-
 /* Where it was spilling that found the disk full, memory is short, too: who is coldest loses tokens
  * wherever they are, and what is not on disk yet need not go there. */
 static enum evict_place place_to_relieve(int shortage) {
@@ -159,8 +140,8 @@ static enum evict_place place_to_relieve(int shortage) {
 }
 
 /* From the coldest on. What that freed. */
-static uint64_t evict_in_order(struct store *store, const struct evict_request *request) {
-    struct coldness *order = &store->coldness;
+static uint64_t evict_in_order(struct store *store, struct coldness *order,
+                               const struct evict_request *request) {
     struct evict_result result;
     struct session *session;
     uint64_t freed = 0;
@@ -181,24 +162,79 @@ static bool make_room_on_disk(struct store *store, int shortage, uint64_t *freed
     struct evict_request request = {.want_bytes = stats.limit_bytes / RELIEF_SHARE,
                                     .idle_ns = CLOCK_NS_PER_S, /* not what is being fetched */
                                     .place = place_to_relieve(shortage)};
-    *freed_bytes = evict_in_order(store, &request);
+    *freed_bytes = evict_in_order(store, &store->coldness, &request);
     if (*freed_bytes > 0 || shortage != DISK_SHORT_FOR_SPILLING)
         return true;
     if (atomic_load(&store->budget.waiting) == 0)
         return false;
     request.idle_ns = 0;
-    *freed_bytes = evict_in_order(store, &request);
+    *freed_bytes = evict_in_order(store, &store->coldness, &request);
     return true;
 }
 
-bool spill_relieve_disk(struct store *store) {
+/* Of its coldest sessions: what is on disk where that is more than it may have, wherever it is
+ * where what was to go there found no room. */
+static uint64_t relieve_tenant(struct store *store, struct tenant *tenant, uint64_t excess_bytes) {
+    uint64_t limit = atomic_load(&tenant->disk_bytes.limit);
+    struct evict_request request = {.want_bytes = excess_bytes + limit / RELIEF_SHARE + 1,
+                                    .idle_ns = CLOCK_NS_PER_S,
+                                    .place = excess_bytes > 0 ? EVICT_FROM_DISK : EVICT_FROM_BOTH};
+    uint64_t freed = evict_in_order(store, &tenant->coldness, &request);
+    if (freed > 0 || atomic_load(&tenant->memory.waiting) == 0)
+        return freed;
+    request.idle_ns = 0;
+    return evict_in_order(store, &tenant->coldness, &request);
+}
+
+/* Those that hold more than their quota, or were refused since they were looked at. */
+static bool relieve_tenants(struct store *store) {
+    uint64_t freed_bytes = 0;
+    for (struct tenant *tenant = NULL; (tenant = tenants_next(&store->tenants, tenant));) {
+        const struct quota *quota = &tenant->disk_bytes;
+        uint64_t used = atomic_load(&quota->used), limit = atomic_load(&quota->limit);
+        uint64_t refused = atomic_load(&quota->refused);
+        if (used > limit || refused != tenant->disk_refusals)
+            freed_bytes += relieve_tenant(store, tenant, used > limit ? used - limit : 0);
+        tenant->disk_refusals = refused;
+    }
+    atomic_fetch_add(&store->disk.counts.evicted_bytes, freed_bytes);
+    return freed_bytes > 0;
+}
+
+static bool relieve_whole(struct store *store) {
     struct disk_tier *tier = &store->disk;
     uint64_t freed_bytes;
     int shortage = atomic_exchange(&tier->shortage, DISK_NOT_SHORT);
-    if (!disk_tier_is_on(tier) || shortage == DISK_NOT_SHORT)
+    if (shortage == DISK_NOT_SHORT)
         return false;
     if (make_room_on_disk(store, shortage, &freed_bytes))
         atomic_store(&tier->unrelieved, freed_bytes == 0);
     atomic_fetch_add(&tier->counts.evicted_bytes, freed_bytes);
     return freed_bytes > 0;
+}
+
+bool spill_relieve_disk(struct store *store) {
+    if (!disk_tier_is_on(&store->disk))
+        return false;
+    bool relieved = relieve_tenants(store);
+    return relieve_whole(store) || relieved;
+}
+
+bool spill(struct store *store, struct coldness *order, uint64_t want_bytes, uint64_t idle_ns) {
+    struct disk_tier *tier = &store->disk;
+    if (!disk_tier_is_on(tier) || store_is_recovering(store))
+        return false;
+    (void)spill_relieve_disk(store);
+    uint64_t progress = disk_tier_progress(tier);
+    struct outcome before = outcome(tier);
+    uint64_t under_way = atomic_load(&tier->counts.spilling_bytes), begun = 0;
+    if (under_way < want_bytes)
+        begun = spill_coldest(store, order, want_bytes - under_way, idle_ns);
+    if (under_way + begun == 0)
+        return relieve_tenants(store);
+    if (atomic_load(&tier->counts.spilling_bytes) > 0)
+        disk_tier_await_progress(tier, progress, SPILL_WAIT_NS);
+    struct outcome after = outcome(tier);
+    return after.spilled_bytes > before.spilled_bytes ||
+           after.failed_writes == before.failed_writes || spill_relieve_disk(store);
 }

@@ -19,7 +19,8 @@ struct store;
  */
 bool spill(struct store *store, struct coldness *order, uint64_t want_bytes, uint64_t idle_ns);
 
-/* If a write found the disk full: makes room there. False if nothing was to be evicted. */
+/* If a write found the disk full, or a tenant's quota of it: makes room there, of a tenant's quota
+ * by what is coldest of its own. False if nothing was to be evicted. */
 bool spill_relieve_disk(struct store *store);
 
 #endif

@@ -39,6 +39,7 @@ static void set_limits(const struct tenants *tenants, struct tenant *tenant) {
 static void init(struct tenants *tenants, struct tenant *tenant, const char *name,
                  size_t name_bytes) {
     tenant->usage.whole = tenants->usage;
+    tenant->usage.disk_quota = &tenant->disk_bytes;
     memcpy(tenant->name, name, name_bytes);
     tenant->name_bytes = name_bytes;
     budget_init_part(&tenant->memory, tenants->budget);

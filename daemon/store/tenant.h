@@ -48,7 +48,8 @@ struct tenant {
     struct budget memory;
     struct quota disk_bytes, in_flight_bytes, session_count, connections;
     struct rate requests;
-    struct pressure_state pressure; /* the keeper's */
+    struct pressure_state pressure; /* the keeper's, as is the next */
+    uint64_t disk_refusals;         /* of disk_bytes, that were seen to */
     size_t name_bytes;
     char name[TENANT_NAME_BYTES_MAX + 1];
 };

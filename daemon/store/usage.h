@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "daemon/base/charge.h"
 #include "proto/page/page.h"
 
 enum { USAGE_LEVELS = PAGE_LEVEL_MAX - PAGE_LEVEL_MIN + 1 };
@@ -28,7 +29,8 @@ struct usage_attachments {
 };
 
 struct usage {
-    struct usage *whole; /* which all of this is counted in, too; NULL: this is the whole */
+    struct usage *whole;      /* which all of this is counted in, too; NULL: this is the whole */
+    struct quota *disk_quota; /* that chunks and attachments on disk are charged to; NULL: none */
     _Atomic uint64_t pages_bytes, tails_bytes;           /* what is shared counted once */
     _Atomic uint64_t key_summaries_bytes;                /* of these pages_bytes */
     _Atomic uint64_t pages_full_bytes, tails_full_bytes; /* with each session that has it */

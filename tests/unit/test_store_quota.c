@@ -1,37 +1,14 @@
 /* Quotas of tenants: what one holds is charged to it alone, and all of it is given back. */
-#include "daemon/store/spill.h"
-#include "tests/unit/test_store_disk_support.h"
-
-enum { CHUNK_BYTES = PAGE * ROW_VALUES * (int)sizeof(float) * LAYERS * 2 };
-
-static struct tenant *greedy, *calm;
-
-static struct tenant *tenant_of(const char *name) {
-    return tenants_find(&store.tenants, name, strlen(name));
-}
+#include "tests/unit/test_store_quota_support.h"
 
 static void set_up_tenants(void) {
     set_up();
-    greedy = tenant_of("greedy");
-    calm = tenant_of("calm");
-    store_tenant = greedy;
+    find_tenants();
 }
 
 static void tear_down_tenants(void) {
     store_tenant = NULL;
     tear_down();
-}
-
-static void limit_greedy(struct tenant_limits limits) {
-    struct tenant_quota *row = calloc(1, sizeof *row);
-    strcpy(row->tenant, "greedy");
-    row->limits = limits;
-    tenants_set_quotas(&store.tenants, row, 1);
-}
-
-static struct tenant_limits no_limits(void) {
-    return (struct tenant_limits){QUOTA_NONE, QUOTA_NONE, QUOTA_NONE,
-                                  QUOTA_NONE, QUOTA_NONE, QUOTA_NONE};
 }
 
 static void limit_memory(uint64_t bytes) {
@@ -44,25 +21,6 @@ static void limit_sessions(uint64_t sessions) {
     struct tenant_limits limits = no_limits();
     limits.sessions = sessions;
     limit_greedy(limits);
-}
-
-/* Of random bits, so that it takes what it takes raw. */
-static void store_exactly(const char *name, uint64_t tokens) {
-    ck_assert_int_eq(open_session(name, PAGE_EXACT), STORE_OK);
-    store_tokens(name, 0, tokens, true);
-    leave_idle(name);
-}
-
-static uint64_t used(const struct tenant *tenant) {
-    return atomic_load(&tenant->memory.used_bytes);
-}
-
-/* What was left to the keeper is freed by it in time. */
-static void wait_until_nothing_is_charged(const struct tenant *tenant) {
-    for (int i = 0; i < WAIT_STEPS && used(tenant) > 0; i++)
-        wait_step();
-    ck_assert_uint_eq(used(tenant), 0);
-    ck_assert_uint_eq(atomic_load(&tenant->session_count.used), 0);
 }
 
 START_TEST(what_a_tenant_holds_is_charged_to_it_and_to_nobody_else) {
