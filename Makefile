@@ -263,7 +263,14 @@ load:
 	$(Q)tools/bootstrap.sh build test
 	$(Q)+$(SUBMAKE) all
 	$(Q)KVQUANTD=$(abspath $(BUILD))/kvquantd $(VENV)/bin/python -m pytest -q -s \
-	    -p no:cacheprovider tests/load
+	    -p no:cacheprovider tests/load/test_load.py
+
+## timing: whether the time of an answer tells what another tenant has, in a few minutes
+timing:
+	$(Q)tools/bootstrap.sh build test
+	$(Q)+$(SUBMAKE) all
+	$(Q)KVQUANTD=$(abspath $(BUILD))/kvquantd $(VENV)/bin/python -m pytest -q -s \
+	    -p no:cacheprovider tests/load/test_timing.py
 
 ## torture: the tests of tests/faults, and of damaged pools, at full length, in hours
 torture:
@@ -652,7 +659,7 @@ $(PROBED): tools/probe.sh Makefile
     $(BENCH_SUPPORT:.o=.d) $(UNIT_TESTS:=.d) $(TEST_PLUGINS:=.d) $(HNSWLIB_PLUGIN:=.d) $(FAULT_SOURCES:%.c=$(BUILD)/%.d) $(BENCHES:=.d) $(FUZZERS:=.d) $(FUZZ_SUPPORT:.o=.d) $(BUILD)/tests/fuzz/replay.d
 
 FORCE:
-.PHONY: all deps deb test-packages test torture overload soak load coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics test-systemd tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
+.PHONY: all deps deb test-packages test torture overload soak load timing coverage analyse lint run bench bench-peers bench-codec bench-recall bench-trace bench-quality benches quality recall-bench fuzz fuzzers golden aarch64 test-aarch64 test-tiny test-metrics test-systemd tiny test-hf test-hf-5 test-hf-4 test-llama test-hosts e2e stop install \
     uninstall clean help unit-tests examples python sanitized-python tidy \
     FORCE
 .SECONDARY:
