@@ -115,7 +115,7 @@ def test_every_call_gives_what_it_gives_over_a_unix_socket(tls, expected, non_bl
 
 
 @BOTH_FORMS
-@pytest.mark.parametrize("sizes", [(101, 13), (1 << 16, 5), (5, 1 << 16)])
+@pytest.mark.parametrize("sizes", [(101, 13), (5, 1 << 16)])
 def test_bytes_may_come_a_few_at_a_time(tls, expected, sizes, non_blocking):
     with Relay(tls.address, sizes) as relay, client(tls, address=relay.address, non_blocking=non_blocking) as library:
         assert everything(library) == expected
@@ -358,7 +358,7 @@ def test_a_client_of_no_tenant(tls):
 
 
 @BOTH_FORMS
-@pytest.mark.parametrize("bytes_left", [0, 1, 5, 90, 200, 600])
+@pytest.mark.parametrize("bytes_left", [0, 5, 600])
 def test_a_handshake_that_ends_halfway(tls, bytes_left, non_blocking):
     with Relay(tls.address, left=bytes_left) as relay:
         options = trust(tls.authority, tls.authority.client())
