@@ -20,7 +20,7 @@ from tenant_support import Tenants
 from test_client_non_blocking import everything
 from test_service_tcp import tcp_address
 from tls_support import TlsDaemon
-from wire import connect
+from wire import REPLY, connect, data_frame, encode, frame
 
 DEADLINE_MS = 300
 BOTH_FORMS = pytest.mark.parametrize("non_blocking", [False, True])
@@ -138,6 +138,29 @@ def test_a_long_transfer_gives_the_loop_its_turn(tls, connections, non_blocking)
             assert library.call(function, *arguments) == "ok"
             assert library.waits - before >= 16 or not non_blocking
     assert back == memory
+
+
+@BOTH_FORMS
+def test_what_tls_has_read_already_is_not_waited_for(authority, non_blocking):
+    """The reply is in the record that ends a MiB of values, after which a step ends: no poll() tells of it."""
+    tokens, values = 128, bytes(1 << 20)
+
+    def script(peer):
+        peer.greet()
+        request_id = peer.receive()[1]
+        reply = frame(REPLY, request_id, encode("FetchReply", version=1, tokens=tokens))
+        peer.send(data_frame(request_id, 0, tokens, 0, 0, values) + reply)
+        peer.until_closed()
+
+    state, target = ffi.new("struct kvq_session_state *"), ffi.new("char[]", len(values))
+    state.session, state.model, state.page_tokens, state.tokens = b"s", b"m", tokens, tokens
+    state.geometry = dict(layers=1, heads=16, head_dim_k=128, head_dim_v=0, dtype=lib.KVQ_F32)
+    daemon = FakeDaemon(None, script, tls=server_side(authority.server()))
+    with Library(daemon.path, non_blocking, deadline_ms=1000 * PATIENCE_SECONDS, **trust(authority)) as library:
+        options, start = library.options("kvq_fetch_options", k=dict(block=target)), time.monotonic()
+        assert library.call("kvq_fetch", state, options, ffi.NULL) == "ok"
+    assert time.monotonic() - start < PATIENCE_SECONDS / 2  # a wait for nothing ends at the deadline
+    daemon.close()
 
 
 def test_whose_client_it_is_its_certificate_says(tls):
