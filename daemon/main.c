@@ -89,7 +89,7 @@ static size_t page_cache_bytes(const struct config *config) {
 static uint64_t own_bytes(const struct config *config) {
     return lease_pool_bytes(lease_count(config)) +
            config->reactors * (REACTOR_BYTES + page_cache_bytes(config)) +
-           (config->metrics ? MONITOR_BYTES : 0);
+           (config->metrics ? MONITOR_BYTES : 0) + tls_context_bytes(config);
 }
 
 /* 0 means as many as leave a processor to the reactors, where memory is not short. */
@@ -140,7 +140,7 @@ static void set_quotas(struct kvquantd *daemon) {
 /* The same of what TLS is set up with, where all of that is named. */
 static int read_tls(struct kvquantd *daemon, char *message, size_t message_bytes) {
     const struct config *config = &daemon->config;
-    if (!config->tls_certificate || !config->tls_key || !config->tls_client_ca)
+    if (!tls_context_is_wanted(config))
         return 0;
     return tls_context_read(&daemon->tls, config, message, message_bytes);
 }

@@ -9,6 +9,7 @@
 
 #include "daemon/base/address.h"
 #include "daemon/base/log.h"
+#include "daemon/server/tls_context.h"
 
 static bool is_stream_that_listens(int socket) {
     return sd_is_socket(socket, AF_UNSPEC, SOCK_STREAM, 1) > 0;
@@ -27,7 +28,7 @@ static void write_unix_name(struct listener *listener, const struct sockaddr_un 
 static const char *fault_of_tcp(const struct listener *listener, const union address *address,
                                 const struct config *config) {
     if (listener->is_tls)
-        return config->tls_certificate && config->tls_key && config->tls_client_ca
+        return tls_context_is_wanted(config)
                    ? NULL
                    : "is for TLS, which needs tls_certificate, tls_key and tls_client_ca";
     return address_is_loopback(address) || config->tcp_beyond_loopback

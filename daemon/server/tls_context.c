@@ -14,12 +14,14 @@
 
 enum {
     FILE_BYTES_MAX = 1 << 20,
-    SECURE_HEAP_BYTES = 64 << 10, /* for private keys: locked, and in no core file */
-    SECURE_HEAP_LEAST = 32,
+    KEY_BYTES_LEAST = 32,              /* of a block of the memory for private keys */
+    OWN_KEY_BYTES = 64 << 10,          /* while a reload reads the next one, too */
+    CONNECTION_KEY_BYTES = 2 * 64,     /* a number of each of `groups`, and some */
     CLIENT_CHAIN_BYTES_MAX = 32 << 10, /* of certificates that a client sends */
     CHAIN_DEPTH_MAX = 4
 };
 
+static const char groups[] = "X25519:P-256:P-384";
 static const char ciphers[] =
     "TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256:TLS_AES_128_GCM_SHA256";
 static const unsigned char protocol[] = {5, 'k', 'v', 'q', '/', '1'}; /* of ALPN */
@@ -32,6 +34,20 @@ void tls_context_init(struct tls_context *tls) {
 void tls_context_deinit(struct tls_context *tls) {
     SSL_CTX_free(tls->context);
     pthread_mutex_destroy(&tls->lock);
+}
+
+bool tls_context_is_wanted(const struct config *config) {
+    return config->tls_certificate && config->tls_key && config->tls_client_ca;
+}
+
+/* OpenSSL wants a power of two. */
+uint64_t tls_context_bytes(const struct config *config) {
+    uint64_t bytes = OWN_KEY_BYTES, wanted = config->connections * CONNECTION_KEY_BYTES;
+    if (!tls_context_is_wanted(config))
+        return 0;
+    while (bytes < OWN_KEY_BYTES + wanted)
+        bytes *= 2;
+    return bytes;
 }
 
 SSL *tls_context_new_connection(struct tls_context *tls) {
@@ -203,6 +219,7 @@ static bool restrict_to(SSL_CTX *context) {
     SSL_CTX_set_alpn_select_cb(context, choose_protocol, NULL);
     return SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION) == 1 &&
            SSL_CTX_set_ciphersuites(context, ciphers) == 1 &&
+           SSL_CTX_set1_groups_list(context, groups) == 1 &&
            SSL_CTX_set_num_tickets(context, 0) == 1;
 }
 
@@ -217,8 +234,8 @@ static void replace(struct tls_context *tls, SSL_CTX *context) {
 
 int tls_context_read(struct tls_context *tls, const struct config *config, char *message,
                      size_t message_bytes) {
-    if (!CRYPTO_secure_malloc_initialized())
-        (void)CRYPTO_secure_malloc_init(SECURE_HEAP_BYTES, SECURE_HEAP_LEAST);
+    if (!CRYPTO_secure_malloc_initialized()) /* where it cannot be locked it is used all the same */
+        (void)CRYPTO_secure_malloc_init(tls_context_bytes(config), KEY_BYTES_LEAST);
     ERR_clear_error();
     struct reading reading = {SSL_CTX_new(TLS_server_method()), message, message_bytes};
     int status = 0;

@@ -10,6 +10,7 @@
 #include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 
 #include "daemon/base/config.h"
 
@@ -23,6 +24,14 @@ struct tls_context {
 
 void tls_context_init(struct tls_context *tls);
 void tls_context_deinit(struct tls_context *tls);
+
+/* What the memory of private keys takes: locked, and in no core file. Each connection has one, too,
+ * that its session keys came from; where there are more connections than at the start was said,
+ * handshakes fail for want of it. */
+uint64_t tls_context_bytes(const struct config *config);
+
+/* Whether the files of TLS are named. */
+bool tls_context_is_wanted(const struct config *config);
 
 /* Reads the files, for the connections that come from now on. 0, or -1 with what is wrong in
  * message; then nothing has changed. */

@@ -4,14 +4,16 @@
 """
 
 import socket
+import ssl
 import time
 
 import pytest
+from tls_support import TlsDaemon, context
 from wire import APPEND, DELETE, INFO, OPEN, Closed, Connection, Refused, data_frame, encode, frame
 from wire_support import LARGE, SMALL, append, assert_holds, bits, wait_until
 
 IDLE = 10_000
-IDLE_BYTES_MAX = 8192
+IDLE_BYTES_MAX, TLS_IDLE_BYTES_MAX = 8192, 40 << 10
 P99_RATIO_MAX = 2
 ROUNDS, CALLS = 7, 600
 
@@ -74,6 +76,46 @@ def test_idle_connections_take_little_and_slow_nobody_down(files, active):
     for one in idle:
         one.close()
     wait_until(lambda: client.stats().connections == 1)
+
+
+def test_idle_connections_over_tls_take_little_and_slow_nobody_down(files, start_daemon, tmp_path):
+    """Each has shaken hands, and shown its certificate; the active ones are over TLS, too."""
+    count = min(IDLE, files // 2)
+    tls = TlsDaemon(start_daemon, tmp_path, config=f"connections = {count + 10}\n", memory="1G")
+    context = tls.context()
+    with Connection(tls.daemon.socket) as local, tls.connect_tls() as client:
+        session, arrays = client.open(b"active", geometry=SMALL, level=-2), bits(SMALL, 200)
+        append(session, arrays, settle=True)
+        before = p99_seconds(client, session, arrays)
+        rss, used = held(tls.daemon, local)
+        begin = time.monotonic()
+        idle = [tls.connect_tls(tls=context) for _ in range(count)]
+        seconds = time.monotonic() - begin
+        rss, used = (now - then for now, then in zip(held(tls.daemon, local), (rss, used)))
+        during = p99_seconds(client, session, arrays)
+        print(f"\n{count} idle connections over TLS, made in {seconds:.0f} s: {rss / count:.0f} bytes of RSS and "
+              f"{used / count:.0f} of the limit each; p99 of INFO and FETCH {before * 1e6:.0f} us without them, "
+              f"{during * 1e6:.0f} us with them")
+        assert rss / count <= TLS_IDLE_BYTES_MAX and 0 < used / count <= TLS_IDLE_BYTES_MAX
+        assert rss <= used  # what is charged is what it takes
+        assert during <= P99_RATIO_MAX * before
+        for one in idle:
+            one.close()
+        wait_until(lambda: local.stats().connections == 2)
+
+
+def test_a_flood_of_handshakes_that_fail_leaves_nothing(start_daemon, tmp_path):
+    tls = TlsDaemon(start_daemon, tmp_path)
+    nobody = context(tls.authority)
+    with Connection(tls.daemon.socket) as local, tls.connect_tls() as client:
+        before = held(tls.daemon, local)
+        for _ in range(2000):
+            with pytest.raises((ssl.SSLError, Closed)):
+                Connection(tls.address, tls=nobody)
+        client.ping()
+        wait_until(lambda: local.stats().connections == 2)
+        wait_until(lambda: held(tls.daemon, local)[1] <= before[1])
+        assert held(tls.daemon, local)[0] <= before[0] + (8 << 20)
 
 
 @pytest.mark.parametrize("active", [{"config": "stall_timeout = 2s\n"}], indirect=True)
