@@ -68,6 +68,11 @@ def values(path, name):
     return re.findall(rf"^{name}=(.*)$", path.read_text(), re.MULTILINE)
 
 
+def test_both_services_allow_the_same_system_calls():
+    filters = values(DEPLOY / "kvquantd.service", "SystemCallFilter")
+    assert filters and values(DEPLOY / "user/kvquantd.service", "SystemCallFilter") == filters
+
+
 @pytest.mark.parametrize("folder,socket", [(DEPLOY, "/run/kvquantd/kvquantd.sock"),
                                            (DEPLOY / "user", "%t/kvquantd.sock")], ids=["system", "user"])
 def test_service_and_socket_unit_listen_where_clients_look(folder, socket):
