@@ -24,7 +24,7 @@ python3 -m pytest -p no:cacheprovider -v --tb=short $(cat /mnt/chosen) >/dev/tty
 
 def names():
     """Of the tests in the guest, in their order."""
-    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", HERE / "guest"],
+    done = subprocess.run([sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--collect-only", "-q", "."],
                           capture_output=True, text=True, cwd=HERE / "guest", check=True)
     return [line for line in done.stdout.splitlines() if "::" in line]
 
@@ -39,14 +39,16 @@ class Guest:
     def __init__(self, disk):
         self.reports, self.has_ended = {}, False
         self.console = FOLDER / "console.log"
-        command = ["qemu-system-x86_64", "-accel", "kvm" if has_kvm() else "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048",
+        command = ["qemu-system-x86_64", "-accel", "kvm" if has_kvm() else "tcg,thread=multi",
+                   "-cpu", "max", "-smp", "2", "-m", "2048",
                    "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot", "-device", "virtio-rng-pci",
                    "-kernel", FOLDER / "vmlinuz", "-initrd", FOLDER / "initrd",
                    "-append", "root=/dev/vda rw console=ttyS0 systemd.show_status=no quiet",
                    "-drive", f"file={FOLDER / 'root.ext4'},format=raw,if=virtio,snapshot=on",
                    "-drive", f"file={disk},format=raw,if=virtio,snapshot=on",
                    "-serial", f"file:{self.console}", "-serial", "stdio"]
-        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace")
+        self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True,
+                                        errors="replace")
         self.limit = threading.Timer(BOOT_SECONDS_MAX, self.process.kill)
         self.limit.start()
 
@@ -54,7 +56,7 @@ class Guest:
         """Of this test, once it is there."""
         while name not in self.reports and not self.has_ended:
             self.take(self.process.stdout.readline())
-        assert name in self.reports, f"the guest ended before; {self.console} has:\n{self.console.read_text(errors='replace')[-3000:]}"
+        assert name in self.reports, f"the guest ended before:\n{self.console.read_text(errors='replace')[-3000:]}"
         return self.reports[name]
 
     def take(self, line):
@@ -77,7 +79,7 @@ def guest(request, tmp_path_factory):
     for package in PACKAGES:
         (found,) = (BUILD / "deb").glob(f"{package}_*.deb")
         shutil.copy(found, shared / "packages")
-    chosen = [item.callspec.params["name"] for item in request.session.items if "name" in getattr(item, "callspec", item).params]
+    chosen = [item.callspec.params["name"] for item in request.session.items]
     (shared / "chosen").write_text(" ".join(f"/mnt/tests/{name}" for name in chosen))
     (shared / "start").write_text(START)
     disk = FOLDER / "shared.ext4"

@@ -10,8 +10,8 @@ from service import peek, uid_of
 def writes(service, path):
     """Whether the daemon's user can make this file where the daemon is."""
     uid = uid_of(service.pid)
-    done = subprocess.run(["nsenter", "--target", str(service.pid), "--mount", "setpriv", "--reuid", str(uid), "--regid", str(uid),
-                           "--clear-groups", "touch", path], capture_output=True, text=True)
+    done = subprocess.run(["nsenter", "--target", str(service.pid), "--mount", "setpriv", "--reuid", str(uid),
+                           "--regid", str(uid), "--clear-groups", "touch", path], capture_output=True, text=True)
     assert done.returncode == 0 or "touch: " in done.stderr, done.stderr
     return done.returncode == 0
 
@@ -34,7 +34,7 @@ def test_it_writes_where_it_has_to(running, path):
 
 
 def test_it_has_no_network_but_its_own(running):
-    interfaces = subprocess.run(["nsenter", "--target", str(running.pid), "--net", "cat", "/proc/net/dev"], capture_output=True, text=True).stdout
+    interfaces = running.run("nsenter", "--target", running.pid, "--net", "cat", "/proc/net/dev")
     assert [line.split(":")[0].strip() for line in interfaces.splitlines()[2:]] == ["lo"]
 
 
@@ -47,3 +47,10 @@ def test_it_has_no_capability_and_cannot_get_one(running):
 def test_no_core_can_be_written_of_it(running):
     limits = peek(running.pid, "limits").decode()
     assert ["Max", "core", "file", "size", "0", "0", "bytes"] in [line.split() for line in limits.splitlines()]
+
+
+@pytest.mark.parametrize("folder", ["/var/lib/kvquantd", "/run/kvquantd", "/tmp", "/var/tmp"])
+def test_what_it_can_write_it_cannot_run(running, folder):
+    mounts = [line.split() for line in peek(running.pid, "mountinfo").decode().splitlines()]
+    options = [mount[5].split(",") for mount in mounts if mount[4] == folder]
+    assert {"rw", "noexec", "nosuid"} <= set(options[-1])

@@ -34,7 +34,7 @@ def test_full_to_its_limit_it_is_within_memory_max(service):
     used = status(service)
     assert used["used_bytes"] > 0.8 * used["limit_bytes"]
     peak = counted("memory.peak")
-    print(f"memory.peak {peak >> 20} MiB of {LIMIT + BESIDE >> 20}, used {used['used_bytes'] >> 20} of {LIMIT >> 20} MiB,",
+    print(f"memory.peak {peak >> 20} of {LIMIT + BESIDE >> 20} MiB, used {used['used_bytes'] >> 20} of {LIMIT >> 20},",
           *(f"{name} {statistic(name) / MIB:.1f}" for name in ("anon", "file", "shmem", "kernel", "sock")))
     assert service.show("NRestarts") == "0" and "oom" not in service.journal()
     assert statistic("shmem") <= LIMIT and counted("memory.swap.current") == 0

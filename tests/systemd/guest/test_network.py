@@ -35,7 +35,8 @@ def test_a_port_of_the_socket_unit_needs_nothing_else_opened(service):
 
 def test_a_tls_port_of_a_socket_unit_needs_nothing_else_opened(service):
     certificates = make_certificates(service)
-    service.configure(tenants="/etc/kvquant/tenants", **{f"tls_{name}": name for name in ("certificate", "key", "client_ca")})
+    service.configure(tenants="/etc/kvquant/tenants", tls_certificate="certificate", tls_key="key",
+                      tls_client_ca="client_ca")
     pathlib.Path("/etc/kvquant/tenants").write_text("certificate worker team worker\n")
     service.drop_in(*(f"LoadCredential={name}:{certificates / file}" for name, file in
                       (("certificate", "server.pem"), ("key", "server.key"), ("client_ca", "ca.pem"))))
@@ -43,8 +44,8 @@ def test_a_tls_port_of_a_socket_unit_needs_nothing_else_opened(service):
     service.dropped_in.append(service.SYSTEM / "kvquantd-tls.socket")
     service.run("systemctl", "daemon-reload")
     service.run("systemctl", "start", "kvquantd-tls.socket")
-    options = ["--socket", "localhost:7421", "--tls-ca", certificates / "ca.pem", "--tls-certificate", certificates / "client.pem",
-               "--tls-key", certificates / "client.key"]
+    options = ["--socket", "localhost:7421", "--tls-ca", certificates / "ca.pem",
+               "--tls-certificate", certificates / "client.pem", "--tls-key", certificates / "client.key"]
     stored = service.store("chat", options=options)
     assert service.fetch("chat", options) == stored
     assert service.show("PrivateNetwork") == "yes"
@@ -52,12 +53,16 @@ def test_a_tls_port_of_a_socket_unit_needs_nothing_else_opened(service):
 
 def make_certificates(service):
     """A CA, and certificates of localhost and of a worker that it has signed."""
-    service.run("openssl", "req", "-x509", "-newkey", "ed25519", "-nodes", "-subj", "/CN=ca", "-days", 2, "-keyout", "ca.key", "-out", "ca.pem", cwd=service.folder)
+    def openssl(*command):
+        service.run("openssl", *command, cwd=service.folder)
+
+    new_key = ("-newkey", "ed25519", "-nodes")
+    openssl("req", "-x509", *new_key, "-subj", "/CN=ca", "-days", 2, "-keyout", "ca.key", "-out", "ca.pem")
     for name, subject in (("server", "localhost"), ("client", "worker")):
-        service.run("openssl", "req", "-newkey", "ed25519", "-nodes", "-subj", f"/CN={subject}", "-addext", f"subjectAltName=DNS:{subject}",
-                    "-keyout", f"{name}.key", "-out", f"{name}.csr", cwd=service.folder)
-        service.run("openssl", "x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial", "-days", 2, "-copy_extensions", "copy",
-                    "-out", f"{name}.pem", cwd=service.folder)
+        openssl("req", *new_key, "-subj", f"/CN={subject}", "-addext", f"subjectAltName=DNS:{subject}",
+                "-keyout", f"{name}.key", "-out", f"{name}.csr")
+        openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.pem", "-CAkey", "ca.key", "-CAcreateserial",
+                "-days", 2, "-copy_extensions", "copy", "-out", f"{name}.pem")
     return service.folder
 
 

@@ -23,6 +23,7 @@ def test_a_purge_leaves_nothing(service):
     service.configure(disk="/var/lib/kvquantd")
     service.store("chat", options=["--durable"])
     service.run("dpkg", "--purge", "kvquantd")
-    for path in ("/var/lib/kvquantd", "/etc/kvquant", "/run/kvquantd", "/usr/bin/kvquantd", "/lib/systemd/system/kvquantd.service"):
+    for path in ("/var/lib/kvquantd", "/etc/kvquant", "/run/kvquantd", "/usr/bin/kvquantd",
+                 "/lib/systemd/system/kvquantd.service"):
         assert not pathlib.Path(path).exists(), path
     service.run("dpkg", "-i", *PACKAGES)

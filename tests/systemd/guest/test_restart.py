@@ -51,7 +51,6 @@ def hang(pid):
 
 @pytest.mark.parametrize("harm", [kill, abort, hang])
 def test_a_daemon_that_comes_to_harm_is_started_again_with_what_is_durable(service, harm):
-    service.drop_in("WatchdogSec=15")
     service.configure(disk="/var/lib/kvquantd")
     stored = service.store("durable", options=["--durable"])
     service.store("in-memory")
