@@ -180,7 +180,7 @@ static bool receive(void) {
 static void serve(void) {
     for (int i = 0; i < TURNS_MOST; i++) {
         uv_run(&server.reactor.loop, UV_RUN_NOWAIT);
-        if (!receive() && !server.reactor.ready && server.reactor.writing == 0)
+        if (!receive() && server.reactor.turns.listed == 0 && server.reactor.writing == 0)
             return;
     }
 }
