@@ -14,7 +14,7 @@ static bool next(void *to, size_t bytes) {
     if (answering_count < bytes)
         return false;
     memcpy(to, answering_bytes, bytes);
-    answering_bytes += bytes;
+    answering_bytes = answering_bytes + bytes;
     answering_count -= bytes;
     return true;
 }
