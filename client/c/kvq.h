@@ -1059,6 +1059,20 @@ enum kvq_takeover {
     KVQ_TAKEOVER_SET_ASIDE, /* likewise, for what was kept had crashed it */
 };
 
+/* What a tenant has of what it may have. */
+struct kvq_quota {
+    uint64_t used, limit; /* limit 0: none */
+    uint64_t refused;     /* since the start: what the limit did not let through at once */
+};
+
+struct kvq_tenant_stats {
+    const char *tenant;
+    struct kvq_quota memory_bytes, disk_bytes;
+    struct kvq_quota in_flight_bytes; /* buffers and open chunks of requests under way */
+    struct kvq_quota sessions, connections;
+    uint64_t requests_limit; /* a second; 0: none */
+};
+
 struct kvq_stats {
     const char *version; /* the daemon's */
     uint64_t pid;
@@ -1155,6 +1169,8 @@ struct kvq_stats {
         uint64_t sessions, tokens, bytes, cut_sessions, took_us;
         uint64_t set_aside_bytes; /* that are kept so now; 0: none */
     } takeover;
+    const struct kvq_tenant_stats *tenants; /* the client's own; for an admin the first 16 */
+    size_t tenant_count;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */

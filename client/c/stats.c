@@ -182,6 +182,32 @@ static int fill_capacity(struct kvq_client *client, const Kvq__StatsReply *reply
     return KVQ_OK;
 }
 
+static struct kvq_quota quota_of(const Kvq__Quota *wire) {
+    return wire ? (struct kvq_quota){wire->used, wire->limit, wire->refused}
+                : (struct kvq_quota){0};
+}
+
+static int fill_tenants(struct kvq_client *client, const Kvq__StatsReply *reply,
+                        struct kvq_stats *stats) {
+    struct kvq_tenant_stats *tenants =
+        wire_arena_alloc(&client->arena, reply->n_tenants * sizeof *tenants);
+    if (!tenants)
+        return no_room(client);
+    for (size_t i = 0; i < reply->n_tenants; i++) {
+        const Kvq__TenantStats *wire = reply->tenants[i];
+        tenants[i] = (struct kvq_tenant_stats){.tenant = wire->tenant,
+                                               .memory_bytes = quota_of(wire->memory_bytes),
+                                               .disk_bytes = quota_of(wire->disk_bytes),
+                                               .in_flight_bytes = quota_of(wire->in_flight_bytes),
+                                               .sessions = quota_of(wire->sessions),
+                                               .connections = quota_of(wire->connections),
+                                               .requests_limit = wire->requests_limit};
+    }
+    stats->tenants = tenants;
+    stats->tenant_count = reply->n_tenants;
+    return KVQ_OK;
+}
+
 static void fill_ageing(const Kvq__AgeingStats *wire, struct kvq_stats *stats) {
     if (!wire)
         return;
@@ -244,6 +270,8 @@ static int finish_stats(struct kvq_client *client, const ProtobufCMessage *messa
         error = fill_errors(client, reply, stats);
     if (!error)
         error = fill_capacity(client, reply, stats);
+    if (!error)
+        error = fill_tenants(client, reply, stats);
     return error ? error
                  : kvq_fill_levels(client, reply->levels, reply->n_levels, &stats->levels,
                                    &stats->level_count);

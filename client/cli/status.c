@@ -46,7 +46,8 @@ const struct command status_command = {
             "of memory, what sessions share that chose to, attachments, what was taken over "
             "from the daemon before, how many more tokens of up to 8 models fit at each level "
             "into what is free, requests with their mean and longest time from the first frame to "
-            "the last, errors by name. What needs a look stands in "
+            "the last, errors by name, and of a tenant with quotas what it has of them. What needs "
+            "a look stands in "
             "a line that begins with \"attention\".",
     .run = run,
 };

@@ -207,6 +207,31 @@ static void capacity_json(struct json *json, const struct kvq_stats *stats) {
     json_close_array(json);
 }
 
+static void quota_json(struct json *json, const char *name, const struct kvq_quota *quota) {
+    json_open_object(json, name);
+    json_count(json, "used", quota->used);
+    json_count(json, "limit", quota->limit);
+    json_count(json, "refused", quota->refused);
+    json_close_object(json);
+}
+
+static void tenants_json(struct json *json, const struct kvq_stats *stats) {
+    json_open_array(json, "tenants");
+    for (size_t i = 0; i < stats->tenant_count; i++) {
+        const struct kvq_tenant_stats *tenant = &stats->tenants[i];
+        json_open_object(json, NULL);
+        json_string(json, "tenant", tenant->tenant);
+        quota_json(json, "memory_bytes", &tenant->memory_bytes);
+        quota_json(json, "disk_bytes", &tenant->disk_bytes);
+        quota_json(json, "in_flight_bytes", &tenant->in_flight_bytes);
+        quota_json(json, "sessions", &tenant->sessions);
+        quota_json(json, "connections", &tenant->connections);
+        json_count(json, "requests_limit", tenant->requests_limit);
+        json_close_object(json);
+    }
+    json_close_array(json);
+}
+
 void print_stats_json(const struct kvq_stats *stats) {
     struct json json = {.out = stdout};
     json_open_object(&json, NULL);
@@ -238,6 +263,7 @@ void print_stats_json(const struct kvq_stats *stats) {
     recall_json(&json, stats);
     disk_json(&json, stats);
     takeover_json(&json, stats);
+    tenants_json(&json, stats);
     traffic_json(&json, stats);
     requests_json(&json, stats);
     json_close_object(&json);

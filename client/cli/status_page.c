@@ -209,6 +209,34 @@ static void print_traffic(const struct kvq_stats *stats) {
            count_text(stats->connections_stalled, b));
 }
 
+typedef const char *(*write_amount)(uint64_t amount, char text[WORD_BYTES]);
+
+static void print_quota(const struct kvq_quota *quota, const char *name, write_amount write) {
+    char used[WORD_BYTES], limit[WORD_BYTES];
+    if (quota->limit > 0)
+        printf(", %s %s of %s", name, write(quota->used, used), write(quota->limit, limit));
+}
+
+/* Of tenants that have any. */
+static void print_quotas(const struct kvq_stats *stats) {
+    for (size_t i = 0; i < stats->tenant_count; i++) {
+        const struct kvq_tenant_stats *tenant = &stats->tenants[i];
+        if (tenant->memory_bytes.limit + tenant->disk_bytes.limit + tenant->in_flight_bytes.limit +
+                tenant->sessions.limit + tenant->connections.limit + tenant->requests_limit ==
+            0)
+            continue;
+        printf("quotas      of %s", tenant->tenant);
+        print_quota(&tenant->memory_bytes, "memory", bytes_text);
+        print_quota(&tenant->disk_bytes, "disk", bytes_text);
+        print_quota(&tenant->in_flight_bytes, "in flight", bytes_text);
+        print_quota(&tenant->sessions, "sessions", count_text);
+        print_quota(&tenant->connections, "connections", count_text);
+        if (tenant->requests_limit > 0)
+            printf(", %" PRIu64 " requests a second", tenant->requests_limit);
+        putchar('\n');
+    }
+}
+
 /* How many more tokens of up to 8 models fit, at each level. */
 static void print_capacity(const struct kvq_stats *stats) {
     char tokens[WORD_BYTES];
@@ -262,6 +290,7 @@ void print_stats_page(const struct kvq_stats *stats) {
     print_disk(stats);
     print_takeover(stats);
     print_traffic(stats);
+    print_quotas(stats);
     print_capacity(stats);
     print_operations(stats);
     print_errors(stats);

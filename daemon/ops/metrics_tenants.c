@@ -117,6 +117,45 @@ static void write_ratios_of(struct exposition *exposition, const struct tenant *
     }
 }
 
+static const char *const resource_names[TENANT_RESOURCES] = {
+    [TENANT_MEMORY] = "memory_bytes",       [TENANT_DISK] = "disk_bytes",
+    [TENANT_IN_FLIGHT] = "in_flight_bytes", [TENANT_SESSIONS] = "sessions",
+    [TENANT_CONNECTIONS] = "connections",
+};
+
+enum figure { USED, LIMIT, REFUSED };
+
+static void write_figures_of(struct exposition *exposition, const struct tenant *tenant,
+                             enum figure figure) {
+    char labels[LABELS_BYTES];
+    for (enum tenant_resource resource = TENANT_MEMORY; resource < TENANT_RESOURCES; resource++) {
+        struct tenant_use use = tenant_use(tenant, resource);
+        uint64_t values[] = {[USED] = use.used, [LIMIT] = use.limit, [REFUSED] = use.refused};
+        if (use.limit == QUOTA_NONE)
+            continue;
+        snprintf(labels, sizeof labels, "tenant=\"%s\",quota=\"%s\"", tenant->name,
+                 resource_names[resource]);
+        exposition_add(exposition, labels, (double)values[figure]);
+    }
+}
+
+/* Of quotas that there are. */
+static void write_quotas(struct exposition *exposition, struct tenant *const *tenants,
+                         size_t count) {
+    exposition_begin(exposition, "kvquantd_tenant_quota_used", EXPOSITION_GAUGE,
+                     "What the tenant has of what it may have, in the quota's unit.");
+    for (size_t i = 0; i < count; i++)
+        write_figures_of(exposition, tenants[i], USED);
+    exposition_begin(exposition, "kvquantd_tenant_quota_limit", EXPOSITION_GAUGE,
+                     "What the tenant may have, as `limit` lines of the tenants file say.");
+    for (size_t i = 0; i < count; i++)
+        write_figures_of(exposition, tenants[i], LIMIT);
+    exposition_begin(exposition, "kvquantd_tenant_quota_refused", EXPOSITION_COUNTER,
+                     "Times that the quota did not let something through at once.");
+    for (size_t i = 0; i < count; i++)
+        write_figures_of(exposition, tenants[i], REFUSED);
+}
+
 void metrics_write_tenants(struct exposition *exposition, struct tenants *tenants) {
     struct tenant *all[METRICS_TENANTS];
     size_t count = tenants_read(tenants, all, METRICS_TENANTS);
@@ -135,4 +174,5 @@ void metrics_write_tenants(struct exposition *exposition, struct tenants *tenant
                      "K and V of the tenant as they came by what they take, by tier.");
     for (size_t i = 0; i < count; i++)
         write_ratios_of(exposition, all[i]);
+    write_quotas(exposition, all, count);
 }

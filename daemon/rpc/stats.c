@@ -11,7 +11,7 @@
 #include "daemon/rpc/stats.h"
 
 /* Of all but the names of sockets, whose number the service manager chooses. */
-enum { FRAME_BYTES = 12288, TEXT_FIELD_BYTES = 8 };
+enum { FRAME_BYTES = 16384, TEXT_FIELD_BYTES = 8 };
 
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     const struct rpc_daemon *daemon = request->context->daemon;
@@ -123,6 +123,8 @@ static void write_store(struct store *store, Kvq__StatsReply *reply, struct stat
     reply->sessions_created = atomic_load(&store->usage.sessions_created);
     reply->sessions_deleted = atomic_load(&store->usage.sessions_deleted);
     reply->appends_waiting = atomic_load(&store->budget.waiting);
+    for (struct tenant *tenant = NULL; (tenant = tenants_next(&store->tenants, tenant));)
+        reply->appends_waiting += atomic_load(&tenant->memory.waiting);
     count_levels(&store->usage, reply, report);
     kvq__memory_stats__init(&report->memory);
     report->memory.pages_bytes = totals.pages_bytes;
@@ -340,6 +342,41 @@ void stats_read(struct rpc_daemon *daemon, struct tenant *tenant, struct stats_r
     reply->takeover = &report->takeover;
 }
 
+static Kvq__Quota *write_quota(const struct tenant *tenant, enum tenant_resource resource,
+                               Kvq__Quota *quotas) {
+    struct tenant_use use = tenant_use(tenant, resource);
+    kvq__quota__init(&quotas[resource]);
+    quotas[resource].used = use.used;
+    quotas[resource].limit = use.limit == QUOTA_NONE ? 0 : use.limit;
+    quotas[resource].refused = use.refused;
+    return &quotas[resource];
+}
+
+static void write_quotas(struct tenant *tenant, Kvq__StatsReply *reply,
+                         struct stats_report *report) {
+    size_t i = reply->n_tenants++;
+    Kvq__TenantStats *message = report->tenant_pointers[i] = &report->tenants[i];
+    Kvq__Quota *quotas = report->quotas[i];
+    uint64_t rate = atomic_load(&tenant->requests.per_second);
+    kvq__tenant_stats__init(message);
+    message->tenant = tenant->name;
+    message->memory_bytes = write_quota(tenant, TENANT_MEMORY, quotas);
+    message->disk_bytes = write_quota(tenant, TENANT_DISK, quotas);
+    message->in_flight_bytes = write_quota(tenant, TENANT_IN_FLIGHT, quotas);
+    message->sessions = write_quota(tenant, TENANT_SESSIONS, quotas);
+    message->connections = write_quota(tenant, TENANT_CONNECTIONS, quotas);
+    message->requests_limit = rate == RATE_NONE ? 0 : rate;
+    reply->tenants = report->tenant_pointers;
+}
+
+static void write_all_quotas(struct tenants *tenants, Kvq__StatsReply *reply,
+                             struct stats_report *report) {
+    struct tenant *all[STATS_TENANTS];
+    size_t count = tenants_read(tenants, all, STATS_TENANTS);
+    for (size_t i = 0; i < count; i++)
+        write_quotas(all[i], reply, report);
+}
+
 static void write_tenant(struct tenant *tenant, Kvq__StatsReply *reply,
                          struct stats_report *report) {
     struct usage *usage = &tenant->usage;
@@ -373,15 +410,18 @@ void stats_read_of_tenant(struct rpc_daemon *daemon, struct tenant *tenant,
     reply->limit_bytes = atomic_load(&daemon->budget->limit_bytes);
     reply->state = (Kvq__State)atomic_load(&daemon->state);
     write_tenant(tenant, reply, report);
+    write_quotas(tenant, reply, report);
 }
 
 static enum rpc_step step(struct rpc_request *request, struct rpc_frame *frame) {
     struct stats_report report;
     struct rpc_daemon *daemon = request->context->daemon;
-    if (request->peer->role >= ROLE_ADMIN)
+    if (request->peer->role >= ROLE_ADMIN) {
         stats_read(daemon, request->peer->tenant, &report);
-    else
+        write_all_quotas(&daemon->store->tenants, &report.reply, &report);
+    } else {
         stats_read_of_tenant(daemon, request->peer->tenant, &report);
+    }
     return rpc_reply(request, frame, &report.reply.base);
 }
 

@@ -5,6 +5,8 @@
 #include "daemon/rpc/rpc.h"
 #include "proto/wire/kvq.pb-c.h"
 
+enum { STATS_TENANTS = 16 };
+
 /* The reply, and what it points to. */
 struct stats_report {
     Kvq__StatsReply reply;
@@ -26,6 +28,8 @@ struct stats_report {
     Kvq__AgeingStats ageing;
     Kvq__DiskStats disk;
     Kvq__TakeoverStats takeover;
+    Kvq__TenantStats tenants[STATS_TENANTS], *tenant_pointers[STATS_TENANTS];
+    Kvq__Quota quotas[STATS_TENANTS][TENANT_RESOURCES];
 };
 
 /* What a tenant's own clients are told: of its sessions, and what they may know of the daemon. */

@@ -149,3 +149,25 @@ void tenants_set_quotas(struct tenants *tenants, struct tenant_quota *quotas, si
     }
     pthread_mutex_unlock(&tenants->lock);
 }
+
+static struct tenant_use use_of(const struct quota *quota) {
+    return (struct tenant_use){atomic_load(&quota->used), atomic_load(&quota->limit),
+                               atomic_load(&quota->refused)};
+}
+
+struct tenant_use tenant_use(const struct tenant *tenant, enum tenant_resource resource) {
+    switch (resource) {
+    case TENANT_DISK:
+        return use_of(&tenant->disk_bytes);
+    case TENANT_IN_FLIGHT:
+        return use_of(&tenant->in_flight_bytes);
+    case TENANT_SESSIONS:
+        return use_of(&tenant->session_count);
+    case TENANT_CONNECTIONS:
+        return use_of(&tenant->connections);
+    default:
+        return (struct tenant_use){atomic_load(&tenant->memory.used_bytes),
+                                   atomic_load(&tenant->memory.limit_bytes),
+                                   atomic_load(&tenant->memory.refused)};
+    }
+}

@@ -54,6 +54,20 @@ struct tenant {
     char name[TENANT_NAME_BYTES_MAX + 1];
 };
 
+/* What a tenant has a quota of, apart from requests. */
+enum tenant_resource {
+    TENANT_MEMORY,
+    TENANT_DISK,
+    TENANT_IN_FLIGHT,
+    TENANT_SESSIONS,
+    TENANT_CONNECTIONS,
+    TENANT_RESOURCES
+};
+
+struct tenant_use {
+    uint64_t used, limit, refused; /* limit QUOTA_NONE: none */
+};
+
 struct tenants {
     struct budget *budget;
     struct usage *usage;  /* of all */
@@ -82,6 +96,8 @@ struct tenant *tenants_next(struct tenants *tenants, const struct tenant *tenant
 /* From now on this table, which is taken over, limits tenants: those that hold more by now are
  * brought below it. */
 void tenants_set_quotas(struct tenants *tenants, struct tenant_quota *quotas, size_t count);
+
+struct tenant_use tenant_use(const struct tenant *tenant, enum tenant_resource resource);
 
 /* 1 to 64 letters, digits, '.', '_' and '-'. */
 bool tenant_is_name(const char *name, size_t name_bytes);

@@ -23,7 +23,7 @@ STATUS_KEYS = {
     "version", "pid", "uptime_seconds", "sockets", "memory", "sessions", "tokens", "bytes_16bit",
     "logical_bytes", "stored_bytes", "unique_bytes", "ratio", "ratio_input", "levels", "keeper", "pressure",
     "capacity",
-    "ageing", "state", "sharing", "disk", "blocks", "attachments", "recall", "takeover",
+    "ageing", "state", "sharing", "disk", "blocks", "attachments", "recall", "takeover", "tenants",
     "appended_tokens", "appended_bytes", "appends_waiting", "fetched_tokens", "fetched_bytes", "fetch_hits",
     "fetch_misses", "connections",
     "connections_accepted", "connections_refused", "connections_stalled", "sessions_created",

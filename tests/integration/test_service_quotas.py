@@ -1,13 +1,15 @@
 """What a tenant may have at most, as `limit` lines of the tenants file say."""
 
+import re
 import threading
 import time
 
 import pytest
-from tenant_support import Tenants, row
+from conftest import Command
+from tenant_support import Tenants, row, token
 from test_service_tenants import check
 from wire import EXACT, OPEN_EXISTING, PING, Refused
-from wire_support import LARGE, TINY, WIDE, append, assert_holds, bits, refused, wait_until
+from wire_support import LARGE, TINY, WIDE, append, assert_holds, bits, packed, refused, wait_until
 
 ROWS = row("greedy", "greedy", "worker") + row("calm", "calm", "worker") + row("admin", "admin", "admin")
 CHUNK_TOKENS = 128  # 1 MiB of WIDE
@@ -159,3 +161,50 @@ def test_what_is_in_flight_stops_reading_from_its_tenant_alone(start_daemon, tmp
         sessions[0].connection.cancel(first)
         for thread in threads:
             thread.join()
+
+
+def test_a_tenant_is_told_its_own_quotas_and_an_admin_all(start_daemon, tmp_path):
+    tenants = quotas(start_daemon, tmp_path, "memory=8M sessions=2 requests=1000")
+    with tenants.connect("greedy") as greedy, tenants.connect("admin") as admin:
+        store(greedy, b"a")
+        [own] = greedy.stats().tenants
+        assert own.tenant == "greedy" and own.memory_bytes.limit == 8 << 20 and own.requests_limit == 1000
+        assert own.memory_bytes.used > 1 << 19 and (own.sessions.used, own.sessions.limit) == (1, 2)
+        assert (own.connections.used, own.connections.limit) == (1, 0)
+        told = {row.tenant: row for row in admin.stats().tenants}
+        assert {"default", "greedy", "admin"} <= set(told)
+        assert told["greedy"].memory_bytes.used == own.memory_bytes.used
+
+
+def test_status_shows_quotas(start_daemon, tmp_path):
+    tenants = quotas(start_daemon, tmp_path, "memory=8M sessions=2 requests=1000")
+    (tmp_path / "token").write_text(token("greedy").hex())
+    (tmp_path / "token").chmod(0o600)
+    kvq = Command(tenants.daemon.socket)
+    arguments = ("status", "--token-file", tmp_path / "token")
+    assert re.search("^quotas +of greedy, memory .* of 8.* MiB, sessions 0 of 2, 1000 requests a second$",
+                     kvq(*arguments).stdout, re.MULTILINE)
+    [row] = kvq.json(*arguments)["tenants"]
+    assert row["tenant"] == "greedy" and row["memory_bytes"]["limit"] == 8 << 20
+
+
+def test_after_a_client_that_went_away_in_the_middle_nothing_is_charged(start_daemon, tmp_path):
+    tenants = quotas(start_daemon, tmp_path, "memory=64M in_flight=32M connections=10")
+    with tenants.connect("admin") as admin:
+        def used():
+            [row] = [row for row in admin.stats().tenants if row.tenant == "greedy"]
+            return (row.memory_bytes.used, row.in_flight_bytes.used, row.sessions.used, row.connections.used)
+
+        for _ in range(3):
+            gone = tenants.connect("greedy")
+            session = gone.open(b"s", geometry=LARGE, level=EXACT)
+            arrays = packed(bits(LARGE, CHUNK_TOKENS))
+            request_id = session.begin(CHUNK_TOKENS)
+            for piece in list(session.pieces(CHUNK_TOKENS))[:5]:
+                session.send_piece(request_id, arrays, piece)
+            gone.socket.send(b"KVQ1")  # the beginning of a frame
+            gone.close()
+            wait_until(lambda: used()[3] == 0)
+            with tenants.connect("greedy") as other:
+                other.delete(b"s")
+        wait_until(lambda: used() == (0, 0, 0, 0))

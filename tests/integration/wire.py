@@ -170,9 +170,12 @@ SCHEMA = {
     "30 appends_waiting uint, 31 logical_bytes uint, 32 pressure PressureStats, "
     "33 disk DiskStats, 34 sharing SharingStats, 35 blocks BlockStats, 36 state uint, "
     "37 capacity ModelCapacity*, 38 ageing AgeingStats, 39 attachments AttachmentStats, 40 takeover TakeoverStats, "
-    "41 recall RecallStats",
+    "41 recall RecallStats, 42 tenants TenantStats*",
     "TakeoverStats": "1 outcome uint, 2 why str, 3 sessions uint, 4 tokens uint, 5 bytes uint, 6 cut_sessions uint, "
     "7 took_us uint, 8 set_aside_bytes uint",
+    "Quota": "1 used uint, 2 limit uint, 3 refused uint",
+    "TenantStats": "1 tenant str, 2 memory_bytes Quota, 3 disk_bytes Quota, 4 in_flight_bytes Quota, "
+    "5 sessions Quota, 6 connections Quota, 7 requests_limit uint",
     "ModelCapacity": "1 model bytes, 2 levels LevelTokens*",
     "ControlRequest": "1 state uint, 2 limit_bytes uint",
     "ControlReply": "1 state uint, 2 limit_bytes uint, 3 used_bytes uint",

@@ -284,6 +284,22 @@ def _capacity(c: Any) -> dict[str, Any]:
     return {"model": _text(c.model), "tokens": dict(zip(levels, c.tokens))}
 
 
+_QUOTAS = ("memory_bytes", "disk_bytes", "in_flight_bytes", "sessions", "connections")
+
+
+def _tenant(c: Any) -> dict[str, Any]:
+    """What it has of each quota; a limit of 0 is none."""
+    quotas = {name: getattr(c, name) for name in _QUOTAS}
+    return {
+        "tenant": _text(c.tenant),
+        **{
+            name: {"used": quota.used, "limit": quota.limit, "refused": quota.refused}
+            for name, quota in quotas.items()
+        },
+        "requests_limit": c.requests_limit,
+    }
+
+
 STATES = ("?", "normal", "drained", "read-only")
 
 
@@ -325,6 +341,7 @@ def status(c: Any) -> dict[str, Any]:
         },
         "disk": _disk(c.disk),
         "takeover": _takeover(c.takeover),
+        "tenants": [_tenant(c.tenants[i]) for i in range(c.tenant_count)],
         **{key: getattr(c, key) for key in _TRAFFIC},
         "requests": {name: row.requests for name, row in operations.items()},
         "operations": {name: _operation(row) for name, row in operations.items()},
