@@ -150,7 +150,7 @@ static int make(struct kvq_client *client) {
     struct kvq_tls *tls = client->tls;
     tls->socket_method = kvq_tls_socket_method();
     if (!tls->ca || !tls->name || !tls->socket_method)
-        return KVQ_NO_MEMORY;
+        return kvq_fail(client, KVQ_NO_MEMORY, "no memory for TLS");
     tls->context = new_context(client);
     tls->is_fresh = true;
     return tls->context ? KVQ_OK : KVQ_ARGUMENT;
@@ -167,7 +167,7 @@ int kvq_find_tls(struct kvq_client *client, const struct kvq_connect_options *op
         return error;
     client->tls = calloc(1, sizeof *client->tls);
     if (!client->tls)
-        return KVQ_NO_MEMORY;
+        return kvq_fail(client, KVQ_NO_MEMORY, "no memory for TLS");
     *client->tls = (struct kvq_tls){.ca = copy(ca),
                                     .certificate = copy(certificate),
                                     .key = copy(key),
