@@ -1,9 +1,9 @@
 """A service unit, its clients and its journal, as programs of this machine show them."""
 
 import array
-import os
 import pathlib
 import random
+import re
 import shutil
 import struct
 import subprocess
@@ -157,4 +157,5 @@ def peek(pid, name):
 
 
 def uid_of(pid):
-    return os.stat(f"/proc/{pid}").st_uid
+    """The effective one; the files of /proc are root's where nobody may look into the process."""
+    return int(re.search(rb"^Uid:\t\d+\t(\d+)", peek(pid, "status"), re.MULTILINE)[1])

@@ -5,6 +5,7 @@ import pathlib
 import shutil
 
 import pytest
+from service import peek
 
 SHARE = pathlib.Path("/usr/share/kvquant")
 PORT = "127.0.0.1:7420"
@@ -49,6 +50,7 @@ def test_a_tls_port_of_a_socket_unit_needs_nothing_else_opened(service):
     stored = service.store("chat", options=options)
     assert service.fetch("chat", options) == stored
     assert service.show("PrivateNetwork") == "yes"
+    assert b"VmLck:\t       0 kB" not in peek(service.pid, "status")  # where keys are is not swapped
 
 
 def make_certificates(service):
