@@ -1,8 +1,6 @@
 /* AGE: a session's level becomes coarser: on disk first, if the session is there, so that it comes
  * back. With settle the reply comes when the keeper has seen to it.
  */
-#include <string.h>
-
 #include "daemon/rpc/messages.h"
 
 static uint32_t age(struct rpc_request *request, const Kvq__AgeRequest *message) {
@@ -18,19 +16,6 @@ static uint32_t age(struct rpc_request *request, const Kvq__AgeRequest *message)
     return status == STORE_OK ? WIRE_OK : rpc_fail_store(request, status, NULL);
 }
 
-/* An admin may name whose the session is. */
-static uint32_t read_tenant(struct rpc_request *request, const Kvq__AgeRequest *message,
-                            struct store_name *name) {
-    struct tenants *tenants = &request->context->daemon->store->tenants;
-    if (!message->tenant[0])
-        return WIRE_OK;
-    uint32_t code = role_check(request, ROLE_ADMIN, "the session of another tenant");
-    if (code)
-        return code;
-    name->tenant = tenants_known(tenants, message->tenant, strlen(message->tenant));
-    return name->tenant ? WIRE_OK : rpc_fail(request, WIRE_MISS, NULL);
-}
-
 static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_t control_bytes) {
     struct store_name name;
     const Kvq__AgeRequest *message =
@@ -41,7 +26,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if (code)
         return code;
     if ((code = messages_check_level(request, message->level)) ||
-        (code = read_tenant(request, message, &name)))
+        (code = messages_read_tenant(request, message->tenant, &name)))
         return code;
     request->age = (struct rpc_age){.level = message->level,
                                     .session = store_find(request->context->daemon->store, name)};

@@ -73,6 +73,22 @@ uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryDa
     return WIRE_OK;
 }
 
+uint32_t messages_read_tenant(struct rpc_request *request, const char *text,
+                              struct store_name *name) {
+    struct tenants *tenants = &request->context->daemon->store->tenants;
+    if (!text[0])
+        return WIRE_OK;
+    uint32_t code = role_check(request, ROLE_ADMIN, "the session of another tenant");
+    if (code)
+        return code;
+    name->tenant = tenants_known(tenants, text, strlen(text));
+    return name->tenant ? WIRE_OK : rpc_fail(request, WIRE_MISS, NULL);
+}
+
+bool messages_is_plain(const char *text, size_t bytes) {
+    return is_plain_utf8((const uint8_t *)text, bytes);
+}
+
 uint32_t messages_read_attachment(struct rpc_request *request,
                                   const struct messages_attachment *message,
                                   struct attachment_key *key) {

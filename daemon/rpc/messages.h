@@ -9,6 +9,14 @@
 uint32_t messages_read_name(struct rpc_request *request, const ProtobufCBinaryData *bytes,
                             struct store_name *name) __attribute__((warn_unused_result));
 
+/* An admin may say whose the session is; text is empty if the client has not. 0, or the fault's
+ * code. */
+uint32_t messages_read_tenant(struct rpc_request *request, const char *text,
+                              struct store_name *name) __attribute__((warn_unused_result));
+
+/* Whether it is UTF-8 without control characters. */
+bool messages_is_plain(const char *text, size_t bytes);
+
 /* Which attachment a request is about. */
 struct messages_attachment {
     const ProtobufCBinaryData *session, *name;

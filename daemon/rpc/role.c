@@ -23,7 +23,8 @@ static const enum rpc_role needed_roles[RPC_TYPES] = {
     [WIRE_BLOCK_GET] = ROLE_READER,     [WIRE_BLOCK_CONTROL] = ROLE_READER, /* that only asks */
     [WIRE_CONTROL] = ROLE_ADMIN,        [WIRE_INDEX_PUT] = ROLE_WORKER,
     [WIRE_INDEX_DELETE] = ROLE_WORKER,  [WIRE_RECALL] = ROLE_READER,
-    [WIRE_RECALL_KEYS] = ROLE_READER,
+    [WIRE_RECALL_KEYS] = ROLE_READER,   [WIRE_DUMP] = ROLE_READER, /* likewise */
+    [WIRE_RESTORE] = ROLE_WORKER,
 };
 
 enum rpc_role role_needed(uint8_t type) {

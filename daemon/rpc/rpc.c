@@ -36,6 +36,8 @@ static const struct rpc_operation *const operations[RPC_TYPES] = {
     [WIRE_INDEX_DELETE] = &rpc_index_delete,
     [WIRE_RECALL] = &rpc_recall,
     [WIRE_RECALL_KEYS] = &rpc_recall_keys,
+    [WIRE_DUMP] = &rpc_dump,
+    [WIRE_RESTORE] = &rpc_restore,
 };
 
 const struct rpc_operation *rpc_find(uint8_t type) {

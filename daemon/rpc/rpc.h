@@ -32,8 +32,10 @@ struct plugin;
 struct recall;
 struct rpc_recall;
 struct rpc_recall_keys;
+struct rpc_dump;
+struct rpc_restore;
 
-enum { RPC_TYPES = 32, RPC_ARENA_BYTES = 256 << 10 };
+enum { RPC_TYPES = WIRE_TYPES, RPC_ARENA_BYTES = 256 << 10 };
 
 /* Of sessions whose clients say nothing else; see struct session_policy. */
 struct rpc_default_policy {
@@ -143,6 +145,7 @@ struct rpc_append {
     struct attachment_result attached;
     struct batch_put *index; /* of INDEX_PUT, likewise */
     struct batch_put_result indexed;
+    struct rpc_restore *restore; /* of RESTORE, likewise */
     enum append_phase phase;
     bool settle;
     struct charge in_flight;  /* a raw chunk, for what it stages */
@@ -191,6 +194,7 @@ struct rpc_fetch {
     struct rpc_recall *recall;        /* of RECALL, which fetches one hit behind the other */
     struct rpc_recall_keys *keys;     /* of RECALL_KEYS, likewise */
     struct attachment_get attachment; /* of ATTACH_GET, likewise */
+    struct rpc_dump *dump;            /* of DUMP, likewise */
     uint64_t deadline_ns;             /* 0: none */
     struct budget *waits_for;         /* memory, into which a chunk is to be loaded from disk */
     bool from_disk;                   /* some of it */
@@ -398,6 +402,6 @@ extern const struct rpc_operation rpc_hello, rpc_ping, rpc_open, rpc_append, rpc
     rpc_list, rpc_delete, rpc_stats, rpc_fork, rpc_truncate, rpc_age, rpc_pin, rpc_delete_many,
     rpc_policy, rpc_match, rpc_block_put, rpc_block_get, rpc_block_control, rpc_control, rpc_flush,
     rpc_attach_put, rpc_attach_get, rpc_attach_list, rpc_attach_delete, rpc_index_put,
-    rpc_index_delete, rpc_recall, rpc_recall_keys;
+    rpc_index_delete, rpc_recall, rpc_recall_keys, rpc_dump, rpc_restore;
 
 #endif

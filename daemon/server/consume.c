@@ -106,7 +106,7 @@ static enum taken take_frame(struct connection *connection, const struct wire_he
         connection_fail(connection, header->request_id, WIRE_TOO_MANY_REQUESTS);
         return TAKEN;
     }
-    if (type > WIRE_DATA || header->request_id == 0 ||
+    if (type >= WIRE_TYPES || header->request_id == 0 ||
         requests_find(connection, header->request_id)) {
         connection_fail(connection, 0, WIRE_PROTOCOL);
         return TAKEN;

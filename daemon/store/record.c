@@ -1,5 +1,6 @@
 #include "daemon/store/record.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <xxhash.h>
@@ -12,10 +13,8 @@
 enum {
     MAGIC_BYTES = 8,
     FORMAT = 0,
-    FIXED_BYTES = 104,
     HASH_OFFSET = 88,
     GEOMETRY_OFFSET = 44,
-    DIRECTORY_ENTRY_BYTES = 24,
 };
 
 static const char magic[MAGIC_BYTES + 1] = "KVQCHUNK";
@@ -42,7 +41,8 @@ bool record_header_is_whole(uint8_t *memory, size_t bytes, size_t hash_offset) {
 }
 
 static size_t directory_offset(const struct record_spec *spec) {
-    return (FIXED_BYTES + spec->tenant_bytes + spec->model_bytes + spec->session_bytes + 7) / 8 * 8;
+    return (RECORD_FIXED_BYTES + spec->tenant_bytes + spec->model_bytes + spec->session_bytes + 7) /
+           8 * 8;
 }
 
 uint32_t record_layers(const struct record *record) {
@@ -52,7 +52,7 @@ uint32_t record_layers(const struct record *record) {
 
 size_t record_header_bytes(const struct record_spec *spec) {
     return directory_offset(spec) +
-           (size_t)spec->geometry->layers * GEOMETRY_PARTS * DIRECTORY_ENTRY_BYTES;
+           (size_t)spec->geometry->layers * GEOMETRY_PARTS * RECORD_ENTRY_BYTES;
 }
 
 void record_write_header(uint8_t *memory, const struct record_spec *spec) {
@@ -68,7 +68,7 @@ void record_write_header(uint8_t *memory, const struct record_spec *spec) {
     bytes_put(memory + 84, spec->model_bytes, 2);
     bytes_put(memory + 86, spec->session_bytes, 2);
     bytes_put_double(memory + 96, spec->min_snr_db);
-    uint8_t *strings = memory + FIXED_BYTES;
+    uint8_t *strings = memory + RECORD_FIXED_BYTES;
     memcpy(strings, spec->tenant, spec->tenant_bytes);
     memcpy(strings + spec->tenant_bytes, spec->model, spec->model_bytes);
     memcpy(strings + spec->tenant_bytes + spec->model_bytes, spec->session, spec->session_bytes);
@@ -76,7 +76,7 @@ void record_write_header(uint8_t *memory, const struct record_spec *spec) {
 
 void record_read_spec(const struct record *record, struct record_spec *spec) {
     const uint8_t *memory = pool_memory(record->pool, &record->extent);
-    const char *strings = (const char *)memory + FIXED_BYTES;
+    const char *strings = (const char *)memory + RECORD_FIXED_BYTES;
     *spec = (struct record_spec){
         .session_id = bytes_get(memory + 24, 8),
         .first_token = bytes_get(memory + 32, 8),
@@ -96,7 +96,7 @@ void record_read_spec(const struct record *record, struct record_spec *spec) {
 static size_t entry_offset(const uint8_t *memory, uint32_t layer, enum page_part part) {
     size_t header_bytes = bytes_get(memory + 12, 4), layers = bytes_get(memory + 44, 4);
     size_t index = (size_t)layer * GEOMETRY_PARTS + part;
-    return header_bytes - (layers * GEOMETRY_PARTS - index) * DIRECTORY_ENTRY_BYTES;
+    return header_bytes - (layers * GEOMETRY_PARTS - index) * RECORD_ENTRY_BYTES;
 }
 
 void record_write_page(uint8_t *memory, uint32_t layer, enum page_part part,
@@ -116,7 +116,7 @@ void record_seal(uint8_t *memory, uint64_t record_bytes) {
 int record_check_header(const struct record *record, const struct geometry *geometry) {
     uint8_t *memory = pool_memory(record->pool, &record->extent), said[GEOMETRY_BYTES];
     geometry_write(geometry, said);
-    if (record->bytes < FIXED_BYTES || memcmp(memory, magic, MAGIC_BYTES) != 0 ||
+    if (record->bytes < RECORD_FIXED_BYTES || memcmp(memory, magic, MAGIC_BYTES) != 0 ||
         bytes_get(memory + 8, 4) != FORMAT || bytes_get(memory + 16, 8) != record->bytes ||
         bytes_get(memory + 40, 4) != record->tokens ||
         memcmp(memory + GEOMETRY_OFFSET, said, GEOMETRY_BYTES) != 0)
@@ -130,6 +130,62 @@ int record_check_header(const struct record *record, const struct geometry *geom
                    record_header_is_whole(memory, header_bytes, HASH_OFFSET)
                ? 0
                : -1;
+}
+
+int record_read_outline(const uint8_t fixed[RECORD_FIXED_BYTES], const struct geometry *geometry,
+                        struct record_outline *outline) {
+    uint8_t said[GEOMETRY_BYTES];
+    struct record_spec spec = {.tenant_bytes = bytes_get(fixed + 82, 2),
+                               .model_bytes = bytes_get(fixed + 84, 2),
+                               .session_bytes = bytes_get(fixed + 86, 2),
+                               .geometry = geometry};
+    geometry_write(geometry, said);
+    *outline = (struct record_outline){.bytes = bytes_get(fixed + 16, 8),
+                                       .header_bytes = bytes_get(fixed + 12, 4),
+                                       .directory_offset = directory_offset(&spec),
+                                       .tokens = (uint32_t)bytes_get(fixed + 40, 4),
+                                       .level = (int8_t)fixed[80],
+                                       .min_snr_db = bytes_get_double(fixed + 96)};
+    bool can_be = memcmp(fixed, magic, MAGIC_BYTES) == 0 && bytes_get(fixed + 8, 4) == FORMAT &&
+                  memcmp(fixed + GEOMETRY_OFFSET, said, GEOMETRY_BYTES) == 0 &&
+                  outline->header_bytes == record_header_bytes(&spec) &&
+                  outline->header_bytes <= outline->bytes && outline->tokens > 0 &&
+                  outline->tokens <= geometry_page_tokens(geometry) &&
+                  outline->level >= PAGE_LEVEL_MIN && outline->level <= PAGE_LEVEL_MAX &&
+                  outline->min_snr_db >= 0 && !isinf(outline->min_snr_db);
+    return can_be ? 0 : -1;
+}
+
+static int adopt_entry(const struct record *record, uint32_t layer, enum page_part part,
+                       uint64_t header_bytes_before, bool is_used) {
+    struct record_page page;
+    uint8_t *memory = pool_memory(record->pool, &record->extent);
+    uint64_t header_bytes = bytes_get(memory + 12, 4);
+    uint8_t *entry = memory + entry_offset(memory, layer, part);
+    page = (struct record_page){.offset = (uint32_t)bytes_get(entry, 4),
+                                .bytes = (uint32_t)bytes_get(entry + 4, 4),
+                                .hash = bytes_get(entry + 8, 8),
+                                .inherited_error = bytes_get_float(entry + 16)};
+    if (!is_used)
+        return page.offset == 0 && page.bytes == 0 ? 0 : -1;
+    uint64_t offset = page.offset - header_bytes_before + header_bytes;
+    if (page.offset < header_bytes_before || page.offset % 8 != 0 || page.bytes == 0 ||
+        offset > record->bytes || page.bytes > record->bytes - offset ||
+        !(page.inherited_error >= 0) || isinf(page.inherited_error))
+        return -1;
+    page.offset = (uint32_t)offset;
+    record_write_page(memory, layer, part, &page);
+    return 0;
+}
+
+int record_adopt_directory(const struct record *record, const struct geometry *geometry,
+                           uint64_t header_bytes_before) {
+    int status = 0;
+    for (uint32_t layer = 0; layer < geometry->layers && status == 0; layer++)
+        for (enum page_part part = PAGE_K; part <= PAGE_V && status == 0; part++)
+            status = adopt_entry(record, layer, part, header_bytes_before,
+                                 geometry_head_dim(geometry, part) > 0);
+    return status;
 }
 
 void record_divide(const struct record *record, struct record_share whole,
@@ -248,6 +304,28 @@ int record_decode_layer(const struct record *record, uint32_t layer,
         return say_damaged(record, layer);
     count_decoded(record, pages, targets, GEOMETRY_PARTS, clock_now_ns() - begun_ns);
     return 0;
+}
+
+static bool page_is_whole(const struct record *record, uint32_t layer, enum page_part part,
+                          uint64_t from, uint64_t to) {
+    struct record_page page;
+    const uint8_t *memory = pool_memory(record->pool, &record->extent);
+    if (record_find_page(record, layer, part, &page) < 0)
+        return false;
+    uint64_t end = (uint64_t)page.offset + page.bytes;
+    return page.bytes == 0 || end <= from || end > to ||
+           record_hash(memory + page.offset, page.bytes) == page.hash;
+}
+
+bool record_pages_are_whole(const struct record *record, uint64_t from, uint64_t to) {
+    uint32_t layers = record_layers(record);
+    for (uint32_t layer = 0; layer < layers; layer++)
+        if (!page_is_whole(record, layer, PAGE_K, from, to) ||
+            !page_is_whole(record, layer, PAGE_V, from, to)) {
+            say_damaged(record, layer);
+            return false;
+        }
+    return true;
 }
 
 static bool is_same_page(const struct record *a, const struct record *b, uint32_t layer,

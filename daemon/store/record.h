@@ -105,6 +105,25 @@ void record_write_header(uint8_t *memory, const struct record_spec *spec);
 /* What the record says of itself, but for its geometry; the strings are the record's. */
 void record_read_spec(const struct record *record, struct record_spec *spec);
 
+/* What the first RECORD_FIXED_BYTES of a record that comes from elsewhere say of what follows. */
+enum { RECORD_FIXED_BYTES = 104, RECORD_ENTRY_BYTES = 24 };
+
+struct record_outline {
+    uint64_t bytes, header_bytes, directory_offset;
+    uint32_t tokens;
+    int level;
+    double min_snr_db;
+};
+
+/* 0, or -1 if no record of this geometry has them. */
+int record_read_outline(const uint8_t fixed[RECORD_FIXED_BYTES], const struct geometry *geometry,
+                        struct record_outline *outline) __attribute__((warn_unused_result));
+
+/* Behind a header that was written anew lies the directory of another of so many header bytes, and
+ * are its pages to come: makes it this record's. Or -1 if that cannot be. */
+int record_adopt_directory(const struct record *record, const struct geometry *geometry,
+                           uint64_t header_bytes_before) __attribute__((warn_unused_result));
+
 /* Of a record that is not absent. */
 uint32_t record_layers(const struct record *record);
 
@@ -157,6 +176,10 @@ int record_decode(const struct record *record, uint32_t layer, enum page_part pa
 int record_decode_layer(const struct record *record, uint32_t layer,
                         const struct page_target targets[GEOMETRY_PARTS], void *workspace)
     __attribute__((warn_unused_result));
+
+/* Whether the pages that end behind the record's first `from` bytes, and not behind `to`, have
+ * their hashes. Logged if not. */
+bool record_pages_are_whole(const struct record *record, uint64_t from, uint64_t to);
 
 /* Whether the pages of two records are the same to the last byte. */
 bool record_has_same_pages(const struct record *a, const struct record *b);

@@ -492,6 +492,26 @@ static int remove_locked(struct store *store, struct shard *shard, struct sessio
     return STORE_OK;
 }
 
+/* The new one has the larger id, and its values go to disk behind the other's delete. */
+int store_replace(struct store *store, struct session *session, struct session_state *state,
+                  struct session_discard **replaced) {
+    struct store_name name = store_name_of(session);
+    struct shard *shard = shard_of(store, name);
+    pthread_mutex_lock(&shard->lock);
+    struct session **link = find_link(shard, name), *before = *link;
+    *replaced = NULL;
+    int status =
+        before ? remove_locked(store, shard, link, false, replaced) : admit_name(store, session);
+    if (status == STORE_OK) {
+        insert_locked(store, shard, session);
+        session_read_state(session, state);
+    }
+    pthread_mutex_unlock(&shard->lock);
+    if (status == STORE_OK && before)
+        session_unref(before); /* the store's own */
+    return status;
+}
+
 int store_delete(struct store *store, struct store_name name, struct session_discard **discard) {
     struct session *session = store_find(store, name);
     if (!session)

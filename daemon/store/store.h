@@ -169,6 +169,11 @@ int store_admit(struct store *store, const struct session_names *names,
 int store_insert(struct store *store, struct session *session, struct session_state *state)
     __attribute__((warn_unused_result));
 
+/* The same in the place of a session of its name, if there is one: what that held is handed out,
+ * as a delete does; else *replaced is NULL. STORE_FULL, too, with nothing done. */
+int store_replace(struct store *store, struct session *session, struct session_state *state,
+                  struct session_discard **replaced) __attribute__((warn_unused_result));
+
 /* What is in use of the memory limit: what is reserved, without free memory that is kept warm. */
 uint64_t store_used_bytes(struct store *store);
 

@@ -31,6 +31,7 @@ enum {
     WIRE_ATTACHMENTS_MAX = 64,
     WIRE_INDEX_BYTES_MAX = 16 << 20,
     WIRE_INDEX_PIECE_BYTES = 256 << 10, /* likewise */
+    WIRE_DUMP_FRAME_BYTES_MAX = 260 << 10,
     WIRE_DIM_MAX = 4096,
     WIRE_LABEL_BYTES_MAX = 255,
     WIRE_METADATA_BYTES_MAX = 1024,
@@ -75,6 +76,9 @@ enum wire_type {
     WIRE_RECALL = 30,
     WIRE_RECALL_KEYS = 31,
     WIRE_DATA = 32,
+    WIRE_DUMP = 33,
+    WIRE_RESTORE = 34,
+    WIRE_TYPES = 40, /* what is below is a request, or belongs to one */
     WIRE_REPLY = 64,
     WIRE_ERROR = 65,
 };
