@@ -75,6 +75,17 @@ struct kvq_attachment_call {
     struct kvq_attachment_result *result;
 };
 
+/* The state of kvq_dump() and kvq_restore(); the request is in request.control. */
+struct kvq_dump_call {
+    enum wire_type type;
+    uint32_t request_id;
+    struct kvq_dump_options dump;
+    struct kvq_restore_options restore;
+    uint64_t done_bytes;            /* received, or queued */
+    struct kvq_dump_result *dumped; /* the caller's, or NULL, as is the next */
+    struct kvq_restore_result *restored;
+};
+
 /* The state of kvq_index(). */
 struct kvq_index_call {
     char session[KVQ_SESSION_BYTES_MAX + 1];
@@ -128,6 +139,7 @@ struct kvq_call {
     struct kvq_fetch fetch;
     struct kvq_match_call match;
     struct kvq_attachment_call attachment;
+    struct kvq_dump_call dump;
     struct kvq_index_call index;
     struct kvq_recall_call recall;
     struct kvq_recall_keys_call recall_keys;
