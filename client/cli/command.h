@@ -61,6 +61,9 @@ enum option_flag {
     OPTION_TLS_KEY = 1LL << 47,
     OPTION_TLS_NAME = 1LL << 48,
     OPTION_CONFIG = 1LL << 49,
+    OPTION_ALL = 1LL << 50,
+    OPTION_LIST = 1LL << 51,
+    OPTION_SESSION = 1LL << 52,
     OPTIONS_TLS = OPTION_TLS_CA | OPTION_TLS_CERTIFICATE | OPTION_TLS_KEY | OPTION_TLS_NAME,
     OPTIONS_DAEMON = OPTION_SOCKET | OPTION_TOKEN_FILE | OPTIONS_TLS, /* of what talks to it */
     OPTIONS_POLICY = OPTION_FLOOR | OPTION_NEWEST | OPTION_IDLE_STEP | OPTION_TTL,
@@ -77,7 +80,7 @@ struct range {
 struct options {
     uint64_t given; /* of enum option_flag */
     const char *socket, *token_file, *tls_ca, *tls_certificate, *tls_key, *tls_name;
-    const char *tenant, *model, *config;
+    const char *tenant, *model, *config, *session;
     int level;
     double min_snr_db;
     struct kvq_policy_options policy;
@@ -109,13 +112,13 @@ struct command {
     enum exit_status (*run)(const struct options *options);
 };
 
-extern const struct command import_command, export_command, info_command, sessions_command,
-    status_command, top_command, fork_command, truncate_command, age_command, match_command,
-    policy_command, pin_command, flush_command, index_command, unindex_command, recall_command,
-    attach_put_command, attach_get_command, attach_list_command, attach_rm_command, rm_command,
-    ping_command, control_command, token_command, bench_synthetic_command, bench_socket_command,
-    profile_command, plan_command, doctor_command, llama_save_command, llama_restore_command,
-    llama_list_command;
+extern const struct command import_command, export_command, dump_command, restore_command,
+    info_command, sessions_command, status_command, top_command, fork_command, truncate_command,
+    age_command, match_command, policy_command, pin_command, flush_command, index_command,
+    unindex_command, recall_command, attach_put_command, attach_get_command, attach_list_command,
+    attach_rm_command, rm_command, ping_command, control_command, token_command,
+    bench_synthetic_command, bench_socket_command, profile_command, plan_command, doctor_command,
+    llama_save_command, llama_restore_command, llama_list_command;
 
 /* All of them, in the order in which they are shown. */
 extern const struct command *const commands[];
@@ -128,7 +131,7 @@ struct option_row {
     bool (*parse)(const char *text, struct options *options); /* NULL: nothing to keep */
 };
 
-enum { OPTION_ROWS = 49 };
+enum { OPTION_ROWS = 52 };
 extern const struct option_row option_rows[OPTION_ROWS];
 
 /* EXIT_DONE: options are filled; or *answered says that --help was all that was asked. */

@@ -4,6 +4,8 @@
 const struct command *const commands[] = {
     &import_command,
     &export_command,
+    &dump_command,
+    &restore_command,
     &info_command,
     &sessions_command,
     &status_command,

@@ -41,6 +41,11 @@ static bool parse_tenant(const char *text, struct options *options) {
     return is_tenant_name(text);
 }
 
+static bool parse_session(const char *text, struct options *options) {
+    options->session = text;
+    return text[0] != '\0' && strlen(text) <= KVQ_SESSION_BYTES_MAX;
+}
+
 static bool parse_config(const char *text, struct options *options) {
     options->config = text;
     return text[0] != '\0';
@@ -300,6 +305,10 @@ const struct option_row option_rows[OPTION_ROWS] = {
     {OPTION_SORT, "sort", "made|used|size|tokens|name",
      "the longest ago made (if not given) or used first, or the largest first, or by name",
      parse_sort},
+    {OPTION_ALL, "all", NULL, "all sessions that there are", NULL},
+    {OPTION_LIST, "list", NULL, "only say what is in the file, and whether it is whole", NULL},
+    {OPTION_SESSION, "session", "NAME", "what the session, the only one, will be called",
+     parse_session},
     {OPTION_ALL_TENANTS, "all-tenants", NULL, "of all tenants, which takes an admin", NULL},
     {OPTION_TENANT, "tenant", "NAME", "whose the session is, which takes an admin", parse_tenant},
     {OPTION_NAMES, "names", NULL, "print the names only, one a line", NULL},

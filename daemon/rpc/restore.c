@@ -240,7 +240,7 @@ static int try_to_commit(struct rpc_request *request) {
 static enum rpc_step commit(struct rpc_request *request) {
     request->append.phase = APPEND_COMMITTING;
     enum rpc_step status = go_on(request, try_to_commit(request));
-    return status == RPC_WAIT && !request->append.waiting ? RPC_MORE : status;
+    return status == RPC_WAIT && !request->append.waits_for ? RPC_MORE : status;
 }
 
 static enum rpc_step forget_replaced(struct rpc_request *request) {

@@ -12,6 +12,7 @@ enum { MANIFEST_BYTES_MAX = 256 << 20 };
 
 struct restoring {
     struct store *store;
+    struct tenant *tenant;  /* whose it becomes, and whose memory it takes */
     struct store_name name; /* its text is `text` */
     char text[256];
     bool replace, committed;
@@ -46,10 +47,12 @@ int restoring_begin(struct store *store, const struct restoring_request *request
     if (!restoring)
         return STORE_FULL;
     restoring->store = store;
+    restoring->tenant =
+        request->session.tenant ? request->session.tenant : &store->tenants.standard;
     restoring->replace = request->replace;
     memcpy(restoring->text, request->session.text, request->session.bytes);
     restoring->name =
-        (struct store_name){restoring->text, request->session.bytes, request->session.tenant};
+        (struct store_name){restoring->text, request->session.bytes, restoring->tenant};
     *begun = restoring;
     return STORE_OK;
 }
@@ -62,7 +65,7 @@ static void drop_session(struct restoring *restoring) {
 }
 
 void restoring_end(struct restoring *restoring) {
-    struct budget *budget = &restoring->store->budget;
+    struct budget *budget = &restoring->tenant->memory;
     restoring_chunk_drop(&restoring->chunk);
     key_summary_deinit(&restoring->keys);
     if (restoring->waiting)
@@ -92,7 +95,7 @@ struct session *restoring_session(const struct restoring *restoring) {
 static int begin_manifest(struct restoring *restoring, uint64_t bytes) {
     if (restoring->manifest_bytes || bytes == 0 || bytes > MANIFEST_BYTES_MAX)
         return STORE_INVALID;
-    if (!budget_reserve_bulk(&restoring->store->budget, bytes))
+    if (!budget_reserve_bulk(&restoring->tenant->memory, bytes))
         return STORE_FULL;
     restoring->manifest_count = (size_t)bytes;
     restoring->manifest_bytes = malloc((size_t)bytes);
@@ -124,11 +127,9 @@ static bool may_be(const struct manifest *manifest) {
 /* Its name and whose it is are what was asked for, its numbers new ones. */
 static void make_ours(struct restoring *restoring) {
     struct manifest *manifest = &restoring->manifest;
-    const struct tenant *tenant =
-        restoring->name.tenant ? restoring->name.tenant : &restoring->store->tenants.standard;
     manifest->session_id = manifest->version = 0;
-    manifest->tenant = tenant->name;
-    manifest->tenant_bytes = tenant->name_bytes;
+    manifest->tenant = restoring->tenant->name;
+    manifest->tenant_bytes = restoring->tenant->name_bytes;
     manifest->names.session = restoring->name.text;
     manifest->names.session_bytes = restoring->name.bytes;
     if (!disk_tier_is_on(&restoring->store->disk))
@@ -143,8 +144,8 @@ static int end_manifest(struct restoring *restoring) {
         return STORE_INVALID;
     make_ours(restoring);
     struct session_names names = manifest->names;
-    names.tenant = tenants_find(&store->tenants, manifest->tenant, manifest->tenant_bytes);
-    int status = names.tenant ? store_admit(store, &names, &manifest->geometry) : STORE_FULL;
+    names.tenant = restoring->tenant;
+    int status = store_admit(store, &names, &manifest->geometry);
     if (status != STORE_OK)
         return status;
     struct session *session = restore_session(store, manifest);
@@ -153,6 +154,8 @@ static int end_manifest(struct restoring *restoring) {
         session = NULL;
     }
     restoring->session = session;
+    if (session)
+        charge_release(&session->charge); /* taken at the commit, where it may be refused */
     return session ? STORE_OK : STORE_FULL;
 }
 
@@ -203,7 +206,7 @@ static int begin_keys(struct restoring *restoring, uint64_t bytes) {
     if (!chunk || !restoring->session->key_summaries || chunk->summary.bytes > 0 ||
         bytes != key_summary_bytes(&restoring->session->geometry, chunk->tokens))
         return STORE_INVALID;
-    return key_summary_init(&restoring->keys, restoring->store->pool, &restoring->store->budget,
+    return key_summary_init(&restoring->keys, restoring->store->pool, &restoring->tenant->memory,
                             bytes);
 }
 
@@ -249,11 +252,11 @@ static int begin_rows(struct restoring *restoring, uint64_t bytes) {
 static int take_piece_room(struct restoring *restoring) {
     if (restoring->piece)
         return STORE_OK;
-    if (!budget_reserve(&restoring->store->budget, ATTACHMENT_PIECE_BYTES))
+    if (!budget_reserve(&restoring->tenant->memory, ATTACHMENT_PIECE_BYTES))
         return STORE_FULL;
     restoring->piece = malloc(ATTACHMENT_PIECE_BYTES);
     if (!restoring->piece)
-        budget_release(&restoring->store->budget, ATTACHMENT_PIECE_BYTES);
+        budget_release(&restoring->tenant->memory, ATTACHMENT_PIECE_BYTES);
     return restoring->piece ? STORE_OK : STORE_FULL;
 }
 
@@ -261,7 +264,8 @@ static int take_piece_room(struct restoring *restoring) {
 static int make_attachment(struct restoring *restoring, const struct attachment_spec *said,
                            uint32_t numbers) {
     struct store *store = restoring->store;
-    struct attachment_home home = {store->pool, &store->budget, restoring->session->usage};
+    struct attachment_home home = {store->pool, &restoring->tenant->memory,
+                                   restoring->session->usage};
     struct attachment_spec spec = *said;
     spec.id = usage_next_id(&store->usage, numbers);
     spec.record_bytes = 0;

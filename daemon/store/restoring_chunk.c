@@ -16,21 +16,21 @@ static uint64_t bound_bytes(const struct session *session) {
     return builder_bound_bytes(&spec);
 }
 
-static struct record *record_new(struct store *store, uint64_t room_bytes) {
+static struct record *record_new(struct store *store, struct budget *budget, uint64_t room_bytes) {
     struct record *record = calloc(1, sizeof *record);
     if (!record)
         return NULL;
     *record = (struct record){.pins = 1,
                               .pool = store->pool,
-                              .budget = &store->budget,
+                              .budget = budget,
                               .serial = pool_next_serial(store->pool),
                               .level = PAGE_EXACT};
-    if (pool_take(store->pool, room_bytes, &store->budget, &record->extent) < 0) {
+    if (pool_take(store->pool, room_bytes, budget, &record->extent) < 0) {
         free(record);
         return NULL;
     }
     record->reserved_bytes = record->extent.warm_bytes;
-    if (!budget_reserve_bulk(&store->budget, record->extent.bytes - record->reserved_bytes)) {
+    if (!budget_reserve_bulk(budget, record->extent.bytes - record->reserved_bytes)) {
         record_unpin(record);
         return NULL;
     }
@@ -45,7 +45,7 @@ int restoring_chunk_begin(struct restoring_chunk *chunk, struct store *store,
         return STORE_INVALID;
     *chunk = (struct restoring_chunk){.store = store, .session = session};
     chunk->came_bytes = bytes - DUMP_SLICE_BYTES;
-    chunk->record = record_new(store, chunk->came_bytes + NAMES_BYTES_MAX);
+    chunk->record = record_new(store, session->budget, chunk->came_bytes + NAMES_BYTES_MAX);
     return chunk->record ? STORE_OK : STORE_FULL;
 }
 
@@ -178,10 +178,10 @@ static void seal(struct restoring_chunk *chunk) {
 
 int restoring_chunk_finish(struct restoring_chunk *chunk, struct chunk **finished,
                            struct manifest_slice *slice) {
-    struct store *store = chunk->store;
+    const struct session *session = chunk->session;
     if (!chunk->has_directory || chunk->tally.pages == 0)
         return STORE_INVALID;
-    *finished = chunk_new(&store->budget, chunk->session->usage);
+    *finished = chunk_new(session->budget, session->usage, &session->geometry);
     if (!*finished)
         return STORE_FULL;
     seal(chunk);

@@ -502,6 +502,10 @@ int store_replace(struct store *store, struct session *session, struct session_s
     *replaced = NULL;
     int status =
         before ? remove_locked(store, shard, link, false, replaced) : admit_name(store, session);
+    if (status == STORE_OK && before)
+        charge_anyway(&session->charge, &session->tenant->session_count, 1); /* the other's */
+    if (status == STORE_OK && !charge_session(session))
+        status = STORE_TOO_MANY;
     if (status == STORE_OK) {
         insert_locked(store, shard, session);
         session_read_state(session, state);
