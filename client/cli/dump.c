@@ -151,7 +151,7 @@ const struct command dump_command = {
     .argument_count = 2,
     .optional_arguments = 1,
     .options = OPTIONS_DAEMON | OPTION_JSON | OPTION_ALL | OPTION_ALL_TENANTS | OPTION_TENANT,
-    .summary = "write a session, or all, to a file as they are kept",
+    .summary = "write sessions to a file as they are kept",
     .help = "Writes what the daemon keeps, its coded pages byte for byte, with token ids, "
             "attachments and embeddings; checksums guard it, and `kvq restore` makes sessions of "
             "it again that give the same values to the bit. FILE - is standard output. The file is "

@@ -78,10 +78,11 @@ enum wire_type {
     WIRE_DATA = 32,
     WIRE_DUMP = 33,
     WIRE_RESTORE = 34,
-    WIRE_TYPES = 40, /* what is below is a request, or belongs to one */
     WIRE_REPLY = 64,
     WIRE_ERROR = 65,
 };
+
+enum { WIRE_TYPES = 40 }; /* what is below is a request, or belongs to one */
 
 enum wire_part {
     WIRE_PART_K,

@@ -6,7 +6,7 @@
 #include "proto/wire/kvq.pb-c.h"
 #include "tests/fuzz/must.h"
 
-static const ProtobufCMessageDescriptor *const replies[WIRE_DATA] = {
+static const ProtobufCMessageDescriptor *const replies[WIRE_TYPES] = {
     [WIRE_HELLO] = &kvq__hello_reply__descriptor,
     [WIRE_PING] = &kvq__ping_reply__descriptor,
     [WIRE_OPEN] = &kvq__open_reply__descriptor,
@@ -36,6 +36,8 @@ static const ProtobufCMessageDescriptor *const replies[WIRE_DATA] = {
     [WIRE_INDEX_DELETE] = &kvq__index_delete_reply__descriptor,
     [WIRE_RECALL] = &kvq__recall_reply__descriptor,
     [WIRE_RECALL_KEYS] = &kvq__recall_keys_reply__descriptor,
+    [WIRE_DUMP] = &kvq__dump_reply__descriptor,
+    [WIRE_RESTORE] = &kvq__restore_reply__descriptor,
 };
 
 void answers_begin(struct answers *answers) {
@@ -53,7 +55,8 @@ static void see_header(struct answers *answers) {
         return;
     }
     answers->skip = (size_t)header.control_bytes + header.payload_bytes;
-    if (header.type >= WIRE_DATA || header.type == WIRE_COMMIT || header.type == WIRE_CANCEL)
+    if (header.type >= WIRE_TYPES || header.type == WIRE_DATA || header.type == WIRE_COMMIT ||
+        header.type == WIRE_CANCEL)
         return;
     answers->too_many |= answers->asked_count == ANSWERS_REQUESTS_MAX;
     if (!answers->too_many)

@@ -91,7 +91,7 @@ size_t frames_change(uint8_t *bytes, size_t length, size_t length_max, unsigned 
         bytes[frame->at + 8] = (uint8_t)(1 + seed / 4096 % SMALL_IDS);
         return length;
     case 5:
-        bytes[frame->at + 5] = (uint8_t)(seed / 4096 % (WIRE_DATA + 1));
+        bytes[frame->at + 5] = (uint8_t)(seed / 4096 % WIRE_TYPES);
         return length;
     case 6:
     case 7:

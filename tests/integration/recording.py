@@ -12,7 +12,7 @@ from wire import CLOSING_TYPES, DATA, DATA_CONTROL, ERROR, HEADER, INFO, RECALL,
 REPLIES = {getattr(wire, name): "".join(map(str.title, name.split("_"))) + "Reply" for name in
            "HELLO PING OPEN APPEND FETCH LIST DELETE STATS FORK TRUNCATE AGE PIN DELETE_MANY POLICY MATCH FLUSH ATTACH_PUT "
            "ATTACH_GET ATTACH_LIST ATTACH_DELETE BLOCK_PUT BLOCK_GET BLOCK_CONTROL CONTROL INDEX_PUT INDEX_DELETE RECALL "
-           "RECALL_KEYS".split()} | {INFO: "SessionInfo"}
+           "RECALL_KEYS DUMP RESTORE".split()} | {INFO: "SessionInfo"}
 # What is another each time, or may be another with another version.
 CHANGING = set("version id server features age_ms idle_ms pinned_ms append_wait_ms control_bytes_max payload_bytes_max "
                "requests_max append_runs_max stored_bytes stored_bytes_before unique_bytes freed_bytes used_bytes "

@@ -33,7 +33,7 @@ MEMORY_KEYS = {
     "limit_bytes", "used_bytes", "rss_bytes", "pages_bytes", "tails_bytes", "sessions_bytes",
     "fixed_bytes", "buffers_bytes", "warm_bytes",
 }
-COMMANDS = ["import", "export", "info", "sessions", "status", "top", "fork", "truncate", "age", "policy", "pin", "flush", "match",
+COMMANDS = ["import", "export", "dump", "restore", "info", "sessions", "status", "top", "fork", "truncate", "age", "policy", "pin", "flush", "match",
             "index", "unindex", "recall",
             "attach put", "attach get", "attach list", "attach rm", "rm", "ping", "control", "token", "bench socket", "bench synthetic",
             "profile", "plan", "doctor", "llama save", "llama restore", "llama list"]

@@ -220,7 +220,7 @@ def test_an_unknown_operation_fails_alone(connection):
     connection.ping()
 
 
-@pytest.mark.parametrize("type", [33, 63, REPLY, ERROR, 66, 127, 128, 255])
+@pytest.mark.parametrize("type", [40, 63, REPLY, ERROR, 66, 127, 128, 255])
 def test_a_type_that_no_client_sends_ends_the_connection(connection, type):
     connection.send(frame(type, 5))
     assert_ends(connection, "protocol")

@@ -70,6 +70,15 @@ def fork_to(connection, at):
     return forked.tokens
 
 
+def restore_and_delete(connection, at):
+    """What one's own session was becomes one of this name."""
+    stored(connection, b"my own", SMALL, 50)
+    data, _ = connection.dump(b"my own")
+    connection.delete(b"my own")
+    restored = connection.restore(at.session, data)
+    return restored.tokens, connection.delete(at.session).freed_bytes > 0
+
+
 # What is tried of each type of request: calls that get a connection and the names to try it with.
 ATTEMPTS = {
     "HELLO": [lambda connection, at: (connection.limits.tenant, connection.limits.role)],
@@ -120,6 +129,13 @@ ATTEMPTS = {
     "RECALL": [lambda connection, at: connection.recall(VECTOR, model=at.model)[0],
                lambda connection, at: connection.recall(VECTOR, sessions=[at.session]),
                lambda connection, at: connection.recall((1.0,), model=at.model)[0]],
+    "DUMP": [lambda connection, at: connection.dump(at.session),
+             lambda connection, at: connection.dump(at.session, if_version=1),
+             lambda connection, at: connection.dump(at.session, tenant="they")],
+    "RESTORE": [restore_and_delete,
+                lambda connection, at: connection.restore(at.session, b"no dump"),
+                lambda connection, at: connection.restore(at.session, b"no dump", replace=True),
+                lambda connection, at: connection.restore(at.session, b"no dump", tenant="they")],
     "RECALL_KEYS": [lambda connection, at: connection.recall_keys([], session=at.session, k=1, query_heads=2)],
 }
 
@@ -187,7 +203,7 @@ def test_no_request_changes_what_another_tenant_has(world, name):
 
 def test_the_attempts_would_find_what_is_ones_own(world):
     """Else they could not tell anything."""
-    for name in "OPEN FETCH INFO MATCH ATTACH_GET ATTACH_LIST BLOCK_GET BLOCK_CONTROL RECALL LIST STATS".split():
+    for name in "OPEN FETCH INFO DUMP MATCH ATTACH_GET ATTACH_LIST BLOCK_GET BLOCK_CONTROL RECALL LIST STATS".split():
         attempt = ATTEMPTS[name][0]
         assert answer(world.them, attempt, THEIRS) != answer(world.me, attempt, THEIRS), name
 

@@ -24,6 +24,7 @@ BLOCK_EXISTS, BLOCK_TOUCH, BLOCK_DELETE = 0, 1, 2
 CONTROL = 27
 INDEX_PUT, INDEX_DELETE, RECALL, RECALL_KEYS = 28, 29, 30, 31
 DATA, REPLY, ERROR = 32, 64, 65
+DUMP, RESTORE = 33, 34
 CLOSING_TYPES = (REPLY, ERROR)
 F16, BF16, F32, FP8_E4M3, FP8_E5M2, INT8, Q8_0, Q4_0 = range(1, 9)
 DTYPE_BYTES = {F16: 2, BF16: 2, F32: 4, FP8_E4M3: 1, FP8_E5M2: 1, INT8: 1}
@@ -106,6 +107,10 @@ SCHEMA = {
     "MatchReply": "1 tokens uint, 2 session bytes, 3 version uint, 4 session_tokens uint, 5 level sint",
     "FlushRequest": "1 session bytes",
     "FlushReply": "1 sessions uint",
+    "DumpRequest": "1 session bytes, 2 if_version uint, 3 tenant str",
+    "DumpReply": "1 version uint, 2 tokens uint, 3 bytes uint",
+    "RestoreRequest": "1 session bytes, 2 replace uint, 3 tenant str, 4 wait_ms uint",
+    "RestoreReply": "1 version uint, 2 tokens uint, 3 tail_tokens uint",
     "AttachPutRequest": "1 session bytes, 2 name bytes, 3 bytes uint, 4 if_version uint, 5 wait_ms uint",
     "AttachPutReply": "1 version uint, 2 stored_bytes uint",
     "AttachGetRequest": "1 session bytes, 2 name bytes, 3 if_version uint",
@@ -538,6 +543,32 @@ class Connection:
     def detach(self, session, name, **fields):
         request_id = self.request(ATTACH_DELETE, "AttachDeleteRequest", session=session, name=name, **fields)
         return self.answer(request_id, "AttachDeleteReply")
+
+    def dump(self, session, **fields):
+        """The bytes and the reply."""
+        request_id, data = self.request(DUMP, "DumpRequest", session=session, **fields), []
+        while (got := self.receive()).type == DATA:
+            assert got.request_id == request_id
+            assert DATA_CONTROL.unpack(got.control) == (sum(map(len, data)), len(got.payload), 0, BYTES)
+            data.append(got.payload)
+        if got.type == ERROR:
+            raise Refused(got.control)
+        reply = decode("DumpReply", got.control)
+        assert reply.bytes == sum(map(len, data))
+        return b"".join(data), reply
+
+    def send_dump(self, session, data, pieces=ATTACHMENT_PIECE_BYTES, **fields):
+        """All of a RESTORE but its COMMIT. Its id."""
+        request_id = self.request(RESTORE, "RestoreRequest", session=session, **fields)
+        for at in range(0, len(data), pieces):
+            piece = data[at:at + pieces]
+            self.send(data_frame(request_id, at, len(piece), 0, BYTES, piece))
+        return request_id
+
+    def restore(self, session, data, **fields):
+        request_id = self.send_dump(session, data, **fields)
+        self.send(frame(COMMIT, request_id))
+        return self.answer(request_id, "RestoreReply")
 
     def index(self, session, rows, dim, sent=None, **fields):
         """rows: (first, tokens, label, metadata, the vector's bytes) each. sent: the bytes, where they are others."""
