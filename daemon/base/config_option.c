@@ -16,9 +16,10 @@ const struct config_option config_options[] = {
      .offset = AT(socket),
      .most = CONFIG_VALUE_BYTES - 1,
      .example = "/run/kvquantd/kvquantd.sock",
-     .text = "The unix socket to listen on. Without it: $KVQ_SOCKET, else "
-             "$XDG_RUNTIME_DIR/kvquantd.sock, else /run/kvquantd/kvquantd.sock. Sockets that a "
-             "service manager hands over (kvquantd.socket) take the place of this and of `tcp`."},
+     .text =
+         "The unix socket to listen on. Without it: $KVQ_SOCKET, else "
+         "$XDG_RUNTIME_DIR/kvquantd.sock, else /run/kvquantd/kvquantd.sock. Sockets that a "
+         "service manager hands over (kvquantd.socket) take the place of this, `tcp` and `tls`."},
     {.name = "tcp",
      .kind = CONFIG_ADDRESS,
      .offset = AT(tcp),
@@ -92,9 +93,9 @@ const struct config_option config_options[] = {
      .text = "A TCP port for TLS 1.3 to listen on, too, as HOST:PORT with a numeric HOST of any "
              "network, 0.0.0.0 or [::] for all; port 0 lets the system choose, and the log names "
              "it. A client shows a certificate of `tls_client_ca`, and a `certificate` line of "
-             "`tenants` says whose it is. The system service is closed to it until "
-             "kvquantd-tls.conf is made a drop-in of it. A TCP socket that a service manager hands "
-             "over is for TLS where its unit has FileDescriptorName=tls."},
+             "`tenants` says whose it is. For the system service, which is closed to it, systemd "
+             "opens the port: kvquantd-tls.socket. A TCP socket that a service manager hands over "
+             "is for TLS where its unit has FileDescriptorName=tls."},
     {.name = "tls_certificate",
      .kind = CONFIG_FILE,
      .offset = AT(tls_certificate),
