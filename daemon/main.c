@@ -293,6 +293,7 @@ static int set_up_monitor(struct kvquantd *daemon) {
         .reactors = daemon->reactors,
         .reactor_count = daemon->reactor_count,
         .leases = &daemon->leases,
+        .tls = &daemon->tls,
     };
     if (!config->metrics)
         return 0;

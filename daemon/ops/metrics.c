@@ -336,6 +336,25 @@ static void write_leases(struct exposition *exposition, struct lease_pool *lease
     exposition_add(exposition, "", (double)counts.waiting);
 }
 
+static void add_end(struct exposition *exposition, const char *labels, int64_t end) {
+    if (end > 0)
+        exposition_add(exposition, labels, (double)end);
+}
+
+static void write_tls(struct exposition *exposition, const struct tls_context *tls) {
+    exposition_begin(exposition, "kvquantd_tls_valid_until_seconds", EXPOSITION_GAUGE,
+                     "Until when, since 1970, TLS has what it was set up with: the certificate, "
+                     "the clients' authorities and the lists of what these revoked, of several "
+                     "the first that ends.");
+    add_end(exposition, "of=\"certificate\"", tls->certificate_end);
+    add_end(exposition, "of=\"authorities\"", tls->authorities_end);
+    add_end(exposition, "of=\"revocations\"", tls->revocations_end);
+    exposition_begin(exposition, "kvquantd_tls_handshakes", EXPOSITION_COUNTER,
+                     "Handshakes of TLS by how they ended.");
+    exposition_add(exposition, "result=\"established\"", (double)tls->established);
+    exposition_add(exposition, "result=\"failed\"", (double)tls->failed);
+}
+
 void metrics_write(const struct metrics_sources *sources, struct exposition *exposition) {
     struct stats_report report;
     stats_read(sources->rpc, NULL, &report);
@@ -352,5 +371,6 @@ void metrics_write(const struct metrics_sources *sources, struct exposition *exp
     write_latency(exposition, sources);
     write_reactors(exposition, sources);
     write_leases(exposition, sources->leases);
+    write_tls(exposition, sources->tls);
     exposition_end(exposition);
 }

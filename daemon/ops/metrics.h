@@ -8,6 +8,7 @@
 
 #include "daemon/ops/exposition.h"
 #include "daemon/server/reactor.h"
+#include "daemon/server/tls_context.h"
 
 /* Where they come from. */
 struct metrics_sources {
@@ -15,6 +16,7 @@ struct metrics_sources {
     const struct reactor *reactors;
     size_t reactor_count;
     struct lease_pool *leases;
+    const struct tls_context *tls;
     bool tells_names; /* of tenants and sessions */
 };
 

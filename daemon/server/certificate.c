@@ -44,9 +44,7 @@ void certificate_read_names(const X509 *certificate, struct certificate_names *n
     read_subject(subject, names->subject);
 }
 
-int64_t certificate_end(const X509 *certificate) {
-    struct tm end;
-    if (ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &end) != 1)
-        return 0;
-    return timegm(&end);
+int64_t certificate_time(const ASN1_TIME *time) {
+    struct tm parts;
+    return time && ASN1_TIME_to_tm(time, &parts) == 1 ? timegm(&parts) : 0;
 }

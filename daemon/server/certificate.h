@@ -10,7 +10,7 @@
  * byte. */
 void certificate_read_names(const X509 *certificate, struct certificate_names *names);
 
-/* The end of its validity, in seconds since 1970. */
-int64_t certificate_end(const X509 *certificate);
+/* In seconds since 1970; 0: none that is understood. */
+int64_t certificate_time(const ASN1_TIME *time);
 
 #endif

@@ -223,8 +223,30 @@ static bool restrict_to(SSL_CTX *context) {
            SSL_CTX_set_num_tickets(context, 0) == 1;
 }
 
+static void lower(int64_t *end, const ASN1_TIME *time) {
+    int64_t other = certificate_time(time);
+    if (*end == 0 || (other > 0 && other < *end))
+        *end = other;
+}
+
+static void note_ends(struct tls_context *tls, SSL_CTX *context) {
+    const STACK_OF(X509_OBJECT) *all = X509_STORE_get0_objects(SSL_CTX_get_cert_store(context));
+    int64_t authorities = 0, revocations = 0;
+    for (int i = 0; i < sk_X509_OBJECT_num(all); i++) {
+        X509_OBJECT *object = sk_X509_OBJECT_value(all, i);
+        X509_CRL *list = X509_OBJECT_get0_X509_CRL(object);
+        if (list)
+            lower(&revocations, X509_CRL_get0_nextUpdate(list));
+        else
+            lower(&authorities, X509_get0_notAfter(X509_OBJECT_get0_X509(object)));
+    }
+    tls->certificate_end = certificate_time(X509_get0_notAfter(SSL_CTX_get0_certificate(context)));
+    tls->authorities_end = authorities;
+    tls->revocations_end = revocations;
+}
+
 static void replace(struct tls_context *tls, SSL_CTX *context) {
-    tls->end = certificate_end(SSL_CTX_get0_certificate(context));
+    note_ends(tls, context);
     pthread_mutex_lock(&tls->lock);
     SSL_CTX *before = tls->context;
     tls->context = context;

@@ -16,8 +16,10 @@
 
 struct tls_context {
     pthread_mutex_t lock;
-    SSL_CTX *context;             /* NULL: none yet */
-    _Atomic int64_t end;          /* of the certificate's validity, in seconds since 1970 */
+    SSL_CTX *context; /* NULL: none yet */
+    /* When what was read is no longer valid, of several the first: in seconds since 1970; 0: none
+     */
+    _Atomic int64_t certificate_end, authorities_end, revocations_end;
     _Atomic uint64_t established; /* connections */
     _Atomic uint64_t failed;      /* handshakes */
 };

@@ -1,13 +1,15 @@
 """TLS 1.3 with certificates of both sides: who is let in, as whom, and what is refused."""
 
+import datetime
 import re
 import socket
 import ssl
 import subprocess
 
 import pytest
-from certificates import Authority
+from certificates import Authority, openssl
 from conftest import COMMAND_SECONDS, address_of, program
+from monitor_support import metrics
 from tenant_support import row, token
 from tls_support import TENANTS, TlsDaemon, context
 from wire import Closed, Connection, Geometry
@@ -291,6 +293,32 @@ def test_the_key_is_in_no_line_of_the_log(start_daemon, tmp_path):
     reread(tls)
     for line in tls.files["key"].read_text().splitlines():
         assert line not in tls.log()
+
+
+# --- metrics ---
+
+
+def openssl_end(what, option, path):
+    return datetime.datetime.strptime(openssl(what, "-noout", option, "-in", path).split("=")[1].strip(),
+                                      "%b %d %H:%M:%S %Y %Z").replace(tzinfo=datetime.timezone.utc).timestamp()
+
+
+def test_metrics_say_until_when_it_is_valid_and_how_handshakes_ended(start_daemon, tmp_path):
+    authority = Authority(tmp_path / "ca")
+    crl = authority.revoke(days=1)
+    tls = TlsDaemon(start_daemon, tmp_path, config=f"metrics = {tmp_path}/metrics.sock\ntls_crl = {crl}\n",
+                    authority=authority)
+    tls.connect_tls().close()
+    assert_refused(tls, context(authority), "CERTIFICATE_REQUIRED", "peer did not return a certificate")
+    samples = metrics(f"{tmp_path}/metrics.sock")
+    ends = {of: samples["kvquantd_tls_valid_until_seconds", "of", of]
+            for of in ("certificate", "authorities", "revocations")}
+    assert ends == {"certificate": openssl_end("x509", "-enddate", tls.files["certificate"]),
+                    "authorities": openssl_end("x509", "-enddate", authority.certificate),
+                    "revocations": openssl_end("crl", "-nextupdate", crl)}
+    handshakes = {result: samples["kvquantd_tls_handshakes_total", "result", result]
+                  for result in ("established", "failed")}
+    assert handshakes == {"established": 1, "failed": 1}
 
 
 # --- a service manager's socket ---
