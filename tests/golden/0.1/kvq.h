@@ -52,8 +52,8 @@
  * before a call returns for the first time, be it with KVQ_AGAIN. What stays in place until the
  * call has its result is where that goes (state, forked, info, list, result, ...) and K and V: the
  * memory of struct kvq_source and kvq_target with the arrays `layers`, the values of
- * kvq_append_part(), token ids, an attachment's bytes, and `context`. Once a call has returned
- * anything but KVQ_AGAIN, nothing of these is touched.
+ * kvq_append_part(), token ids, an attachment's bytes or a dump's, and `context`. Once a call has
+ * returned anything but KVQ_AGAIN, nothing of these is touched.
  *
  * Structures of options begin with their size, so that programs built against an older header keep
  * working: `struct kvq_append_options options = {.size = sizeof options, .k = ...}`. Fields left 0
@@ -676,6 +676,58 @@ struct kvq_attachment_list {
 int kvq_attachment_list(struct kvq_client *client, const char *session,
                         struct kvq_attachment_list *list);
 
+/* ---- Dump and restore ----
+ *
+ * A dump is a session as the daemon keeps it: its coded pages byte for byte, its tail, token ids,
+ * attachments and embeddings. What is restored, by whatever daemon, gives what the session that was
+ * dumped gave, bit for bit, and is told of as it was, but for its version, its times and a pin. The
+ * bytes guard themselves with checksums; proto/wire/DUMP.md has them. Whoever can read them can
+ * turn them back into the prompt. */
+struct kvq_dump_options {
+    size_t size;
+    uint64_t if_version; /* KVQ_VERSION_CHANGED unless the session still is; 0: not checked */
+    const char *tenant;  /* whose the session is, of an admin; NULL: the client's own */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+    /* Gets the dump's bytes, in order; false ends the call with KVQ_CANCELLED. */
+    bool (*write)(void *context, const void *bytes, size_t count);
+    void *context;
+};
+
+struct kvq_dump_result {
+    uint64_t version, tokens;
+    uint64_t bytes; /* of the dump */
+};
+
+/* Dumps a session as it is when the call is read, whatever is appended meanwhile. result may be
+ * NULL. Without success the bytes that came are of no use. KVQ_MISS: no such session, or it was
+ * deleted, truncated or evicted on the way, or lost an attachment or embeddings. KVQ_FULL: what is
+ * on disk has no room in memory. */
+int kvq_dump(struct kvq_client *client, const char *session, const struct kvq_dump_options *options,
+             struct kvq_dump_result *result);
+
+struct kvq_restore_options {
+    size_t size;
+    const void *bytes; /* one session's dump; they stay in place until the call has its result */
+    size_t byte_count;
+    bool replace;        /* a session of that name, once all of the new one is there */
+    const char *tenant;  /* whose it will be, of an admin; NULL: the client's own */
+    uint32_t wait_ms;    /* for memory at the limit, before KVQ_FULL; 0: the daemon's default, or
+                          * half of the call's deadline where that is shorter */
+    int64_t deadline_ms; /* 0: the client's; negative: none */
+};
+
+struct kvq_restore_result {
+    uint64_t version, tokens;
+    uint32_t tail_tokens;
+};
+
+/* Makes a session of that name out of a dump, whole or not at all. result may be NULL. KVQ_EXISTS:
+ * there is one, and replace is false. KVQ_INVALID: the dump is damaged, and the message says where.
+ * KVQ_INCOMPLETE: it ends too soon. KVQ_UNSUPPORTED: it is of a newer version, or such sessions do
+ * not fit the daemon's memory limit. KVQ_FULL. */
+int kvq_restore(struct kvq_client *client, const char *session,
+                const struct kvq_restore_options *options, struct kvq_restore_result *result);
+
 /* ---- Embeddings: finding the tokens that matter ---- */
 
 enum {
@@ -1059,6 +1111,20 @@ enum kvq_takeover {
     KVQ_TAKEOVER_SET_ASIDE, /* likewise, for what was kept had crashed it */
 };
 
+/* What a tenant has of what it may have. */
+struct kvq_quota {
+    uint64_t used, limit; /* limit 0: none */
+    uint64_t refused;     /* since the start: what the limit did not let through at once */
+};
+
+struct kvq_tenant_stats {
+    const char *tenant;
+    struct kvq_quota memory_bytes, disk_bytes;
+    struct kvq_quota in_flight_bytes; /* buffers and open chunks of requests under way */
+    struct kvq_quota sessions, connections;
+    uint64_t requests_limit; /* a second; 0: none */
+};
+
 struct kvq_stats {
     const char *version; /* the daemon's */
     uint64_t pid;
@@ -1155,6 +1221,8 @@ struct kvq_stats {
         uint64_t sessions, tokens, bytes, cut_sessions, took_us;
         uint64_t set_aside_bytes; /* that are kept so now; 0: none */
     } takeover;
+    const struct kvq_tenant_stats *tenants; /* the client's own; for an admin the first 16 */
+    size_t tenant_count;
 };
 
 /* The daemon's state. Strings and arrays are the client's, until its next call. */
