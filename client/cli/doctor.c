@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-static const struct checks *const groups[] = {&daemon_checks, &limit_checks, &file_checks,
-                                              &disk_checks, &system_checks};
+static const struct checks *const groups[] = {&daemon_checks,      &limit_checks, &file_checks,
+                                              &certificate_checks, &disk_checks,  &system_checks};
 enum { GROUPS = sizeof groups / sizeof groups[0] };
 
 static const char *const state_words[] = {"ok", "warn", "fail"};
@@ -50,6 +50,7 @@ static void ask_daemon(const struct options *options, struct machine *machine,
     machine->socket = *client ? kvq_client_socket(*client) : "";
     if (!error)
         error = kvq_stats(*client, &machine->stats);
+    machine->error = error;
     if (error)
         machine->failure = *client ? kvq_client_message(*client) : kvq_error_sentence(error);
     else if (strchr(machine->socket, '/'))

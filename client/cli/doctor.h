@@ -20,7 +20,8 @@ struct settings {
     bool is_given;  /* that path, by the user or the daemon's command line */
     bool is_hidden; /* this user may not read it */
     char disk[MACHINE_PATH_BYTES], disk_key[MACHINE_PATH_BYTES], tenants[MACHINE_PATH_BYTES],
-        tls_key[MACHINE_PATH_BYTES];
+        tls_key[MACHINE_PATH_BYTES], tls_certificate[MACHINE_PATH_BYTES],
+        tls_client_ca[MACHINE_PATH_BYTES];
     uint64_t memory_bytes, disk_bytes;
     bool core_files;
 };
@@ -28,7 +29,8 @@ struct settings {
 struct machine {
     const char *root; /* in front of every path; "" for the real one */
     struct settings settings;
-    const char *failure;    /* why the daemon does not answer; NULL: it does */
+    int error;              /* why the daemon does not answer, of enum kvq_error; 0: it does */
+    const char *failure;    /* the same in words; NULL: it does */
     const char *socket;     /* its address */
     struct kvq_stats stats; /* what it says of itself */
     uint64_t pid;           /* its process; 0: it does not run, or not here */
@@ -44,7 +46,8 @@ struct checks {
     int count;
 };
 
-extern const struct checks daemon_checks, limit_checks, file_checks, disk_checks, system_checks;
+extern const struct checks daemon_checks, limit_checks, file_checks, certificate_checks,
+    disk_checks, system_checks;
 
 /* Notes the daemon's process, if that is to be seen. */
 void machine_find_process(struct machine *machine, uint64_t pid);

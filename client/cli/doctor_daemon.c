@@ -12,8 +12,13 @@ static void check_answer(const struct machine *machine, struct finding *finding)
         return;
     }
     find(finding, FINDING_FAIL, "%s", machine->failure);
-    advise(finding, "systemctl start kvquantd; journalctl -u kvquantd says why it ended; --socket "
-                    "PATH if it listens elsewhere");
+    if (machine->error == KVQ_UNAUTHENTICATED || machine->error == KVQ_PERMISSION_DENIED)
+        advise(finding, "--token-file FILE, or a line for this user in the file of `tenants`");
+    else if (machine->error == KVQ_VERSION)
+        advise(finding, "install one version of kvq and kvquantd");
+    else
+        advise(finding, "systemctl start kvquantd; journalctl -u kvquantd says why it ended; "
+                        "--socket PATH if it listens elsewhere");
 }
 
 static void check_state(const struct machine *machine, struct finding *finding) {

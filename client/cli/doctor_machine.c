@@ -84,15 +84,19 @@ static void keep(char path[MACHINE_PATH_BYTES], const char *value) {
 }
 
 static void take(struct settings *settings, const char *name, const char *value) {
-    if (strcmp(name, "disk") == 0)
-        keep(settings->disk, value);
-    else if (strcmp(name, "disk_key") == 0)
-        keep(settings->disk_key, value);
-    else if (strcmp(name, "tenants") == 0)
-        keep(settings->tenants, value);
-    else if (strcmp(name, "tls_key") == 0)
-        keep(settings->tls_key, value);
-    else if (strcmp(name, "core_files") == 0)
+    const struct {
+        const char *name;
+        char *path;
+    } paths[] = {{"disk", settings->disk},
+                 {"disk_key", settings->disk_key},
+                 {"tenants", settings->tenants},
+                 {"tls_key", settings->tls_key},
+                 {"tls_certificate", settings->tls_certificate},
+                 {"tls_client_ca", settings->tls_client_ca}};
+    for (size_t i = 0; i < sizeof paths / sizeof paths[0]; i++)
+        if (strcmp(name, paths[i].name) == 0)
+            keep(paths[i].path, value);
+    if (strcmp(name, "core_files") == 0)
         settings->core_files = strcmp(value, "yes") == 0;
     else if (strcmp(name, "memory") == 0)
         bytes_from_text(value, &settings->memory_bytes);

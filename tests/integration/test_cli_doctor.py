@@ -3,7 +3,9 @@
 import os
 
 import pytest
+from certificates import Authority
 from conftest import Command
+from tenant_support import Tenants, row
 
 CHECKS = {"daemon", "memory", "swap", "config", "disk speed", "clock", "unit"}  # some of each group
 
@@ -69,4 +71,22 @@ def test_another_user_is_told_what_could_not_be_seen(tmp_path):
         os.setuid(65534)
     result = Command("/none")("doctor", "--config", config, preexec_fn=become_nobody)
     unseen = [line[6:18].strip() for line in result.stdout.splitlines() if "run this as root" in line]
-    assert unseen == ["config", "tenants", "disk folder", "disk key", "TLS key", "disk room", "disk speed"]
+    assert unseen == ["config", "tenants", "disk folder", "disk key", "TLS key", "certificate",
+                      "clients' CA", "disk room", "disk speed"]
+
+
+def test_a_daemon_that_knows_no_tenant_of_this_user_is_told_apart_from_one_that_is_not_there(start_daemon, tmp_path):
+    tenants = Tenants(start_daemon, tmp_path, row("known", "chat", "worker"))
+    result = Command(tenants.daemon.socket)("doctor")
+    assert result.returncode == 1
+    assert result.stdout.startswith("fail  daemon") and "--token-file" in result.stdout.splitlines()[0]
+
+
+@pytest.mark.parametrize("days, state", [(400, "ok"), (3, "warn"), (-1, "fail")])
+def test_a_certificate_is_told_of_before_it_expires(tmp_path, days, state):
+    server = Authority(tmp_path / "ca").server(days=days)
+    config = tmp_path / "kvquantd.conf"
+    config.write_text(f"tls_certificate = {server.certificate}\n")
+    lines = Command("/none")("doctor", "--config", config).stdout.splitlines()
+    [line] = [line for line in lines if line[6:18].strip() == "certificate"]
+    assert line.startswith(state)
