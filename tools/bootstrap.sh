@@ -144,7 +144,7 @@ done
 install_packages $all
 for set; do
     case $set in
-    test | model | embeddings) install_python python && install_python "$set" ;;
+    test | model | embeddings | packages) install_python python && install_python "$set" ;;
     hf) install_hf ;;
     llama) install_llama ;;
     hosts) install_hosts ;;
