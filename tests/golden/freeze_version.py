@@ -10,6 +10,7 @@ import io
 import json
 import pathlib
 import shutil
+import subprocess
 import sys
 import tarfile
 import tempfile
@@ -113,6 +114,14 @@ def cancelled(path):
     lib.kvq_close(client[0])
 
 
+def dumped(path, file):
+    """A session to a file and back, under another name."""
+    for arguments in (["dump", "chat", file], ["restore", file, "--session", "again"]):
+        subprocess.run([conftest.program("KVQ", "kvq"), *arguments, "--socket", path], check=True, stdout=subprocess.DEVNULL)
+    with kvquantd.connect(path) as client:
+        client.open("again", model="model", geometry=GEOMETRY).fetch(range(0, 70))
+
+
 def errors(client):
     for call in (lambda: client.open("nobody"), lambda: client.delete("nobody"),
                  lambda: client.open("chat", model="other", geometry=GEOMETRY)):
@@ -144,10 +153,10 @@ def freeze_conversation(folder):
         with running(pathlib.Path(work), f"disk = {work}/disk\n") as daemon, \
                 Recording(f"{work}/between.sock", daemon.socket) as recording:
             converse(recording.path)
-            kept = kvquantd.connect(daemon.socket)
-            kept.open("chat", model="model", geometry=GEOMETRY, level="exact")
-            kept.close()
+            with kvquantd.connect(daemon.socket) as kept:
+                kept.open("chat", model="model", geometry=GEOMETRY, level="exact").append(*values(70, 1))
             cancelled(recording.path)
+            dumped(recording.path, f"{work}/dump")
     (folder / "conversation.jsonl").write_text(recording.text())
 
 

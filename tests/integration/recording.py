@@ -17,7 +17,8 @@ REPLIES = {getattr(wire, name): "".join(map(str.title, name.split("_"))) + "Repl
 CHANGING = set("version id server features age_ms idle_ms pinned_ms append_wait_ms control_bytes_max payload_bytes_max "
                "requests_max append_runs_max stored_bytes stored_bytes_before unique_bytes freed_bytes used_bytes "
                "limit_bytes disk_bytes key_summaries_bytes message levels k v".split())
-LASTING_STATS = ("sessions", "tokens", "state", "appended_tokens", "fetched_tokens")
+# Of some answers not much is.
+LASTING = {"StatsReply": ("sessions", "tokens", "state", "appended_tokens", "fetched_tokens"), "DumpReply": ("tokens",)}
 
 
 class Recording:
@@ -96,8 +97,8 @@ def lasting(value, message=""):
         return [lasting(one) for one in value]
     if not isinstance(value, SimpleNamespace):
         return value
-    if message == "StatsReply":
-        return {name: getattr(value, name) for name in LASTING_STATS}
+    if message in LASTING:
+        return {name: getattr(value, name) for name in LASTING[message]}
     return {name: lasting(one) for name, one in vars(value).items() if name not in CHANGING} | (
         {"version": value.version} if message == "HelloReply" else {})
 
@@ -110,6 +111,8 @@ def answer_of(request, frames):
             message = "ErrorReply" if type == ERROR else REPLIES[request]
             said.append((message, lasting(decode(message, control), message)))
             continue
+        if request == wire.DUMP:
+            continue  # it says when, and by which daemon
         first, _, layer, part = DATA_CONTROL.unpack(control)
         if request == RECALL and part == wire.BYTES:
             said.append(("RecallHits", lasting(decode("RecallHits", payload))))
