@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "daemon/rpc/messages.h"
+#include "daemon/rpc/stats.h"
 
 enum { KEY_BYTES = 2, VARINT_BYTES = 10, LENGTH_BYTES = 3, WHY_BYTES = 159, PLUGIN_BYTES = 63 };
 
@@ -42,11 +43,13 @@ static struct most most_of(const ProtobufCMessageDescriptor *message,
         {"StatsReply", "errors", WIRE_ERROR_COUNT - 1, 0},
         {"StatsReply", "levels", USAGE_LEVELS + 2, 0},
         {"StatsReply", "capacity", MODELS_MAX, 0},
+        {"StatsReply", "tenants", STATS_TENANTS, 0},
         {"OperationCount", "operation", 1, longest_operation()},
         {"ErrorCount", "error", 1, longest_error()},
         {"ModelCapacity", "model", 1, WIRE_MODEL_BYTES_MAX},
         {"ModelCapacity", "levels", USAGE_LEVELS, 0},
         {"RecallStats", "plugin", 1, PLUGIN_BYTES},
+        {"TenantStats", "tenant", 1, TENANT_NAME_BYTES_MAX},
         {"TakeoverStats", "why", 1, WHY_BYTES},
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
