@@ -124,6 +124,16 @@ static uint64_t lasting_bytes(struct player *player) {
     return bytes;
 }
 
+/* Of memory, of the disk and of sessions: each charge was released with what it was taken for. */
+static void expect_nothing_charged(struct player *player) {
+    struct tenants *tenants = &player->store.tenants;
+    for (struct tenant *tenant = NULL; (tenant = tenants_next(tenants, tenant));)
+        for (enum tenant_resource i = TENANT_MEMORY; i < TENANT_RESOURCES; i++)
+            player_expect(player, tenant_use(tenant, i).used == 0,
+                          "%llu of resource %d charged to a tenant of nothing",
+                          (unsigned long long)tenant_use(tenant, i).used, (int)i);
+}
+
 /* What the store holds once the sessions are gone, and what was being dropped. */
 static void expect_empty(struct player *player) {
     struct store_totals totals;
@@ -141,6 +151,7 @@ static void expect_empty(struct player *player) {
                   "totals of an empty store: %llu sessions, %llu tokens, %llu bytes",
                   (unsigned long long)totals.sessions, (unsigned long long)totals.tokens,
                   (unsigned long long)totals.stored_bytes);
+    expect_nothing_charged(player);
 }
 
 static void end(struct player *player) {
