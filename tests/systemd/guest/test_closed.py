@@ -22,15 +22,12 @@ def running(service):
     return service
 
 
-@pytest.mark.parametrize("path", ["/usr/new", "/etc/kvquant/new", "/var/new", "/home/new", "/root/new", "/boot/new"])
-def test_it_writes_nowhere_else(running, path):
-    assert not writes(running, path)
-
-
-@pytest.mark.parametrize("path", ["/var/lib/kvquantd/new", "/run/kvquantd/new"])
-def test_it_writes_where_it_has_to(running, path):
-    assert writes(running, path)
-    pathlib.Path(path).unlink()
+def test_it_writes_where_it_has_to_and_nowhere_else(running):
+    for path in ("/var/lib/kvquantd/new", "/run/kvquantd/new"):
+        assert writes(running, path)
+        pathlib.Path(path).unlink()
+    for folder in ("/usr", "/etc/kvquant", "/var", "/var/lib", "/home", "/root", "/boot", "/run"):
+        assert not writes(running, f"{folder}/new")
 
 
 def test_it_has_no_network_but_its_own(running):
@@ -49,8 +46,16 @@ def test_no_core_can_be_written_of_it(running):
     assert ["Max", "core", "file", "size", "0", "0", "bytes"] in [line.split() for line in limits.splitlines()]
 
 
-@pytest.mark.parametrize("folder", ["/var/lib/kvquantd", "/run/kvquantd", "/tmp", "/var/tmp"])
-def test_what_it_can_write_it_cannot_run(running, folder):
+def test_what_it_can_write_it_cannot_run(running):
     mounts = [line.split() for line in peek(running.pid, "mountinfo").decode().splitlines()]
-    options = [mount[5].split(",") for mount in mounts if mount[4] == folder]
-    assert {"rw", "noexec", "nosuid"} <= set(options[-1])
+    options = {mount[4]: set(mount[5].split(",")) for mount in mounts}  # the last is on top
+    for folder in ("/var/lib/kvquantd", "/run/kvquantd", "/tmp", "/var/tmp", "/dev/shm"):
+        assert {"rw", "noexec", "nosuid"} <= options[folder]
+
+
+def test_a_recall_plugin_is_loaded(service):
+    plugin = next(pathlib.Path("/usr/lib").rglob("recall-hnswlib.so"))
+    service.configure(recall_plugin=plugin)
+    service.kvq("ping")
+    assert str(plugin).encode() in peek(service.pid, "maps")
+    assert "recall_plugin" not in service.journal("PRIORITY=3")
