@@ -10,6 +10,7 @@
 #include "daemon/base/private_memory.h"
 #include "daemon/recall/recall.h"
 #include "daemon/server/connection.h"
+#include "daemon/server/tls_context.h"
 #include "tests/fuzz/answers.h"
 #include "tests/fuzz/must.h"
 
@@ -32,6 +33,7 @@ static struct server {
     struct rpc_daemon rpc;
     struct credentials credentials;
     struct lease_pool leases;
+    struct tls_context tls; /* without a certificate */
     _Atomic bool reactor_started;
     struct reactor reactor;
     _Atomic uint64_t stall_ms;
@@ -148,6 +150,7 @@ struct metrics_sources server_sources(void) {
                                     .reactors = &server.reactor,
                                     .reactor_count = 1,
                                     .leases = &server.leases,
+                                    .tls = &server.tls,
                                     .tells_names = true};
 }
 
