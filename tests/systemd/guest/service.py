@@ -12,6 +12,7 @@ import time
 SECONDS_MAX = 300  # an emulated machine is slow, and nothing is to depend on how slow
 LAYERS, HEADS, HEAD_DIM = 4, 2, 64
 TOKEN_BYTES = LAYERS * 2 * HEADS * HEAD_DIM * 2
+BLOCK = 50_000  # is no multiple of a page
 
 
 def wait_until(condition):
@@ -33,10 +34,10 @@ def npy_values(path):
 
 
 def float16_values(count, seed):
-    """Numbers of about normal size: exponents are near 15, signs and mantissas random."""
-    draw = random.Random(seed)
-    words = array.array("H", draw.randbytes(2 * count))
-    return array.array("H", (word & 0x83ff | (13 + (word >> 10) % 3) << 10 for word in words)).tobytes()
+    """Numbers of about normal size: exponents are near 15, signs and mantissas random; they repeat after a while."""
+    words = array.array("H", random.Random(seed).randbytes(2 * min(count, BLOCK)))
+    block = array.array("H", (word & 0x83ff | (13 + (word >> 10) % 3) << 10 for word in words)).tobytes()
+    return (block * (count // BLOCK + 1))[:2 * count]
 
 
 class Service:
