@@ -18,12 +18,12 @@ struct dump_entry {
 
 /* Owns all it points to. */
 struct dump_output {
+    struct wire_dump_reader reader; /* sees what is written */
     const char *path;
     char *temporary; /* NULL: standard output, or it is in its place */
-    int file;
-    struct wire_dump_reader reader; /* sees what is written */
-    bool failed;                    /* complained */
     uint64_t bytes, session_start, sessions, chain;
+    int file;
+    bool failed; /* complained */
 };
 
 /* False: complained. */

@@ -19,6 +19,7 @@ from wire import F16, F32, Geometry, data_frame, encode, frame  # noqa: E402
 
 SHAPE = Geometry(layers=1, heads=1, head_dim_k=16, head_dim_v=16, dtype=F16)
 NAME, MODEL = dict(session=b"s"), b"m"
+DUMP_CLOSING_BYTES = 64  # the part behind a file's sessions
 
 
 def numbers(count, kind="e", step=0.25):
@@ -101,6 +102,13 @@ def conversations():
                                            keys=[b"k1", b"no"], action=2)
     yield "control", ten + request(wire.CONTROL, "ControlRequest", 4, state=2, limit_bytes=48 << 20)
     yield from recalls(ten)
+    yield "dump", ten + request(wire.DUMP, "DumpRequest", 4, **NAME)
+    yield "restore", hello() + restored((HERE.parent / "golden" / "1.dump").read_bytes()[:-DUMP_CLOSING_BYTES])
+
+
+def restored(dump):
+    return (request(wire.RESTORE, "RestoreRequest", 2, **NAME) + data_frame(2, 0, len(dump), 0, wire.BYTES, dump) +
+            frame(wire.COMMIT, 2) + request(wire.INFO, "InfoRequest", 3, **NAME))
 
 
 def recalls(ten):

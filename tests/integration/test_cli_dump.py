@@ -1,7 +1,9 @@
 """kvq dump and kvq restore."""
 
+import hashlib
 import json
 import os
+import pathlib
 import stat
 import subprocess
 
@@ -10,6 +12,10 @@ import pytest
 from conftest import Command, program
 from dump_support import parts_of
 from tenant_support import Tenants, row, token
+
+
+GOLDEN = pathlib.Path(__file__).resolve().parents[1] / "golden" / "1.dump"
+GOLDEN_VALUES = "5d1b4eccc61b1b8090ea12ddf186cadbc1dab0f6f1f20918b2123e9e62935fcd"  # SHA-256 of the .npy that it is exported to
 
 
 @pytest.fixture
@@ -167,3 +173,13 @@ def test_an_admin_moves_the_sessions_of_all_tenants(start_daemon, tmp_path, kvq)
     assert kvqs[1]("restore", "--all-tenants", tmp_path / "f", *admin).returncode == 0
     assert kvqs[1]("sessions", "--names", *one).stdout == "s\n"
     assert kvqs[1]("sessions", "--names", *admin).stdout == ""
+
+
+def test_a_dump_of_the_first_version_is_read_as_ever(kvq, tmp_path):
+    assert kvq("restore", GOLDEN).returncode == 0
+    assert hashlib.sha256(exported(kvq, "golden", tmp_path)).hexdigest() == GOLDEN_VALUES
+    info = kvq.json("info", "golden")
+    assert (info["model"], info["tokens"], info["level"], info["attachments"]["count"]) == ("a model", 140, 3, 1)
+    assert kvq("attach", "get", "golden", "text").stdout == "some text\n" * 10
+    np.save(tmp_path / "ids.npy", np.arange(140, dtype=np.int32))
+    assert kvq.json("match", "--ids", tmp_path / "ids.npy", "--model", "a model")["tokens"] == 140
