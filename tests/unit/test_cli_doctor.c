@@ -80,8 +80,9 @@ static void expect(const struct checks *group, const char *name, enum finding_st
 }
 
 START_TEST(every_check_says_something_of_an_empty_machine) {
-    static const struct checks *const groups[] = {&daemon_checks, &limit_checks, &file_checks,
-                                                  &certificate_checks, &disk_checks, &system_checks};
+    static const struct checks *const groups[] = {&daemon_checks, &limit_checks,
+                                                  &file_checks,   &certificate_checks,
+                                                  &disk_checks,   &system_checks};
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
         for (int j = 0; j < groups[i]->count; j++)
             look(groups[i], groups[i]->rows[j].name);
