@@ -40,20 +40,7 @@ static void leave(struct kvq_client *client) {
 }
 
 static void queue_request(struct kvq_client *client) {
-    struct kvq_attachment_call *call = &client->call.attachment;
-    const struct kvq_request *request = &client->call.request;
-    call->request_id = kvq_new_request_id(client);
-    kvq_queue_control(client->connections[0], call->type, call->request_id, request->control,
-                      request->control_bytes);
-}
-
-static int run(struct kvq_client *client, const ProtobufCMessage *message, bool safe,
-               int (*step)(struct kvq_client *client)) {
-    struct kvq_request *request = &client->call.request;
-    request->control_bytes = protobuf_c_message_pack(message, request->control);
-    client->call.safe = safe;
-    client->call.stage = PREPARE;
-    return kvq_run_call(client, step, leave);
+    client->call.attachment.request_id = kvq_queue_request(client, client->call.attachment.type);
 }
 
 /* ---- Put ---- */
@@ -124,7 +111,7 @@ int kvq_attachment_put(struct kvq_client *client, const char *session,
     request.bytes = known.byte_count;
     request.if_version = known.if_version;
     request.wait_ms = kvq_memory_wait_ms(client, known.wait_ms);
-    return run(client, &request.base, false, put_step);
+    return kvq_run_request(client, &request.base, false, put_step, leave);
 }
 
 /* ---- Get ---- */
@@ -221,7 +208,7 @@ int kvq_attachment_get(struct kvq_client *client, const char *session,
     request.session = kvq_text(session);
     request.name = kvq_text(known.name);
     request.if_version = known.if_version;
-    return run(client, &request.base, true, get_step);
+    return kvq_run_request(client, &request.base, true, get_step, leave);
 }
 
 /* ---- Delete, list ---- */

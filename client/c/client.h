@@ -296,6 +296,13 @@ int kvq_request(struct kvq_client *client, enum wire_type type, bool safe,
                 int (*finish)(struct kvq_client *client, const ProtobufCMessage *reply),
                 void *result);
 
+/* Runs a request that has steps of its own, for bytes behind it or before its answer; give_up as
+ * kvq_run_call() has it. The first step queues it. */
+int kvq_run_request(struct kvq_client *client, const ProtobufCMessage *message, bool safe,
+                    int (*step)(struct kvq_client *client),
+                    void (*give_up)(struct kvq_client *client));
+uint32_t kvq_queue_request(struct kvq_client *client, enum wire_type type); /* its id */
+
 /* What an impossible answer is. */
 int kvq_impossible(struct kvq_client *client, const char *what);
 

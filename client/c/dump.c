@@ -19,21 +19,8 @@ static int begin(struct kvq_client *client, const char *session, int64_t deadlin
 }
 
 static void queue_request(struct kvq_client *client) {
-    struct kvq_dump_call *call = &client->call.dump;
-    const struct kvq_request *request = &client->call.request;
-    call->request_id = kvq_new_request_id(client);
-    call->done_bytes = 0;
-    kvq_queue_control(client->connections[0], call->type, call->request_id, request->control,
-                      request->control_bytes);
-}
-
-static int run(struct kvq_client *client, const ProtobufCMessage *message, bool safe,
-               int (*step)(struct kvq_client *client)) {
-    struct kvq_request *request = &client->call.request;
-    request->control_bytes = protobuf_c_message_pack(message, request->control);
-    client->call.safe = safe;
-    client->call.stage = PREPARE;
-    return kvq_run_call(client, step, leave);
+    client->call.dump.request_id = kvq_queue_request(client, client->call.dump.type);
+    client->call.dump.done_bytes = 0;
 }
 
 /* ---- Dump ---- */
@@ -115,7 +102,7 @@ int kvq_dump(struct kvq_client *client, const char *session, const struct kvq_du
     request.if_version = known.if_version;
     if (known.tenant)
         request.tenant = (char *)known.tenant;
-    return run(client, &request.base, true, dump_step);
+    return kvq_run_request(client, &request.base, true, dump_step, leave);
 }
 
 /* ---- Restore ---- */
@@ -213,5 +200,5 @@ int kvq_restore(struct kvq_client *client, const char *session,
     if (known.tenant)
         request.tenant = (char *)known.tenant;
     request.wait_ms = kvq_memory_wait_ms(client, known.wait_ms);
-    return run(client, &request.base, false, restore_step);
+    return kvq_run_request(client, &request.base, false, restore_step, leave);
 }

@@ -64,6 +64,23 @@ int kvq_request(struct kvq_client *client, enum wire_type type, bool safe,
     return kvq_run_call(client, step, leave);
 }
 
+int kvq_run_request(struct kvq_client *client, const ProtobufCMessage *message, bool safe,
+                    int (*step)(struct kvq_client *client),
+                    void (*give_up)(struct kvq_client *client)) {
+    struct kvq_request *request = &client->call.request;
+    request->control_bytes = protobuf_c_message_pack(message, request->control);
+    client->call.safe = safe;
+    client->call.stage = PREPARE;
+    return kvq_run_call(client, step, give_up);
+}
+
+uint32_t kvq_queue_request(struct kvq_client *client, enum wire_type type) {
+    const struct kvq_request *request = &client->call.request;
+    uint32_t id = kvq_new_request_id(client);
+    kvq_queue_control(client->connections[0], type, id, request->control, request->control_bytes);
+    return id;
+}
+
 int kvq_impossible(struct kvq_client *client, const char *what) {
     return kvq_break(client, client->connections[0], KVQ_DAEMON_PROTOCOL,
                      "%s reports %s that cannot be; the connection is closed", client->address,

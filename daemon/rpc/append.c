@@ -78,7 +78,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         return code;
     request->append = (struct rpc_append){
         .settle = message->settle,
-        .wait_ns = (message->wait_ms ? message->wait_ms : daemon->append_wait_ms) * CLOCK_NS_PER_MS,
+        .wait_ns = rpc_memory_wait_ns(request, message->wait_ms),
     };
     if ((code = read_group(request, message, &append)))
         return code;

@@ -42,8 +42,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     if (message->bytes > WIRE_ATTACHMENT_BYTES_MAX)
         return rpc_fail(request, WIRE_TOO_LARGE, "an attachment has at most %d bytes",
                         WIRE_ATTACHMENT_BYTES_MAX);
-    uint64_t wait_ms = message->wait_ms ? message->wait_ms : daemon->append_wait_ms;
-    request->append = (struct rpc_append){.wait_ns = wait_ms * CLOCK_NS_PER_MS};
+    request->append = (struct rpc_append){.wait_ns = rpc_memory_wait_ns(request, message->wait_ms)};
     int status =
         attachment_put_begin(daemon->store, &key, message->bytes, &request->append.attachment);
     if (status == STORE_OK)

@@ -59,8 +59,7 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
     uint32_t code = read_request(request, message, &space, &put);
     if (code)
         return code;
-    uint64_t wait_ms = message->wait_ms ? message->wait_ms : daemon->append_wait_ms;
-    request->append = (struct rpc_append){.wait_ns = wait_ms * CLOCK_NS_PER_MS};
+    request->append = (struct rpc_append){.wait_ns = rpc_memory_wait_ns(request, message->wait_ms)};
     int status = block_put_begin(daemon->store, &put, &request->append.block);
     return status == STORE_OK ? WIRE_OK : fail_begin(request, status);
 }

@@ -81,8 +81,8 @@ static uint32_t begin(struct rpc_request *request, const uint8_t *control, size_
         free(state);
         return fail(request, status);
     }
-    uint64_t wait_ms = message->wait_ms ? message->wait_ms : daemon->append_wait_ms;
-    request->append = (struct rpc_append){.wait_ns = wait_ms * CLOCK_NS_PER_MS, .restore = state};
+    request->append = (struct rpc_append){.wait_ns = rpc_memory_wait_ns(request, message->wait_ms),
+                                          .restore = state};
     return WIRE_OK;
 }
 

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "daemon/base/clock.h"
 #include "proto/wire/kvq.pb-c.h"
 
 static const struct rpc_operation *const operations[RPC_TYPES] = {
@@ -192,6 +193,10 @@ uint32_t rpc_fail_store(struct rpc_request *request, int store_error,
 uint32_t rpc_fail_name(struct rpc_request *request) {
     return rpc_fail(request, WIRE_BUSY,
                     "the session that had this name could not be deleted on disk: try again");
+}
+
+uint64_t rpc_memory_wait_ns(const struct rpc_request *request, uint64_t wait_ms) {
+    return (wait_ms ? wait_ms : request->context->daemon->append_wait_ms) * CLOCK_NS_PER_MS;
 }
 
 void rpc_changed(const struct rpc_request *request) {

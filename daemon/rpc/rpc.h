@@ -336,6 +336,9 @@ void rpc_stop_awaiting(struct budget **waits_for);
 /* The same where a new session may not have its name yet. */
 uint32_t rpc_fail_name(struct rpc_request *request);
 
+/* How long the request waits at the memory limit: 0 stands for the daemon's own time. */
+uint64_t rpc_memory_wait_ns(const struct rpc_request *request, uint64_t wait_ms);
+
 /* Sessions changed: tells who wants to know. */
 void rpc_changed(const struct rpc_request *request);
 
