@@ -19,7 +19,7 @@ cppcheck --std=c11 --enable=warning,performance,portability --quiet -j "$(nproc)
     --template='{file}:{line}: {id}: {message}' proto daemon client/c client/cli >"$work/cppcheck" 2>&1
 
 {
-    sed -n 's/^\([^: ]*\.[ch]\):.* \[\(-Wanalyzer-[a-z-]*\)\]$/\1 \2/p' "$work/gcc"
+    sed -n 's/^\(\.\/\)*\([^: ]*\.[ch]\):.* \[\(-Wanalyzer-[a-z-]*\)\]$/\2 \3/p' "$work/gcc"
     sed -n 's/^\([^: ]*\.[ch]\):[0-9]*: \([A-Za-z]*\): .*/\1 \2/p' "$work/cppcheck"
 } | sort -u >"$work/found"
 grep -v '^#' tools/analysis.txt | cut -d' ' -f1,2 | sort -u >"$work/accepted"
