@@ -18,7 +18,6 @@ from wire_support import SMALL, WIDE, append, bits
 GREEDY = pathlib.Path(__file__).with_name("greedy.py")
 LIMITS = "memory=96M sessions=1000 connections=64 in_flight=32M"
 P99_RATIO_MAX = 2
-STEP_US = 250  # a ping alone takes less than the one step of another that it may have to wait for
 ROUNDS, CALLS = 10, 100
 NICE = 10  # of the greedy clients, which elsewhere would have processors of their own
 
@@ -94,4 +93,4 @@ def test_a_greedy_tenant_at_most_doubles_a_calm_ones_p99(start_daemon, tmp_path,
         name: {"alone_us": round(alone[name]), "beside_us": round(beside[name]), "ratio": round(ratios[name], 2)}
         for name in names}}))
     for name in names:
-        assert beside[name] <= max(P99_RATIO_MAX * alone[name], alone[name] + STEP_US)
+        assert ratios[name] <= P99_RATIO_MAX, name
